@@ -1,0 +1,247 @@
+"""Artifacts: the typed safetensors files that pass between stages.
+
+A file holds named tensors and, in the header's metadata under the key `laat`, one JSON record: kind, format version, the parameters
+of the stage that wrote it, the tool's version and the SHA-256 of each input artifact (the lineage). Same inputs, same bytes: no clock,
+no host name, no path. Only numpy is needed here, so that `inspect`, `expand` and every refusal answer at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from stages import __version__
+from stages.errors import InputError, MissingError
+
+FORMAT = 1
+KINDS = ("anchors", "model", "adversarial", "training-state")
+STDIO = "-"
+_METADATA_KEY = "laat"
+# safetensors itself refuses longer headers; the bound keeps a forged length from being believed
+_MAX_HEADER = 100_000_000
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One artifact in memory.
+
+    Attributes:
+        kind: one of `KINDS`.
+        tensors: name -> array, float32 / float64 / int64 / uint8 / bool, C-contiguous.
+        params: the parameters of the stage that wrote it; JSON-able.
+        inputs: name of each input artifact -> {"sha256": …, "kind": …, "inputs": {…}}, the lineage.
+        tool: version of the tool that wrote it.
+        sha256: of the file's bytes; empty until written or read.
+    """
+
+    kind: str
+    tensors: dict[str, np.ndarray]
+    params: dict[str, Any]
+    inputs: dict[str, Any] = field(default_factory=dict)
+    tool: str = __version__
+    sha256: str = ""
+
+    def lineage(self) -> dict[str, Any]:
+        """What a child artifact records of this one as its input."""
+        return {"kind": self.kind, "sha256": self.sha256, "inputs": self.inputs}
+
+    def tensor(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+        """The tensor `name`, checked against `shape` (None: any size). Raises InputError when missing or of another shape."""
+        if name not in self.tensors:
+            raise InputError(f"the {self.kind} artifact has no tensor '{name}'", "make it again with the command that wrote it")
+        value = self.tensors[name]
+        fits = len(value.shape) == len(shape) and all(want in (None, got) for want, got in zip(shape, value.shape, strict=True))
+        if not fits:
+            wanted = tuple("any" if size is None else size for size in shape)
+            raise InputError(
+                f"tensor '{name}' of the {self.kind} artifact has shape {tuple(value.shape)}, expected {wanted}",
+                "make it again with the command that wrote it",
+            )
+        return value
+
+
+def to_bytes(artifact: Artifact) -> bytes:
+    """The artifact as the bytes of its file. The same artifact gives the same bytes everywhere."""
+    record = {
+        "format": FORMAT,
+        "inputs": artifact.inputs,
+        "kind": artifact.kind,
+        "params": artifact.params,
+        "tool": artifact.tool,
+    }
+    text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    tensors = {name: np.ascontiguousarray(artifact.tensors[name]) for name in sorted(artifact.tensors)}
+    return bytes(save_tensors(tensors, metadata={_METADATA_KEY: text}))
+
+
+def from_bytes(data: bytes, *, where: str, kind: str | None = None) -> Artifact:
+    """Parse an artifact strictly.
+
+    Args:
+        data: the file's bytes.
+        where: how errors call it, for example "'anchors.st'".
+        kind: the kind that is expected; None takes any.
+
+    Raises:
+        InputError: empty, truncated, not safetensors, not an artifact of this tool, wrong kind, newer format.
+    """
+    record = _read_record(data, where)
+    if kind is not None and record["kind"] != kind:
+        raise InputError(f"{where} is a {record['kind']} artifact, expected {kind}", f"give a file of kind {kind}; {_MAKERS[kind]}")
+    try:
+        tensors = dict(load_tensors(data))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{where} is damaged: {error}", "make it again with the command that wrote it") from None
+    return Artifact(
+        record["kind"], tensors, record["params"], record["inputs"], record["tool"], hashlib.sha256(data).hexdigest()
+    )
+
+
+_MAKERS = {
+    "anchors": "`laat anchors` and `laat expand` write one",
+    "model": "`laat train` writes one as run/model.st",
+    "adversarial": "`laat attack` writes one",
+    "training-state": "`laat train` writes one",
+}
+
+
+def _read_record(data: bytes, where: str) -> dict[str, Any]:
+    """The JSON record of the header, with every length checked before it is believed."""
+    if not data:
+        raise InputError(f"{where} is empty", "make it again with the command that wrote it")
+    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
+    if len(data) < 8 or length > min(len(data) - 8, _MAX_HEADER):
+        claim = f"its header claims {length:,} bytes and the file has {len(data):,}" if len(data) >= 8 else "8 bytes are needed"
+        raise InputError(f"{where} is truncated or not a safetensors file: {claim}", "give a file that laat wrote")
+    try:
+        header = json.loads(data[8 : 8 + length])
+        text = header["__metadata__"][_METADATA_KEY]
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise InputError(f"{where} is not a safetensors file: its header is not JSON", "give a file that laat wrote") from None
+    except (KeyError, TypeError):
+        raise InputError(f"{where} is a safetensors file, but not one of laat's: it has no laat record",
+                         "to use text features of your own, `laat anchors --classes FILE --features FILE`") from None
+    return _checked_record(text, where)
+
+
+def _checked_record(text: Any, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+        kind, version, params, inputs, tool = (record[k] for k in ("kind", "format", "params", "inputs", "tool"))
+        sound = isinstance(version, int) and isinstance(params, dict) and isinstance(inputs, dict) and isinstance(tool, str)
+    except (json.JSONDecodeError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise InputError(f"{where} has a damaged laat record", "make it again with the command that wrote it")
+    if version > FORMAT:
+        raise InputError(f"{where} has format {version}, this laat ({__version__}) reads up to {FORMAT}", "upgrade laat: pip install -U laat")
+    if kind not in KINDS:
+        raise InputError(f"{where} has the unknown kind '{kind}'", f"known kinds: {', '.join(KINDS)}")
+    return {"kind": kind, "params": params, "inputs": inputs, "tool": tool}
+
+
+def read(path: Path | str, kind: str | None = None) -> Artifact:
+    """Read an artifact from a file, or from standard input for `-`. Raises InputError (see `from_bytes`)."""
+    if str(path) == STDIO:
+        return from_bytes(sys.stdin.buffer.read(), where="standard input", kind=kind)
+    return from_bytes(read_file(path), where=f"'{path}'", kind=kind)
+
+
+def read_file(path: Path | str) -> bytes:
+    """The bytes of a file. Raises InputError with the reason when it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"'{path}' does not exist", "check the path, or make the file first") from None
+    except IsADirectoryError:
+        raise InputError(f"'{path}' is a folder, expected a file", "name the file inside it") from None
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror}", "check the path and its permissions") from None
+
+
+def write(artifact: Artifact, path: Path | str) -> Artifact:
+    """Write an artifact atomically (or to standard output for `-`) and return it with its SHA-256.
+
+    Raises MissingError when the target cannot be written; what stood there before is then untouched.
+    """
+    data = to_bytes(artifact)
+    if str(path) == STDIO:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_file(path, data)
+    return Artifact(artifact.kind, artifact.tensors, artifact.params, artifact.inputs, artifact.tool, hashlib.sha256(data).hexdigest())
+
+
+def write_file(path: Path | str, data: bytes) -> None:
+    """Write `data` beside `path`, flush it to the disk and rename it: a killed command leaves the old file or the new one.
+
+    The file gets the ordinary permissions of the user's umask. Raises MissingError (no space, read-only target, a folder there).
+    """
+    path = Path(path)
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(21, "a folder is in the way")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise MissingError(
+            f"cannot write '{path}': {error.strerror or error}", "free some space or choose another place with -o / --out"
+        ) from None
+    except BaseException:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def check_writable(path: Path | str) -> None:
+    """Raise MissingError now rather than after an hour of work if `path` cannot be written."""
+    path = Path(path)
+    if str(path) == STDIO:
+        return
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        why = "a folder is in the way" if path.is_dir() else "the folder is not writable"
+        raise MissingError(f"cannot write '{path}': {why}", "choose another place with -o / --out")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def describe(tensors: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Name, dtype, shape and, for numbers, min / mean / max of each tensor, in the order of names."""
+    rows = []
+    for name in sorted(tensors):
+        value = tensors[name]
+        row: dict[str, Any] = {"tensor": name, "dtype": str(value.dtype), "shape": list(value.shape)}
+        if value.size:
+            row |= {"min": float(value.min()), "mean": float(value.mean()), "max": float(value.max())}
+        rows.append(row)
+    return rows

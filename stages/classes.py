@@ -1,0 +1,147 @@
+"""Class names: reading, comparing and grouping them. The one place that says when two names are the same class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from stages.errors import InputError, UsageError, nearest
+
+BUNDLED_LISTS = ("shapes", "cifar-fs")
+
+
+def fold(name: str) -> str:
+    """The form under which two names are the same class: lower case, `_` and runs of white space as one space."""
+    return " ".join(name.replace("_", " ").split()).casefold()
+
+
+@dataclass(frozen=True)
+class ClassGroups:
+    """Which classes are seen (trained on), validation and novel, as ascending indices into one list of names."""
+
+    seen: tuple[int, ...]
+    val: tuple[int, ...] = ()
+    novel: tuple[int, ...] = ()
+
+    @classmethod
+    def from_counts(cls, total: int, seen: int | None, val: int = 0) -> ClassGroups:
+        """The first `seen` classes are seen (all when None), the next `val` are validation, the rest novel.
+
+        Raises UsageError when the counts do not fit `total`.
+        """
+        if seen is None:
+            seen = total - val
+        if seen < 1 or val < 0 or seen + val > total:
+            raise UsageError(
+                f"--seen {seen} and --val {val} do not fit {total} classes",
+                f"choose --seen of at least 1 and --seen + --val of at most {total}",
+            )
+        return cls(tuple(range(seen)), tuple(range(seen, seen + val)), tuple(range(seen + val, total)))
+
+    @classmethod
+    def from_names(cls, classes: Sequence[str], seen: Sequence[str], val: Sequence[str] = ()) -> ClassGroups:
+        """Groups from the names of the seen and validation classes; the rest is novel. Raises InputError on unknown names."""
+        seen_at = sorted(match_classes(seen, classes, wanted_from="the seen file", available_from="the class names"))
+        val_at = sorted(match_classes(val, classes, wanted_from="the val file", available_from="the class names"))
+        both = set(seen_at) & set(val_at)
+        if both:
+            raise InputError(f"class '{classes[min(both)]}' is in both the seen and the val file", "keep it in one of them")
+        if not seen_at:
+            raise InputError("the seen file names no class", "list the classes to train on, one a line")
+        rest = [i for i in range(len(classes)) if i not in set(seen_at) | set(val_at)]
+        return cls(tuple(seen_at), tuple(val_at), tuple(rest))
+
+    def of(self, group: str) -> tuple[int, ...]:
+        """The indices of group 'seen', 'val', 'novel' or 'all'."""
+        if group == "all":
+            return tuple(sorted(self.seen + self.val + self.novel))
+        return {"seen": self.seen, "val": self.val, "novel": self.novel}[group]
+
+    def to_record(self) -> dict[str, list[int]]:
+        """The groups as JSON-able lists."""
+        return {"seen": list(self.seen), "val": list(self.val), "novel": list(self.novel)}
+
+    @classmethod
+    def from_record(cls, record: dict[str, list[int]]) -> ClassGroups:
+        """The inverse of `to_record`."""
+        return cls(tuple(record["seen"]), tuple(record["val"]), tuple(record["novel"]))
+
+
+def read_class_file(path: Path | str) -> list[str]:
+    """Class names of a text file, one a line; blank lines and lines that begin with `#` are skipped.
+
+    Raises InputError when the file is missing, not UTF-8 text, empty, or names a class twice (both lines are named).
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"class file '{path}' does not exist", "write one class name a line into it") from None
+    except IsADirectoryError:
+        raise InputError(f"class file '{path}' is a folder", "name a text file with one class name a line") from None
+    except UnicodeDecodeError:
+        raise InputError(f"class file '{path}' is not UTF-8 text", "save it as plain text, one class name a line") from None
+    if "\0" in text:
+        raise InputError(f"class file '{path}' is binary", "name a text file with one class name a line")
+    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    named = [(number, line) for number, line in numbered if line and not line.startswith("#")]
+    if not named:
+        raise InputError(f"class file '{path}' names no class", "write one class name a line into it")
+    check_unique([line for _, line in named], where=f"'{path}'", lines=[number for number, _ in named])
+    return [line for _, line in named]
+
+
+def check_unique(names: Sequence[str], *, where: str, lines: Sequence[int] | None = None) -> None:
+    """Raise InputError if two names are the same class after folding case, `_` and spaces, naming both places."""
+    first: dict[str, int] = {}
+    for at, name in enumerate(names):
+        key = fold(name)
+        if key in first:
+            before = first[key]
+            place = "lines" if lines else "entries"
+            one, two = (lines[before], lines[at]) if lines else (before + 1, at + 1)
+            raise InputError(
+                f"{where} names one class twice: {place} {one} ('{names[before]}') and {two} ('{name}') "
+                "are the same after folding case, '_' and spaces",
+                "remove one of them",
+            )
+        first[key] = at
+
+
+def match_classes(
+    wanted: Iterable[str], available: Sequence[str], *, wanted_from: str, available_from: str
+) -> list[int]:
+    """The index in `available` of each wanted name, compared folded.
+
+    Raises InputError that lists every wanted name without a partner and its nearest candidates.
+    """
+    index = {fold(name): at for at, name in enumerate(available)}
+    names = list(wanted)
+    missing = [name for name in names if fold(name) not in index]
+    if missing:
+        shown = "; ".join(f"'{name}' (nearest: {nearest(name, available)})" for name in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise InputError(
+            f"{len(missing)} of the {len(names)} classes of {wanted_from} are not in {available_from}: {shown}{more}",
+            "rename the classes in one of the two so that they match (case, '_' and spaces do not matter)",
+        )
+    return [index[fold(name)] for name in names]
+
+
+def bundled_classes(name: str) -> tuple[list[str], ClassGroups]:
+    """The names and groups of a bundled list: 'shapes' (48 seen, 16 novel) or 'cifar-fs' (64 seen, 16 val, 20 novel).
+
+    CIFAR-FS is the split of Bertinetto et al., ICLR 2019.
+    """
+    if name == "shapes":
+        from stages.data.shapes import SEEN, shape_classes
+
+        classes = list(shape_classes())
+        return classes, ClassGroups.from_counts(len(classes), SEEN)
+    if name == "cifar-fs":
+        text = resources.files("stages.anchors").joinpath("cifar_fs.txt").read_text(encoding="utf-8")
+        classes = [line for line in text.splitlines() if line and not line.startswith("#")]
+        return classes, ClassGroups.from_counts(len(classes), 64, 16)
+    raise UsageError(f"no bundled class list '{name}'", f"bundled lists: {', '.join(BUNDLED_LISTS)}")

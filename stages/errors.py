@@ -1,0 +1,53 @@
+"""Typed errors. Each one says what happened, where, and what to do next, and carries the exit code of its kind."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LaatError(Exception):
+    """Base of every error that a user can cause or meet.
+
+    Args:
+        what: what happened, where and why, as one sentence without a final full stop.
+        fix: what to type or change next; may be empty when `what` already says it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        self.what = what
+        self.fix = fix
+        super().__init__(f"{what}; {fix}" if fix else what)
+
+
+class UsageError(LaatError):
+    """The command line (or a parameter of a stage) is wrong."""
+
+    exit_code = 2
+
+
+class InputError(LaatError):
+    """A file, an artifact or a data set cannot be used as it is."""
+
+    exit_code = 3
+
+
+class MissingError(LaatError):
+    """Something needed is not here: weights, a device, the network, an optional package."""
+
+    exit_code = 4
+
+
+class ComputeError(LaatError):
+    """The computation itself failed, for example with a non-finite loss."""
+
+    exit_code = 5
+
+
+def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:
+    """The `count` candidates that look most like `name`, quoted and comma-separated; all of them when none is near."""
+    pool = list(candidates)
+    close = difflib.get_close_matches(name, pool, n=count, cutoff=0.4) or pool[:count]
+    return ", ".join(f"'{candidate}'" for candidate in close)
