@@ -1,0 +1,124 @@
+"""AnchorSet: the class anchors with their names, groups and history, and its artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from stages.artifacts import Artifact
+from stages.classes import ClassGroups, check_unique
+from stages.errors import InputError
+from stages.expand import Expansion, pairwise_cosines
+
+KIND = "anchors"
+NEAR_DUPLICATE = 0.98
+
+
+@dataclass(frozen=True)
+class AnchorSet:
+    """Unit anchors of named classes.
+
+    Attributes:
+        vectors: (C, D) float32, unit rows.
+        classes: C names.
+        groups: which of them are seen, validation, novel.
+        origin: how the vectors came to be (source, model, tag, weights' SHA-256, activation, templates …); JSON-able.
+        expansion: the fitted map that was applied, or None for raw anchors.
+        inputs: lineage of the artifacts this came from.
+    """
+
+    vectors: np.ndarray
+    classes: tuple[str, ...]
+    groups: ClassGroups
+    origin: dict[str, Any] = field(default_factory=dict)
+    expansion: Expansion | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
+
+    def indices(self, group: str) -> list[int]:
+        """Indices of the classes of group 'seen', 'val', 'novel' or 'all'."""
+        return list(self.groups.of(group))
+
+    def names(self, group: str) -> list[str]:
+        """Names of the classes of a group."""
+        return [self.classes[at] for at in self.indices(group)]
+
+    def regrouped(self, groups: ClassGroups) -> AnchorSet:
+        """The same anchors with other groups."""
+        return replace(self, groups=groups)
+
+    def near_duplicates(self) -> list[tuple[str, str, float]]:
+        """Pairs of classes whose cosine is above 0.98, nearest first."""
+        cosines = pairwise_cosines(self.vectors)
+        rows, columns = np.triu_indices(len(self.classes), 1)
+        close = [
+            (self.classes[r], self.classes[c], float(cosines[r, c]))
+            for r, c in zip(rows, columns, strict=True)
+            if cosines[r, c] > NEAR_DUPLICATE
+        ]
+        return sorted(close, key=lambda pair: -pair[2])
+
+    def to_artifact(self) -> Artifact:
+        """The artifact of kind 'anchors'."""
+        tensors = {"vectors": self.vectors.astype(np.float32)}
+        params: dict[str, Any] = {"classes": list(self.classes), "groups": self.groups.to_record(), "origin": self.origin}
+        if self.expansion is not None:
+            tensors["expansion.centre"] = self.expansion.centre.astype(np.float64)
+            params["expansion"] = {"theta_max": self.expansion.theta_max}
+        return Artifact(KIND, tensors, params, self.inputs)
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, where: str) -> AnchorSet:
+        """Check and unpack an anchors artifact, or the anchors inside a model artifact.
+
+        Raises:
+            InputError: missing tensors or names, anchors that are not finite or not of unit length.
+        """
+        vectors = artifact.tensor("vectors", (None, None))
+        try:
+            classes = tuple(str(name) for name in artifact.params["classes"])
+            groups = ClassGroups.from_record(artifact.params["groups"])
+            origin = dict(artifact.params["origin"])
+            fitted = artifact.params.get("expansion")
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{where} lacks its class names or groups", "make it again with `laat anchors`") from None
+        if len(classes) != len(vectors) or sorted(groups.of("all")) != list(range(len(classes))):
+            raise InputError(
+                f"{where} names {len(classes)} classes for {len(vectors)} anchors, or groups that do not cover them",
+                "make it again with `laat anchors`",
+            )
+        check_unique(classes, where=where)
+        check_anchors(vectors, classes, where)
+        expansion = None
+        if fitted is not None:
+            centre = artifact.tensor("expansion.centre", (vectors.shape[1],))
+            expansion = Expansion(centre.astype(np.float64), float(fitted["theta_max"]))
+        return cls(vectors, classes, groups, origin, expansion, artifact.inputs)
+
+
+def check_anchors(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> None:
+    """Raise InputError unless every row of vectors (C, D) is finite and of unit length; the class is named."""
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        name = classes[int(np.argmin(finite))]
+        raise InputError(f"the anchor of '{name}' in {where} is not finite", "encode the classes again with `laat anchors`")
+    off = np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1)
+    if off.max() > 1e-4:
+        name = classes[int(np.argmax(off))]
+        raise InputError(
+            f"the anchor of '{name}' in {where} does not have unit length",
+            "import features with `laat anchors --features FILE`, which normalises them",
+        )
+
+
+def normalised(features: np.ndarray, classes: tuple[str, ...], where: str) -> np.ndarray:
+    """Features (C, D) divided by their L2 norms (C, D) float32. Raises InputError on zero or non-finite rows, naming the class."""
+    values = np.asarray(features, dtype=np.float64)
+    norms = np.linalg.norm(values, axis=1)
+    bad = ~np.isfinite(norms) | (norms == 0)
+    if bad.any():
+        at = int(np.argmax(bad))
+        what = "zero" if norms[at] == 0 else "not finite"
+        raise InputError(f"the feature of '{classes[at]}' in {where} is {what}", "export the features again")
+    return (values / norms[:, None]).astype(np.float32)

@@ -1,0 +1,85 @@
+"""The expand stage: an AnchorSet in, a spread-out AnchorSet and its figures out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stages.anchors.anchor_set import AnchorSet
+from stages.errors import InputError
+from stages.expand import Expansion, cosine_figures
+
+
+@dataclass(frozen=True)
+class ExpansionFigures:
+    """What the expansion did.
+
+    Attributes:
+        before, after: mean / min / max pairwise cosine over all classes and the smallest angle in degrees.
+        theta_max_degrees: opening of the seen cone before the map.
+        outside: classes that are not seen and lie outside the fitted cone, with their angle after the map in degrees (> 90).
+    """
+
+    before: dict[str, float]
+    after: dict[str, float]
+    theta_max_degrees: float
+    outside: list[tuple[str, float]]
+
+    def to_record(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            "before": self.before,
+            "after": self.after,
+            "theta_max_degrees": self.theta_max_degrees,
+            "outside_the_cone": [{"class": name, "angle_degrees": angle} for name, angle in self.outside],
+        }
+
+
+def expand_anchors(anchors: AnchorSet, like: AnchorSet | None = None) -> tuple[AnchorSet, ExpansionFigures]:
+    """Spread anchors apart with a map fitted on their seen classes, or with the map fitted before in `like`.
+
+    Raises:
+        InputError: anchors that are expanded already, `like` without a fitted map or from another encoder, degenerate anchors.
+
+    Source: Li et al., CVPR 2024, Sec. 3.2.
+    """
+    if anchors.expansion is not None:
+        raise InputError("these anchors are expanded already", "give the file that `laat anchors` wrote")
+    if like is None:
+        fitted = Expansion.fit(anchors.vectors[anchors.indices("seen")])
+    else:
+        fitted = _map_of(like, anchors)
+    moved = replace(anchors, vectors=fitted.apply(anchors.vectors).astype(np.float32), expansion=fitted)
+    return moved, _figures(anchors, moved, fitted, every=like is not None)
+
+
+def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
+    if like.expansion is None:
+        raise InputError("the anchors given with --like hold no fitted expansion", "give a file that `laat expand` wrote")
+    same = ("model", "weights_sha256", "activation")
+    differing = [key for key in same if like.origin.get(key) != anchors.origin.get(key)]
+    if differing:
+        key = differing[0]
+        raise InputError(
+            f"the map was fitted on anchors of another encoder: {key} is {like.origin.get(key)!r} there "
+            f"and {anchors.origin.get(key)!r} here",
+            "encode both class lists with the same --model and --pretrained",
+        )
+    return like.expansion
+
+
+def _figures(before: AnchorSet, after: AnchorSet, fitted: Expansion, *, every: bool) -> ExpansionFigures:
+    """Seen classes lie in the cone by construction; under a borrowed map (`every`) all classes are checked."""
+    degrees = np.degrees(fitted.angles(before.vectors)) * 90 / np.degrees(fitted.theta_max)
+    seen = set() if every else set(before.groups.seen)
+    outside = [
+        (name, float(degrees[at])) for at, name in enumerate(before.classes) if at not in seen and degrees[at] > 90 + 1e-6
+    ]
+    return ExpansionFigures(
+        cosine_figures(before.vectors),
+        cosine_figures(after.vectors),
+        float(np.degrees(fitted.theta_max)),
+        sorted(outside, key=lambda pair: -pair[1]),
+    )

@@ -1,0 +1,141 @@
+"""The expansion algorithm: a cone of crowded anchors opened up along great circles (Li et al., CVPR 2024, Sec. 3.2).
+
+Float64 and closed form: O(C D) where a product of D-1 plane rotations needs O(D^4). Only numpy is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.errors import InputError
+
+# below this angle (radians) two directions are the same in float32 anchors, and nothing is left to spread
+MIN_ANGLE = 1e-5
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A fitted expansion map.
+
+    Attributes:
+        centre: (D,) float64 unit vector, the mean direction of the seen anchors.
+        theta_max: largest angle between a seen anchor and the centre, in radians, in (0, pi).
+    """
+
+    centre: np.ndarray
+    theta_max: float
+
+    @classmethod
+    def fit(cls, seen: np.ndarray) -> Expansion:
+        """Fit centre and opening angle on the seen anchors alone.
+
+        Args:
+            seen: (n, D) anchors, n >= 2; rows are normalised again in float64.
+
+        Raises:
+            InputError: fewer than two anchors, all anchors in one direction, or a mean of zero (no centre).
+
+        Source: Li et al., CVPR 2024, Sec. 3.2.
+        """
+        anchors = _unit_rows(seen)
+        if len(anchors) < 2:
+            raise InputError(
+                "the expansion is fitted on at least 2 seen anchors and there is 1", "name more seen classes (--seen N)"
+            )
+        mean = anchors.mean(axis=0)
+        length = float(np.linalg.norm(mean))
+        if length < MIN_ANGLE:
+            raise InputError(
+                "the seen anchors cancel out: their mean is zero, so there is no centre to spread them from",
+                "they are spread already: train on them without `laat expand`",
+            )
+        centre = mean / length
+        theta_max = float(_angles(anchors, centre).max())
+        if theta_max < MIN_ANGLE:
+            raise InputError(
+                "all seen anchors point in one direction, so there is nothing to spread",
+                "check the class names and the prompt template: the encoder gave every class the same feature",
+            )
+        return cls(centre, theta_max)
+
+    def angles(self, anchors: np.ndarray) -> np.ndarray:
+        """Angle of each anchor (C, D) to the centre before the map, in radians (C,)."""
+        return _angles(_unit_rows(anchors), self.centre)
+
+    def apply(self, anchors: np.ndarray) -> np.ndarray:
+        """Move anchors along their great circles through the centre: theta -> theta * (pi/2) / theta_max.
+
+        Args:
+            anchors: (C, D) seen or novel anchors.
+
+        Returns:
+            (C, D) float64 unit rows. An anchor at the centre stays there.
+
+        Raises:
+            InputError: another width than the centre's, or an anchor opposite to the centre (no direction to move in).
+
+        Source: Li et al., CVPR 2024, Sec. 3.2.
+        """
+        unit = _unit_rows(anchors)
+        if unit.shape[1] != len(self.centre):
+            raise InputError(
+                f"the anchors have width {unit.shape[1]} and the fitted expansion {len(self.centre)}",
+                "encode the classes with the model that the expansion was fitted with",
+            )
+        cosine = unit @ self.centre
+        away = unit - cosine[:, None] * self.centre
+        sine = np.linalg.norm(away, axis=1)
+        at_centre = sine < 1e-12
+        opposite = (sine < 1e-9) & (cosine < 0)
+        if opposite.any():
+            row = int(np.argmax(opposite))
+            raise InputError(
+                f"anchor {row + 1} is opposite to the centre, so it has no direction to be moved in",
+                "check its text feature, or leave the class out",
+            )
+        # divide by 1 where an anchor is the centre itself: its u never counts, since sin(0) = 0
+        direction = away / np.where(at_centre, 1.0, sine)[:, None]
+        moved = np.where(at_centre, 0.0, np.arctan2(sine, cosine)) * (np.pi / 2) / self.theta_max
+        result = np.cos(moved)[:, None] * self.centre + np.sin(moved)[:, None] * direction
+        return result / np.linalg.norm(result, axis=1, keepdims=True)
+
+
+def cosine_figures(anchors: np.ndarray) -> dict[str, float]:
+    """How crowded anchors (C, D) are.
+
+    Returns:
+        mean, min and max cosine over the C(C-1)/2 pairs of different classes, and the smallest angle in degrees.
+        With one anchor every cosine is 1 and the smallest angle 0.
+    """
+    pairs = pairwise_cosines(anchors)[np.triu_indices(len(anchors), 1)]
+    if not len(pairs):
+        pairs = np.ones(1)
+    return {
+        "mean_cosine": float(pairs.mean()),
+        "min_cosine": float(pairs.min()),
+        "max_cosine": float(pairs.max()),
+        "smallest_angle_degrees": float(np.degrees(np.arccos(min(1.0, float(pairs.max()))))),
+    }
+
+
+def pairwise_cosines(anchors: np.ndarray) -> np.ndarray:
+    """The (C, C) float64 matrix of cosines between the rows of anchors (C, D)."""
+    unit = _unit_rows(anchors)
+    return unit @ unit.T
+
+
+def _unit_rows(anchors: np.ndarray) -> np.ndarray:
+    values = np.asarray(anchors, dtype=np.float64)
+    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    if not np.isfinite(norms).all() or (norms == 0).any():
+        raise InputError("an anchor is zero or not finite", "encode the classes again")
+    return values / norms
+
+
+def _angles(unit: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Angles by atan2, exact near 0 where arccos loses half its digits."""
+    cosine = unit @ centre
+    sine = np.linalg.norm(unit - cosine[:, None] * centre, axis=1)
+    return np.arctan2(sine, cosine)
