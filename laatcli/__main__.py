@@ -1,0 +1,5 @@
+"""`python -m laatcli` is `laat`."""
+
+from laatcli.app import main
+
+main()

@@ -1,0 +1,73 @@
+"""`laat expand`: anchors.st in, expanded.st out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from laatcli.console import Column, Console
+from stages import artifacts
+from stages.anchors.anchor_set import KIND, AnchorSet
+from stages.anchors.expanded import ExpansionFigures, expand_anchors
+from stages.errors import UsageError
+
+EXAMPLES = (
+    "laat expand anchors.st",
+    "laat anchors --classes shapes --model demo -o - | laat expand - -o expanded.st",
+)
+
+
+def expand(
+    console: Console,
+    anchors: Annotated[Path, typer.Argument(help="Anchors to spread; - is standard input.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write; - is standard output.")] = Path("expanded.st"),
+    like: Annotated[Path | None, typer.Option(help="Apply the map fitted in this file instead of fitting one.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw both cosine matrices into this PNG.")] = None,
+) -> None:
+    """Spread crowded anchors apart, with a map fitted on the seen classes alone."""
+    console.stdout_taken = str(output) == artifacts.STDIO
+    artifacts.check_writable(output)
+    if plot is not None:
+        if str(plot) == artifacts.STDIO:
+            raise UsageError("--plot cannot be standard output", "name a PNG file")
+        artifacts.check_writable(plot)
+    source = artifacts.read(anchors, KIND)
+    before = AnchorSet.from_artifact(source, f"'{anchors}'")
+    inputs = {"anchors": source.lineage()}
+    fitted = None
+    if like is not None:
+        model = artifacts.read(like, KIND)
+        fitted = AnchorSet.from_artifact(model, f"'{like}'")
+        inputs["like"] = model.lineage()
+    after, figures = expand_anchors(before, fitted)
+    if plot is not None:
+        from stages.report.plots import plot_cosines
+
+        plot_cosines(before, after, plot)
+    artifact = after.to_artifact()
+    written = artifacts.write(
+        artifacts.Artifact(artifact.kind, artifact.tensors, artifact.params, inputs, artifact.tool), output
+    )
+    _show(console, figures, output, written.sha256, plot)
+
+
+def _show(console: Console, figures: ExpansionFigures, output: Path, sha256: str, plot: Path | None) -> None:
+    record = {"output": str(output), "sha256": sha256, **figures.to_record()}
+    console.result(record if plot is None else {**record, "plot": str(plot)})
+    rows = [
+        [
+            name,
+            f"{values['mean_cosine']:.3f}",
+            f"{values['min_cosine']:.3f}",
+            f"{values['max_cosine']:.3f}",
+            f"{values['smallest_angle_degrees']:.1f}°",
+        ]
+        for name, values in (("before", figures.before), ("after", figures.after))
+    ]
+    columns = ("mean", "min", "max", "smallest angle")
+    console.table([Column("cosine of pairs"), *(Column(name, True) for name in columns)], rows)
+    console.line(f"{output}: the seen cone opened from theta_max {figures.theta_max_degrees:.2f}° to 90°")
+    for name, angle in figures.outside:
+        console.warn(f"'{name}' lies outside the fitted cone: {angle:.1f}° from the centre after the map")

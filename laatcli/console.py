@@ -1,0 +1,142 @@
+"""The one place that prints. Results go to standard output, progress and notes to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+_PLAIN_EVERY_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its heading and whether it holds figures (right-aligned)."""
+
+    name: str
+    figures: bool = False
+
+
+class Console:
+    """Human output (tables, a live bar, plain lines when not a terminal), `--json` (one object), or `--quiet` (errors only).
+
+    Args:
+        as_json: print the result as one JSON object on standard output and nothing else there.
+        quiet: no tables, no notes, no progress.
+        stdout_taken: an artifact is written to standard output, so results go to standard error.
+    """
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.stdout_taken = False
+        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+
+    @property
+    def human(self) -> bool:
+        """Whether tables and notes are wanted."""
+        return not self.as_json and not self.quiet
+
+    def note(self, text: str) -> None:
+        """A remark on standard error."""
+        if not self.quiet:
+            self._err.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """A remark on standard error that the user should not miss."""
+        if not self.quiet:
+            self._err.print(f"[yellow]warning:[/yellow] {_escaped(text)}")
+
+    def error(self, text: str) -> None:
+        """One line on standard error, in every mode."""
+        self._err.print(f"[red]error:[/red] {_escaped(text)}")
+
+    def line(self, text: str) -> None:
+        """One line of a human result."""
+        if self.human:
+            self._out().print(text, markup=False)
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "") -> None:
+        """A table of a human result."""
+        if not self.human:
+            return
+        table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column.name, justify="right" if column.figures else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(_escaped(cell) for cell in row))
+        self._out(soft_wrap=False).print(table)
+
+    def result(self, record: Mapping[str, Any]) -> None:
+        """The result of the command as JSON, printed in `--json` mode alone."""
+        if self.as_json:
+            stream = sys.stderr if self.stdout_taken else sys.stdout
+            json.dump(record, stream, ensure_ascii=False, indent=2, allow_nan=False)
+            stream.write("\n")
+            stream.flush()
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[ProgressLine]:
+        """A live bar on a terminal; a plain line every ten seconds otherwise; nothing with --quiet."""
+        if self.quiet or not self._err.is_terminal:
+            yield ProgressLine(None, None, what, None if self.quiet else self._err)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        live_console = RichConsole(stderr=True, highlight=False)
+        with Progress(*columns, console=live_console, transient=True, expand=True) as bar:
+            yield ProgressLine(bar, bar.add_task(what, total=None, note=""), what, self._err)
+
+    def _out(self, *, soft_wrap: bool = True) -> RichConsole:
+        return RichConsole(stderr=self.stdout_taken, highlight=False, soft_wrap=soft_wrap)
+
+
+class ProgressLine:
+    """What a stage's progress callback drives."""
+
+    def __init__(self, bar: Progress | None, task: Any, what: str, plain: RichConsole | None) -> None:
+        self._bar, self._task, self._what, self._plain = bar, task, what, plain
+        self._start = self._last = time.monotonic()
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` is done, with a short note (figures so far)."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total, note=note)
+            return
+        now = time.monotonic()
+        if self._plain is None or now - self._last < _PLAIN_EVERY_SECONDS:
+            return
+        self._last = now
+        left = (now - self._start) * (total - done) / max(done, 1)
+        self._plain.print(f"{self._what}: {100 * done // max(total, 1)}%, ETA {left:.0f} s  {note}".rstrip(), markup=False)
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the bar on a terminal and in a plain log alike."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, soft_wrap=True)
+        elif self._plain is not None:
+            self._plain.print(text, markup=False)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def percent(value: float, half: float | None = None) -> str:
+    """A share as '37.8' or, with the half-width of its interval, '37.8 ± 1.7' (percentage points)."""
+    return f"{100 * value:.1f}" if half is None else f"{100 * value:.1f} ± {100 * half:.1f}"
