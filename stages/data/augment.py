@@ -1,0 +1,159 @@
+"""Random crop, flip and rotation of a whole batch on its device, in one integer gather.
+
+The parameters of each image are drawn on the CPU from a passed generator and the source pixel of each output pixel is
+computed in integers, so every device and every batch size sees the same augmentation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stages.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+FRACTION_BITS = 32  # fixed-point precision of sine and cosine: below 1e-6 px at any side an image set in memory has
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What to do with each image of a batch; all tensors (N,) on the CPU.
+
+    Attributes:
+        top: int64, first row of the crop in the zero-padded image, 0 to 2 * padding.
+        left: int64, first column of it.
+        flip: bool, mirror left and right.
+        degrees: float64, rotation angle, counter-clockwise.
+    """
+
+    top: torch.Tensor
+    left: torch.Tensor
+    flip: torch.Tensor
+    degrees: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random crop with zero padding, then horizontal flip, then rotation (nearest pixel, zeros outside).
+
+    The defaults are the training augmentation of CIFAR-FS in Li et al., CVPR 2024.
+
+    Attributes:
+        crop_padding: zeros on each side before the crop back to the original size, pixels; 0 does not crop.
+        flip: mirror each image with probability 1/2.
+        rotation_degrees: each image turns by an angle uniform in [-rotation_degrees, rotation_degrees]; 0 does not turn.
+    """
+
+    crop_padding: int = 4
+    flip: bool = True
+    rotation_degrees: float = 15.0
+
+    def __post_init__(self) -> None:
+        if self.crop_padding < 0:
+            raise UsageError(f"crop padding {self.crop_padding} is negative", "give 0 or more pixels")
+        if not 0 <= self.rotation_degrees <= 180:
+            raise UsageError(f"rotation of {self.rotation_degrees} degrees", "give an angle between 0 and 180")
+
+    @classmethod
+    def off(cls) -> Augmentation:
+        """No augmentation: `apply` only scales to [0, 1]."""
+        return cls(crop_padding=0, flip=False, rotation_degrees=0.0)
+
+    def to_record(self) -> dict[str, Any]:
+        """The settings as a JSON-able dict."""
+        return {
+            "crop_padding": self.crop_padding,
+            "flip": self.flip,
+            "rotation_degrees": float(self.rotation_degrees),
+        }
+
+    def draw(self, count: int, generator: torch.Generator) -> Drawn:
+        """Parameters for `count` images from a CPU generator.
+
+        All four are drawn whether used or not, so that switching one off leaves the others as they were.
+        """
+        import torch
+
+        shift = torch.randint(2 * self.crop_padding + 1, (2, count), generator=generator)
+        chance = torch.rand((2, count), generator=generator, dtype=torch.float64)
+        return Drawn(
+            top=shift[0],
+            left=shift[1],
+            flip=(chance[0] < 0.5) & self.flip,
+            degrees=(2 * chance[1] - 1) * self.rotation_degrees,
+        )
+
+    def apply(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Augmented images, float32 (N, 3, H, W) in [0, 1], on the device of `images`.
+
+        Args:
+            images: uint8 (N, 3, H, W).
+            generator: a CPU generator; its stream moves on by the draws of N images.
+        """
+        return self.apply_drawn(images, self.draw(images.shape[0], generator))
+
+    def apply_drawn(self, images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        """As `apply`, with parameters that are already drawn."""
+        if not (self.crop_padding or self.flip or self.rotation_degrees):
+            return to_unit(images)
+        count, channels, height, width = images.shape
+        source, inside = self._source_pixels(drawn, height, width, images.device)
+        flat = images.reshape(count, channels, height * width)
+        moved = flat.gather(2, source.unsqueeze(1).expand(count, channels, height * width))
+        return to_unit((moved * inside.unsqueeze(1)).view(count, channels, height, width))
+
+    def _source_pixels(
+        self, drawn: Drawn, height: int, width: int, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where each output pixel comes from: index into H * W, int64 (N, H * W), and uint8 1 inside or 0 outside."""
+        import torch
+
+        def per_image(values: torch.Tensor) -> torch.Tensor:
+            return values.to(device).view(-1, 1, 1)
+
+        rows = torch.arange(height, device=device).view(1, height, 1)
+        columns = torch.arange(width, device=device).view(1, 1, width)
+        if self.rotation_degrees:
+            radians = drawn.degrees * (math.pi / 180)
+            rows, columns = _rotated(rows, columns, per_image(_fixed(radians.cos())), per_image(_fixed(radians.sin())))
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        columns = torch.where(per_image(drawn.flip), width - 1 - columns, columns)
+        if self.crop_padding:
+            rows = rows + per_image(drawn.top - self.crop_padding)
+            columns = columns + per_image(drawn.left - self.crop_padding)
+            inside = inside & (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        count = drawn.flip.shape[0]
+        source = torch.where(inside, rows * width + columns, 0).expand(count, height, width)
+        return source.reshape(count, -1), inside.expand(count, height, width).reshape(count, -1).to(torch.uint8)
+
+
+def to_unit(images: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels as float32 in [0, 1]: value / 255."""
+    import torch
+
+    return images.to(torch.float32).div_(255)
+
+
+def _fixed(values: torch.Tensor) -> torch.Tensor:
+    """float64 as fixed-point int64 with FRACTION_BITS bits after the point."""
+    import torch
+
+    return torch.round(values * (1 << FRACTION_BITS)).to(torch.int64)
+
+
+def _rotated(
+    rows: torch.Tensor, columns: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nearest pixel that lands on (row, column) when the image turns counter-clockwise about its centre.
+
+    Coordinates are counted from the centre in half pixels, which makes them integers for odd and even sides alike.
+    """
+    height, width = rows.numel(), columns.numel()
+    down, right = 2 * rows - (height - 1), 2 * columns - (width - 1)
+    half = 1 << FRACTION_BITS  # half a pixel in fixed point, added so that the shift rounds to nearest
+    source_rows = (sine * right + cosine * down + height * half) >> (FRACTION_BITS + 1)
+    source_columns = (cosine * right - sine * down + width * half) >> (FRACTION_BITS + 1)
+    return source_rows, source_columns
