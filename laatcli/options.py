@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", show_default=True)]
-Seed = Annotated[int, typer.Option(min=0, help="Every random draw follows from it.")]
+Seed = Annotated[int, typer.Option(help="Every random draw follows from it.")]
 Eps = Annotated[str, typer.Option(help="L-inf radius in pixel units, as a fraction: 8/255 is 8 of 255 grey levels.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images a batch. Does not change the figures.")]
+BatchSize = Annotated[int, typer.Option(help="Images a batch. Does not change the figures.")]
 Data = Annotated[
     str | None,
     typer.Option(help="Folder of class folders, parquet file or folder, saved dataset, hub id (ORG/NAME), or 'shapes'."),
 ]
 Split = Annotated[str | None, typer.Option(help="train, test or train+test. Default: train to train, test to evaluate.")]
-Resize = Annotated[int | None, typer.Option(min=1, help="Shorter side to N pixels, then the central N x N.")]
+Resize = Annotated[int | None, typer.Option(help="Shorter side to N pixels, then the central N x N.")]
 ImageColumn = Annotated[str | None, typer.Option(help="Column with the images. Default: found by its type.")]
 LabelColumn = Annotated[str | None, typer.Option(help="Column with the labels. Default: found by its type.")]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded, and count them.")]

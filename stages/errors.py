@@ -51,3 +51,15 @@ def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:
     pool = list(candidates)
     close = difflib.get_close_matches(name, pool, n=count, cutoff=0.4) or pool[:count]
     return ", ".join(f"'{candidate}'" for candidate in close)
+
+
+def require_at_least(name: str, value: float, minimum: float) -> None:
+    """Raise UsageError unless `value` of the option or parameter `name` is a finite number of at least `minimum`."""
+    if not minimum <= value < float("inf"):
+        raise UsageError(f"{name} is {value:g}", f"choose at least {minimum:g}")
+
+
+def require_above_zero(name: str, value: float) -> None:
+    """Raise UsageError unless `value` of the option or parameter `name` is a finite number above zero."""
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{name} is {value:g}", "choose a number above 0")

@@ -49,7 +49,7 @@ def anchors(
     val: Annotated[int, typer.Option(help="The next N classes are for validation.")] = 0,
     seen_file: Annotated[Path | None, typer.Option(help="File with the names of the seen classes.")] = None,
     val_file: Annotated[Path | None, typer.Option(help="File with the names of the validation classes.")] = None,
-    dim: Annotated[int, typer.Option(min=1, help="Width of simplex and random anchors.")] = 512,
+    dim: Annotated[int, typer.Option(help="Width of simplex and random anchors.")] = 512,
     seed: options.Seed = 0,
     device: options.Device = "auto",
     allow_truncation: Annotated[

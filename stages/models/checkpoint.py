@@ -1,0 +1,116 @@
+"""The checkpoint: weights, architecture, normalisation, anchors and the fitted expansion, complete in one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages.anchors.anchor_set import AnchorSet
+from stages.artifacts import Artifact
+from stages.errors import InputError
+from stages.models.embedding import EmbeddingModel
+
+KIND = "model"
+_WEIGHT = "weights."
+_REMAKE = "train it again with `laat train`"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model with everything that attack and eval need.
+
+    Attributes:
+        model: the image model.
+        anchors: the anchors it was trained with, expanded or raw, of all groups.
+        training: settings, data and selection that it came from; JSON-able.
+        inputs: lineage of the artifacts it came from.
+        sha256: of the file; empty when it was not read from one.
+    """
+
+    model: EmbeddingModel
+    anchors: AnchorSet
+    training: dict[str, Any]
+    inputs: dict[str, Any]
+    sha256: str = ""
+
+    def to_artifact(self) -> Artifact:
+        """The artifact of kind 'model'."""
+        anchors = self.anchors.to_artifact()
+        weights = {f"{_WEIGHT}{name}": value.detach().cpu().numpy() for name, value in self.model.state_dict().items()}
+        architecture = {
+            "backbone": self.model.backbone_name,
+            "width": self.model.width,
+            "image_size": self.model.image_size,
+        }
+        params = {**anchors.params, "architecture": architecture, "training": self.training}
+        return Artifact(KIND, {**anchors.tensors, **weights}, params, self.inputs)
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact, where: str) -> Checkpoint:
+        """Rebuild the model and load its weights strictly. Raises InputError naming what does not fit."""
+        anchors = AnchorSet.from_artifact(artifact, where)
+        try:
+            architecture, training = artifact.params["architecture"], dict(artifact.params["training"])
+            backbone, width = str(architecture["backbone"]), int(architecture["width"])
+            image_size = int(architecture["image_size"])
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{where} lacks its architecture", _REMAKE) from None
+        model = EmbeddingModel(backbone, width, image_size, (0, 0, 0), (1, 1, 1))
+        _load_weights(model, artifact, where)
+        return cls(model, anchors, training, artifact.inputs, artifact.sha256)
+
+    def with_anchors(self, anchors: AnchorSet, where: str) -> Checkpoint:
+        """The same model with other anchors, for classes that were named later.
+
+        Raw anchors are moved by the checkpoint's own fitted expansion if it has one; expanded ones must carry the same map.
+        Raises InputError for another width, another encoder or another map.
+        """
+        own = self.anchors
+        if anchors.vectors.shape[1] != self.model.width:
+            raise InputError(
+                f"the anchors of {where} have width {anchors.vectors.shape[1]} and the checkpoint {self.model.width}",
+                "encode the classes with the model that the training anchors came from",
+            )
+        for key in ("source", "model", "pretrained", "weights_sha256", "activation"):
+            if anchors.origin.get(key) != own.origin.get(key):
+                raise InputError(
+                    f"the anchors of {where} come from another encoder than the checkpoint's: {key} is "
+                    f"{anchors.origin.get(key)!r} there and {own.origin.get(key)!r} here",
+                    "encode the classes with the model that the training anchors came from",
+                )
+        return replace(self, anchors=_on_the_same_map(anchors, own, where))
+
+
+def _on_the_same_map(anchors: AnchorSet, own: AnchorSet, where: str) -> AnchorSet:
+    if own.expansion is None and anchors.expansion is None:
+        return anchors
+    if own.expansion is not None and anchors.expansion is None:
+        return replace(anchors, vectors=own.expansion.apply(anchors.vectors).astype(np.float32), expansion=own.expansion)
+    one, two = own.expansion, anchors.expansion
+    same = one is not None and two is not None and one.theta_max == two.theta_max and np.array_equal(one.centre, two.centre)
+    if not same:
+        raise InputError(
+            f"the anchors of {where} are expanded with another map than the checkpoint's",
+            "give the raw anchors: the checkpoint's own map is applied to them",
+        )
+    return anchors
+
+
+def _load_weights(model: EmbeddingModel, artifact: Artifact, where: str) -> None:
+    own = model.state_dict()
+    given = {name.removeprefix(_WEIGHT): value for name, value in artifact.tensors.items() if name.startswith(_WEIGHT)}
+    odd = sorted(own.keys() ^ given.keys())
+    if odd:
+        raise InputError(f"the weights in {where} do not fit {model.backbone_name}: '{odd[0]}' is on one side only", _REMAKE)
+    for name, value in given.items():
+        if tuple(value.shape) != tuple(own[name].shape):
+            raise InputError(
+                f"weight '{name}' in {where} has shape {tuple(value.shape)}, {model.backbone_name} wants {tuple(own[name].shape)}",
+                _REMAKE,
+            )
+        if not np.isfinite(value).all():
+            raise InputError(f"weight '{name}' in {where} is not finite", _REMAKE)
+    model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in given.items()})
