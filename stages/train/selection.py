@@ -1,0 +1,127 @@
+"""Which epoch is best, judged on validation classes or on held-out training images; never on test data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.anchors.anchor_set import AnchorSet
+from stages.attacks.run import attack_images
+from stages.data.image_set import ImageSet
+from stages.models.embedding import EmbeddingModel
+from stages.randomness import torch_generator
+from stages.train.settings import TrainSettings
+
+MAX_IMAGES = 1000
+HELD_OUT = 0.05
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracies of one epoch on the selection images; `robust` is None when nothing was attacked."""
+
+    clean: float
+    robust: float | None
+
+    @property
+    def key(self) -> tuple[float, float]:
+        """Larger is better: robust accuracy, then clean accuracy."""
+        return (self.clean, 0.0) if self.robust is None else (self.robust, self.clean)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The images and anchors that judge epochs.
+
+    Attributes:
+        images: at most about 1,000, evenly over the classes.
+        anchors: (C, D) float32, those of the images' classes.
+        source: 'validation classes' or 'held-out images of the seen classes'.
+    """
+
+    images: ImageSet
+    anchors: Tensor
+    source: str
+
+    def to_record(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {"source": self.source, "images": len(self.images), "classes": len(self.images.classes)}
+
+    def score(self, model: EmbeddingModel, settings: TrainSettings, device: str) -> Score:
+        """Clean accuracy, and accuracy under the inner attack's own steps unless the objective is 'clean'."""
+        spec = settings.selection_attack()
+        labels = self.images.labels.cpu()
+        if settings.objective == "clean":
+            clean = predictions(model, self.anchors, self.images.images, settings.batch_size, device)
+            return Score(float((clean == labels).float().mean()), None)
+        _, clean, attacked = attack_images(
+            model,
+            self.anchors,
+            self.images.images,
+            labels,
+            spec,
+            threat=settings.threat,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            device=device,
+            scale=1 / settings.tau,
+        )
+        right = clean == labels
+        return Score(float(right.float().mean()), float((right & (attacked == labels)).float().mean()))
+
+
+def predictions(model: EmbeddingModel, anchors: Tensor, images: Tensor, batch_size: int, device: str) -> Tensor:
+    """The nearest anchor of each uint8 image (N, 3, H, W) -> (N,) int64 on the CPU, model in eval mode."""
+    from stages.attacks.gradient import frozen
+    from stages.attacks.run import to_pixels
+
+    with frozen(model), torch.no_grad():
+        parts = [
+            (model(to_pixels(images, rows, device)) @ anchors.to(device).T).argmax(1).cpu()
+            for rows in torch.arange(len(images)).split(batch_size)
+        ]
+    return torch.cat(parts)
+
+
+def plan_selection(images: ImageSet, anchors: AnchorSet, seed: int) -> tuple[ImageSet, Selection]:
+    """Divide what was loaded into training images and selection images.
+
+    Args:
+        images: images of the seen and the validation classes.
+        anchors: all anchors.
+        seed: of the draw.
+
+    Returns:
+        the training images (seen classes, labels in the order of the seen classes), and the selection.
+    """
+    vectors = torch.from_numpy(anchors.vectors.copy())
+    seen = images.restricted_to(anchors.names("seen"), names_from="the anchors")
+    seen_anchors = vectors[anchors.indices("seen")]
+    generator = torch_generator(seed, "train/selection")
+    if anchors.groups.val:
+        val = images.restricted_to(anchors.names("val"), names_from="the anchors")
+        rows = _per_class(val.labels, MAX_IMAGES, 1.0, generator)
+        return seen, Selection(val.take(rows), vectors[anchors.indices("val")], "validation classes")
+    rows = _per_class(seen.labels, MAX_IMAGES, HELD_OUT, generator)
+    rest = torch.ones(len(seen), dtype=torch.bool)
+    rest[rows] = False
+    source = "held-out images of the seen classes"
+    return seen.take(rest.nonzero()[:, 0]), Selection(seen.take(rows), seen_anchors, source)
+
+
+def _per_class(labels: Tensor, most: int, share: float, generator: torch.Generator) -> Tensor:
+    """A seeded draw of the same number of images from each class, ascending: `share` of the smallest class that can give some,
+    at least 1, and at most `most` in all. A class with a single image gives it only when `share` is 1."""
+    labels = labels.cpu()
+    counts = torch.bincount(labels)
+    present = counts[counts > 0]
+    each = max(1, min(int(share * int(present.min())), most // len(present)))
+    order = torch.randperm(len(labels), generator=generator)
+    drawn = []
+    for label, count in enumerate(counts.tolist()):
+        if count > 1 or share == 1:
+            drawn.append(order[labels[order] == label][:each])
+    return torch.cat(drawn).sort().values if drawn else torch.empty(0, dtype=torch.int64)
