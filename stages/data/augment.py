@@ -44,7 +44,7 @@ class Augmentation:
     Attributes:
         crop_padding: zeros on each side before the crop back to the original size, pixels; 0 does not crop.
         flip: mirror each image with probability 1/2.
-        rotation_degrees: each image turns by an angle uniform in [-rotation_degrees, rotation_degrees]; 0 does not turn.
+        rotation_degrees: the largest angle; each image turns by one uniform in [-this, this]; 0 does not turn.
     """
 
     crop_padding: int = 4

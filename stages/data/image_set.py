@@ -125,12 +125,14 @@ class ImageSet:
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and (population) standard deviation of each channel, pixel values in [0, 1].
 
-        The sums are exact integers, so the result does not depend on order or device. Raises InputError on an empty set.
+        The sums are exact integers, so the result does not depend on order or device.
+
+        Raises InputError on an empty set.
         """
         import torch
 
         if not len(self):
-            raise InputError(f"the data '{self.provenance.source}' has no image here", "choose a split or classes with images")
+            raise InputError(f"the data '{self.provenance.source}' has no image here", "choose another --split")
         total = torch.zeros(3, dtype=torch.int64)
         squares = torch.zeros(3, dtype=torch.int64)
         for start in range(0, len(self), CHUNK):

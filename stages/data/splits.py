@@ -1,0 +1,118 @@
+"""Splits: their names, the one a side takes, and the 90/10 division by class of a source that has a single split."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from stages.classes import fold
+from stages.errors import UsageError
+from stages.randomness import numpy_generator
+
+Side = Literal["train", "test"]
+
+# The words by which the datasets library knows a split, in file and folder names.
+KEYWORDS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-\d{5}[^/]*")
+DIVISION_SEED = 0  # fixed: the division belongs to the data, not to a run
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The splits to read, and which part of a divided single split ('' when it is not divided)."""
+
+    splits: tuple[str, ...]
+    divided: Literal["", "train", "test"] = ""
+
+
+def split_of_stem(stem: str) -> str | None:
+    """The split a file name (without suffix) stands for: 'train-00000-of-00002' -> 'train'; None when it names none."""
+    shard = SHARD.fullmatch(stem)
+    name = shard["split"] if shard else stem
+    known = [KEYWORDS[word] for word in re.split(r"[-._ 0-9]+", name.casefold()) if word in KEYWORDS]
+    if known:
+        return known[0]
+    return shard["split"] if shard else None
+
+
+def choose_splits(available: Sequence[str], split: str | None, side: Side, *, source: str) -> Choice:
+    """Which of the `available` splits to read.
+
+    Args:
+        available: the split names of the source.
+        split: 'train', 'test', 'train+test' or the like; None takes the one that belongs to `side`.
+        side: 'train' takes train; 'test' takes test where there is one and validation otherwise.
+        source: name of the data, for the message.
+
+    Raises UsageError on a split that is not there, and when `side` has none.
+    """
+    by_kind = {KEYWORDS.get(name.casefold(), name): name for name in reversed(available)}
+    if split is not None:
+        return Choice(tuple(_named(split, available, by_kind, source)))
+    if len(available) == 1:
+        return Choice((available[0],), side)
+    for kind in ("train",) if side == "train" else ("test", "validation"):
+        if kind in by_kind:
+            return Choice((by_kind[kind],))
+    raise UsageError(
+        f"the data '{source}' has no {side} split, only {_listed(available)}",
+        f"choose with --split, for example --split {available[0]}",
+    )
+
+
+def _named(split: str, available: Sequence[str], by_kind: dict[str, str], source: str) -> list[str]:
+    chosen: list[str] = []
+    for part in (part.strip() for part in split.split("+")):
+        name = part if part in available else by_kind.get(KEYWORDS.get(part.casefold(), part))
+        if name is None:
+            raise UsageError(
+                f"the data '{source}' has no split '{part}'",
+                f"choose --split from {_listed(available)}, or join several with +",
+            )
+        if name in chosen:
+            raise UsageError(f"--split {split} names '{name}' twice", "name each split once")
+        chosen.append(name)
+    return chosen
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def part_of_division(labels: np.ndarray, classes: Sequence[str], part: Side) -> np.ndarray:
+    """Rows (int64, ascending) of one part of a 90/10 division by class.
+
+    Each class is divided by a generator of its own name, so that the division does not change with the other classes.
+    The test part gets a tenth, rounded, at least one image where a class has two; the train part gets the rest.
+
+    Args:
+        labels: int64 (N,), positions in `classes`.
+        classes: class names.
+        part: 'train' or 'test'.
+    """
+    rows: list[np.ndarray] = []
+    order = np.argsort(labels, kind="stable")
+    bounds = np.searchsorted(labels[order], np.arange(len(classes) + 1))
+    for at, name in enumerate(classes):
+        own = order[bounds[at] : bounds[at + 1]]
+        if not len(own):
+            continue
+        shuffled = own[numpy_generator(DIVISION_SEED, f"split/{fold(name)}").permutation(len(own))]
+        held_out = max(1, (len(own) + 5) // 10) if len(own) > 1 else 0
+        rows.append(shuffled[:held_out] if part == "test" else shuffled[held_out:])
+    return np.sort(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
