@@ -1,0 +1,194 @@
+"""The projected-gradient loop. Training's inner maximisation and the attacks of evaluation are the same loop.
+
+Only the input gets a gradient: nothing is ever accumulated into a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from stages.attacks.threat import ThreatModel
+
+# (x (n, 3, H, W), rows (n,)) -> (loss of each image (n,), which images have fallen (n,) bool or None for 'do not ask')
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, "Tensor | None"]]
+# rows (n,) int64 on the CPU -> (clean images (n, 3, H, W), where the attack starts, same shape)
+Load = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Samples whose attack is over: which rows (n,), their clean images and the result, both (n, 3, H, W)."""
+
+    rows: Tensor
+    x: Tensor
+    x_adv: Tensor
+
+
+def ce_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each sample; logits (n, K), labels (n,) int64 -> (n,)."""
+    return cross_entropy(logits, labels, reduction="none")
+
+
+def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Best wrong logit minus the right one, (n, K), (n,) -> (n,); positive when misclassified."""
+    right = logits.gather(1, labels[:, None])
+    return logits.scatter(1, labels[:, None], -torch.inf).amax(1) - right[:, 0]
+
+
+def cw_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The negative of max(z_y - max other z, 0) (Carlini & Wagner, S&P 2017), to be ascended; (n, K), (n,) -> (n,)."""
+    return margin_loss(logits, labels).clamp(max=0)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": ce_loss, "margin": margin_loss, "cw": cw_loss}
+
+
+def maximise(
+    loss: Callable[[Tensor], Tensor],
+    x: Tensor,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: float,
+    noise: Tensor | None = None,
+) -> Tensor:
+    """The inner maximisation of adversarial training: every image takes all steps.
+
+    Args:
+        loss: x_adv (N, 3, H, W) -> a loss of each image (N,), or their sum; the model inside should be in eval mode.
+        x: clean images (N, 3, H, W) in [0, 1].
+        threat: the ball to stay in.
+        steps: gradient steps.
+        step_size: in pixel units, for example threat.radius / 4.
+        noise: uniform on [0, 1), the shape of `x`, for a random start; None starts at `x`.
+
+    Returns:
+        x_adv (N, 3, H, W), without a graph.
+    """
+    start = x if noise is None else threat.random_start(x, noise)
+
+    def objective(x_adv: Tensor, rows: Tensor) -> tuple[Tensor, None]:
+        return loss(x_adv), None
+
+    rows = torch.arange(len(x))
+    finished = projected_gradient(
+        objective, lambda _: (x, start), rows, threat, steps=steps, step_size=step_size, batch_size=max(len(x), 1)
+    )
+    return next((done.x_adv for done in finished), x)
+
+
+def projected_gradient(
+    objective: Objective,
+    load: Load,
+    rows: Tensor,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: float,
+    batch_size: int,
+) -> Iterator[Finished]:
+    """Ascend `objective` for each row by `steps` projected steps, `batch_size` rows at a time.
+
+    A row whose iterate has fallen leaves the batch with that iterate, and the next row takes its place, so batches stay
+    full until the queue is empty. The iterate after the last step is not looked at here; a caller that needs to know
+    whether it has fallen runs the model once more.
+
+    Args:
+        objective: see `Objective`; called with gradients enabled.
+        load: see `Load`; called once for each row, in the order of `rows`.
+        rows: (M,) int64 on the CPU, the samples to attack.
+        threat: the ball to stay in.
+        steps: at most this many gradient steps a row.
+        step_size: pixel units.
+        batch_size: rows in one forward pass, at least 1.
+
+    Yields:
+        Finished rows, each row once, in the order in which they finish.
+    """
+    if steps == 0:
+        for part in rows.split(batch_size):
+            x, start = load(part)
+            yield Finished(part.to(x.device), x, start.detach())
+        return
+    batch = _Batch(load, rows)
+    while batch.refill(batch_size):
+        grad, fallen = _input_gradient(objective, batch.x_adv, batch.rows)
+        ahead = threat.project(threat.step(batch.x_adv, grad, step_size), batch.x)
+        if fallen is not None:
+            ahead = torch.where(fallen[:, None, None, None], batch.x_adv, ahead)
+        batch.advance(ahead)
+        gone = batch.taken >= steps
+        if fallen is not None:
+            gone |= fallen.cpu()
+        if bool(gone.any()):
+            yield batch.release(gone)
+
+
+class _Batch:
+    """The rows under attack now, and the queue behind them."""
+
+    def __init__(self, load: Load, queue: Tensor) -> None:
+        self._load = load
+        self._queue = queue
+        # steps taken by each row; on the CPU, so that counting never waits for the device
+        self.taken = torch.empty(0, dtype=torch.int64)
+        self.rows = self.x = self.x_adv = torch.empty(0)
+
+    def refill(self, size: int) -> bool:
+        """Take rows from the queue until there are `size`; False when none are left at all."""
+        room = size - len(self.taken)
+        if room > 0 and len(self._queue):
+            part, self._queue = self._queue[:room], self._queue[room:]
+            x, start = self._load(part)
+            new = (part.to(x.device), x, start.detach())
+            if len(self.taken):
+                new = (torch.cat((self.rows, new[0])), torch.cat((self.x, new[1])), torch.cat((self.x_adv, new[2])))
+            self.rows, self.x, self.x_adv = new
+            self.taken = torch.cat((self.taken, torch.zeros(len(part), dtype=torch.int64)))
+        return len(self.taken) > 0
+
+    def advance(self, x_adv: Tensor) -> None:
+        """All rows have taken one more step and stand at `x_adv`."""
+        self.x_adv = x_adv
+        self.taken += 1
+
+    def release(self, gone: Tensor) -> Finished:
+        """Take the rows marked in `gone` (bool, CPU) out of the batch and return them."""
+        if bool(gone.all()):
+            done = Finished(self.rows, self.x, self.x_adv)
+            self.taken = self.taken[:0]
+            return done
+        out, stay = (mask.nonzero()[:, 0].to(self.rows.device) for mask in (gone, ~gone))
+        done = Finished(self.rows[out], self.x[out], self.x_adv[out])
+        self.rows, self.x, self.x_adv = self.rows[stay], self.x[stay], self.x_adv[stay]
+        self.taken = self.taken[~gone]
+        return done
+
+
+def _input_gradient(objective: Objective, x_adv: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    with torch.enable_grad():
+        variable = x_adv.detach().requires_grad_(True)
+        loss, fallen = objective(variable, rows)
+        (grad,) = torch.autograd.grad(loss.sum(), variable)
+    return grad, fallen
+
+
+@contextmanager
+def frozen(model: torch.nn.Module) -> Iterator[None]:
+    """Within: `model` is in eval mode and its parameters need no gradient. After: every flag is as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    model.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)

@@ -1,0 +1,238 @@
+"""Running a named attack on a queue of samples, and judging its results by a fresh forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stages.attacks.gradient import LOSSES, Finished, frozen, projected_gradient
+from stages.attacks.named import AttackSpec
+from stages.attacks.start import StartNoise
+from stages.attacks.threat import ThreatModel
+from stages.errors import ComputeError, InputError
+
+# (x (n, 3, H, W) in [0, 1], rows (n,) int64 on the device of x) -> logits (n, K); each row may have its own K-way head
+Victim = Callable[[Tensor, Tensor], Tensor]
+# (samples done, samples in all, what is going on)
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """P samples to attack.
+
+    Attributes:
+        victim: see `Victim`.
+        source: rows (n,) on the CPU -> clean images (n, 3, H, W) in [0, 1] on the model's device.
+        labels: (P,) int64, the right answer of every sample in its own head.
+    """
+
+    victim: Victim
+    source: Callable[[Tensor], Tensor]
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Attacked samples: rows (n,) on the CPU, adversarial images (n, 3, H, W) and the predictions for those (n,)."""
+
+    rows: Tensor
+    x_adv: Tensor
+    predicted: Tensor
+
+
+def to_pixels(images: Tensor, rows: Tensor, device: torch.device | str) -> Tensor:
+    """Images `rows` of a uint8 set (N, 3, H, W) as float32 in [0, 1] on `device`, channels last (faster)."""
+    picked = images[rows.to(images.device)].to(device)
+    return picked.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Within: convolutions on CUDA are true float32 and not TF32, its default, so that decisions repeat elsewhere."""
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    ):
+        yield
+
+
+def decide(logits: Tensor) -> Tensor:
+    """The predicted class of each row, (n, K) -> (n,). Raises ComputeError on a logit that is not finite."""
+    if not bool(logits.isfinite().all()):
+        raise ComputeError("the model's output is not finite", "check the checkpoint: it may hold non-finite weights")
+    return logits.argmax(1)
+
+
+def attack_points(
+    target: Target,
+    rows: Tensor,
+    spec: AttackSpec,
+    threat: ThreatModel,
+    *,
+    seed: int,
+    batch_size: int,
+    early_stop: bool = True,
+) -> Iterator[Judged]:
+    """Attack samples and judge the results.
+
+    A sample is fallen once an iterate is misclassified; that iterate is its result. The results are checked against the
+    threat model, and the predictions come from a fresh forward pass over them. Random starts belong to the row (see
+    StartNoise), so the outcome depends on the batch size by float rounding only.
+
+    Args:
+        target: the samples and what judges them.
+        rows: (M,) int64 on the CPU, ascending: which of the samples to attack.
+        spec: the attack.
+        threat: the ball.
+        seed: the attack's seed; the stream is told apart by the attack's name.
+        batch_size: samples in one forward pass.
+        early_stop: False takes every step for every sample, fallen or not (for images that are to transfer).
+
+    Yields:
+        Judged samples, each once, in any order.
+
+    Raises:
+        ComputeError: non-finite outputs or images, or a result outside the threat model.
+    """
+    results = _gradient_attack(target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
+    for done in _gathered(results, batch_size):
+        threat.check(done.x_adv, done.x)
+        with torch.no_grad():
+            predicted = decide(target.victim(done.x_adv, done.rows))
+        yield Judged(done.rows.cpu(), done.x_adv, predicted)
+
+
+def _gradient_attack(
+    target: Target,
+    rows: Tensor,
+    spec: AttackSpec,
+    threat: ThreatModel,
+    *,
+    seed: int,
+    batch_size: int,
+    early_stop: bool,
+) -> Iterator[Finished]:
+    loss = LOSSES[spec.loss]
+    noise: StartNoise | None = None
+
+    def load(part: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal noise
+        x = target.source(part)
+        if not spec.random_start:
+            return x, x
+        noise = noise or StartNoise(seed, f"attack/{spec.name}", tuple(x.shape[1:]))
+        return x, threat.random_start(x, noise.rows(part).to(x.device))
+
+    def objective(x_adv: Tensor, at: Tensor) -> tuple[Tensor, Tensor | None]:
+        logits = target.victim(x_adv, at)
+        right = target.labels[at.to(target.labels.device)].to(logits.device)
+        return loss(logits, right), decide(logits) != right if early_stop else None
+
+    return projected_gradient(
+        objective, load, rows, threat, steps=spec.steps, step_size=spec.step_size(threat), batch_size=batch_size
+    )
+
+
+def _gathered(results: Iterator[Finished], size: int) -> Iterator[Finished]:
+    """The same results in batches of about `size`, so that few large forward passes judge them."""
+    held: list[Finished] = []
+    for done in results:
+        held.append(done)
+        if sum(len(part.rows) for part in held) >= size:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(parts: Sequence[Finished]) -> Finished:
+    return Finished(
+        torch.cat([part.rows for part in parts]),
+        torch.cat([part.x for part in parts]),
+        torch.cat([part.x_adv for part in parts]),
+    )
+
+
+def attack_images(
+    model: nn.Module,
+    anchors: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    spec: AttackSpec,
+    *,
+    threat: ThreatModel,
+    seed: int,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    scale: float = 1.0,
+    early_stop: bool = True,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adversarial images against one head of all the anchors.
+
+    Args:
+        model: (n, 3, H, W) in [0, 1] -> unit embeddings (n, D); left in the modes it came in.
+        anchors: (C, D), unit rows.
+        images: (N, 3, H, W) uint8.
+        labels: (N,) int64 into the anchors.
+        spec: the attack.
+        threat: the ball.
+        seed: of the random starts.
+        batch_size: images in one forward pass.
+        device: where the model is.
+        scale: the logits are scale * cosine (1 / tau of training).
+        early_stop: True leaves an image that the model already gets wrong as it is, and keeps the first iterate that
+            falls; False attacks every image with every step.
+        progress: called between batches.
+
+    Returns:
+        x_adv (N, 3, H, W) float32 in [0, 1], clean and attacked predictions (N,) int64, all on the CPU.
+
+    Raises:
+        InputError: anchors of another width than the model's embeddings.
+        ComputeError: non-finite outputs or gradients, or a result outside the threat model.
+    """
+    count = len(images)
+    heads = anchors.to(device, torch.float32)
+    x_adv = torch.empty(images.shape, dtype=torch.float32)
+    clean, attacked = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
+
+    def victim(x: Tensor, rows: Tensor) -> Tensor:
+        return scale * checked_width(model(x), heads) @ heads.T
+
+    def told(done: int) -> None:
+        if progress is not None:
+            progress(done, count, spec.name)
+
+    with frozen(model), full_precision(), torch.no_grad():
+        for part in torch.arange(count).split(batch_size):
+            x = to_pixels(images, part, device)
+            clean[part] = decide(victim(x, part)).cpu()
+            x_adv[part] = x.cpu()
+        attacked.copy_(clean)
+        rows = (clean == labels.cpu()).nonzero()[:, 0] if early_stop else torch.arange(count)
+        done = count - len(rows)
+        told(done)
+        target = Target(victim, lambda part: to_pixels(images, part, device), labels.to(device))
+        results = attack_points(target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
+        for judged in results:
+            x_adv[judged.rows] = judged.x_adv.cpu()
+            attacked[judged.rows] = judged.predicted.cpu()
+            done += len(judged.rows)
+            told(done)
+    return x_adv, clean, attacked
+
+
+def checked_width(embeddings: Tensor, anchors: Tensor) -> Tensor:
+    """`embeddings` (n, D) unchanged. Raises InputError when the anchors (…, D) have another width."""
+    if embeddings.shape[-1] != anchors.shape[-1]:
+        raise InputError(
+            f"the anchors have width {anchors.shape[-1]}, the model's embeddings {embeddings.shape[-1]}",
+            "use the anchors that the model was trained with, or anchors of the same text encoder",
+        )
+    return embeddings
