@@ -1,0 +1,81 @@
+"""Drawing N-way K-shot episodes, from their own seed alone: every attack and every model meets the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.errors import UsageError
+from stages.randomness import numpy_generator
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes as indices; all int64 on the CPU.
+
+    Attributes:
+        classes: (E, N), the classes of each episode, in the order of its head.
+        support: (E, N, K), images that show a class; K may be 0.
+        query: (E, N, Q), images to classify; the right answer of query[e, n] is n. No image is in both.
+    """
+
+    classes: Tensor
+    support: Tensor
+    query: Tensor
+
+
+def draw_episodes(
+    labels: Tensor, classes: Sequence[str], *, episodes: int, ways: int, shots: int, queries: int, seed: int
+) -> Episodes:
+    """Draw episodes (Li et al., CVPR 2024, Sec. 4): `ways` classes, `shots` support and `queries` query images of each.
+
+    The first episodes do not depend on how many are drawn, nor the queries of an episode on the number of shots.
+
+    Args:
+        labels: (N,) int64, the class of each image.
+        classes: names of the classes, for errors; labels are positions in it.
+        episodes, ways, queries: each at least 1.
+        shots: at least 0.
+        seed: of the episodes; the stream's purpose is 'episodes'.
+
+    Raises:
+        UsageError: a number out of range, more ways than classes, or a class with fewer images than shots + queries.
+    """
+    _check_numbers(len(classes), episodes=episodes, ways=ways, shots=shots, queries=queries)
+    members = _members(labels.cpu().numpy(), classes, shots, queries)
+    generator = numpy_generator(seed, "episodes")
+    chosen = np.empty((episodes, ways), dtype=np.int64)
+    images = np.empty((episodes, ways, queries + shots), dtype=np.int64)
+    for episode in range(episodes):
+        chosen[episode] = generator.permutation(len(classes))[:ways]
+        for way, at in enumerate(chosen[episode]):
+            images[episode, way] = generator.permutation(members[at])[: queries + shots]
+    drawn = torch.from_numpy(images)
+    return Episodes(torch.from_numpy(chosen), drawn[:, :, queries:].contiguous(), drawn[:, :, :queries].contiguous())
+
+
+def _check_numbers(available: int, *, episodes: int, ways: int, shots: int, queries: int) -> None:
+    least_of = {"episodes": 1, "ways": 1, "queries": 1, "shots": 0}
+    for name, value in {"episodes": episodes, "ways": ways, "queries": queries, "shots": shots}.items():
+        if value < least_of[name]:
+            raise UsageError(f"--{name} {value} is too few", f"give --{name} {least_of[name]} or more")
+    if ways > available:
+        fix = f"give --ways {available} or less"
+        raise UsageError(f"--ways {ways} is more than the {available} classes to choose from", fix)
+
+
+def _members(labels: np.ndarray, classes: Sequence[str], shots: int, queries: int) -> list[np.ndarray]:
+    """The images of each class, refused when a class is too small for an episode."""
+    members = [np.flatnonzero(labels == at) for at in range(len(classes))]
+    small = min(range(len(classes)), key=lambda at: len(members[at]))
+    count = len(members[small])
+    if count < shots + queries:
+        needed = f"{shots} shots + {queries} queries" if shots else f"{queries} queries"
+        most = count - shots
+        fix = f"give --queries {most} or less" if most >= 1 else "give fewer shots, or more images of that class"
+        raise UsageError(f"class '{classes[small]}' has {count} images, an episode needs {needed}", fix)
+    return members

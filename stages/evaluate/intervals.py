@@ -1,0 +1,43 @@
+"""Confidence intervals of accuracies, 95 % by default."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def wilson(correct: int, total: int, level: float = 0.95) -> tuple[float, float]:
+    """The Wilson score interval of a proportion (E. B. Wilson, JASA 1927), inside [0, 1] also at 0 and at `total`.
+
+    Raises ValueError unless 0 <= correct <= total and total >= 1.
+    """
+    if not 0 <= correct <= total or total < 1:
+        raise ValueError(f"{correct} of {total} is not a proportion")
+    from scipy.special import ndtri
+
+    z = float(ndtri(0.5 + level / 2))
+    share = correct / total
+    centre = share + z * z / (2 * total)
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    # at the ends the exact bound is the share itself; rounding must not put it outside
+    return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
+
+
+def student_t(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The Student t interval of the mean of `values` (one accuracy an episode), cut to [0, 1].
+
+    One value says nothing about the spread: its interval is [0, 1]. Raises ValueError for no value.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size < 1:
+        raise ValueError("an interval needs at least one value")
+    if sample.size == 1:
+        return 0.0, 1.0
+    from scipy.special import stdtrit
+
+    mean = float(sample.mean())
+    half = float(stdtrit(sample.size - 1, 0.5 + level / 2)) * float(sample.std(ddof=1)) / math.sqrt(sample.size)
+    return max(0.0, mean - half), min(1.0, mean + half)

@@ -1,0 +1,138 @@
+"""What an evaluation is and what it gives, as plain values. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stages.errors import UsageError
+from stages.evaluate.intervals import student_t, wilson
+
+WILSON = "Wilson 95 % over images"
+STUDENT_T = "Student t 95 % over episodes"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How images are put to the test.
+
+    Attributes:
+        name: 'all-way' (every image once, all classes are candidates) or 'episodes' (N-way K-shot).
+        ways, shots, queries, episodes: numbers of an episode and of episodes; only used by 'episodes'.
+        seed: of the episodes.
+
+    Raises UsageError for another name; the numbers are checked when episodes are drawn.
+    """
+
+    name: str = "all-way"
+    ways: int = 5
+    shots: int = 0
+    queries: int = 20
+    episodes: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in ("all-way", "episodes"):
+            raise UsageError(f"unknown protocol '{self.name}'", "known protocols: all-way, episodes")
+
+    def to_record(self) -> dict[str, Any]:
+        """The protocol as a JSON-able record, with the numbers that it uses."""
+        if self.name == "all-way":
+            return {"name": self.name}
+        numbers = {"ways": self.ways, "shots": self.shots, "queries": self.queries, "episodes": self.episodes}
+        return {"name": self.name, "episode_seed": self.seed, **numbers}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An accuracy and its 95 % interval, as fractions of 1."""
+
+    accuracy: float
+    low: float
+    high: float
+
+    def to_record(self) -> dict[str, float]:
+        """As a JSON-able record."""
+        return {"accuracy": self.accuracy, "low": self.low, "high": self.high}
+
+
+def estimate(correct: np.ndarray, episodes: int = 0) -> Estimate:
+    """The accuracy of `correct` (P,) bool: over images (Wilson), or over `episodes` equal runs (Student t)."""
+    accuracy = float(correct.mean())
+    if episodes:
+        return Estimate(accuracy, *student_t(correct.reshape(episodes, -1).mean(axis=1)))
+    return Estimate(accuracy, *wilson(int(correct.sum()), len(correct)))
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """One model on one group of classes.
+
+    Attributes:
+        classes: classes in the group.
+        ways: candidates of each decision; chance is 1 / ways.
+        images: distinct images that were classified.
+        points: decisions, (image, head) pairs.
+        episodes: 0 for all-way.
+        clean: accuracy on clean images.
+        attacks: name -> accuracy under that attack; a point that is wrong when clean is wrong here too.
+        worst: share of points that are right when clean and under every attack.
+        correct: name -> (P,) bool, the decisions behind the numbers, 'clean' among them; not part of the record.
+    """
+
+    classes: int
+    ways: int
+    images: int
+    points: int
+    episodes: int
+    clean: Estimate
+    attacks: dict[str, Estimate]
+    worst: Estimate
+    correct: Mapping[str, np.ndarray] = field(repr=False, compare=False, default_factory=dict)
+
+    @property
+    def interval(self) -> str:
+        """Which interval the estimates carry."""
+        return STUDENT_T if self.episodes else WILSON
+
+    def to_record(self) -> dict[str, Any]:
+        """The entry of a report, JSON-able."""
+        return {
+            "attacks": {name: value.to_record() for name, value in self.attacks.items()},
+            "chance": 1 / self.ways,
+            "classes": self.classes,
+            "clean": self.clean.to_record(),
+            "episodes": self.episodes,
+            "images": self.images,
+            "interval": self.interval,
+            "points": self.points,
+            "ways": self.ways,
+            "worst": self.worst.to_record(),
+        }
+
+
+def summarise(
+    correct: Mapping[str, np.ndarray], *, classes: int, ways: int, images: int, episodes: int = 0
+) -> GroupResult:
+    """Estimates from decisions.
+
+    Args:
+        correct: name -> (P,) bool; 'clean' and one entry an attack. The points of an episode lie together, and every
+            episode has as many.
+        classes, ways, images, episodes: as in GroupResult.
+    """
+    worst = np.logical_and.reduce(list(correct.values()))
+    return GroupResult(
+        classes=classes,
+        ways=ways,
+        images=images,
+        points=len(worst),
+        episodes=episodes,
+        clean=estimate(correct["clean"], episodes),
+        attacks={name: estimate(value, episodes) for name, value in correct.items() if name != "clean"},
+        worst=estimate(worst, episodes),
+        correct=correct,
+    )

@@ -1,0 +1,160 @@
+"""Scoring a model: which points it gets right, clean and under each attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stages.attacks.gradient import frozen
+from stages.attacks.named import AttackSpec
+from stages.attacks.run import Progress, Target, attack_points, checked_width, decide, full_precision, to_pixels
+from stages.attacks.threat import ThreatModel
+from stages.data.episodes import draw_episodes
+from stages.errors import UsageError
+from stages.evaluate.points import Group, Points, all_way_points, episode_points
+from stages.evaluate.results import GroupResult, Protocol, summarise
+
+
+def evaluate(
+    model: nn.Module,
+    group: Group,
+    protocol: Protocol,
+    attacks: Sequence[AttackSpec] = (),
+    threat: ThreatModel | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    scale: float = 1.0,
+    progress: Progress | None = None,
+) -> GroupResult:
+    """Clean and robust accuracy of a model on one group of classes.
+
+    The attack sees exactly the head of its point. Points that are wrong when clean are not attacked and count as wrong.
+    Decisions are float32 in eval mode; results depend on the batch size by float rounding only.
+
+    Args:
+        model: (n, 3, H, W) in [0, 1] -> unit embeddings (n, D), on `device`; left in the modes it came in.
+        group: classes, anchors, images and labels.
+        protocol: all-way or episodes.
+        attacks: any number, of different names; without one the worst case is the clean accuracy.
+        threat: needed as soon as there is an attack.
+        seed: of the attacks' random starts; episodes have their own in the protocol.
+        batch_size: samples in one forward pass.
+        device: where the model is.
+        scale: logits are scale * cosine; 1 / tau of training.
+        progress: called between batches with (points done, points in all, what is done now).
+
+    Raises:
+        UsageError: numbers of the protocol that do not fit the data, an attack without a threat model.
+        InputError: anchors of another width than the embeddings.
+        ComputeError: non-finite outputs, or a perturbation outside the threat model.
+    """
+    scorer = _Scorer(model, group.images, batch_size, torch.device(device))
+    with frozen(model), full_precision(), torch.no_grad():
+        points, embeddings = scorer.points(group, protocol)
+        tell = _Teller(progress, len(points) * (1 + len(attacks)))
+        clean = scorer.right(points, embeddings)
+        tell(len(points), "clean")
+        correct = {"clean": clean.numpy()}
+        for spec in attacks:
+            if threat is None:
+                raise UsageError(f"the attack {spec.name} needs a threat model", "give --eps, for example 8/255")
+            right = scorer.right_under(spec, threat, points, clean, seed=seed, scale=scale, tell=tell)
+            correct[spec.name] = right.numpy()
+    return summarise(
+        correct,
+        classes=len(group.classes),
+        ways=points.heads.shape[1],
+        images=len(points.image.unique()),
+        episodes=protocol.episodes if protocol.name == "episodes" else 0,
+    )
+
+
+class _Teller:
+    """Adds up progress and passes it on."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self, more: int, note: str) -> None:
+        self._done += more
+        if self._progress is not None:
+            self._progress(self._done, self._total, note)
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """A frozen model and the images that it is to judge, `batch_size` at a time."""
+
+    model: nn.Module
+    images: Tensor
+    batch_size: int
+    device: torch.device
+
+    def pixels(self, part: Tensor) -> Tensor:
+        return to_pixels(self.images, part, self.device)
+
+    def points(self, group: Group, protocol: Protocol) -> tuple[Points, Tensor]:
+        """The protocol's points, and the clean embeddings (images, D), right at every image that they use."""
+        anchors = group.anchors.to(self.device, torch.float32)
+        if protocol.name == "all-way":
+            points = all_way_points(group.labels, anchors)
+            return points, checked_width(self.embed(points.image), anchors)
+        episodes = draw_episodes(
+            group.labels,
+            group.classes,
+            episodes=protocol.episodes,
+            ways=protocol.ways,
+            shots=protocol.shots,
+            queries=protocol.queries,
+            seed=protocol.seed,
+        )
+        used = torch.cat((episodes.query.reshape(-1), episodes.support.reshape(-1))).unique()
+        embeddings = checked_width(self.embed(used), anchors)
+        return episode_points(episodes, anchors, embeddings), embeddings
+
+    def embed(self, used: Tensor) -> Tensor:
+        """A table (images, D) filled at the rows `used` (at least one); each image is embedded once."""
+        parts = [self.model(self.pixels(part)).float() for part in used.split(self.batch_size)]
+        table = torch.zeros((len(self.images), parts[0].shape[1]), device=self.device)
+        table[used.to(self.device)] = torch.cat(parts)
+        return table
+
+    def right(self, points: Points, embeddings: Tensor) -> Tensor:
+        """Which points are right by the embeddings (images, D) of their images, (P,) bool on the CPU."""
+        right = torch.empty(len(points), dtype=torch.bool)
+        for part in torch.arange(len(points)).split(self.batch_size):
+            rows = points.image[part].to(self.device)
+            logits = points.logits(embeddings[rows], points.head[part].to(self.device))
+            right[part] = decide(logits).cpu() == points.label[part]
+        return right
+
+    def right_under(
+        self,
+        spec: AttackSpec,
+        threat: ThreatModel,
+        points: Points,
+        clean: Tensor,
+        *,
+        seed: int,
+        scale: float,
+        tell: _Teller,
+    ) -> Tensor:
+        """Which points are right when clean and after the attack, (P,) bool on the CPU."""
+        head = points.head.to(self.device)
+
+        def victim(x: Tensor, rows: Tensor) -> Tensor:
+            return scale * points.logits(self.model(x), head[rows])
+
+        target = Target(victim, lambda part: self.pixels(points.image[part]), points.label.to(self.device))
+        right = torch.zeros(len(points), dtype=torch.bool)
+        rows = clean.nonzero()[:, 0]
+        tell(len(points) - len(rows), spec.name)
+        for judged in attack_points(target, rows, spec, threat, seed=seed, batch_size=self.batch_size):
+            right[judged.rows] = judged.predicted.cpu() == points.label[judged.rows]
+            tell(len(judged.rows), spec.name)
+        return right

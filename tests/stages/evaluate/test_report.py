@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.attacks.named import parse_attacks
+from stages.attacks.threat import ThreatModel
+from stages.evaluate.report import ModelEntry, Row, make_report, report_bytes
+from stages.evaluate.results import Protocol, summarise
+
+
+def report(protocol: Protocol | None = None) -> dict[str, Any]:
+    correct = {"clean": np.array([1, 1, 1, 0], dtype=bool), "pgd-20": np.array([1, 0, 1, 0], dtype=bool)}
+    episodes = 2 if protocol else 0
+    return make_report(
+        models=[ModelEntry("run", "ab" * 32, "laat", "expanded text")],
+        data={"source": "shapes", "splits": ["test"]},
+        protocol=protocol or Protocol(),
+        attacks=parse_attacks(["pgd-20"]),
+        threat=ThreatModel(Fraction(8, 255)),
+        seed=0,
+        rows=[
+            Row("run", "novel", summarise(correct, classes=16, ways=5 if protocol else 16, images=4, episodes=episodes))
+        ],
+        notes=["the classes were trained on"],
+    )
+
+
+def test_a_report_says_what_was_measured_and_how() -> None:
+    read = json.loads(report_bytes(report()))
+    assert (read["kind"], read["format"]) == ("laat-report", 1)
+    assert read["threat"] == {"norm": "Linf", "eps": "8/255", "clip": [0.0, 1.0]}
+    assert read["protocol"] == {"name": "all-way"}
+    assert read["attacks"][0] == {"name": "pgd-20", "loss": "ce", "steps": 20, "step": "1/4 eps", "random_start": True}
+    assert read["notes"] == ["the classes were trained on"]
+    (row,) = read["results"]
+    assert (row["model"], row["group"], row["classes"], row["chance"], row["images"]) == ("run", "novel", 16, 1 / 16, 4)
+    assert row["clean"]["accuracy"] == 0.75
+    assert row["attacks"]["pgd-20"]["accuracy"] == row["worst"]["accuracy"] == 0.5
+    assert row["worst"]["low"] < 0.5 < row["worst"]["high"]
+    assert row["interval"] == "Wilson 95 % over images"
+
+
+def test_an_episodes_report_carries_the_numbers_of_the_protocol() -> None:
+    read = json.loads(report_bytes(report(Protocol("episodes", ways=5, shots=1, queries=15, episodes=2, seed=3))))
+    assert read["protocol"] == {
+        "name": "episodes", "ways": 5, "shots": 1, "queries": 15, "episodes": 2, "episode_seed": 3
+    }  # fmt: skip
+    assert read["results"][0]["interval"] == "Student t 95 % over episodes"
+    assert read["results"][0]["chance"] == 0.2
+
+
+def test_the_same_report_has_the_same_bytes() -> None:
+    first, again = report_bytes(report()), report_bytes(dict(reversed(report().items())))
+    assert first == again
+    assert first.endswith(b"}\n")
+
+
+def test_a_nan_never_gets_into_a_report() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        report_bytes(report() | {"seed": float("nan")})

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from stages.attacks.named import parse_attack
+from stages.attacks.run import attack_images
+from stages.attacks.threat import ThreatModel
+from stages.errors import InputError
+from stages.evaluate.saved import evaluate_saved
+from tests.stages.evaluate.models import Channels
+from tests.stages.evaluate.test_score import group
+
+THREAT = ThreatModel(Fraction(8, 255))
+
+
+def attacked() -> torch.Tensor:
+    one = group()
+    return attack_images(
+        Channels(), one.anchors, one.images, one.labels, parse_attack("pgd-20"), threat=THREAT, seed=0
+    )[0]
+
+
+def test_saved_images_score_as_they_did_when_they_were_made() -> None:
+    told: list[tuple[int, int, str]] = []
+    result = evaluate_saved(
+        Channels(),
+        group(),
+        attacked(),
+        THREAT,
+        name="saved pgd-20",
+        batch_size=3,
+        progress=lambda *news: told.append(news),
+    )
+    assert result.correct["clean"].tolist() == [True, True, True, True, True, True, False]
+    assert result.correct["saved pgd-20"].tolist() == [False, True, False, True, False, True, False]
+    assert result.worst.accuracy == pytest.approx(3 / 7)
+    assert told[-1] == (7, 7, "saved pgd-20")
+
+
+def test_another_model_is_wrong_where_it_is_wrong_when_clean() -> None:
+    turned = Channels()
+    with torch.no_grad():
+        turned.weight.copy_(torch.eye(3).roll(-1, 0))
+    result = evaluate_saved(turned, group(), attacked(), THREAT, name="saved pgd-20")
+    assert not (result.correct["saved pgd-20"] & ~result.correct["clean"]).any()
+    assert result.clean.accuracy == pytest.approx(1 / 7)
+
+
+def test_images_that_are_not_of_this_data_are_refused() -> None:
+    with pytest.raises(InputError, match=r"shape \(3, 3, 4, 4\), the clean ones \(7, 3, 4, 4\)"):
+        evaluate_saved(Channels(), group(), attacked()[:3], THREAT, name="saved")
+    with pytest.raises(InputError, match="outside eps 8/255; give the data that the attack was run on"):
+        evaluate_saved(Channels(), group(), attacked().flip(0), THREAT, name="saved")
