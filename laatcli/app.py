@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from laatcli.command import command
-from laatcli.commands import anchors, expand
+from laatcli.commands import anchors, attack, eval, expand, train
 from laatcli.settings import apply_settings
 from stages import __version__
 
@@ -24,6 +24,9 @@ app = typer.Typer(
 
 command(app, "anchors", anchors.EXAMPLES, PIPELINE)(anchors.anchors)
 command(app, "expand", expand.EXAMPLES, PIPELINE)(expand.expand)
+command(app, "train", train.EXAMPLES, PIPELINE)(train.train)
+command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
+command(app, "eval", eval.EXAMPLES, PIPELINE)(eval.evaluate)
 
 
 @app.callback()

@@ -25,3 +25,6 @@ ClassesFrom = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that stand there already.")]
 ModelFile = Annotated[Path, typer.Argument(help="A checkpoint, run/model.st.", show_default=False)]
+OtherAnchors = Annotated[
+    Path | None, typer.Option("--anchors", help="Score against these anchors instead, for classes named later.")
+]

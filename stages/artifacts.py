@@ -83,7 +83,8 @@ def to_bytes(artifact: Artifact) -> bytes:
         "tool": artifact.tool,
     }
     text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    tensors = {name: np.ascontiguousarray(artifact.tensors[name]) for name in sorted(artifact.tensors)}
+    # not ascontiguousarray: it turns a scalar into a vector
+    tensors = {name: np.asarray(artifact.tensors[name], order="C") for name in sorted(artifact.tensors)}
     return bytes(save_tensors(tensors, metadata={_METADATA_KEY: text}))
 
 

@@ -36,6 +36,11 @@ class Checkpoint:
     inputs: dict[str, Any]
     sha256: str = ""
 
+    @property
+    def logit_scale(self) -> float:
+        """1 / tau of training: logits are this times the cosines."""
+        return 1 / float(self.training.get("settings", {}).get("tau", 1.0))
+
     def to_artifact(self) -> Artifact:
         """The artifact of kind 'model'."""
         anchors = self.anchors.to_artifact()

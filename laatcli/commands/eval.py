@@ -1,0 +1,269 @@
+"""`laat eval`: checkpoints and images in, a table and report.json out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from laatcli import options
+from laatcli.console import Column, Console, ProgressLine, percent
+from laatcli.evaluation import load_checkpoint, load_group_images
+from stages import artifacts
+from stages.attacks.named import AttackSpec, parse_attacks
+from stages.attacks.threat import ThreatModel, parse_eps
+from stages.devices import check_device_name
+from stages.errors import UsageError, require_at_least
+from stages.evaluate.results import GroupResult, Protocol
+
+if TYPE_CHECKING:
+    from stages.evaluate.report import ModelEntry, Row
+    from stages.models.checkpoint import Checkpoint
+
+EXAMPLES = (
+    "laat eval run/model.st --data shapes",
+    "laat eval run/model.st --data photos --protocol episodes --ways 5 --episodes 500 --attack pgd-20 -o report.json",
+)
+DEFAULT_ATTACKS = ("pgd-20", "margin-pgd-20")
+
+
+def evaluate(
+    console: Console,
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Checkpoints, run/model.st.", show_default=False)],
+    data: options.Data = None,
+    split: options.Split = None,
+    classes_from: Annotated[
+        list[str] | None,
+        typer.Option(help="novel, seen, val, all or a file of names; repeatable. Default: novel if there are any, else seen."),
+    ] = None,
+    anchors: options.OtherAnchors = None,
+    protocol: Annotated[str, typer.Option(help="all-way (all classes of the group are candidates) or episodes.")] = "all-way",
+    ways: Annotated[int, typer.Option(help="Classes an episode.")] = 5,
+    shots: Annotated[int, typer.Option(help="Support images a class; 0 is zero-shot, from the names alone.")] = 0,
+    queries: Annotated[int, typer.Option(help="Query images a class and episode.")] = 20,
+    episodes: Annotated[int, typer.Option(help="Number of episodes.")] = 2000,
+    episode_seed: Annotated[int, typer.Option(help="The episodes follow from it, whatever the attacks.")] = 0,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(help="fgsm, pgd-N, margin-pgd-N, cw-linf, or none; repeatable. \\[default: pgd-20, margin-pgd-20]"),
+    ] = None,
+    eps: options.Eps = "8/255",
+    adversarial: Annotated[Path | None, typer.Option(help="Score these saved images instead of running attacks.")] = None,
+    resize: options.Resize = None,
+    image_column: options.ImageColumn = None,
+    label_column: options.LabelColumn = None,
+    skip_corrupt: options.SkipCorrupt = False,
+    batch_size: options.BatchSize = 256,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    plot: Annotated[Path | None, typer.Option(help="Draw the table as bars into this PNG.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the report; - is standard output.")] = Path("report.json"),
+) -> None:
+    """Clean and robust accuracy with 95 % intervals, on novel classes unless told otherwise."""
+    console.stdout_taken = str(output) == artifacts.STDIO
+    specs, threat = _attacks(attack), ThreatModel(parse_eps(eps))
+    how = Protocol(protocol, ways, shots, queries, episodes, episode_seed)
+    if adversarial is not None and (attack or protocol != "all-way"):
+        raise UsageError("--adversarial scores saved images, all-way", "leave --attack and --protocol out")
+    require_at_least("--batch-size", batch_size, 1)
+    check_device_name(device)
+    for target in (output, plot):
+        if target is not None:
+            artifacts.check_writable(target)
+    loaded = {_run_name(path, models): load_checkpoint(path, anchors) for path in models}
+    checkpoints = {name: checkpoint for name, (checkpoint, _) in loaded.items()}
+    from stages.devices import resolve_device
+
+    place = resolve_device(device)
+    with console.progress("eval") as bar:
+        if adversarial is not None:
+            report, rows = _score_saved(checkpoints, adversarial, batch_size, place, bar)
+        else:
+            report, rows = _score(
+                console,
+                bar,
+                checkpoints,
+                classes_from or [None],
+                (data, split, resize, image_column, label_column, skip_corrupt),
+                how,
+                specs,
+                threat,
+                seed,
+                batch_size,
+                place,
+            )
+    _finish(console, report, rows, output, plot)
+
+
+def _attacks(names: list[str] | None) -> tuple[AttackSpec, ...]:
+    if names and "none" in names:
+        if len(names) > 1:
+            raise UsageError("--attack none stands beside another attack", "leave one of them out")
+        return ()
+    return parse_attacks(names or DEFAULT_ATTACKS)
+
+
+def _run_name(path: Path, models: Sequence[Path]) -> str:
+    """How the report calls a checkpoint: its run folder's name, its file name, or its place where those are not unique."""
+    for name in (lambda p: p.resolve().parent.name if p.name == "model.st" else p.stem, lambda p: f"{p.resolve().parent.name}/{p.stem}"):
+        if len({name(other) for other in models}) == len(models):
+            return name(path)
+    return f"{models.index(path) + 1}"
+
+
+def _score(
+    console: Console,
+    bar: ProgressLine,
+    checkpoints: dict[str, Checkpoint],
+    groups: Sequence[str | None],
+    source: tuple[Any, ...],
+    how: Protocol,
+    specs: Sequence[AttackSpec],
+    threat: ThreatModel,
+    seed: int,
+    batch_size: int,
+    device: str,
+) -> tuple[dict[str, Any], list[Row]]:
+    import torch
+
+    from stages.evaluate.groups import leak_notes
+    from stages.evaluate.points import Group
+    from stages.evaluate.report import Row, make_report
+    from stages.evaluate.score import evaluate as score
+
+    choices, images = load_group_images(console, list(checkpoints.values()), groups, *source)
+    jobs = [(name, choice) for choice in choices for name in checkpoints]
+    rows, notes = [], dict[str, None]()
+    for at, (name, choice) in enumerate(jobs):
+        checkpoint = checkpoints[name]
+        part = images.restricted_to(choice.names(checkpoint.anchors), names_from="the checkpoint")
+        vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
+
+        def shown(done: int, total: int, note: str, at: int = at, label: str = f"{name} {choice.name}") -> None:
+            bar.update(at * total + done, len(jobs) * total, f"{label} {note}")
+
+        result = score(
+            checkpoint.model.to(device, memory_format=torch.channels_last),
+            Group(part.classes, vectors, part.images, part.labels),
+            how,
+            specs,
+            threat if specs else None,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+            scale=checkpoint.logit_scale,
+            progress=shown,
+        )
+        rows.append(Row(name, choice.name, result))
+        for note in leak_notes(checkpoint.anchors, [choice], checkpoint.training, images.provenance.to_record()):
+            notes[note] = None
+    record = {**images.provenance.to_record(), "sha256": images.sha256()}
+    report = make_report(
+        models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
+        data=record,
+        protocol=how,
+        attacks=specs,
+        threat=threat if specs else None,
+        seed=seed,
+        rows=rows,
+        notes=[*images.provenance.notes, *notes],
+    )
+    return report, rows
+
+
+def _entry(name: str, checkpoint: Checkpoint) -> ModelEntry:
+    """How the report names a checkpoint: what it was trained for, and against which anchors."""
+    from stages.evaluate.report import ModelEntry
+
+    origin, settings = checkpoint.anchors.origin, checkpoint.training.get("settings", {})
+    source = str(origin.get("source", "unknown"))
+    anchors = f"{source}, {'expanded' if checkpoint.anchors.expansion is not None else 'raw'}"
+    return ModelEntry(name, checkpoint.sha256, str(settings.get("objective", "unknown")), anchors)
+
+
+def _score_saved(
+    checkpoints: dict[str, Checkpoint], path: Path, batch_size: int, device: str, bar: ProgressLine
+) -> tuple[dict[str, Any], list[Row]]:
+    import torch
+
+    from stages.attacks.adversarial import KIND, AdversarialSet
+    from stages.classes import match_classes
+    from stages.evaluate.points import Group
+    from stages.evaluate.report import Row, make_report
+    from stages.evaluate.saved import evaluate_saved
+
+    artifact = artifacts.read(path, KIND)
+    saved = AdversarialSet.from_artifact(artifact, f"'{path}'")
+    rows = []
+    for name, checkpoint in checkpoints.items():
+        at = match_classes(
+            saved.classes, checkpoint.anchors.classes, wanted_from=f"'{path}'", available_from=f"the checkpoint {name}"
+        )
+        group = Group(saved.classes, torch.from_numpy(checkpoint.anchors.vectors[at]), saved.clean_images, saved.labels)
+        result = evaluate_saved(
+            checkpoint.model.to(device, memory_format=torch.channels_last),
+            group,
+            saved.images,
+            saved.threat,
+            name=f"saved {saved.attack.get('name', 'images')}",
+            batch_size=batch_size,
+            device=device,
+            progress=bar.update,
+        )
+        rows.append(Row(name, saved.group, result))
+    report = make_report(
+        models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
+        data=saved.data,
+        protocol=Protocol(),
+        attacks=(),
+        threat=saved.threat,
+        seed=int(saved.attack.get("seed", 0)),
+        rows=rows,
+        adversarial={**artifact.lineage(), "attack": saved.attack},
+    )
+    return report, rows
+
+
+def _finish(console: Console, report: dict[str, Any], rows: Sequence[Row], output: Path, plot: Path | None) -> None:
+    from stages.evaluate.report import report_bytes
+
+    if plot is not None:
+        from stages.report.plots import plot_results
+
+        plot_results(report, plot)
+    data = report_bytes(report)
+    if str(output) == artifacts.STDIO:
+        typer.get_binary_stream("stdout").write(data)
+    else:
+        artifacts.write_file(output, data)
+    console.result(report)
+    show_report(console, report, rows)
+    console.line(f"report: {output}")
+
+
+def show_report(console: Console, report: dict[str, Any], rows: Sequence[Row]) -> None:
+    """The table of a report: one row a model and group, accuracies in percent ± the larger side of their interval."""
+    names = list(dict.fromkeys(name for row in rows for name in row.result.attacks))
+    columns = ["clean", *names, *(["worst"] if len(names) > 1 else [])]
+    threat = report["threat"]
+    under = f", attacks in {threat['norm']} {threat['eps']}" if threat else ""
+    table = [
+        [row.model, row.group, f"{100 / row.result.ways:.1f}", *(_cell(row.result, name) for name in columns)] for row in rows
+    ]
+    console.table(
+        [Column("model"), Column("classes"), Column("chance", True), *(Column(name, True) for name in columns)],
+        table,
+        title=f"accuracy %{under}",
+    )
+    first = rows[0].result
+    size = f"{first.episodes:,} episodes of {first.ways} ways" if first.episodes else "every image of a group once"
+    console.line(f"± {first.interval}; {size}")
+    for note in report["notes"]:
+        console.line(f"note: {note}")
+
+
+def _cell(result: GroupResult, name: str) -> str:
+    value = {"clean": result.clean, "worst": result.worst, **result.attacks}[name]
+    return percent(value.accuracy, max(value.high - value.accuracy, value.accuracy - value.low))
