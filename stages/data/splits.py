@@ -112,7 +112,9 @@ def part_of_division(labels: np.ndarray, classes: Sequence[str], part: Side) -> 
         own = order[bounds[at] : bounds[at + 1]]
         if not len(own):
             continue
-        shuffled = own[numpy_generator(DIVISION_SEED, f"split/{fold(name)}").permutation(len(own))]
+        # Ordered by raw random words: unlike numpy's permutation, these are the same in every numpy version.
+        words = numpy_generator(DIVISION_SEED, f"split/{fold(name)}").bit_generator.random_raw(len(own))
+        shuffled = own[np.argsort(words, kind="stable")]
         held_out = max(1, (len(own) + 5) // 10) if len(own) > 1 else 0
         rows.append(shuffled[:held_out] if part == "test" else shuffled[held_out:])
     return np.sort(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)

@@ -1,0 +1,33 @@
+"""Small pictures for the tests of the data room."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def solid(colour: tuple[int, int, int], width: int = 8, height: int = 8) -> Image.Image:
+    return Image.new("RGB", (width, height), colour)
+
+
+def noise(seed: int, width: int = 8, height: int = 8) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def png(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def class_folders(root: Path, counts: dict[str, int], *, size: int = 8) -> Path:
+    """PNG files of noise, `counts` a class: root/cat/0.png …"""
+    for number, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for at in range(count):
+            noise(1000 * number + at, size, size).save(root / name / f"{at:03}.png")
+    return root
