@@ -154,7 +154,7 @@ def test_global_stream_is_not_touched() -> None:
 
 @pytest.mark.parametrize(("padding", "degrees"), [(-1, 0.0), (0, -1.0), (0, 181.0), (0, math.nan)])
 def test_impossible_settings_are_refused(padding: int, degrees: float) -> None:
-    with pytest.raises(UsageError, match="padding|rotation"):
+    with pytest.raises(UsageError, match=r"padding|rotation"):
         Augmentation(crop_padding=padding, rotation_degrees=degrees)
 
 

@@ -39,15 +39,15 @@ def test_named_columns_win() -> None:
 def test_of_several_typed_labels_the_one_with_the_classes_is_taken() -> None:
     features = Features({"image": Image(), "one": PETS, "two": KINDS})
     assert label_column(features, None, source="x", wanted=["Bird"]) == "two"
-    with pytest.raises(UsageError, match="'one', 'two'.*--label-column"):
+    with pytest.raises(UsageError, match=r"'one', 'two'.*--label-column"):
         label_column(features, None, source="x", wanted=["cow"])
 
 
 def test_ambiguity_lists_the_candidates() -> None:
     features = Features({"a": Image(), "b": Image(), "one": PETS, "two": KINDS})
-    with pytest.raises(UsageError, match="'x' has several image columns: 'a', 'b'; .*--image-column"):
+    with pytest.raises(UsageError, match=r"'x' has several image columns: 'a', 'b'; .*--image-column"):
         image_column(features, None, source="x")
-    with pytest.raises(UsageError, match="could be the label: 'one', 'two'; .*--label-column"):
+    with pytest.raises(UsageError, match=r"could be the label: 'one', 'two'; .*--label-column"):
         label_column(features, None, source="x")
     with pytest.raises(UsageError, match="'id', 'name'"):
         label_column(Features({"id": Value("int64"), "name": Value("string")}), None, source="x")

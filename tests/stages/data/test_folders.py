@@ -106,7 +106,7 @@ def test_a_requested_class_without_an_image_is_an_error(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "zoo", {"cat": 2, "dog": 0})
     with pytest.raises(InputError, match=r"\(split 'train'\) has no image of 'dog'"):
         load_images(str(root), split="train", side="train", classes=["cat", "dog"])
-    with pytest.raises(InputError, match="test part of its 90/10 division.* has no image of 'owl'"):
+    with pytest.raises(InputError, match=r"test part of its 90/10 division.* has no image of 'owl'"):
         load_images(str(class_folders(tmp_path / "birds", {"owl": 1, "hen": 9})), side="test", classes=["hen", "owl"])
 
 

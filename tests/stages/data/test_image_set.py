@@ -100,5 +100,5 @@ def test_provenance_is_jsonable() -> None:
     ],
 )
 def test_tensors_of_another_kind_are_refused(images: torch.Tensor, labels: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match="images are|labels"):
+    with pytest.raises(ValueError, match=r"images are|labels"):
         ImageSet(images, labels, ("one",), DataProvenance("x"))

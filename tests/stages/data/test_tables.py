@@ -112,7 +112,7 @@ def test_rows_without_a_label_are_an_error(tmp_path: Path) -> None:
     table([0, 1, 2]).to_parquet(tmp_path / "train.parquet")
     table([0, -1, -1]).to_parquet(tmp_path / "test.parquet")
     assert len(load_images(str(tmp_path), side="train")) == 3
-    with pytest.raises(InputError, match="split 'test' .* has 2 rows without a label"):
+    with pytest.raises(InputError, match=r"split 'test' .* has 2 rows without a label"):
         load_images(str(tmp_path), side="test")
     plain(tmp_path / "train.parquet", ["a", None])
     (tmp_path / "test.parquet").unlink()
@@ -193,7 +193,7 @@ def test_two_label_columns(tmp_path: Path) -> None:
     both = Dataset.from_dict({"img": images, "fine": [0, 1, 2], "coarse": [0, 1, 0]}, features=features)
     both.to_parquet(tmp_path / "train.parquet")
     root = str(tmp_path)
-    with pytest.raises(UsageError, match="'fine', 'coarse'.*--label-column"):
+    with pytest.raises(UsageError, match=r"'fine', 'coarse'.*--label-column"):
         class_names(root)
     assert class_names(root, label_column="coarse") == ["pet", "wild"]
     chosen = load_images(root, split="train", side="train", classes=["pet", "wild"])
