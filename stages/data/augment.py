@@ -99,16 +99,24 @@ class Augmentation:
         """As `apply`, with parameters that are already drawn."""
         if not (self.crop_padding or self.flip or self.rotation_degrees):
             return to_unit(images)
+        import torch
+
         count, channels, height, width = images.shape
+        padding = self.crop_padding
+        padded = torch.nn.functional.pad(images, (padding,) * 4).reshape(count, channels, -1)
         source, inside = self._source_pixels(drawn, height, width, images.device)
-        flat = images.reshape(count, channels, height * width)
-        moved = flat.gather(2, source.unsqueeze(1).expand(count, channels, height * width))
-        return to_unit((moved * inside.unsqueeze(1)).view(count, channels, height, width))
+        moved = padded.gather(2, source.view(count, 1, -1).expand(count, channels, height * width))
+        moved = moved.view(count, channels, height, width)
+        return to_unit(moved if inside is None else moved * inside.unsqueeze(1))
 
     def _source_pixels(
         self, drawn: Drawn, height: int, width: int, device: torch.device
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where each output pixel comes from: index into H * W, int64 (N, H * W), and uint8 1 inside or 0 outside."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Where each output pixel comes from.
+
+        Returns the index into the flattened padded image, int64 (N, H, W), and where the turned image has pixels, bool
+        (N, H, W), or None when nothing turns.
+        """
         import torch
 
         def per_image(values: torch.Tensor) -> torch.Tensor:
@@ -116,18 +124,16 @@ class Augmentation:
 
         rows = torch.arange(height, device=device).view(1, height, 1)
         columns = torch.arange(width, device=device).view(1, 1, width)
+        inside = None
         if self.rotation_degrees:
             radians = drawn.degrees * (math.pi / 180)
             rows, columns = _rotated(rows, columns, per_image(_fixed(radians.cos())), per_image(_fixed(radians.sin())))
-        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        columns = torch.where(per_image(drawn.flip), width - 1 - columns, columns)
-        if self.crop_padding:
-            rows = rows + per_image(drawn.top - self.crop_padding)
-            columns = columns + per_image(drawn.left - self.crop_padding)
-            inside = inside & (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        count = drawn.flip.shape[0]
-        source = torch.where(inside, rows * width + columns, 0).expand(count, height, width)
-        return source.reshape(count, -1), inside.expand(count, height, width).reshape(count, -1).to(torch.uint8)
+            inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        stride = width + 2 * self.crop_padding
+        sign = per_image(1 - 2 * drawn.flip.to(torch.int64))
+        first = per_image(drawn.top * stride + drawn.left + drawn.flip * (width - 1))
+        source = (rows * stride + first) + columns * sign
+        return source if inside is None else source.mul_(inside), inside
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:
@@ -154,6 +160,8 @@ def _rotated(
     height, width = rows.numel(), columns.numel()
     down, right = 2 * rows - (height - 1), 2 * columns - (width - 1)
     half = 1 << FRACTION_BITS  # half a pixel in fixed point, added so that the shift rounds to nearest
-    source_rows = (sine * right + cosine * down + height * half) >> (FRACTION_BITS + 1)
-    source_columns = (cosine * right - sine * down + width * half) >> (FRACTION_BITS + 1)
+    source_rows = sine * right + (cosine * down + height * half)
+    source_columns = cosine * right - (sine * down - width * half)
+    source_rows >>= FRACTION_BITS + 1
+    source_columns >>= FRACTION_BITS + 1
     return source_rows, source_columns

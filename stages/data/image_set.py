@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,6 @@ from stages.errors import InputError
 
 if TYPE_CHECKING:
     import torch
-
-CHUNK = 4096  # images a step where a statistic needs a wider copy of the pixels
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class ImageSet:
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and (population) standard deviation of each channel, pixel values in [0, 1].
 
-        The sums are exact integers, so the result does not depend on order or device.
+        They come from counts of the grey levels, so the result does not depend on order or device.
 
         Raises InputError on an empty set.
         """
@@ -133,16 +132,16 @@ class ImageSet:
 
         if not len(self):
             raise InputError(f"the data '{self.provenance.source}' has no image here", "choose another --split")
-        total = torch.zeros(3, dtype=torch.int64)
-        squares = torch.zeros(3, dtype=torch.int64)
-        for start in range(0, len(self), CHUNK):
-            pixels = self.images[start : start + CHUNK].to(torch.int32)
-            total += pixels.sum(dim=(0, 2, 3)).cpu()
-            squares += (pixels * pixels).sum(dim=(0, 2, 3)).cpu()
+        levels = torch.arange(256, dtype=torch.int64)
         count = len(self) * self.size[0] * self.size[1]
-        mean = total.to(torch.float64) / count
-        variance = squares.to(torch.float64) / count - mean * mean
-        return tuple((mean / 255).tolist()), tuple((variance.clamp_min(0).sqrt() / 255).tolist())
+        means, deviations = [], []
+        for channel in range(3):
+            found = torch.bincount(self.images[:, channel].flatten(), minlength=256).cpu()
+            mean = int((found * levels).sum()) / count
+            variance = int((found * levels * levels).sum()) / count - mean * mean
+            means.append(mean / 255)
+            deviations.append(math.sqrt(max(0.0, variance)) / 255)
+        return tuple(means), tuple(deviations)
 
     def sha256(self) -> str:
         """SHA-256 (hex) over size, pixels, labels and class names; the same on every device."""
