@@ -97,10 +97,10 @@ class Augmentation:
 
     def apply_drawn(self, images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
         """As `apply`, with parameters that are already drawn."""
-        if not (self.crop_padding or self.flip or self.rotation_degrees):
-            return to_unit(images)
         import torch
 
+        if not (self.crop_padding or self.flip or self.rotation_degrees):
+            return to_unit(images)
         count, channels, height, width = images.shape
         padding = self.crop_padding
         padded = torch.nn.functional.pad(images, (padding,) * 4).reshape(count, channels, -1)
