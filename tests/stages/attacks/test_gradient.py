@@ -90,9 +90,7 @@ def test_the_loop_leaves_with_the_first_fallen_iterate_and_keeps_batches_full() 
 
 
 def test_parameters_get_no_gradient_and_keep_every_flag() -> None:
-    model = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(12, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2)
-    )
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
     model[1].bias.requires_grad_(False)
     model[2].eval()
     flags = [(p.requires_grad, p.grad) for p in model.parameters()]

@@ -21,9 +21,7 @@ THREAT = ThreatModel(Fraction(8, 255))
         ("cw-linf", "cw", 30, 0.8 / 255, True),
     ],
 )
-def test_names_mean_the_published_settings(
-    name: str, loss: str, steps: int, step_size: float, random_start: bool
-) -> None:
+def test_names_mean_the_published_settings(name: str, loss: str, steps: int, step_size: float, random_start: bool) -> None:
     spec = parse_attack(name)
     assert (spec.loss, spec.steps, spec.random_start) == (loss, steps, random_start)
     assert spec.step_size(THREAT) == pytest.approx(step_size, rel=1e-12)

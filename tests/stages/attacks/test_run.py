@@ -60,9 +60,7 @@ def own_labels(model: nn.Module, images: Tensor) -> Tensor:
     eps=st.sampled_from([Fraction(0), Fraction(1, 255), Fraction(8, 255), Fraction(1, 2), Fraction(1)]),
     early_stop=st.booleans(),
 )
-def test_every_attack_stays_in_the_ball_and_in_the_pixel_range(
-    name: str, seed: int, eps: Fraction, early_stop: bool
-) -> None:
+def test_every_attack_stays_in_the_ball_and_in_the_pixel_range(name: str, seed: int, eps: Fraction, early_stop: bool) -> None:
     model, images = TinyNet(seed), pixels(9, seed)
     labels = torch.arange(9) % 4
     x_adv, _, _ = attack_images(
@@ -114,6 +112,19 @@ def test_what_fell_stays_fallen_and_what_was_wrong_is_left_alone() -> None:
     with torch.no_grad():
         again = (model(x_adv) @ anchors().T).argmax(1)
     assert torch.equal(again, attacked)
+
+
+def test_a_fallen_image_is_the_first_iterate_that_fell() -> None:
+    # only early stopping leaves an image before all of its steps have carried most pixels to the border of the ball
+    model, images = TinyNet(), pixels(40)
+    labels, spec = own_labels(model, images), parse_attack("pgd-40")
+    moved = []
+    for early_stop in (True, False):
+        x_adv, _, attacked = attack_images(model, anchors(), images, labels, spec, threat=THREAT, seed=0, early_stop=early_stop)
+        fell = attacked != labels
+        assert fell.any()
+        moved.append(float((x_adv - images / 255).abs()[fell].mean()))
+    assert moved[0] < 0.9 * moved[1]
 
 
 def test_without_early_stop_every_image_is_attacked() -> None:

@@ -14,11 +14,11 @@ class Channels(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.eye(3))
         self.grey = grey
-        self.seen: list[int] = []
+        self.judged: list[int] = []
+        self.attacked: list[int] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled():
-            self.seen.append(len(x))
+        (self.attacked if torch.is_grad_enabled() else self.judged).append(len(x))
         return normalize((x.mean((2, 3)) - self.grey) @ self.weight, dim=1)
 
 

@@ -23,9 +23,7 @@ def report(protocol: Protocol | None = None) -> dict[str, Any]:
         attacks=parse_attacks(["pgd-20"]),
         threat=ThreatModel(Fraction(8, 255)),
         seed=0,
-        rows=[
-            Row("run", "novel", summarise(correct, classes=16, ways=5 if protocol else 16, images=4, episodes=episodes))
-        ],
+        rows=[Row("run", "novel", summarise(correct, classes=16, ways=5 if protocol else 16, images=4, episodes=episodes))],
         notes=["the classes were trained on"],
     )
 

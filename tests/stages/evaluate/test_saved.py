@@ -18,9 +18,7 @@ THREAT = ThreatModel(Fraction(8, 255))
 
 def attacked() -> torch.Tensor:
     one = group()
-    return attack_images(
-        Channels(), one.anchors, one.images, one.labels, parse_attack("pgd-20"), threat=THREAT, seed=0
-    )[0]
+    return attack_images(Channels(), one.anchors, one.images, one.labels, parse_attack("pgd-20"), threat=THREAT, seed=0)[0]
 
 
 def test_saved_images_score_as_they_did_when_they_were_made() -> None:

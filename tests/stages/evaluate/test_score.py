@@ -63,10 +63,7 @@ def test_an_episode_is_judged_by_its_own_head() -> None:
     result = evaluate(Channels(), mixed, protocol, ALL, THREAT)
     drawn = draw_episodes(mixed.labels, NAMES, episodes=30, ways=2, shots=0, queries=2, seed=5)
     expected = [
-        not (red == 0 and other == 1)
-        for pair in drawn.classes.tolist()
-        for red, other in (pair, pair[::-1])
-        for _ in "12"
+        not (red == 0 and other == 1) for pair in drawn.classes.tolist() for red, other in (pair, pair[::-1]) for _ in "12"
     ]
     assert 0 < sum(expected) < len(expected)
     assert result.correct["clean"].tolist() == expected
@@ -83,8 +80,7 @@ def test_shots_make_the_head_from_support_images() -> None:
     images = coloured([lead(60, 0)] * 4 + [lead(60, 1)] * 4 + [lead(60, 2)] * 4)
     turned = Group(NAMES, torch.eye(3).roll(1, 0), images, torch.arange(3).repeat_interleave(4))
     zero, one, two = (
-        evaluate(Channels(0.4), turned, Protocol("episodes", ways=3, shots=shots, queries=2, episodes=5))
-        for shots in (0, 1, 2)
+        evaluate(Channels(0.4), turned, Protocol("episodes", ways=3, shots=shots, queries=2, episodes=5)) for shots in (0, 1, 2)
     )
     assert zero.clean.accuracy == 0
     assert one.clean.accuracy == two.clean.accuracy == 1
@@ -141,7 +137,16 @@ def test_two_attacks_meet_the_same_episodes() -> None:
 def test_each_distinct_image_is_embedded_once() -> None:
     model = Channels()
     evaluate(model, group(), Protocol("episodes", ways=2, queries=1, episodes=50), batch_size=3)
-    assert sum(model.seen) <= 7
+    assert sum(model.judged) <= 7
+
+
+def test_points_that_are_wrong_when_clean_are_not_attacked() -> None:
+    good, model = group(), Channels()
+    turned = Group(NAMES, good.anchors, good.images, (good.labels + (torch.arange(7) < 6)) % 3)
+    result = evaluate(model, turned, Protocol(), ALL, THREAT)
+    assert result.clean.accuracy == 0
+    assert all(value.accuracy == 0 for value in result.attacks.values())
+    assert model.attacked == []
 
 
 def test_the_model_comes_back_as_it_was() -> None:
