@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from laatcli.command import command
-from laatcli.commands import anchors, attack, eval, expand, train
+from laatcli.commands import anchors, attack, demo, doctor, eval, expand, inspect, train
 from laatcli.settings import apply_settings
 from stages import __version__
 
@@ -27,6 +27,9 @@ command(app, "expand", expand.EXAMPLES, PIPELINE)(expand.expand)
 command(app, "train", train.EXAMPLES, PIPELINE)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE)(eval.evaluate)
+command(app, "inspect", inspect.EXAMPLES, HELPERS)(inspect.inspect)
+command(app, "demo", demo.EXAMPLES, HELPERS)(demo.demo)
+command(app, "doctor", doctor.EXAMPLES, HELPERS)(doctor.doctor)
 
 
 @app.callback()

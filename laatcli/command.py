@@ -22,7 +22,9 @@ _SHARED = {
 }
 
 
-def command(app: typer.Typer, name: str, examples: Sequence[str], panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    app: typer.Typer, name: str, examples: Sequence[str], panel: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function `f(console, …)` as a command.
 
     `--json`, `--quiet` and `--debug` are added to its options and reach it as `console`. Typed errors become one line on
@@ -47,6 +49,7 @@ def command(app: typer.Typer, name: str, examples: Sequence[str], panel: str) ->
 
 def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
     """Run a command's body and return its exit code; a user's mistake never shows a traceback unless `debug`."""
+    failure: BaseException
     try:
         run()
     except LaatError as error:
@@ -58,7 +61,7 @@ def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
         console.error("interrupted")
     except BrokenPipeError as error:  # the reader of our output went away, as `| head` does
         failure, code = error, 0
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
     except OSError as error:
         failure, code = error, 4
         console.error(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")

@@ -21,7 +21,8 @@ ImageColumn = Annotated[str | None, typer.Option(help="Column with the images. D
 LabelColumn = Annotated[str | None, typer.Option(help="Column with the labels. Default: found by its type.")]
 SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded, and count them.")]
 ClassesFrom = Annotated[
-    str | None, typer.Option(help="novel, seen, val, all, or a file of class names. Default: novel if there are any, else seen.")
+    str | None,
+    typer.Option(help="novel, seen, val, all, or a file of class names. Default: novel if there are any, else seen."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that stand there already.")]
 ModelFile = Annotated[Path, typer.Argument(help="A checkpoint, run/model.st.", show_default=False)]

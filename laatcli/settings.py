@@ -46,7 +46,8 @@ def _checked(context: typer.Context) -> dict[str, Any]:
         unknown = [key for key in table if key not in known]
         if unknown:
             raise UsageError(
-                f"table [{name}] of '{FILE}' has the unknown option '{unknown[0]}'", f"Nearest: {nearest(unknown[0], known)}"
+                f"table [{name}] of '{FILE}' has the unknown option '{unknown[0]}'",
+                f"Nearest: {nearest(unknown[0], known)}",
             )
         defaults[name] = {known[key]: value for key, value in table.items()}
     return defaults

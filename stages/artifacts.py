@@ -1,8 +1,9 @@
 """Artifacts: the typed safetensors files that pass between stages.
 
-A file holds named tensors and, in the header's metadata under the key `laat`, one JSON record: kind, format version, the parameters
-of the stage that wrote it, the tool's version and the SHA-256 of each input artifact (the lineage). Same inputs, same bytes: no clock,
-no host name, no path. Only numpy is needed here, so that `inspect`, `expand` and every refusal answer at once.
+A file holds named tensors and, in the header's metadata under the key `laat`, one JSON record: kind, format version, the
+parameters of the stage that wrote it, the tool's version and the SHA-256 of each input artifact (the lineage). Same inputs,
+same bytes: no clock, no host name, no path. Only numpy is needed here, so that `inspect`, `expand` and every refusal answer at
+once.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def from_bytes(data: bytes, *, where: str, kind: str | None = None) -> Artifact:
     """
     record = _read_record(data, where)
     if kind is not None and record["kind"] != kind:
-        raise InputError(f"{where} is a {record['kind']} artifact, expected {kind}", f"give a file of kind {kind}; {_MAKERS[kind]}")
+        raise InputError(
+            f"{where} is a {record['kind']} artifact, expected {kind}", f"give a file of kind {kind}; {_MAKERS[kind]}"
+        )
     try:
         tensors = dict(load_tensors(data))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -133,8 +136,10 @@ def _read_record(data: bytes, where: str) -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         raise InputError(f"{where} is not a safetensors file: its header is not JSON", "give a file that laat wrote") from None
     except (KeyError, TypeError):
-        raise InputError(f"{where} is a safetensors file, but not one of laat's: it has no laat record",
-                         "to use text features of your own, `laat anchors --classes FILE --features FILE`") from None
+        raise InputError(
+            f"{where} is a safetensors file, but not one of laat's: it has no laat record",
+            "to use text features of your own, `laat anchors --classes FILE --features FILE`",
+        ) from None
     return _checked_record(text, where)
 
 
@@ -148,7 +153,10 @@ def _checked_record(text: Any, where: str) -> dict[str, Any]:
     if not sound:
         raise InputError(f"{where} has a damaged laat record", "make it again with the command that wrote it")
     if version > FORMAT:
-        raise InputError(f"{where} has format {version}, this laat ({__version__}) reads up to {FORMAT}", "upgrade laat: pip install -U laat")
+        raise InputError(
+            f"{where} has format {version}, this laat ({__version__}) reads up to {FORMAT}",
+            "upgrade laat: pip install -U laat",
+        )
     if kind not in KINDS:
         raise InputError(f"{where} has the unknown kind '{kind}'", f"known kinds: {', '.join(KINDS)}")
     return {"kind": kind, "params": params, "inputs": inputs, "tool": tool}
@@ -184,13 +192,20 @@ def write(artifact: Artifact, path: Path | str) -> Artifact:
         sys.stdout.buffer.flush()
     else:
         write_file(path, data)
-    return Artifact(artifact.kind, artifact.tensors, artifact.params, artifact.inputs, artifact.tool, hashlib.sha256(data).hexdigest())
+    return Artifact(
+        artifact.kind,
+        artifact.tensors,
+        artifact.params,
+        artifact.inputs,
+        artifact.tool,
+        hashlib.sha256(data).hexdigest(),
+    )
 
 
 def write_file(path: Path | str, data: bytes) -> None:
     """Write `data` beside `path`, flush it to the disk and rename it: a killed command leaves the old file or the new one.
 
-    The file gets the ordinary permissions of the user's umask. Raises MissingError (no space, read-only target, a folder there).
+    The file gets the ordinary permissions of the user's umask. Raises MissingError (no space, read-only, a folder there).
     """
     path = Path(path)
     temporary = ""
@@ -209,7 +224,8 @@ def write_file(path: Path | str, data: bytes) -> None:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise MissingError(
-            f"cannot write '{path}': {error.strerror or error}", "free some space or choose another place with -o / --out"
+            f"cannot write '{path}': {error.strerror or error}",
+            "free some space or choose another place with -o / --out",
         ) from None
     except BaseException:
         if temporary:

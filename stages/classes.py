@@ -110,9 +110,7 @@ def check_unique(names: Sequence[str], *, where: str, lines: Sequence[int] | Non
         first[key] = at
 
 
-def match_classes(
-    wanted: Iterable[str], available: Sequence[str], *, wanted_from: str, available_from: str
-) -> list[int]:
+def match_classes(wanted: Iterable[str], available: Sequence[str], *, wanted_from: str, available_from: str) -> list[int]:
     """The index in `available` of each wanted name, compared folded.
 
     Raises InputError that lists every wanted name without a partner and its nearest candidates.

@@ -26,7 +26,9 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if count else "mps" if mps else "cpu"
     if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= count:
-        raise MissingError(f"device '{name}' is not there: torch sees {count} CUDA devices", "use --device auto or --device cpu")
+        raise MissingError(
+            f"device '{name}' is not there: torch sees {count} CUDA devices", "use --device auto or --device cpu"
+        )
     if name == "mps" and not mps:
         raise MissingError("device 'mps' is not there", "use --device auto or --device cpu")
     return name

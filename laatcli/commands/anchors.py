@@ -38,9 +38,12 @@ def anchors(
     model: Annotated[str, typer.Option(help="open_clip name, local-dir:PATH, hf-hub:ORG/NAME, or demo.")] = "ViT-B-16",
     pretrained: Annotated[str, typer.Option(help="open_clip tag, or a safetensors weights file.")] = "openai",
     template: Annotated[
-        list[str] | None, typer.Option(help="Prompt with {} for the class name; repeatable. \\[default: This is a photo of a {}]")
+        list[str] | None,
+        typer.Option(help="Prompt with {} for the class name; repeatable. \\[default: This is a photo of a {}]"),
     ] = None,
-    templates: Annotated[str | None, typer.Option(help="'openai' (CLIP's ImageNet set) or a file with one template a line.")] = None,
+    templates: Annotated[
+        str | None, typer.Option(help="'openai' (CLIP's ImageNet set) or a file with one template a line.")
+    ] = None,
     source: Annotated[Source, typer.Option(help="text, or anchors without language: simplex (MMC) or random.")] = Source.text,
     features: Annotated[
         str | None, typer.Option(help="Take text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR.")
@@ -156,8 +159,20 @@ def _show(console: Console, made: AnchorSet, output: Path, sha256: str) -> None:
         f"({counts['seen']} seen, {counts['val']} val, {counts['novel']} novel)"
     )
     console.table(
-        [Column("cosine of pairs"), Column("mean", True), Column("min", True), Column("max", True), Column("smallest angle", True)],
-        [["", *(f"{figures[key]:.3f}" for key in ("mean_cosine", "min_cosine", "max_cosine")), f"{figures['smallest_angle_degrees']:.1f}°"]],
+        [
+            Column("cosine of pairs"),
+            Column("mean", True),
+            Column("min", True),
+            Column("max", True),
+            Column("smallest angle", True),
+        ],
+        [
+            [
+                "",
+                *(f"{figures[key]:.3f}" for key in ("mean_cosine", "min_cosine", "max_cosine")),
+                f"{figures['smallest_angle_degrees']:.1f}°",
+            ]
+        ],
     )
     for one, two, cosine in duplicates:
         console.warn(f"'{one}' and '{two}' are nearly the same anchor (cosine {cosine:.3f})")

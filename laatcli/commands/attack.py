@@ -9,10 +9,10 @@ import typer
 
 from laatcli import options
 from laatcli.console import Column, Console
-from laatcli.evaluation import load_checkpoint, load_group_images
+from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
 from stages import artifacts
 from stages.attacks.named import parse_attack
-from stages.attacks.threat import ThreatModel, parse_eps
+from stages.attacks.threat import ThreatModel, format_eps, parse_eps
 from stages.devices import check_device_name
 from stages.errors import require_at_least
 
@@ -41,7 +41,9 @@ def attack(
     batch_size: options.BatchSize = 256,
     seed: options.Seed = 0,
     device: options.Device = "auto",
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write; - is standard output.")] = Path("adversarial.st"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write; - is standard output.")] = Path(
+        "adversarial.st"
+    ),
 ) -> None:
     """Attack images and save them exactly, with labels, predictions and the threat model."""
     console.stdout_taken = str(output) == artifacts.STDIO
@@ -50,9 +52,8 @@ def attack(
     check_device_name(device)
     artifacts.check_writable(output)
     checkpoint, lineage = load_checkpoint(model, anchors)
-    choice, images = load_group_images(
-        console, [checkpoint], [classes_from], data, split, resize, image_column, label_column, skip_corrupt
-    )
+    request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
+    (choice,), images = load_group_images(console, [checkpoint], [classes_from], request)
     import torch
 
     from stages.attacks.adversarial import AdversarialSet
@@ -61,12 +62,12 @@ def attack(
     from stages.evaluate.results import estimate
 
     chosen = resolve_device(device)
-    names = choice[0].names(checkpoint.anchors)
+    names = choice.names(checkpoint.anchors)
     images = images.restricted_to(names, names_from="the checkpoint")
     with console.progress(spec.name) as bar:
         x_adv, clean, attacked = attack_images(
-            checkpoint.model.to(chosen, memory_format=torch.channels_last),
-            torch.from_numpy(checkpoint.anchors.vectors[list(choice[0].indices)]),
+            checkpoint.model.placed(chosen),
+            torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)]),
             images.images,
             images.labels,
             spec,
@@ -85,7 +86,7 @@ def attack(
         clean,
         attacked,
         tuple(names),
-        choice[0].name,
+        choice.name,
         threat,
         {**spec.to_record(), "seed": seed, "every_step": full},
         {**images.provenance.to_record(), "sha256": images.sha256()},
@@ -99,7 +100,7 @@ def attack(
         {
             "output": str(output),
             "sha256": written.sha256,
-            "group": choice[0].name,
+            "group": choice.name,
             "images": len(images),
             "ways": len(names),
             "attack": spec.to_record(),
@@ -108,8 +109,8 @@ def attack(
             **{name: value.to_record() for name, value in figures.items()},
         }
     )
-    record = threat.to_record()
-    console.line(f"{output}: {len(images):,} images of {len(names)} {choice[0].name} classes under {spec.name}, {record['norm']} {record['eps']}")
+    where = f"{len(images):,} images of {len(names)} {choice.name} classes"
+    console.line(f"{output}: {where} under {spec.name}, {threat.norm} {format_eps(threat.eps)}")
     console.table(
         [Column("accuracy %"), Column("value", True), Column("95 % (Wilson over images)", True)],
         [

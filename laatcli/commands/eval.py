@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from laatcli import options
-from laatcli.console import Column, Console, ProgressLine, percent
-from laatcli.evaluation import load_checkpoint, load_group_images
+from laatcli.console import Column, Console, percent
+from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
 from stages import artifacts
 from stages.attacks.named import AttackSpec, parse_attacks
 from stages.attacks.threat import ThreatModel, parse_eps
@@ -19,8 +19,7 @@ from stages.errors import UsageError, require_at_least
 from stages.evaluate.results import GroupResult, Protocol
 
 if TYPE_CHECKING:
-    from stages.evaluate.report import ModelEntry, Row
-    from stages.models.checkpoint import Checkpoint
+    from stages.evaluate.report import Row
 
 EXAMPLES = (
     "laat eval run/model.st --data shapes",
@@ -59,7 +58,9 @@ def evaluate(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     plot: Annotated[Path | None, typer.Option(help="Draw the table as bars into this PNG.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the report; - is standard output.")] = Path("report.json"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the report; - is standard output.")] = Path(
+        "report.json"
+    ),
 ) -> None:
     """Clean and robust accuracy with 95 % intervals, on novel classes unless told otherwise."""
     console.stdout_taken = str(output) == artifacts.STDIO
@@ -72,29 +73,37 @@ def evaluate(
     for target in (output, plot):
         if target is not None:
             artifacts.check_writable(target)
-    loaded = {_run_name(path, models): load_checkpoint(path, anchors) for path in models}
-    checkpoints = {name: checkpoint for name, (checkpoint, _) in loaded.items()}
+    checkpoints = {_run_name(path, models): load_checkpoint(path, anchors)[0] for path in models}
+    from stages.attacks.adversarial import KIND, AdversarialSet
     from stages.devices import resolve_device
+    from stages.evaluate.checkpoints import evaluate_adversarial, evaluate_checkpoints
 
     place = resolve_device(device)
-    with console.progress("eval") as bar:
-        if adversarial is not None:
-            report, rows = _score_saved(checkpoints, adversarial, batch_size, place, bar)
-        else:
-            report, rows = _score(
-                console,
-                bar,
+    if adversarial is not None:
+        artifact = artifacts.read(adversarial, KIND)
+        where = f"'{adversarial}'"
+        saved = AdversarialSet.from_artifact(artifact, where)
+        with console.progress("eval") as bar:
+            done = evaluate_adversarial(
+                checkpoints, saved, artifact.lineage(), where=where, batch_size=batch_size, device=place, progress=bar.update
+            )
+    else:
+        request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
+        choices, images = load_group_images(console, list(checkpoints.values()), classes_from or [None], request)
+        with console.progress("eval") as bar:
+            done = evaluate_checkpoints(
                 checkpoints,
-                classes_from or [None],
-                (data, split, resize, image_column, label_column, skip_corrupt),
+                choices,
+                images,
                 how,
                 specs,
                 threat,
-                seed,
-                batch_size,
-                place,
+                seed=seed,
+                batch_size=batch_size,
+                device=place,
+                progress=bar.update,
             )
-    _finish(console, report, rows, output, plot)
+    _finish(console, done.report, done.rows, output, plot)
 
 
 def _attacks(names: list[str] | None) -> tuple[AttackSpec, ...]:
@@ -107,123 +116,13 @@ def _attacks(names: list[str] | None) -> tuple[AttackSpec, ...]:
 
 def _run_name(path: Path, models: Sequence[Path]) -> str:
     """How the report calls a checkpoint: its run folder's name, its file name, or its place where those are not unique."""
-    for name in (lambda p: p.resolve().parent.name if p.name == "model.st" else p.stem, lambda p: f"{p.resolve().parent.name}/{p.stem}"):
+    for name in (
+        lambda p: p.resolve().parent.name if p.name == "model.st" else p.stem,
+        lambda p: f"{p.resolve().parent.name}/{p.stem}",
+    ):
         if len({name(other) for other in models}) == len(models):
             return name(path)
     return f"{models.index(path) + 1}"
-
-
-def _score(
-    console: Console,
-    bar: ProgressLine,
-    checkpoints: dict[str, Checkpoint],
-    groups: Sequence[str | None],
-    source: tuple[Any, ...],
-    how: Protocol,
-    specs: Sequence[AttackSpec],
-    threat: ThreatModel,
-    seed: int,
-    batch_size: int,
-    device: str,
-) -> tuple[dict[str, Any], list[Row]]:
-    import torch
-
-    from stages.evaluate.groups import leak_notes
-    from stages.evaluate.points import Group
-    from stages.evaluate.report import Row, make_report
-    from stages.evaluate.score import evaluate as score
-
-    choices, images = load_group_images(console, list(checkpoints.values()), groups, *source)
-    jobs = [(name, choice) for choice in choices for name in checkpoints]
-    rows, notes = [], dict[str, None]()
-    for at, (name, choice) in enumerate(jobs):
-        checkpoint = checkpoints[name]
-        part = images.restricted_to(choice.names(checkpoint.anchors), names_from="the checkpoint")
-        vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
-
-        def shown(done: int, total: int, note: str, at: int = at, label: str = f"{name} {choice.name}") -> None:
-            bar.update(at * total + done, len(jobs) * total, f"{label} {note}")
-
-        result = score(
-            checkpoint.model.to(device, memory_format=torch.channels_last),
-            Group(part.classes, vectors, part.images, part.labels),
-            how,
-            specs,
-            threat if specs else None,
-            seed=seed,
-            batch_size=batch_size,
-            device=device,
-            scale=checkpoint.logit_scale,
-            progress=shown,
-        )
-        rows.append(Row(name, choice.name, result))
-        for note in leak_notes(checkpoint.anchors, [choice], checkpoint.training, images.provenance.to_record()):
-            notes[note] = None
-    record = {**images.provenance.to_record(), "sha256": images.sha256()}
-    report = make_report(
-        models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
-        data=record,
-        protocol=how,
-        attacks=specs,
-        threat=threat if specs else None,
-        seed=seed,
-        rows=rows,
-        notes=[*images.provenance.notes, *notes],
-    )
-    return report, rows
-
-
-def _entry(name: str, checkpoint: Checkpoint) -> ModelEntry:
-    """How the report names a checkpoint: what it was trained for, and against which anchors."""
-    from stages.evaluate.report import ModelEntry
-
-    origin, settings = checkpoint.anchors.origin, checkpoint.training.get("settings", {})
-    source = str(origin.get("source", "unknown"))
-    anchors = f"{source}, {'expanded' if checkpoint.anchors.expansion is not None else 'raw'}"
-    return ModelEntry(name, checkpoint.sha256, str(settings.get("objective", "unknown")), anchors)
-
-
-def _score_saved(
-    checkpoints: dict[str, Checkpoint], path: Path, batch_size: int, device: str, bar: ProgressLine
-) -> tuple[dict[str, Any], list[Row]]:
-    import torch
-
-    from stages.attacks.adversarial import KIND, AdversarialSet
-    from stages.classes import match_classes
-    from stages.evaluate.points import Group
-    from stages.evaluate.report import Row, make_report
-    from stages.evaluate.saved import evaluate_saved
-
-    artifact = artifacts.read(path, KIND)
-    saved = AdversarialSet.from_artifact(artifact, f"'{path}'")
-    rows = []
-    for name, checkpoint in checkpoints.items():
-        at = match_classes(
-            saved.classes, checkpoint.anchors.classes, wanted_from=f"'{path}'", available_from=f"the checkpoint {name}"
-        )
-        group = Group(saved.classes, torch.from_numpy(checkpoint.anchors.vectors[at]), saved.clean_images, saved.labels)
-        result = evaluate_saved(
-            checkpoint.model.to(device, memory_format=torch.channels_last),
-            group,
-            saved.images,
-            saved.threat,
-            name=f"saved {saved.attack.get('name', 'images')}",
-            batch_size=batch_size,
-            device=device,
-            progress=bar.update,
-        )
-        rows.append(Row(name, saved.group, result))
-    report = make_report(
-        models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
-        data=saved.data,
-        protocol=Protocol(),
-        attacks=(),
-        threat=saved.threat,
-        seed=int(saved.attack.get("seed", 0)),
-        rows=rows,
-        adversarial={**artifact.lineage(), "attack": saved.attack},
-    )
-    return report, rows
 
 
 def _finish(console: Console, report: dict[str, Any], rows: Sequence[Row], output: Path, plot: Path | None) -> None:

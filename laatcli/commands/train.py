@@ -9,6 +9,7 @@ import typer
 
 from laatcli import options
 from laatcli.console import Column, Console, ProgressLine
+from laatcli.inputs import ImageRequest
 from stages import artifacts
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.attacks.threat import parse_eps
@@ -81,33 +82,21 @@ def train(
     check_device_name(device)
     artifacts.check_writable(out / "model.st")
     path, artifact, anchor_set = _anchors(anchors)
-    source = data or _bundled_data(anchor_set)
-    from stages.data.sources import load_images
     from stages.devices import resolve_device
     from stages.models.backbones import check_backbone_name
     from stages.train.run import finished_run, train_run
 
     check_backbone_name(backbone)
     chosen = resolve_device(device)
-    console.note(f"reading {source}")
-    images = load_images(
-        source,
-        split=split,
-        side="train",
-        classes=anchor_set.names("seen") + anchor_set.names("val"),
-        resize=resize,
-        image_column=image_column,
-        label_column=label_column,
-        skip_corrupt=skip_corrupt,
-    )
+    request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
+    wanted = anchor_set.names("seen") + anchor_set.names("val")
+    images = request.load(console, side="train", classes=wanted, bundled=_of_bundled_classes(anchor_set))
     if (out / "model.st").exists() and not force:
         if finished_run(out, artifact.sha256, images, settings):
             console.result({"output": str(out), "up_to_date": True})
             console.line(f"{out} is up to date: the same anchors, images and settings (--force trains again)")
             return
         raise UsageError(f"'{out}' holds a run already", "choose another folder with --out, or replace it with --force")
-    if images.provenance.skipped_corrupt:
-        console.warn(f"{images.provenance.skipped_corrupt} corrupt images skipped")
     console.note(f"{len(images):,} images of {len(images.classes)} classes, anchors {path}, {backbone} on {chosen}")
     with console.progress("train") as bar:
         shown = _Shown(bar)
@@ -124,7 +113,9 @@ def train(
                 on_epoch=shown.epoch,
             )
         except KeyboardInterrupt:
-            kept = f"{out}/last.st holds epoch {shown.finished}" if shown.finished else "no epoch was finished, nothing is saved"
+            kept = (
+                f"{out}/last.st holds epoch {shown.finished}" if shown.finished else "no epoch was finished, nothing is saved"
+            )
             console.note(f"stopped: {kept}")
             raise
     _show(console, result)
@@ -141,12 +132,10 @@ def _anchors(given: Path | None) -> tuple[Path, artifacts.Artifact, AnchorSet]:
     return path, artifact, AnchorSet.from_artifact(artifact, f"'{path}'")
 
 
-def _bundled_data(anchors: AnchorSet) -> str:
-    """The bundled data set when the anchors' classes are its classes."""
+def _of_bundled_classes(anchors: AnchorSet) -> bool:
+    """Whether the anchors' classes are classes of the bundled images."""
     shapes, _ = bundled_classes("shapes")
-    if {fold(name) for name in anchors.classes} <= {fold(name) for name in shapes}:
-        return "shapes"
-    raise UsageError("option --data is missing", "name the images with --data: a folder of class folders, a parquet file, …")
+    return {fold(name) for name in anchors.classes} <= {fold(name) for name in shapes}
 
 
 class _Shown:
@@ -193,9 +182,19 @@ def _show(console: Console, result: RunResult) -> None:
         }
     )
     console.table(
-        [Column("checkpoint"), Column("epoch", True), Column("selection clean %", True), Column("selection robust %", True)],
         [
-            [str(result.folder / "model.st"), str(result.best_epoch), _share(result.score.clean), _share(result.score.robust)],
+            Column("checkpoint"),
+            Column("epoch", True),
+            Column("selection clean %", True),
+            Column("selection robust %", True),
+        ],
+        [
+            [
+                str(result.folder / "model.st"),
+                str(result.best_epoch),
+                _share(result.score.clean),
+                _share(result.score.robust),
+            ],
             [str(result.folder / "last.st"), str(last.epoch), _share(last.score.clean), _share(last.score.robust)],
         ],
     )

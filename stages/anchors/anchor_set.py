@@ -62,7 +62,11 @@ class AnchorSet:
     def to_artifact(self) -> Artifact:
         """The artifact of kind 'anchors'."""
         tensors = {"vectors": self.vectors.astype(np.float32)}
-        params: dict[str, Any] = {"classes": list(self.classes), "groups": self.groups.to_record(), "origin": self.origin}
+        params: dict[str, Any] = {
+            "classes": list(self.classes),
+            "groups": self.groups.to_record(),
+            "origin": self.origin,
+        }
         if self.expansion is not None:
             tensors["expansion.centre"] = self.expansion.centre.astype(np.float64)
             params["expansion"] = {"theta_max": self.expansion.theta_max}
@@ -113,7 +117,7 @@ def check_anchors(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> 
 
 
 def normalised(features: np.ndarray, classes: tuple[str, ...], where: str) -> np.ndarray:
-    """Features (C, D) divided by their L2 norms (C, D) float32. Raises InputError on zero or non-finite rows, naming the class."""
+    """Features (C, D) divided by their L2 norms (C, D) float32. Raises InputError on a zero or non-finite row (named)."""
     values = np.asarray(features, dtype=np.float64)
     norms = np.linalg.norm(values, axis=1)
     bad = ~np.isfinite(norms) | (norms == 0)

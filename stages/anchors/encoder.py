@@ -108,7 +108,7 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str = DEFAULT_TAG, devi
 
     @torch.no_grad()
     def encode(tokens: torch.Tensor) -> torch.Tensor:
-        return net.encode_text(tokens.to(device)).float()  # type: ignore[no-any-return]
+        return net.encode_text(tokens.to(device)).float()
 
     context = int(getattr(tokenizer, "context_length", 77) or 77)
     return TextEncoder(encode, tokenizer, located.model, located.tag, sha256, _activation(net), context)
@@ -135,7 +135,8 @@ def _in_folder(folder: Path, model: str, tag: str) -> _Located:
         if (folder / name).is_file():
             return _Located(f"local-dir:{folder}", folder / name, False, model, tag)
     raise InputError(
-        f"'{folder}' has no safetensors weights", "save them there as open_clip_model.safetensors (other formats can run code)"
+        f"'{folder}' has no safetensors weights",
+        "save them there as open_clip_model.safetensors (other formats can run code)",
     )
 
 
@@ -163,7 +164,8 @@ def _fetch(repository: str, name: str) -> Path:
         return Path(hf_hub_download(repository, name))
     except Exception as error:
         raise MissingError(
-            f"the weights '{repository}/{name}' are not on this machine and cannot be fetched ({_reason(error)})", _WAYS_OUT
+            f"the weights '{repository}/{name}' are not on this machine and cannot be fetched ({_reason(error)})",
+            _WAYS_OUT,
         ) from error
 
 
@@ -189,7 +191,8 @@ def _built_in(model: str, pretrained: str) -> _Located:
     if not weights.is_file():
         tags = open_clip.list_pretrained_tags_by_model(model)
         raise UsageError(
-            f"'{pretrained}' is neither a tag of {model} nor a file", f"tags of {model}: {nearest(pretrained, tags, 6) or 'none'}"
+            f"'{pretrained}' is neither a tag of {model} nor a file",
+            f"tags of {model}: {nearest(pretrained, tags, 6) or 'none'}",
         )
     _refuse_pickle(weights)
     return _Located(model, weights, False, model, f"file:{weights.name}")

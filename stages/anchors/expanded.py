@@ -47,10 +47,7 @@ def expand_anchors(anchors: AnchorSet, like: AnchorSet | None = None) -> tuple[A
     """
     if anchors.expansion is not None:
         raise InputError("these anchors are expanded already", "give the file that `laat anchors` wrote")
-    if like is None:
-        fitted = Expansion.fit(anchors.vectors[anchors.indices("seen")])
-    else:
-        fitted = _map_of(like, anchors)
+    fitted = _map_of(like, anchors) if like is not None else Expansion.fit(anchors.vectors[anchors.indices("seen")])
     moved = replace(anchors, vectors=fitted.apply(anchors.vectors).astype(np.float32), expansion=fitted)
     return moved, _figures(anchors, moved, fitted, every=like is not None)
 

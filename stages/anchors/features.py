@@ -33,8 +33,10 @@ def read_features(spec: str) -> tuple[np.ndarray, str, str]:
     else:
         values, tensor = _from_safetensors(data, path, tensor)
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.number) or 0 in values.shape:
-        raise InputError(f"the features in '{path}' have shape {values.shape} and type {values.dtype}, expected numbers (C, D)",
-                         "export one row per class")
+        raise InputError(
+            f"the features in '{path}' have shape {values.shape} and type {values.dtype}, expected numbers (C, D)",
+            "export one row per class",
+        )
     return values.astype(np.float64), tensor, hashlib.sha256(data).hexdigest()
 
 
@@ -65,6 +67,7 @@ def _from_safetensors(data: bytes, path: Path, tensor: str) -> tuple[np.ndarray,
         return tensors[tensor], tensor
     if len(tensors) != 1:
         raise UsageError(
-            f"'{path}' holds {len(tensors)} tensors", f"name one as --features {path}:NAME; it has: {nearest('', tensors, 8)}"
+            f"'{path}' holds {len(tensors)} tensors",
+            f"name one as --features {path}:NAME; it has: {nearest('', tensors, 8)}",
         )
     return next((value, name) for name, value in tensors.items())

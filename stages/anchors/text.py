@@ -66,7 +66,8 @@ def imported_anchors(classes: Sequence[str], groups: ClassGroups, spec: str) -> 
     values, tensor, sha256 = read_features(spec)
     if len(values) != len(classes):
         raise InputError(
-            f"the features have {len(values)} rows for {len(classes)} classes", "give one row per class, in the order of the names"
+            f"the features have {len(values)} rows for {len(classes)} classes",
+            "give one row per class, in the order of the names",
         )
     origin: dict[str, Any] = {"source": "features", "features_sha256": sha256}
     if tensor:

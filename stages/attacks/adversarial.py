@@ -71,10 +71,7 @@ class AdversarialSet:
         tensors = {
             "images": images,
             "clean_images": artifact.tensor("clean_images", (count, 3, height, width)),
-            **{
-                name: artifact.tensor(name, (count,))
-                for name in ("labels", "clean_predictions", "attacked_predictions")
-            },
+            **{name: artifact.tensor(name, (count,)) for name in ("labels", "clean_predictions", "attacked_predictions")},
         }
         params = artifact.params
         try:

@@ -55,9 +55,7 @@ def to_pixels(images: Tensor, rows: Tensor, device: torch.device | str) -> Tenso
 def full_precision() -> Iterator[None]:
     """Within: convolutions on CUDA are true float32 and not TF32, its default, so that decisions repeat elsewhere."""
     cudnn = torch.backends.cudnn
-    with cudnn.flags(
-        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-    ):
+    with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False):
         yield
 
 

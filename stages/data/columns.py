@@ -42,9 +42,7 @@ def image_column(features: Mapping[str, Any], named: str | None, *, source: str)
     return candidates[0]
 
 
-def label_column(
-    features: Mapping[str, Any], named: str | None, *, source: str, wanted: Sequence[str] | None = None
-) -> str:
+def label_column(features: Mapping[str, Any], named: str | None, *, source: str, wanted: Sequence[str] | None = None) -> str:
     """The column of labels: the one named, the only ClassLabel column, or else the only string or integer column.
 
     Args:
@@ -73,9 +71,7 @@ def label_column(
         candidates = [name for name in typed if _has_all(features[name].names, wanted)]
         candidates = candidates if len(candidates) == 1 else typed
     if not candidates:
-        raise InputError(
-            f"the data '{source}' has no label column, only {_described(features)}", "use data with a class a row"
-        )
+        raise InputError(f"the data '{source}' has no label column, only {_described(features)}", "use data with a class a row")
     if len(candidates) > 1:
         raise UsageError(
             f"the data '{source}' has several columns that could be the label: {_listed(candidates)}",
@@ -110,9 +106,7 @@ def _kind(feature: Any) -> str:
 
 def _check_there(named: str, features: Mapping[str, Any], role: str, source: str) -> None:
     if named not in features:
-        raise UsageError(
-            f"the data '{source}' has no column '{named}'", f"choose --{role}-column from {_listed(features)}"
-        )
+        raise UsageError(f"the data '{source}' has no column '{named}'", f"choose --{role}-column from {_listed(features)}")
 
 
 def _listed(names: Any) -> str:

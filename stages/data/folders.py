@@ -58,8 +58,7 @@ def _class_folders_by_split(path: Path, name: str) -> dict[str, list[Path]]:
     folders = _subfolders(path)
     direct = {folder: _has_image(folder) for folder in folders}
     is_split = {
-        folder: folder.name.casefold() in KEYWORDS and not direct[folder] and bool(_subfolders(folder))
-        for folder in folders
+        folder: folder.name.casefold() in KEYWORDS and not direct[folder] and bool(_subfolders(folder)) for folder in folders
     }
     if not folders:
         what = "images, but not in class folders" if _has_image(path) else "no class folders"

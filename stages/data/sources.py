@@ -133,9 +133,7 @@ def _positions(source: Source, classes: Sequence[str] | None, classes_from: str)
     if classes is None:
         return np.arange(len(source.classes))
     check_unique(classes, where=classes_from)
-    wanted = match_classes(
-        classes, source.classes, wanted_from=classes_from, available_from=f"the data '{source.name}'"
-    )
+    wanted = match_classes(classes, source.classes, wanted_from=classes_from, available_from=f"the data '{source.name}'")
     positions = np.full(len(source.classes), -1, dtype=np.int64)
     positions[wanted] = np.arange(len(wanted))
     return positions

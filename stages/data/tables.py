@@ -57,9 +57,7 @@ class TableSource:
         self._named_image = image
         self._label = label_column(features, label, source=name, wanted=wanted)
         several = [key for key, feature in features.items() if hasattr(feature, "names")]
-        self.notes: tuple[str, ...] = (
-            (f"labels are the column '{self._label}'",) if len(several) > 1 and label is None else ()
-        )
+        self.notes: tuple[str, ...] = (f"labels are the column '{self._label}'",) if len(several) > 1 and label is None else ()
         self._check_same_label()
         self.classes, self._labels = self._read_labels(features[self._label])
         check_unique(self.classes, where=f"the data '{name}'")
@@ -249,9 +247,7 @@ def _features_of(file: Path) -> Any:
 
     with _reading(file):
         schema = pq.read_schema(file)
-        plain = [
-            field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema
-        ]
+        plain = [field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema]
         return datasets.Features.from_arrow_schema(pa.schema(plain, metadata=schema.metadata))
 
 

@@ -51,7 +51,9 @@ def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:
     return ClassChoice(Path(spec).stem, tuple(found))
 
 
-def leak_notes(anchors: AnchorSet, choices: Sequence[ClassChoice], training: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+def leak_notes(
+    anchors: AnchorSet, choices: Sequence[ClassChoice], training: Mapping[str, Any], data: Mapping[str, Any]
+) -> list[str]:
     """What a report says when classes, or even images, of an evaluation were trained on or selected the epoch.
 
     Args:
@@ -70,7 +72,9 @@ def leak_notes(anchors: AnchorSet, choices: Sequence[ClassChoice], training: Map
         if val:
             notes.append(f"{choice.name}: {len(val)} of {len(choice.indices)} classes selected the epoch")
         if (seen or val) and _same_images(trained, data):
-            notes.append(f"{choice.name}: images of these classes were trained on or selected the epoch (same data, same split)")
+            notes.append(
+                f"{choice.name}: images of these classes were trained on or selected the epoch (same data, same split)"
+            )
     return notes
 
 

@@ -35,11 +35,7 @@ class Group:
         if not len(self.images):
             raise InputError("there is no image of these classes", "choose other classes or another data set")
         images, labels, anchors, classes = (len(x) for x in (self.images, self.labels, self.anchors, self.classes))
-        if (
-            images != labels
-            or anchors != classes
-            or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < classes
-        ):
+        if images != labels or anchors != classes or not 0 <= int(self.labels.min()) <= int(self.labels.max()) < classes:
             raise InputError(
                 f"{images} images, {labels} labels, {anchors} anchors and {classes} classes do not fit together",
                 "give one label an image and one anchor a class",

@@ -114,9 +114,7 @@ class GroupResult:
         }
 
 
-def summarise(
-    correct: Mapping[str, np.ndarray], *, classes: int, ways: int, images: int, episodes: int = 0
-) -> GroupResult:
+def summarise(correct: Mapping[str, np.ndarray], *, classes: int, ways: int, images: int, episodes: int = 0) -> GroupResult:
     """Estimates from decisions.
 
     Args:

@@ -60,9 +60,7 @@ def evaluate_saved(
             try:
                 threat.check(x_adv, x)
             except ComputeError as error:
-                raise InputError(
-                    error.what, "give the data that the attack was run on, and its artifact unchanged"
-                ) from None
+                raise InputError(error.what, "give the data that the attack was run on, and its artifact unchanged") from None
             clean[part] = right(x, part)
             attacked[part] = right(x_adv, part) & clean[part]
             if progress is not None:

@@ -30,10 +30,10 @@ class ConvNorm(nn.Module):
         """Batch statistics in training mode, running statistics folded into the kernel in eval mode."""
         norm = self.norm
         if self.training or norm.running_mean is None or norm.running_var is None:
-            return norm(self.conv(x))  # type: ignore[no-any-return]
+            return norm(self.conv(x))
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         kernel = self.conv.weight * scale[:, None, None, None]
-        return F.conv2d(x, kernel, norm.bias - norm.running_mean * scale, padding=self.conv.padding)  # type: ignore[arg-type]
+        return F.conv2d(x, kernel, norm.bias - norm.running_mean * scale, padding=self.conv.padding)
 
 
 class ConvNet(nn.Module):
@@ -46,9 +46,9 @@ class ConvNet(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList([ConvNorm(inputs, width, 3) for inputs in (3, width, width, width)])
         self.features = width
-        for block in self.blocks:
-            weight = block.conv.weight  # type: ignore[union-attr]
-            nn.init.normal_(weight, std=(2 / (9 * width)) ** 0.5)  # type: ignore[arg-type]
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=(2 / (9 * width)) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """The pooled features."""
@@ -88,7 +88,7 @@ class ResNet12(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The pooled features."""
-        return self.blocks(x).mean((2, 3))  # type: ignore[no-any-return]
+        return self.blocks(x).mean((2, 3))
 
 
 class TimmBackbone(nn.Module):
@@ -122,7 +122,7 @@ class TimmBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The pooled features."""
-        return self.net(x)  # type: ignore[no-any-return]
+        return self.net(x)
 
 
 def check_backbone_name(name: str) -> None:

@@ -63,7 +63,7 @@ class Checkpoint:
             image_size = int(architecture["image_size"])
         except (KeyError, TypeError, ValueError):
             raise InputError(f"{where} lacks its architecture", _REMAKE) from None
-        model = EmbeddingModel(backbone, width, image_size, (0, 0, 0), (1, 1, 1))
+        model = EmbeddingModel(backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1))
         _load_weights(model, artifact, where)
         return cls(model, anchors, training, artifact.inputs, artifact.sha256)
 
@@ -113,7 +113,7 @@ def _load_weights(model: EmbeddingModel, artifact: Artifact, where: str) -> None
     for name, value in given.items():
         if tuple(value.shape) != tuple(own[name].shape):
             raise InputError(
-                f"weight '{name}' in {where} has shape {tuple(value.shape)}, {model.backbone_name} wants {tuple(own[name].shape)}",
+                f"weight '{name}' in {where} has shape {value.shape}, {model.backbone_name} wants {tuple(own[name].shape)}",
                 _REMAKE,
             )
         if not np.isfinite(value).all():

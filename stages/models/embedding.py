@@ -30,7 +30,7 @@ class EmbeddingModel(nn.Module):
     std: Tensor
 
     def __init__(
-        self, backbone: str, width: int, image_size: int, mean: Sequence[float], std: Sequence[float], seed: int = 0
+        self, backbone: str, width: int, image_size: int, *, mean: Sequence[float], std: Sequence[float], seed: int = 0
     ) -> None:
         super().__init__()
         self.backbone_name, self.width, self.image_size = backbone, width, image_size
@@ -41,6 +41,12 @@ class EmbeddingModel(nn.Module):
         nn.init.uniform_(self.projection.weight, -bound, bound, generator=torch_generator(seed, "weights/projection"))
         self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(1, 3, 1, 1))
+
+    def placed(self, device: str) -> EmbeddingModel:
+        """This model on `device`, channels last, the layout that convolutions are fastest in."""
+        self.to(device)
+        self.to(memory_format=torch.channels_last)
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) float in [0, 1] -> unit embeddings (N, D)."""

@@ -60,10 +60,8 @@ class Trainer:
         device: torch device.
     """
 
-    def __init__(
-        self, model: EmbeddingModel, anchors: Tensor, images: ImageSet, settings: TrainSettings, device: str
-    ) -> None:
-        self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(self, model: EmbeddingModel, anchors: Tensor, images: ImageSet, settings: TrainSettings, device: str) -> None:
+        self.model = model.placed(device)
         self.settings, self.device = settings, device
         self._images = images.images.to(device)
         self._labels = images.labels.to(device)
@@ -107,7 +105,7 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
-        outcome.loss.backward()  # type: ignore[no-untyped-call]
+        outcome.loss.backward()
         self._optimizer.step()
         self._step += 1
         return outcome, labels
@@ -119,9 +117,7 @@ class Trainer:
         noise = torch.rand(x.shape, generator=self._noise).to(x.device).contiguous(memory_format=torch.channels_last)
         with frozen(self.model):
             loss = self._objective.inner(self.model, labels)
-            return maximise(
-                loss, x, settings.threat, steps=settings.steps, step_size=float(settings.step), noise=noise
-            )
+            return maximise(loss, x, settings.threat, steps=settings.steps, step_size=float(settings.step), noise=noise)
 
     def _checked(self, sums: _Sums, epoch: int) -> Figures:
         figures = sums.figures()

@@ -19,7 +19,7 @@ def anchor_logits(embeddings: Tensor, anchors: Tensor, tau: float) -> Tensor:
 
 
 def smoothing_loss(clean: Tensor, attacked: Tensor) -> Tensor:
-    """Minus the mean cosine of unit embeddings (N, D) of clean and attacked images, in [-1, 1]. Li et al., CVPR 2024, Sec. 3.3."""
+    """Minus the mean cosine of unit embeddings (N, D) of clean and attacked images. Li et al., CVPR 2024, Sec. 3.3."""
     return -(clean * attacked).sum(1).mean()
 
 

@@ -17,7 +17,7 @@ from stages.errors import InputError, LaatError
 from stages.models.checkpoint import Checkpoint
 from stages.models.embedding import EmbeddingModel
 from stages.train.loop import Figures, Progress, Trainer
-from stages.train.selection import Score, Selection, plan_selection
+from stages.train.selection import Score, plan_selection
 from stages.train.settings import TrainSettings
 
 BEST, LAST, METRICS = "model.st", "last.st", "metrics.jsonl"
@@ -77,7 +77,7 @@ def train_run(
         raise InputError(f"the images are {width}x{height}, expected square ones", f"add --resize {min(height, width)}")
     training, selection = plan_selection(images, anchors, settings.seed)
     mean, std = training.mean_std()
-    model = EmbeddingModel(settings.backbone, anchors.vectors.shape[1], height, mean, std, settings.seed)
+    model = EmbeddingModel(settings.backbone, anchors.vectors.shape[1], height, mean=mean, std=std, seed=settings.seed)
     seen = torch.from_numpy(anchors.vectors[anchors.indices("seen")])
     trainer = Trainer(model, seen, training, settings, device)
     record = {
@@ -122,7 +122,7 @@ class _Writer:
 
     def result(self) -> RunResult:
         """The finished run."""
-        assert self._best is not None  # noqa: S101 - there is at least one epoch
+        assert self._best is not None
         return RunResult(self._folder, self._best.epoch, self._best.score, self._reports, self._sha256)
 
     def _save(self, name: str, report: EpochReport) -> str:

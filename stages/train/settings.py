@@ -51,10 +51,20 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, known in (("--objective", self.objective, OBJECTIVES), ("--schedule", self.schedule, SCHEDULES)):
+        for name, value, known in (
+            ("--objective", self.objective, OBJECTIVES),
+            ("--schedule", self.schedule, SCHEDULES),
+        ):
             if value not in known:
                 raise UsageError(f"unknown {name} '{value}'", f"nearest: {nearest(value, known)}")
-        for option, least in (("epochs", 1), ("batch_size", 2), ("steps", 1), ("seed", 0), ("momentum", 0), ("weight_decay", 0)):
+        for option, least in (
+            ("epochs", 1),
+            ("batch_size", 2),
+            ("steps", 1),
+            ("seed", 0),
+            ("momentum", 0),
+            ("weight_decay", 0),
+        ):
             require_at_least(f"--{option.replace('_', '-')}", getattr(self, option), least)
         require_above_zero("--lr", self.lr)
         require_above_zero("--tau", self.tau)

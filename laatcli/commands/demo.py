@@ -1,0 +1,78 @@
+"""`laat demo`: the whole pipeline on bundled data and a bundled encoder, every command printed as a user would type it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from laatcli import options
+from laatcli.console import Console
+from stages import artifacts
+from stages.errors import require_at_least
+
+EXAMPLES = ("laat demo", "laat demo --out /tmp/demo --epochs 2")
+# measured with examples/demo_clip: what two cores need to learn shapes within a minute or so
+EPOCHS = 4
+TRAINING = "--steps 3 --lr 0.1 --schedule one-cycle --tau 0.2 --batch-size 128"
+
+
+def demo(
+    console: Console,
+    out: Annotated[Path, typer.Option(help="Folder that the files land in.")] = Path("demo"),
+    epochs: Annotated[int, typer.Option(help="Epochs of each of the three trainings.")] = EPOCHS,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """Run anchors, expand, train, attack and eval on the bundled shapes: undefended, raw and expanded anchors compared."""
+    require_at_least("--epochs", epochs, 1)
+    artifacts.check_writable(out / "report.json")
+    start = time.monotonic()
+    plan = list(commands(out, epochs, seed, device))
+    for number, title, line in plan:
+        if title:
+            console.note(f"\n[{number}/5] {title}")
+        console.note(f"$ {line}")
+        _run(line, console)
+    minutes = (time.monotonic() - start) / 60
+    report = json.loads(artifacts.read_file(out / "report.json"))
+    console.result({**report, "minutes": round(minutes, 2)})
+    console.note(f"\n{minutes:.1f} minutes; the files are in {out}, the picture is {out / 'report.png'}")
+
+
+def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, str, str]]:
+    """The command lines: number of the stage, its title (empty when it goes on), the line as a user would type it."""
+    here = shlex.quote(str(out))
+    extra = "".join([f" --seed {seed}" if seed else "", f" --device {device}" if device != "auto" else ""])
+    train = f"--data shapes --epochs {epochs} {TRAINING}{extra} --force"
+    models = f"{here}/undefended/model.st {here}/laat-raw/model.st {here}/laat-expanded/model.st"
+    place = f" --device {device}" if device != "auto" else ""
+    return [
+        (1, "class names to anchors", f"laat anchors --classes shapes --model demo{place} -o {here}/anchors.st"),
+        (2, "spread the anchors apart", f"laat expand {here}/anchors.st -o {here}/expanded.st --plot {here}/cosines.png"),
+        (3, "train: without attack, against raw anchors, against expanded anchors",
+         f"laat train --anchors {here}/expanded.st --objective clean {train} --out {here}/undefended"),
+        (3, "", f"laat train --anchors {here}/anchors.st {train} --out {here}/laat-raw"),
+        (3, "", f"laat train --anchors {here}/expanded.st {train} --out {here}/laat-expanded"),
+        (4, "attack images of novel classes",
+         f"laat attack {here}/laat-expanded/model.st --data shapes --attack pgd-20{extra} -o {here}/adversarial.st"),
+        (5, "clean and robust accuracy, seen and novel classes",
+         f"laat eval {models} --data shapes --classes-from seen --classes-from novel --attack pgd-20{extra} "
+         f"--plot {here}/report.png -o {here}/report.json"),
+    ]  # fmt: skip
+
+
+def _run(line: str, console: Console) -> None:
+    """Run one command line in this process, through the same parser as a shell would reach."""
+    from laatcli.app import app
+
+    words = shlex.split(line)[1:]
+    if not console.human:
+        words.append("--quiet")
+    code = app(words, prog_name="laat", standalone_mode=False)
+    if code:
+        raise typer.Exit(int(code))

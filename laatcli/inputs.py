@@ -1,0 +1,121 @@
+"""What train, attack and eval have in common: the images asked for, checkpoints, and groups of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from laatcli.console import Console
+from stages import artifacts
+from stages.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from stages.data.image_set import ImageSet
+    from stages.evaluate.groups import ClassChoice
+    from stages.models.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """The options that say which images: see `stages.data.sources.load_images`. `data` None means the bundled images."""
+
+    data: str | None
+    split: str | None
+    resize: int | None
+    image_column: str | None
+    label_column: str | None
+    skip_corrupt: bool
+
+    def load(
+        self,
+        console: Console,
+        *,
+        side: Literal["train", "test"],
+        classes: Sequence[str],
+        bundled: bool,
+        resize: int | None = None,
+    ) -> ImageSet:
+        """Read the images of `classes`, and say what was left out.
+
+        Args:
+            console: where notes go.
+            side: 'train' or 'test', which split is taken when none was asked for.
+            classes: the names; labels are positions among them.
+            bundled: whether the bundled images fit when no data was named.
+            resize: the size to use when none was asked for.
+
+        Raises:
+            UsageError: no data named where the bundled images do not fit, and what `load_images` raises.
+        """
+        from stages.data.sources import load_images
+
+        if self.data is None and not bundled:
+            raise UsageError(
+                "option --data is missing",
+                "name the images with --data: a folder of class folders, a parquet file, a saved dataset or a hub id",
+            )
+        source = self.data or "shapes"
+        console.note(f"reading {source}")
+        images = load_images(
+            source,
+            split=self.split,
+            side=side,
+            classes=classes,
+            resize=self.resize or resize,
+            image_column=self.image_column,
+            label_column=self.label_column,
+            skip_corrupt=self.skip_corrupt,
+        )
+        if images.provenance.skipped_corrupt:
+            console.warn(f"{images.provenance.skipped_corrupt} corrupt images skipped")
+        for note in images.provenance.notes:
+            console.note(note)
+        return images
+
+
+def load_checkpoint(path: Path, anchors: Path | None) -> tuple[Checkpoint, dict[str, Any]]:
+    """A checkpoint, with the anchors of another file if one is given, and the lineage of both. Raises InputError."""
+    artifact = artifacts.read(path, "model")
+    lineage = {"model": artifact.lineage()}
+    other = None if anchors is None else artifacts.read(anchors, "anchors")
+    from stages.anchors.anchor_set import AnchorSet
+    from stages.models.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.from_artifact(artifact, f"'{path}'")
+    if other is not None:
+        lineage["anchors"] = other.lineage()
+        checkpoint = checkpoint.with_anchors(AnchorSet.from_artifact(other, f"'{anchors}'"), f"'{anchors}'")
+    return checkpoint, lineage
+
+
+def load_group_images(
+    console: Console, checkpoints: Sequence[Checkpoint], groups: Sequence[str | None], request: ImageRequest
+) -> tuple[list[ClassChoice], ImageSet]:
+    """The chosen groups of classes, and the images of all of them in the size that the checkpoints were trained at.
+
+    Raises UsageError for missing data, InputError for checkpoints of different classes or images of another size.
+    """
+    from stages.evaluate.groups import choose_classes
+
+    first = checkpoints[0]
+    for other in checkpoints:
+        if other.anchors.classes != first.anchors.classes or other.anchors.groups != first.anchors.groups:
+            raise InputError("the checkpoints were trained on different classes", "evaluate them one by one")
+    choices = [choose_classes(first.anchors, group) for group in dict.fromkeys(groups)]
+    images = request.load(
+        console,
+        side="test",
+        classes=list(dict.fromkeys(name for choice in choices for name in choice.names(first.anchors))),
+        bundled=first.training.get("data", {}).get("source") == "shapes",
+        resize=first.training.get("resize"),
+    )
+    for checkpoint in checkpoints:
+        wanted = checkpoint.model.image_size
+        if images.size != (wanted, wanted):
+            raise InputError(
+                f"the images are {images.size[1]}x{images.size[0]} and the checkpoint was trained at {wanted}x{wanted}",
+                f"add --resize {wanted}",
+            )
+    return choices, images

@@ -1,0 +1,158 @@
+"""The eval stage: checkpoints and images, or saved adversarial images, in; a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from stages.attacks.adversarial import AdversarialSet
+from stages.attacks.named import AttackSpec
+from stages.attacks.run import Progress
+from stages.attacks.threat import ThreatModel
+from stages.classes import match_classes
+from stages.data.image_set import ImageSet
+from stages.evaluate.groups import ClassChoice, leak_notes
+from stages.evaluate.points import Group
+from stages.evaluate.report import ModelEntry, Row, make_report
+from stages.evaluate.results import Protocol
+from stages.evaluate.saved import evaluate_saved
+from stages.evaluate.score import evaluate
+from stages.models.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report record (see `make_report`) and the rows that its table is made of."""
+
+    report: dict[str, Any]
+    rows: list[Row]
+
+
+def evaluate_checkpoints(
+    checkpoints: Mapping[str, Checkpoint],
+    choices: Sequence[ClassChoice],
+    images: ImageSet,
+    protocol: Protocol,
+    attacks: Sequence[AttackSpec],
+    threat: ThreatModel,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score every checkpoint on every group of classes, on the same images, episodes and random starts.
+
+    Args:
+        checkpoints: name in the report -> checkpoint; all with the same classes.
+        choices: the groups.
+        images: the images of all groups.
+        protocol, attacks, threat, seed, batch_size, device: see `score.evaluate`.
+        progress: called with (done, total, what) over the whole evaluation.
+    """
+    jobs = [(name, choice) for choice in choices for name in checkpoints]
+    rows: list[Row] = []
+    notes: dict[str, None] = {}
+    data = images.provenance.to_record()
+    for at, (name, choice) in enumerate(jobs):
+        checkpoint = checkpoints[name]
+        part = images.restricted_to(choice.names(checkpoint.anchors), names_from="the checkpoint")
+        vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
+        result = evaluate(
+            checkpoint.model.placed(device),
+            Group(part.classes, vectors, part.images, part.labels),
+            protocol,
+            attacks,
+            threat if attacks else None,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+            scale=checkpoint.logit_scale,
+            progress=_within(progress, at, len(jobs), f"{name} {choice.name}"),
+        )
+        rows.append(Row(name, choice.name, result))
+        notes |= dict.fromkeys(leak_notes(checkpoint.anchors, [choice], checkpoint.training, data))
+    report = make_report(
+        models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
+        data={**data, "sha256": images.sha256()},
+        protocol=protocol,
+        attacks=attacks,
+        threat=threat if attacks else None,
+        seed=seed,
+        rows=rows,
+        notes=[*images.provenance.notes, *notes],
+    )
+    return Evaluation(report, rows)
+
+
+def evaluate_adversarial(
+    checkpoints: Mapping[str, Checkpoint],
+    saved: AdversarialSet,
+    lineage: Mapping[str, Any],
+    *,
+    where: str,
+    batch_size: int = 256,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score saved adversarial images on checkpoints, the attacked one or others (transfer), all-way over the saved classes.
+
+    Args:
+        checkpoints: name in the report -> checkpoint.
+        saved: see `AdversarialSet`.
+        lineage: of the file they came from.
+        where: how errors call that file.
+        batch_size, device, progress: see `score.evaluate`.
+
+    Raises InputError for classes that a checkpoint does not know, or images outside their threat model.
+    """
+    rows = []
+    for at, (name, checkpoint) in enumerate(checkpoints.items()):
+        known = checkpoint.anchors
+        members = match_classes(saved.classes, known.classes, wanted_from=where, available_from=f"the checkpoint {name}")
+        group = Group(saved.classes, torch.from_numpy(known.vectors[members]), saved.clean_images, saved.labels)
+        result = evaluate_saved(
+            checkpoint.model.placed(device),
+            group,
+            saved.images,
+            saved.threat,
+            name=f"saved {saved.attack.get('name', 'images')}",
+            batch_size=batch_size,
+            device=device,
+            progress=_within(progress, at, len(checkpoints), name),
+        )
+        rows.append(Row(name, saved.group, result))
+    report = make_report(
+        models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
+        data=saved.data,
+        protocol=Protocol(),
+        attacks=(),
+        threat=saved.threat,
+        seed=int(saved.attack.get("seed", 0)),
+        rows=rows,
+        adversarial={**lineage, "attack": saved.attack},
+    )
+    return Evaluation(report, rows)
+
+
+def _entry(name: str, checkpoint: Checkpoint) -> ModelEntry:
+    """How the report names a checkpoint: what it was trained for, and against which anchors."""
+    origin, settings = checkpoint.anchors.origin, checkpoint.training.get("settings", {})
+    spread = "expanded" if checkpoint.anchors.expansion is not None else "raw"
+    source = f"{origin.get('source', 'unknown')}, {spread}"
+    return ModelEntry(name, checkpoint.sha256, str(settings.get("objective", "unknown")), source)
+
+
+def _within(progress: Progress | None, at: int, jobs: int, label: str) -> Progress | None:
+    """Progress of job `at` as a part of `jobs` equal ones."""
+    if progress is None:
+        return None
+    whole = progress
+
+    def shown(done: int, total: int, note: str) -> None:
+        whole(at * total + done, jobs * total, f"{label} {note}")
+
+    return shown
