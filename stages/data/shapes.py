@@ -1,7 +1,8 @@
 """The bundled data `shapes`: coloured shapes on textured ground, 32 px, drawn from a seed.
 
 8 colours x 8 shapes make 64 classes. 48 pairs are seen; 16 are novel: every colour and every shape occurs among the seen, the
-pair does not. The contrast is low on purpose, so that a perturbation of 8/255 matters.
+pair does not. The contrast is low on purpose, so that a perturbation of 8/255 matters, and the ground carries a faint weave
+that tells the shape to a model which looks for nothing sturdier.
 
 Drawing uses uniform numbers, the four operations and square roots in float64, all of which IEEE 754 rounds alike, and no sine,
 exponential or matrix product, so that the bytes are the same on every machine.
