@@ -1,0 +1,35 @@
+# make demo   the whole pipeline on bundled data, about 4 minutes on 2 cores after the install
+# make test   the tests;  make check  lint, types and tests;  make bench  the measurements
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint types check bench clean
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/laat demo
+
+# one thread a worker: two workers with two threads each are several times slower on two cores
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/bench.py
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info

@@ -1,0 +1,12 @@
+#!/bin/sh
+# The pipeline as a shell script, on bundled data: class names -> anchors -> expanded anchors -> model -> attack -> report.
+# Each stage writes one file, so a Makefile or a CI job can start anywhere. EPOCHS=1 shows the plumbing; 4 learn something.
+set -eu
+out=${OUT:-quickstart}
+mkdir -p "$out"
+laat anchors --classes shapes --model demo -o - | laat expand - -o "$out/expanded.st"
+laat train --anchors "$out/expanded.st" --data shapes --epochs "${EPOCHS:-1}" --steps 3 --lr 0.1 --schedule one-cycle --out "$out/run"
+laat attack "$out/run/model.st" --data shapes --classes-from novel --attack pgd-20 -o "$out/adversarial.st"
+laat eval "$out/run/model.st" --adversarial "$out/adversarial.st" -o "$out/saved.json"
+laat eval "$out/run/model.st" --data shapes --attack pgd-20 --json -o "$out/report.json" > "$out/stdout.json"
+laat inspect "$out/run/model.st"
