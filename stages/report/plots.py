@@ -25,7 +25,9 @@ def plot_cosines(before: AnchorSet, after: AnchorSet, path: Path) -> None:
     """
     figure, axes = _figure(1, 2, (10, 4.6))
     image = None
-    for axis, anchors, title in zip(axes, (before, after), ("text anchors", "expanded anchors"), strict=True):
+    source = str(before.origin.get("source", "raw"))
+    titles = (f"{source} anchors", f"{source} anchors, expanded")
+    for axis, anchors, title in zip(axes, (before, after), titles, strict=True):
         cosines = pairwise_cosines(anchors.vectors)
         image = axis.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu_r")
         pairs = cosines[np.triu_indices(len(cosines), 1)]
