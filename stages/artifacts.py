@@ -103,7 +103,7 @@ def from_bytes(data: bytes, *, where: str, kind: str | None = None) -> Artifact:
     record = _read_record(data, where)
     if kind is not None and record["kind"] != kind:
         raise InputError(
-            f"{where} is a {record['kind']} artifact, expected {kind}", f"give a file of kind {kind}; {_MAKERS[kind]}"
+            f"{where} is an artifact of kind {record['kind']}, expected {kind}", f"give a file of kind {kind}; {_MAKERS[kind]}"
         )
     try:
         tensors = dict(load_tensors(data))
@@ -133,7 +133,7 @@ def _read_record(data: bytes, where: str) -> dict[str, Any]:
     try:
         header = json.loads(data[8 : 8 + length])
         text = header["__metadata__"][_METADATA_KEY]
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError: not text, not JSON, or a number of thousands of digits
         raise InputError(f"{where} is not a safetensors file: its header is not JSON", "give a file that laat wrote") from None
     except (KeyError, TypeError):
         raise InputError(
@@ -148,7 +148,7 @@ def _checked_record(text: Any, where: str) -> dict[str, Any]:
         record = json.loads(text)
         kind, version, params, inputs, tool = (record[k] for k in ("kind", "format", "params", "inputs", "tool"))
         sound = isinstance(version, int) and isinstance(params, dict) and isinstance(inputs, dict) and isinstance(tool, str)
-    except (json.JSONDecodeError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         sound = False
     if not sound:
         raise InputError(f"{where} has a damaged laat record", "make it again with the command that wrote it")
@@ -205,11 +205,15 @@ def write(artifact: Artifact, path: Path | str) -> Artifact:
 def write_file(path: Path | str, data: bytes) -> None:
     """Write `data` beside `path`, flush it to the disk and rename it: a killed command leaves the old file or the new one.
 
-    The file gets the ordinary permissions of the user's umask. Raises MissingError (no space, read-only, a folder there).
+    The file gets the ordinary permissions of the user's umask; a device or a pipe is written to as it is. Raises
+    MissingError (no space, read-only, a folder there).
     """
     path = Path(path)
     temporary = ""
     try:
+        if _is_device(path):
+            path.write_bytes(data)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(21, "a folder is in the way")
@@ -236,7 +240,7 @@ def write_file(path: Path | str, data: bytes) -> None:
 def check_writable(path: Path | str) -> None:
     """Raise MissingError now rather than after an hour of work if `path` cannot be written."""
     path = Path(path)
-    if str(path) == STDIO:
+    if str(path) == STDIO or (_is_device(path) and os.access(path, os.W_OK)):
         return
     folder = path.parent
     while not folder.exists():
@@ -244,6 +248,11 @@ def check_writable(path: Path | str) -> None:
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         why = "a folder is in the way" if path.is_dir() else "the folder is not writable"
         raise MissingError(f"cannot write '{path}': {why}", "choose another place with -o / --out")
+
+
+def _is_device(path: Path) -> bool:
+    """A device or a pipe, /dev/null for one: written to, never replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _umask() -> int:

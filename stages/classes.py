@@ -81,6 +81,10 @@ def read_class_file(path: Path | str) -> list[str]:
         raise InputError(f"class file '{path}' does not exist", "write one class name a line into it") from None
     except IsADirectoryError:
         raise InputError(f"class file '{path}' is a folder", "name a text file with one class name a line") from None
+    except OSError as error:
+        raise InputError(
+            f"class file '{path}' cannot be read: {error.strerror}", "check the path and its permissions"
+        ) from None
     except UnicodeDecodeError:
         raise InputError(f"class file '{path}' is not UTF-8 text", "save it as plain text, one class name a line") from None
     if "\0" in text:

@@ -88,7 +88,7 @@ class Expansion:
         away = unit - cosine[:, None] * self.centre
         sine = np.linalg.norm(away, axis=1)
         at_centre = sine < 1e-12
-        opposite = (sine < 1e-9) & (cosine < 0)
+        opposite = (sine < MIN_ANGLE) & (cosine < 0)
         if opposite.any():
             row = int(np.argmax(opposite))
             raise InputError(

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load, save
+
+from stages import __version__
+from stages.artifacts import FORMAT, Artifact, check_writable, describe, from_bytes, read, to_bytes, write, write_file
+from stages.errors import InputError, MissingError
+from tests.where import GOLDEN
+
+examples = settings(deadline=None, max_examples=100)
+
+
+def small_artifact(tool: str = "0.1.0") -> Artifact:
+    """What tests/golden/anchors.st holds."""
+    return Artifact(
+        "anchors",
+        {"vectors": np.eye(2, 3, dtype=np.float32), "expansion.centre": np.array([0.6, 0.8, 0.0])},
+        {"classes": ["apple", "pêche"], "groups": {"novel": [1], "seen": [0], "val": []}, "expansion": {"theta_max": 0.5}},
+        {"anchors": {"inputs": {}, "kind": "anchors", "sha256": "0" * 64}},
+        tool,
+    )
+
+
+def file_with(record: Any = None, metadata: dict[str, str] | None = None) -> bytes:
+    """A sound safetensors file with another record in it."""
+    if metadata is None:
+        metadata = {"laat": record if isinstance(record, str) else json.dumps(record)}
+    return save({"vectors": np.eye(2, dtype=np.float32)}, metadata=metadata)
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    return {"format": FORMAT, "inputs": {}, "kind": "anchors", "params": {}, "tool": "1", **changes}
+
+
+def test_golden_bytes() -> None:
+    golden = (GOLDEN / "anchors.st").read_bytes()
+    assert to_bytes(small_artifact()) == golden
+    found = from_bytes(golden, where="golden")
+    assert (found.kind, found.params, found.inputs) == ("anchors", small_artifact().params, small_artifact().inputs)
+    np.testing.assert_array_equal(found.tensors["vectors"], np.eye(2, 3))
+
+
+def test_the_order_of_keys_does_not_reach_the_bytes() -> None:
+    one = small_artifact()
+    two = Artifact(
+        one.kind,
+        dict(reversed(one.tensors.items())),
+        dict(reversed(one.params.items())),
+        dict(reversed(one.inputs.items())),
+        one.tool,
+    )
+    assert to_bytes(one) == to_bytes(two)
+
+
+def test_a_file_written_twice_is_the_same_and_reads_back(tmp_path: Path) -> None:
+    one, two = write(small_artifact(), tmp_path / "one.st"), write(small_artifact(), tmp_path / "deep" / "er" / "two.st")
+    assert (tmp_path / "one.st").read_bytes() == (tmp_path / "deep" / "er" / "two.st").read_bytes()
+    assert one.sha256 == two.sha256
+    back = read(tmp_path / "one.st", "anchors")
+    assert back.sha256 == one.sha256
+    assert back.lineage() == {"kind": "anchors", "sha256": one.sha256, "inputs": small_artifact().inputs}
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.uint8, np.bool_])
+def test_every_dtype_shape_and_layout_survives(kind: type) -> None:
+    values = {
+        "matrix": np.arange(6).reshape(2, 3).astype(kind).T,  # not C-contiguous
+        "scalar": np.array(1).astype(kind),
+        "empty": np.zeros((0, 3)).astype(kind),
+    }
+    back = from_bytes(to_bytes(Artifact("model", values, {})), where="it").tensors
+    for name, value in values.items():
+        assert back[name].dtype == value.dtype
+        assert back[name].shape == value.shape
+        np.testing.assert_array_equal(back[name], value)
+
+
+def test_it_is_an_ordinary_safetensors_file() -> None:
+    np.testing.assert_array_equal(load(to_bytes(small_artifact()))["vectors"], np.eye(2, 3))
+
+
+def test_a_number_that_json_does_not_know_is_not_written() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_bytes(Artifact("anchors", {}, {"theta_max": float("nan")}))
+
+
+def test_the_tools_version_is_recorded() -> None:
+    assert from_bytes(to_bytes(Artifact("model", {}, {})), where="it").tool == __version__
+
+
+def test_every_truncation_is_refused() -> None:
+    whole = to_bytes(small_artifact())
+    for length in range(len(whole)):
+        with pytest.raises(InputError):
+            from_bytes(whole[:length], where="it")
+
+
+def test_bytes_after_the_end_are_refused() -> None:
+    with pytest.raises(InputError, match="damaged"):
+        from_bytes(to_bytes(small_artifact()) + b"\0", where="it")
+
+
+@examples
+@given(st.binary(max_size=300))
+def test_random_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(InputError):
+        from_bytes(data, where="it")
+
+
+@examples
+@given(st.binary(max_size=200))
+def test_random_headers_are_refused(data: bytes) -> None:
+    with pytest.raises(InputError):
+        from_bytes(struct.pack("<Q", len(data)) + data, where="it")
+
+
+@examples
+@given(st.integers(0, len(to_bytes(small_artifact())) - 1), st.integers(1, 255))
+def test_a_changed_byte_never_gives_anything_but_an_artifact_or_a_refusal(at: int, change: int) -> None:
+    data = bytearray(to_bytes(small_artifact()))
+    data[at] ^= change
+    with suppress(InputError):
+        assert isinstance(from_bytes(bytes(data), where="it"), Artifact)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@examples
+@given(json_values)
+def test_any_other_json_as_the_record_is_refused(value: Any) -> None:
+    with pytest.raises(InputError, match="damaged laat record"):
+        from_bytes(file_with(value), where="it")
+
+
+@pytest.mark.parametrize("key", ["format", "inputs", "kind", "params", "tool"])
+def test_a_record_with_a_part_missing_or_odd_is_refused(key: str) -> None:
+    whole = record()
+    del whole[key]
+    for value in (whole, record(**{key: [["odd"]]})):
+        with pytest.raises(InputError, match=r"damaged laat record|unknown kind"):
+            from_bytes(file_with(value), where="it")
+
+
+HUGE = "1" * 10_000  # Python refuses to read a number of so many digits
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"1234567", "8 bytes are needed"),
+        (struct.pack("<Q", 10**15) + b"{}", "header claims 1,000,000,000,000,000 bytes and the file has 10"),
+        (struct.pack("<Q", 2**64 - 1) + b"{}", "truncated or not a safetensors file"),
+        (struct.pack("<Q", 4) + b"\xff\xfe\xfd\xfc", "header is not JSON"),
+        (struct.pack("<Q", 3) + b"abc", "header is not JSON"),
+        (struct.pack("<Q", 50_000) + b"[" * 50_000, "not a safetensors file|no laat record"),
+        (struct.pack("<Q", len(HUGE)) + HUGE.encode(), "header is not JSON"),
+        (struct.pack("<Q", 2) + b"[]", "no laat record"),
+        (struct.pack("<Q", 2) + b"{}", "no laat record"),
+        (save({"x": np.ones(2)}), "no laat record"),
+        (file_with(metadata={"other": "1"}), "no laat record"),
+        (file_with(HUGE), "damaged laat record"),
+        (file_with("not json"), "damaged laat record"),
+        (file_with("[" * 50_000), "damaged laat record"),
+        (file_with(record(kind="recipe")), "unknown kind 'recipe'"),
+        (file_with(record(format=FORMAT + 1)), f"has format {FORMAT + 1}, this laat .* reads up to {FORMAT}"),
+    ],
+)
+def test_what_is_wrong_is_named(data: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        from_bytes(data, where="'x.st'")
+    assert "'x.st'" in caught.value.what
+    assert caught.value.fix
+
+
+def test_a_tensor_that_claims_10_to_the_15_bytes_is_refused() -> None:
+    tensor = {"dtype": "F32", "shape": [10**15], "data_offsets": [0, 4 * 10**15]}
+    header = json.dumps({"__metadata__": {"laat": json.dumps(record())}, "vectors": tensor}).encode()
+    with pytest.raises(InputError, match="damaged"):
+        from_bytes(struct.pack("<Q", len(header)) + header, where="it")
+
+
+def test_the_wrong_kind_names_both_sides() -> None:
+    with pytest.raises(InputError, match=r"is an artifact of kind anchors, expected model; .*laat train"):
+        from_bytes(to_bytes(small_artifact()), where="it", kind="model")
+
+
+def test_missing_and_misshapen_tensors() -> None:
+    artifact = small_artifact()
+    np.testing.assert_array_equal(artifact.tensor("vectors", (None, 3)), np.eye(2, 3))
+    with pytest.raises(InputError, match="no tensor 'weights'"):
+        artifact.tensor("weights", (None,))
+    for shape in ((2, 4), (None,), (None, None, None)):
+        with pytest.raises(InputError, match=r"has shape \(2, 3\), expected"):
+            artifact.tensor("vectors", shape)
+
+
+def test_unreadable_paths(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        read(tmp_path / "none.st")
+    with pytest.raises(InputError, match="is a folder"):
+        read(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path / "file" / "below.st")
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync", "chmod"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "a.st"
+    target.write_bytes(b"old")
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(MissingError, match="No space left on device"):
+        write(small_artifact(), target)
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.st"]
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "a.st"
+    target.write_bytes(b"old")
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(small_artifact(), target)
+    assert target.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.st"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_permissions_follow_the_umask(mask: int, mode: int, tmp_path: Path) -> None:
+    previous = os.umask(mask)
+    try:
+        write_file(tmp_path / "a", b"data")
+        assert os.umask(mask) == mask, "the umask was changed"
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
+def test_a_folder_in_the_way(tmp_path: Path) -> None:
+    for refuse in (check_writable, lambda path: write_file(path, b"")):
+        with pytest.raises(MissingError, match="a folder is in the way"):
+            refuse(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for refuse in (check_writable, lambda path: write_file(path, b"")):
+        with pytest.raises(MissingError, match="cannot write"):
+            refuse(tmp_path / "file" / "a.st")
+
+
+def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(MissingError, match="the folder is not writable"):
+        check_writable(tmp_path / "new" / "a.st")
+
+
+def test_writable_places(tmp_path: Path) -> None:
+    check_writable(tmp_path / "not" / "made" / "yet.st")
+    assert list(tmp_path.iterdir()) == []
+    check_writable("-")
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        check_writable(pipe)
+        write_file(pipe, b"through")
+        assert os.read(reader, 100) == b"through"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_standard_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stream:
+        buffer = io.BytesIO()
+
+    monkeypatch.setattr(sys, "stdout", Stream)
+    written = write(small_artifact(), "-")
+    assert Stream.buffer.getvalue() == to_bytes(small_artifact())
+    Stream.buffer.seek(0)
+    monkeypatch.setattr(sys, "stdin", Stream)
+    assert read("-", "anchors").sha256 == written.sha256
+    Stream.buffer = io.BytesIO(b"rubbish!")
+    with pytest.raises(InputError, match="standard input"):
+        read("-")
+
+
+def test_describe() -> None:
+    rows = describe({"b": np.array([1.0, 3.0]), "a": np.zeros((0, 2), np.uint8)})
+    assert rows == [
+        {"tensor": "a", "dtype": "uint8", "shape": [0, 2]},
+        {"tensor": "b", "dtype": "float64", "shape": [2], "min": 1.0, "mean": 2.0, "max": 3.0},
+    ]
