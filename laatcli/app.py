@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from laatcli.command import command
 from laatcli.commands import anchors, attack, demo, doctor, eval, expand, inspect, train
+from laatcli.console import Console
 from laatcli.settings import apply_settings
 from stages import __version__
 
@@ -32,21 +34,39 @@ command(app, "demo", demo.EXAMPLES, HELPERS)(demo.demo)
 command(app, "doctor", doctor.EXAMPLES, HELPERS)(doctor.doctor)
 
 
+def _print_version(asked: bool) -> None:
+    """Called while options are parsed: no command needs to follow."""
+    if asked:
+        typer.echo(f"laat {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def laat(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """Zero-shot image classifiers that hold under attack: class names to anchors, anchors to a robust model.
 
     Options can also stand in laat.toml, one table a command; the command line wins.
     """
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
     apply_settings(context)
 
 
+# Typer exports only this child of the class that all its usage errors have
+_WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
+
+
 def main() -> None:
-    """Entry point of the console script."""
-    app(prog_name="laat")
+    """Entry point of the console script. A wrong command line is one line on standard error and exit code 2."""
+    try:
+        code = app(prog_name="laat", standalone_mode=False)
+    except _WrongUsage as error:
+        code = getattr(error, "exit_code", 2)
+        if type(error).__name__ != "NoArgsIsHelpError":  # there the help is printed already
+            context = getattr(error, "ctx", None)
+            message = getattr(error, "format_message", error.__str__)()
+            Console().error(f"{message} (`{context.command_path if context else 'laat'} --help` shows the options)")
+    sys.exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -52,6 +53,8 @@ def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
     failure: BaseException
     try:
         run()
+    except typer.Exit:  # a RuntimeError by birth
+        raise
     except LaatError as error:
         failure, code = error, error.exit_code
         fix = f". {error.fix[0].upper()}{error.fix[1:]}" if error.fix else ""
@@ -61,15 +64,28 @@ def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
         console.error("interrupted")
     except BrokenPipeError as error:  # the reader of our output went away, as `| head` does
         failure, code = error, 0
-        sys.stdout = None
+        _forget_stdout()
     except OSError as error:
         failure, code = error, 4
         console.error(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        _forget_stdout()
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError for memory and device faults alike
+        failure, code = error, 5
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        console.error(f"the computation failed: {reason}. Try a smaller --batch-size, or see where with --debug")
     else:
         return 0
     if debug:
         traceback.print_exception(failure)
     return code
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from complaining again, at its end, about output that could not be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _add_shared_options(run: Callable[..., None], function: Callable[..., None]) -> None:

@@ -17,6 +17,14 @@ from rich.table import Table
 _PLAIN_EVERY_SECONDS = 10.0
 
 
+class _Output(RichConsole):
+    """Rich ends the process with code 1 when the reader of its output goes away; here the command decides."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while the error is handled: let it go on."""
+        raise BrokenPipeError
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table: its heading and whether it holds figures (right-aligned)."""
@@ -38,7 +46,7 @@ class Console:
         self.as_json = as_json
         self.quiet = quiet
         self.stdout_taken = False
-        self._err = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self._err = _Output(stderr=True, highlight=False, soft_wrap=True)
 
     @property
     def human(self) -> bool:
@@ -57,7 +65,7 @@ class Console:
 
     def error(self, text: str) -> None:
         """One line on standard error, in every mode."""
-        self._err.print(f"[red]error:[/red] {_escaped(text)}")
+        self._err.print(f"[red]error:[/red] {_escaped(' '.join(text.split()))}")
 
     def line(self, text: str) -> None:
         """One line of a human result."""
@@ -103,7 +111,7 @@ class Console:
             yield ProgressLine(bar, bar.add_task(what, total=None, note=""), what, self._err)
 
     def _out(self, *, soft_wrap: bool = True) -> RichConsole:
-        return RichConsole(stderr=self.stdout_taken, highlight=False, soft_wrap=soft_wrap)
+        return _Output(stderr=self.stdout_taken, highlight=False, soft_wrap=soft_wrap)
 
 
 class ProgressLine:

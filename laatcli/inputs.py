@@ -63,7 +63,7 @@ class ImageRequest:
             split=self.split,
             side=side,
             classes=classes,
-            resize=self.resize or resize,
+            resize=resize if self.resize is None else self.resize,
             image_column=self.image_column,
             label_column=self.label_column,
             skip_corrupt=self.skip_corrupt,

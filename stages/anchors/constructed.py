@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.errors import UsageError
+from stages.errors import UsageError, require_at_least
 from stages.randomness import numpy_generator
 
 
@@ -38,6 +38,7 @@ def simplex_anchors(classes: int, width: int) -> np.ndarray:
 
 
 def random_anchors(classes: int, width: int, seed: int) -> np.ndarray:
-    """Unit vectors (C, D) float32 in uniformly random directions, the same for the same seed."""
+    """Unit vectors (C, D) float32 in uniformly random directions, the same for the same seed. UsageError for D < 1."""
+    require_at_least("--dim", width, 1)
     values = numpy_generator(seed, "anchors/random").standard_normal((classes, width))
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from safetensors import SafetensorError
@@ -32,7 +33,7 @@ def read_features(spec: str) -> tuple[np.ndarray, str, str]:
         values, tensor = _from_npy(data, path), ""
     else:
         values, tensor = _from_safetensors(data, path, tensor)
-    if values.ndim != 2 or not np.issubdtype(values.dtype, np.number) or 0 in values.shape:
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
         raise InputError(
             f"the features in '{path}' have shape {values.shape} and type {values.dtype}, expected numbers (C, D)",
             "export one row per class",
@@ -50,7 +51,7 @@ def _split_spec(spec: str) -> tuple[Path, str]:
 def _from_npy(data: bytes, path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, MemoryError, SyntaxError, TokenError) as error:  # the last two for a header of nonsense
         raise InputError(f"'{path}' is not a plain .npy array: {error}", "save it with numpy.save from a float array") from None
 
 

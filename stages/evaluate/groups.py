@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import match_classes, read_class_file
-from stages.errors import InputError
+from stages.errors import InputError, nearest
 
 GROUPS = ("novel", "seen", "val", "all")
 
@@ -46,6 +46,11 @@ def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:
                 "choose another group with --classes-from, or say which classes are seen with `laat anchors --seen N`",
             )
         return ClassChoice(spec, tuple(indices))
+    if not Path(spec).is_file():
+        raise InputError(
+            f"'{spec}' is neither a group of classes nor a file of class names",
+            f"groups: {', '.join(GROUPS)}; nearest: {nearest(spec, GROUPS, 1)}",
+        )
     names = read_class_file(spec)
     found = match_classes(names, anchors.classes, wanted_from=f"'{spec}'", available_from="the checkpoint's anchors")
     return ClassChoice(Path(spec).stem, tuple(found))
