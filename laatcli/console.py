@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column as TableColumn
 from rich.table import Table
 
 _PLAIN_EVERY_SECONDS = 10.0
@@ -97,17 +98,17 @@ class Console:
         if self.quiet or not self._err.is_terminal:
             yield ProgressLine(None, None, what, None if self.quiet else self._err)
             return
+        # the figures keep their places at 80 columns; only the note may be cut
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
+            TextColumn("{task.description}", table_column=TableColumn(no_wrap=True)),
+            BarColumn(bar_width=10),
+            TextColumn("{task.percentage:>3.0f}%", table_column=TableColumn(no_wrap=True, min_width=4)),
             TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(table_column=TableColumn(no_wrap=True, min_width=7)),
+            TextColumn("{task.fields[note]}", markup=False, table_column=TableColumn(no_wrap=True, overflow="ellipsis")),
         )
         live_console = RichConsole(stderr=True, highlight=False)
-        with Progress(*columns, console=live_console, transient=True, expand=True) as bar:
+        with Progress(*columns, console=live_console, transient=True) as bar:
             yield ProgressLine(bar, bar.add_task(what, total=None, note=""), what, self._err)
 
     def _out(self, *, soft_wrap: bool = True) -> RichConsole:
@@ -121,10 +122,11 @@ class ProgressLine:
         self._bar, self._task, self._what, self._plain = bar, task, what, plain
         self._start = self._last = time.monotonic()
 
-    def update(self, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` is done, with a short note (figures so far)."""
+    def update(self, done: int, total: int, note: str = "", what: str = "") -> None:
+        """Show that `done` of `total` is done, with a short note (figures so far) and, if it changed, what is being done."""
+        self._what = what or self._what
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, note=note)
+            self._bar.update(self._task, completed=done, total=total, note=note, description=self._what)
             return
         now = time.monotonic()
         if self._plain is None or now - self._last < _PLAIN_EVERY_SECONDS:

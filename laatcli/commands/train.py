@@ -98,6 +98,7 @@ def train(
             return
         raise UsageError(f"'{out}' holds a run already", "choose another folder with --out, or replace it with --force")
     console.note(f"{len(images):,} images of {len(images.classes)} classes, anchors {path}, {backbone} on {chosen}")
+    console.note("accuracies are clean / robust")
     with console.progress("train") as bar:
         shown = _Shown(bar)
         try:
@@ -148,18 +149,18 @@ class _Shown:
     def step(self, at: Progress) -> None:
         figures = at.figures
         note = (
-            f"epoch {at.epoch}/{at.epochs} {at.images_per_second:.0f} img/s loss {figures.loss:.3f} "
+            f"{at.images_per_second:.0f} img/s loss {figures.loss:.3f} "
             f"clean {_share(figures.clean_accuracy)} robust {_share(figures.robust_accuracy)}"
         )
-        self._bar.update(at.step, at.steps, note)
+        self._bar.update(at.step, at.steps, note, f"epoch {at.epoch}/{at.epochs}")
 
     def epoch(self, report: EpochReport) -> None:
         self.finished = report.epoch
         figures, score = report.figures, report.score
         self._bar.line(
-            f"epoch {report.epoch:>3}  loss {figures.loss:.3f}  training: clean {_share(figures.clean_accuracy)} "
-            f"robust {_share(figures.robust_accuracy)}  selection: clean {_share(score.clean)} robust {_share(score.robust)}"
-            f"{'  best so far' if report.best else ''}"
+            f"epoch {report.epoch:>3}  loss {figures.loss:.3f}"
+            f"  training {_share(figures.clean_accuracy)} / {_share(figures.robust_accuracy)}"
+            f"  selection {_share(score.clean)} / {_share(score.robust)}{'  best' if report.best else ''}"
         )
 
 
