@@ -77,17 +77,19 @@ class AnchorSet:
         """Check and unpack an anchors artifact, or the anchors inside a model artifact.
 
         Raises:
-            InputError: missing tensors or names, anchors that are not finite or not of unit length.
+            InputError: missing tensors or names, anchors that are not finite or not of unit length, a damaged expansion.
         """
-        vectors = artifact.tensor("vectors", (None, None))
+        vectors = artifact.tensor("vectors", (None, None)).astype(np.float32)
         try:
             classes = tuple(str(name) for name in artifact.params["classes"])
             groups = ClassGroups.from_record(artifact.params["groups"])
             origin = dict(artifact.params["origin"])
             fitted = artifact.params.get("expansion")
-        except (KeyError, TypeError, ValueError):
+            theta_max = None if fitted is None else float(fitted["theta_max"])
+            covered = list(groups.of("all")) == list(range(len(classes)))
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise InputError(f"{where} lacks its class names or groups", "make it again with `laat anchors`") from None
-        if len(classes) != len(vectors) or sorted(groups.of("all")) != list(range(len(classes))):
+        if not classes or len(classes) != len(vectors) or not covered:
             raise InputError(
                 f"{where} names {len(classes)} classes for {len(vectors)} anchors, or groups that do not cover them",
                 "make it again with `laat anchors`",
@@ -95,9 +97,11 @@ class AnchorSet:
         check_unique(classes, where=where)
         check_anchors(vectors, classes, where)
         expansion = None
-        if fitted is not None:
-            centre = artifact.tensor("expansion.centre", (vectors.shape[1],))
-            expansion = Expansion(centre.astype(np.float64), float(fitted["theta_max"]))
+        if theta_max is not None:
+            centre = artifact.tensor("expansion.centre", (vectors.shape[1],)).astype(np.float64)
+            if not 0 < theta_max <= np.pi or not abs(np.linalg.norm(centre) - 1) < 1e-6:
+                raise InputError(f"the fitted expansion in {where} is damaged", "make it again with `laat expand`")
+            expansion = Expansion(centre, theta_max)
         return cls(vectors, classes, groups, origin, expansion, artifact.inputs)
 
 

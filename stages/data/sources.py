@@ -92,7 +92,7 @@ def load_images(
         divided=choice.divided,
         resize=resize,
         skipped_corrupt=decoded.skipped,
-        notes=source.notes,
+        notes=(*source.notes, *_division_note(choice)),
     )
     return _image_set(decoded, label, names, provenance)
 
@@ -151,6 +151,11 @@ def _described(choice: Choice) -> str:
     if choice.divided:
         return f" ({choice.divided} part of its 90/10 division)"
     return f" (split '{'+'.join(choice.splits)}')"
+
+
+def _division_note(choice: Choice) -> tuple[str, ...]:
+    part = f"one split only: these images are the {choice.divided} part of its 90/10 division by class"
+    return (part,) if choice.divided else ()
 
 
 def _image_set(decoded: Decoded, label: np.ndarray, names: tuple[str, ...], provenance: DataProvenance) -> ImageSet:

@@ -14,6 +14,7 @@ from stages.attacks.run import Progress
 from stages.attacks.threat import ThreatModel
 from stages.classes import match_classes
 from stages.data.image_set import ImageSet
+from stages.errors import InputError
 from stages.evaluate.groups import ClassChoice, leak_notes
 from stages.evaluate.points import Group
 from stages.evaluate.report import ModelEntry, Row, make_report
@@ -107,12 +108,21 @@ def evaluate_adversarial(
         where: how errors call that file.
         batch_size, device, progress: see `score.evaluate`.
 
-    Raises InputError for classes that a checkpoint does not know, or images outside their threat model.
+    Raises InputError for classes that a checkpoint does not know, images of another size than it was trained at, or outside
+    their threat model.
     """
     rows = []
+    notes: dict[str, None] = {}
+    height, width = saved.images.shape[2:]
     for at, (name, checkpoint) in enumerate(checkpoints.items()):
         known = checkpoint.anchors
         members = match_classes(saved.classes, known.classes, wanted_from=where, available_from=f"the checkpoint {name}")
+        wanted = checkpoint.model.image_size
+        if (height, width) != (wanted, wanted):
+            raise InputError(
+                f"the images in {where} are {width}x{height} and the checkpoint {name} was trained at {wanted}x{wanted}",
+                f"attack images of that size: `laat attack --resize {wanted}` with a checkpoint trained at it",
+            )
         group = Group(saved.classes, torch.from_numpy(known.vectors[members]), saved.clean_images, saved.labels)
         result = evaluate_saved(
             checkpoint.model.placed(device),
@@ -125,6 +135,8 @@ def evaluate_adversarial(
             progress=_within(progress, at, len(checkpoints), name),
         )
         rows.append(Row(name, saved.group, result))
+        choice = ClassChoice(saved.group, tuple(members))
+        notes |= dict.fromkeys(leak_notes(known, [choice], checkpoint.training, saved.data))
     report = make_report(
         models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
         data=saved.data,
@@ -134,6 +146,7 @@ def evaluate_adversarial(
         seed=int(saved.attack.get("seed", 0)),
         rows=rows,
         adversarial={**lineage, "attack": saved.attack},
+        notes=list(notes),
     )
     return Evaluation(report, rows)
 

@@ -10,7 +10,7 @@ import torch
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.artifacts import Artifact
-from stages.errors import InputError
+from stages.errors import InputError, UsageError
 from stages.models.embedding import EmbeddingModel
 
 KIND = "model"
@@ -61,9 +61,15 @@ class Checkpoint:
             architecture, training = artifact.params["architecture"], dict(artifact.params["training"])
             backbone, width = str(architecture["backbone"]), int(architecture["width"])
             image_size = int(architecture["image_size"])
+            sound = width == anchors.vectors.shape[1] and image_size > 0 and float(training["settings"]["tau"]) > 0
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"{where} lacks its architecture", _REMAKE) from None
-        model = EmbeddingModel(backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1))
+            sound = False
+        if not sound:
+            raise InputError(f"{where} lacks its architecture or settings", _REMAKE)
+        try:
+            model = EmbeddingModel(backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1))
+        except UsageError as error:
+            raise InputError(f"the model in {where} cannot be built: {error.what}", _REMAKE) from None
         _load_weights(model, artifact, where)
         return cls(model, anchors, training, artifact.inputs, artifact.sha256)
 
