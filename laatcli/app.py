@@ -30,7 +30,7 @@ command(app, "train", train.EXAMPLES, PIPELINE)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE)(eval.evaluate)
 command(app, "inspect", inspect.EXAMPLES, HELPERS)(inspect.inspect)
-command(app, "demo", demo.EXAMPLES, HELPERS)(demo.demo)
+command(app, "demo", demo.EXAMPLES, HELPERS)(demo.demo_command(app))
 command(app, "doctor", doctor.EXAMPLES, HELPERS)(doctor.doctor)
 
 

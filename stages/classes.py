@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from stages.errors import InputError, UsageError, nearest
-
-BUNDLED_LISTS = ("shapes", "cifar-fs")
 
 
 def fold(name: str) -> str:
@@ -130,20 +127,3 @@ def match_classes(wanted: Iterable[str], available: Sequence[str], *, wanted_fro
             "rename the classes in one of the two so that they match (case, '_' and spaces do not matter)",
         )
     return [index[fold(name)] for name in names]
-
-
-def bundled_classes(name: str) -> tuple[list[str], ClassGroups]:
-    """The names and groups of a bundled list: 'shapes' (48 seen, 16 novel) or 'cifar-fs' (64 seen, 16 val, 20 novel).
-
-    CIFAR-FS is the split of Bertinetto et al., ICLR 2019.
-    """
-    if name == "shapes":
-        from stages.data.shapes import SEEN, shape_classes
-
-        classes = list(shape_classes())
-        return classes, ClassGroups.from_counts(len(classes), SEEN)
-    if name == "cifar-fs":
-        text = resources.files("stages.anchors").joinpath("cifar_fs.txt").read_text(encoding="utf-8")
-        classes = [line for line in text.splitlines() if line and not line.startswith("#")]
-        return classes, ClassGroups.from_counts(len(classes), 64, 16)
-    raise UsageError(f"no bundled class list '{name}'", f"bundled lists: {', '.join(BUNDLED_LISTS)}")

@@ -12,7 +12,8 @@ from laatcli import options
 from laatcli.console import Column, Console
 from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
-from stages.classes import BUNDLED_LISTS, ClassGroups, bundled_classes, fold, read_class_file
+from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
+from stages.classes import ClassGroups, fold, read_class_file
 from stages.errors import UsageError
 from stages.expand import cosine_figures
 

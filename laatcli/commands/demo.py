@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -21,27 +22,32 @@ EPOCHS = 4
 TRAINING = "--steps 3 --lr 0.1 --schedule one-cycle --tau 0.2 --batch-size 128"
 
 
-def demo(
-    console: Console,
-    out: Annotated[Path, typer.Option(help="Folder that the files land in.")] = Path("demo"),
-    epochs: Annotated[int, typer.Option(help="Epochs of each of the three trainings.")] = EPOCHS,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-) -> None:
-    """Run anchors, expand, train, attack and eval on the bundled shapes: undefended, raw and expanded anchors compared."""
-    require_at_least("--epochs", epochs, 1)
-    artifacts.check_writable(out / "report.json")
-    start = time.monotonic()
-    plan = list(commands(out, epochs, seed, device))
-    for number, title, line in plan:
-        if title:
-            console.note(f"\n[{number}/5] {title}")
-        console.note(f"$ {line}")
-        _run(line, console)
-    minutes = (time.monotonic() - start) / 60
-    report = json.loads(artifacts.read_file(out / "report.json"))
-    console.result({**report, "minutes": round(minutes, 2)})
-    console.note(f"\n{minutes:.1f} minutes; the files are in {out}, the picture is {out / 'report.png'}")
+def demo_command(app: typer.Typer) -> Callable[..., None]:
+    """The command, running its lines through `app`: the same parser as a shell would reach."""
+
+    def demo(
+        console: Console,
+        out: Annotated[Path, typer.Option(help="Folder that the files land in.")] = Path("demo"),
+        epochs: Annotated[int, typer.Option(help="Epochs of each of the three trainings.")] = EPOCHS,
+        seed: options.Seed = 0,
+        device: options.Device = "auto",
+    ) -> None:
+        """Run anchors, expand, train, attack and eval on the bundled shapes: undefended, raw and expanded anchors compared."""
+        require_at_least("--epochs", epochs, 1)
+        artifacts.check_writable(out / "report.json")
+        start = time.monotonic()
+        plan = list(commands(out, epochs, seed, device))
+        for number, title, line in plan:
+            if title:
+                console.note(f"\n[{number}/5] {title}")
+            console.note(f"$ {line}")
+            _run(app, line, console)
+        minutes = (time.monotonic() - start) / 60
+        report = json.loads(artifacts.read_file(out / "report.json"))
+        console.result({**report, "minutes": round(minutes, 2)})
+        console.note(f"\n{minutes:.1f} minutes; the files are in {out}, the picture is {out / 'report.png'}")
+
+    return demo
 
 
 def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, str, str]]:
@@ -66,10 +72,8 @@ def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, 
     ]  # fmt: skip
 
 
-def _run(line: str, console: Console) -> None:
-    """Run one command line in this process, through the same parser as a shell would reach."""
-    from laatcli.app import app
-
+def _run(app: typer.Typer, line: str, console: Console) -> None:
+    """Run one command line in this process."""
     words = shlex.split(line)[1:]
     if not console.human:
         words.append("--quiet")

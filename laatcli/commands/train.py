@@ -12,8 +12,9 @@ from laatcli.console import Column, Console, ProgressLine
 from laatcli.inputs import ImageRequest
 from stages import artifacts
 from stages.anchors.anchor_set import KIND, AnchorSet
+from stages.anchors.bundled import bundled_classes
 from stages.attacks.threat import parse_eps
-from stages.classes import bundled_classes, fold
+from stages.classes import fold
 from stages.devices import check_device_name
 from stages.errors import InputError, UsageError
 from stages.train.settings import TrainSettings

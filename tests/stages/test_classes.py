@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.classes import ClassGroups, bundled_classes, check_unique, fold, match_classes, read_class_file
+from stages.anchors.bundled import bundled_classes
+from stages.classes import ClassGroups, check_unique, fold, match_classes, read_class_file
 from stages.data.shapes import shape_classes
 from stages.errors import InputError, UsageError
 from tests.where import SHARED

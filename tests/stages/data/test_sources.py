@@ -10,7 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 from datasets.exceptions import DatasetNotFoundError
 
-from stages.classes import bundled_classes
+from stages.anchors.bundled import bundled_classes
 from stages.data.sources import class_names, load_images
 from stages.errors import InputError, MissingError, UsageError
 from tests.stages.data.pictures import noise, png
@@ -107,8 +107,6 @@ def test_offline_mode_is_a_missing_network(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_a_command_starts_without_torch_and_datasets() -> None:
-    code = (
-        "import sys, stages.data.sources, stages.data.augment; print({'torch', 'datasets', 'PIL'} & set(sys.modules))"
-    )
+    code = "import sys, stages.data.sources, stages.data.augment; print({'torch', 'datasets', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
