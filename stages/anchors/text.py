@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,11 +84,16 @@ def constructed_anchors(classes: Sequence[str], groups: ClassGroups, source: str
 
 
 def _cut_prompts(prompts: Sequence[str], encoder: TextEncoder) -> list[str]:
-    """The prompts that the tokenizer would cut silently: tokenised with room to spare, they are longer than the context."""
-    room = 4 * encoder.context_length
-    tokens = encoder.tokenize(list(prompts), context_length=room)
-    lengths = (tokens != 0).sum(dim=1)
-    return [text for text, length in zip(prompts, lengths.tolist(), strict=True) if length > encoder.context_length]
+    """The prompts that the tokenizer would cut silently: tokenised with room to spare, they have more in them."""
+    # no tokenizer makes more tokens than bytes, start, end and class tokens aside, so nothing is cut in `room`
+    room = encoder.context_length + max(len(text.encode()) for text in prompts) + 8
+    kept, whole = encoder.tokenize(list(prompts)), encoder.tokenize(list(prompts), context_length=room)
+    return [text for text, one, two in zip(prompts, kept.tolist(), whole.tolist(), strict=True) if _loses(one, two)]
+
+
+def _loses(kept: list[int], whole: list[int]) -> bool:
+    """Whether `whole` has more than `kept` and padding. The padding is one token, but which and where the tokenizers differ."""
+    return len(Counter(whole) - Counter(kept)) > 1 or bool(Counter(kept) - Counter(whole))
 
 
 def _encode(prompts: Sequence[str], encoder: TextEncoder) -> np.ndarray:

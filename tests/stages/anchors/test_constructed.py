@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stages.anchors.constructed import random_anchors, simplex_anchors
+from stages.errors import UsageError
+
+
+@pytest.mark.parametrize(("classes", "width"), [(2, 1), (3, 2), (5, 4), (5, 64), (100, 99), (64, 512)])
+def test_every_pair_of_a_simplex_has_the_same_cosine(classes: int, width: int) -> None:
+    anchors = simplex_anchors(classes, width)
+    assert anchors.shape == (classes, width)
+    assert anchors.dtype == np.float32
+    cosines = anchors.astype(np.float64) @ anchors.T
+    np.testing.assert_allclose(cosines[~np.eye(classes, dtype=bool)], -1 / (classes - 1), atol=1e-6)
+    np.testing.assert_allclose(np.diag(cosines), 1, atol=1e-6)
+
+
+def test_a_simplex_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(UsageError, match="6 classes do not fit a simplex in 4 dimensions; choose --dim of at least 5"):
+        simplex_anchors(6, 4)
+    with pytest.raises(UsageError, match="at least 2 classes"):
+        simplex_anchors(1, 4)
+
+
+def test_random_anchors_follow_from_the_seed() -> None:
+    one = random_anchors(20, 64, seed=1)
+    np.testing.assert_array_equal(one, random_anchors(20, 64, seed=1))
+    assert np.abs(one - random_anchors(20, 64, seed=2)).max() > 0.1
+    np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1, atol=1e-6)
+    assert one.dtype == np.float32
+
+
+def test_random_directions_are_uniform_and_not_those_of_a_cube() -> None:
+    anchors = random_anchors(20_000, 3, seed=0)
+    # on the sphere each coordinate is uniform on [-1, 1]: mean 0, variance 1/3
+    np.testing.assert_allclose(anchors.mean(0), 0, atol=0.02)
+    np.testing.assert_allclose((anchors**2).mean(0), 1 / 3, atol=0.01)
+    np.testing.assert_allclose((np.abs(anchors) < 0.5).mean(0), 0.5, atol=0.02)

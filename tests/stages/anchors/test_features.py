@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from stages.anchors.features import read_features
+from stages.errors import InputError, LaatError, UsageError
+
+VALUES = np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+def npy(path: Path, values: np.ndarray) -> str:
+    np.save(path, values, allow_pickle=True)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int32, ">f4"])
+def test_npy(kind: Any, tmp_path: Path) -> None:
+    values, tensor, digest = read_features(npy(tmp_path / "f.npy", VALUES.astype(kind)))
+    np.testing.assert_array_equal(values, VALUES)
+    assert (values.dtype, tensor) == (np.float64, "")
+    assert digest == hashlib.sha256((tmp_path / "f.npy").read_bytes()).hexdigest()
+
+
+def test_fortran_order(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_features(npy(tmp_path / "f.npy", np.asfortranarray(VALUES)))[0], VALUES)
+
+
+def test_safetensors_with_one_tensor(tmp_path: Path) -> None:
+    save_file({"text_features": VALUES}, tmp_path / "f.safetensors")
+    values, tensor, _ = read_features(str(tmp_path / "f.safetensors"))
+    np.testing.assert_array_equal(values, VALUES)
+    assert tensor == "text_features"
+
+
+def test_safetensors_with_several_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    save_file({"text": VALUES, "image": 2 * VALUES}, path)
+    np.testing.assert_array_equal(read_features(f"{path}:image")[0], 2 * VALUES)
+    with pytest.raises(UsageError, match=r"holds 2 tensors; name one as --features .*:NAME; it has: .*'text'"):
+        read_features(str(path))
+    with pytest.raises(InputError, match="no tensor 'txt'; it has: 'text'"):
+        read_features(f"{path}:txt")
+
+
+def test_a_colon_in_the_name_of_a_file_that_exists(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_features(npy(tmp_path / "a:b.npy", VALUES))[0], VALUES)
+
+
+class Touch:
+    """Unpickling this would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_in_npy_is_refused_and_not_run(tmp_path: Path) -> None:
+    path = npy(tmp_path / "f.npy", np.array([[Touch(tmp_path / "was run")]], dtype=object))
+    with pytest.raises(InputError, match=r"not a plain \.npy array"):
+        read_features(path)
+    assert not (tmp_path / "was run").exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.ones(3), np.ones((2, 3, 4)), np.ones((0, 4)), np.ones((4, 0)), np.array([["a", "b"]]), np.ones((2, 2), bool)],
+    ids=["vector", "cube", "no rows", "no columns", "text", "bool"],
+)
+def test_anything_but_numbers_in_rows_is_refused(values: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected numbers \(C, D\)"):
+        read_features(npy(tmp_path / "f.npy", values))
+
+
+@pytest.mark.parametrize("data", [b"", b"rubbish", struct.pack("<Q", 10**15) + b"{}", b"\x93NUMPY", b"\x93NUMPY\x01\x00\x02"])
+def test_damaged_files_are_refused(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "f.npy").write_bytes(data)
+    with pytest.raises(InputError, match=r"f\.npy"):
+        read_features(str(tmp_path / "f.npy"))
+
+
+def test_a_header_that_claims_10_to_the_15_rows_is_refused(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000, 4), }\n"
+    (tmp_path / "f.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    with pytest.raises(InputError, match=r"not a plain \.npy array"):
+        read_features(str(tmp_path / "f.npy"))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00\x10\x00"]), st.binary(max_size=100))
+def test_random_bytes_are_refused(tmp_path: Path, start: bytes, rest: bytes) -> None:
+    (tmp_path / "f").write_bytes(start + rest)
+    with pytest.raises(LaatError):
+        read_features(str(tmp_path / "f"))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    for name in ("none.npy", "none.safetensors:text"):
+        with pytest.raises(InputError, match="does not exist"):
+            read_features(str(tmp_path / name))
