@@ -11,6 +11,7 @@ from torch import Tensor
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.run import attack_images
 from stages.data.image_set import ImageSet
+from stages.errors import InputError
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
 from stages.train.settings import TrainSettings
@@ -96,6 +97,8 @@ def plan_selection(images: ImageSet, anchors: AnchorSet, seed: int) -> tuple[Ima
 
     Returns:
         the training images (seen classes, labels in the order of the seen classes), and the selection.
+
+    Raises InputError when no class can spare an image and there are no validation classes.
     """
     vectors = torch.from_numpy(anchors.vectors.copy())
     seen = images.restricted_to(anchors.names("seen"), names_from="the anchors")
@@ -106,6 +109,11 @@ def plan_selection(images: ImageSet, anchors: AnchorSet, seed: int) -> tuple[Ima
         rows = _per_class(val.labels, MAX_IMAGES, 1.0, generator)
         return seen, Selection(val.take(rows), vectors[anchors.indices("val")], "validation classes")
     rows = _per_class(seen.labels, MAX_IMAGES, HELD_OUT, generator)
+    if not len(rows):
+        raise InputError(
+            f"the data '{images.provenance.source}' has one training image a class, so none can be held out to judge epochs",
+            "give at least two images a class, or validation classes (`laat anchors --val N`)",
+        )
     rest = torch.ones(len(seen), dtype=torch.bool)
     rest[rows] = False
     source = "held-out images of the seen classes"
