@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.anchors.anchor_set import AnchorSet, normalised
+from stages.artifacts import Artifact, from_bytes, to_bytes
+from stages.classes import ClassGroups
+from stages.errors import InputError
+from stages.expand import Expansion
+
+VECTORS = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [0, 0.6, 0.8]], np.float32)
+ANCHORS = AnchorSet(VECTORS, ("bear", "wolf", "fox", "sea lion"), ClassGroups.from_counts(4, 2, 1), {"source": "text"})
+EXPANDED = replace(ANCHORS, expansion=Expansion(np.array([0.0, 0.6, 0.8]), 0.7))
+
+
+def changed(artifact: Artifact, tensors: dict[str, Any] | None = None, **params: Any) -> Artifact:
+    return replace(artifact, tensors={**artifact.tensors, **(tensors or {})}, params={**artifact.params, **params})
+
+
+def test_groups() -> None:
+    assert ANCHORS.indices("seen") == [0, 1]
+    assert [ANCHORS.names(group) for group in ("seen", "val", "novel")] == [["bear", "wolf"], ["fox"], ["sea lion"]]
+    assert ANCHORS.names("all") == list(ANCHORS.classes)
+    assert ANCHORS.regrouped(ClassGroups((3,), (), (0, 1, 2))).names("seen") == ["sea lion"]
+    assert ANCHORS.names("seen") == ["bear", "wolf"]
+
+
+@pytest.mark.parametrize("anchors", [ANCHORS, EXPANDED], ids=["raw", "expanded"])
+def test_a_written_set_reads_back(anchors: AnchorSet) -> None:
+    data = to_bytes(anchors.to_artifact())
+    back = AnchorSet.from_artifact(from_bytes(data, where="it", kind="anchors"), "it")
+    np.testing.assert_array_equal(back.vectors, anchors.vectors)
+    assert (back.classes, back.groups, back.origin) == (anchors.classes, anchors.groups, anchors.origin)
+    assert to_bytes(back.to_artifact()) == data
+    if anchors.expansion is None:
+        assert back.expansion is None
+    else:
+        assert back.expansion is not None
+        assert back.expansion.theta_max == anchors.expansion.theta_max
+        np.testing.assert_array_equal(back.expansion.centre, anchors.expansion.centre)
+
+
+def test_near_duplicates_are_listed_nearest_first() -> None:
+    degrees = np.radians([0, 10, 13, 90, 91])
+    vectors = np.stack((np.cos(degrees), np.sin(degrees)), axis=1).astype(np.float32)
+    anchors = AnchorSet(vectors, ("a", "b", "c", "d", "e"), ClassGroups.from_counts(5, None))
+    pairs = anchors.near_duplicates()  # 0.98 is 11.5 degrees
+    assert [(one, two) for one, two, _ in pairs] == [("d", "e"), ("b", "c"), ("a", "b")]
+    np.testing.assert_allclose([cosine for *_, cosine in pairs], np.cos(np.radians([1, 3, 10])), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "params", "message"),
+    [
+        ({"vectors": np.ones(3, np.float32)}, {}, "shape"),
+        ({"vectors": VECTORS[:3]}, {}, "names 4 classes for 3 anchors"),
+        ({"vectors": VECTORS * np.array([[1.001], [1], [1], [1]])}, {}, "anchor of 'bear' in it does not have unit length"),
+        ({"vectors": VECTORS * np.array([[1], [1], [0], [1]])}, {}, "anchor of 'fox' in it does not have unit"),
+        ({"vectors": np.where(np.arange(4)[:, None] == 1, np.nan, VECTORS)}, {}, "anchor of 'wolf' in it is not finite"),
+        ({"vectors": np.where(np.arange(4)[:, None] == 1, np.inf, VECTORS)}, {}, "anchor of 'wolf' in it is not finite"),
+        ({"vectors": VECTORS[:0]}, {"classes": [], "groups": {"seen": [], "val": [], "novel": []}}, "names 0 classes"),
+        ({}, {"classes": None}, "lacks its class names"),
+        ({}, {"classes": ["bear", "wolf", "fox", "BEAR"]}, "names one class twice"),
+        ({}, {"groups": {"seen": [0, 1]}}, "lacks its class names or groups"),
+        ({}, {"groups": {"seen": ["a", 1], "val": [None], "novel": []}}, "lacks its class names or groups"),
+        ({}, {"groups": {"seen": [0, 1], "val": [2], "novel": []}}, "groups that do not cover them"),
+        ({}, {"groups": {"seen": [0, 1], "val": [1, 2], "novel": [3]}}, "groups that do not cover them"),
+        ({}, {"groups": {"seen": [0, 1], "val": [2], "novel": [4]}}, "groups that do not cover them"),
+        ({}, {"origin": 3}, "lacks"),
+        ({}, {"expansion": {}}, "lacks"),
+        ({}, {"expansion": {"theta_max": "wide"}}, "lacks"),
+        ({}, {"expansion": {"theta_max": 0.0}}, "expansion in it is damaged"),
+        ({}, {"expansion": {"theta_max": float("nan")}}, "expansion in it is damaged"),
+        ({"expansion.centre": np.ones(4)}, {}, "shape"),
+        ({"expansion.centre": np.ones(3)}, {}, "expansion in it is damaged"),
+        ({"expansion.centre": np.full(3, np.nan)}, {}, "expansion in it is damaged"),
+    ],
+)
+def test_damaged_sets_are_refused(tensors: dict[str, Any], params: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AnchorSet.from_artifact(changed(EXPANDED.to_artifact(), tensors, **params), "it")
+
+
+@pytest.mark.parametrize("name", ["vectors", "expansion.centre"])
+def test_a_missing_tensor_is_named(name: str) -> None:
+    artifact = EXPANDED.to_artifact()
+    del artifact.tensors[name]
+    with pytest.raises(InputError, match=f"no tensor '{name}'"):
+        AnchorSet.from_artifact(artifact, "it")
+
+
+def test_float64_anchors_are_read_as_float32() -> None:
+    artifact = changed(ANCHORS.to_artifact(), {"vectors": VECTORS.astype(np.float64)})
+    assert AnchorSet.from_artifact(artifact, "it").vectors.dtype == np.float32
+
+
+def test_normalising_is_done_in_float64() -> None:
+    tiny = np.array([[3e-30, 4e-30]], np.float32)  # their squares are zero in float32
+    np.testing.assert_allclose(normalised(tiny, ("bear",), "it"), [[0.6, 0.8]], rtol=1e-6)
+    assert normalised(tiny, ("bear",), "it").dtype == np.float32

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import open_clip
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import save_file
+from torch.nn.functional import normalize
+
+from stages.anchors import encoder as encoder_module
+from stages.anchors.bundled import bundled_classes
+from stages.anchors.encoder import load_encoder
+from stages.anchors.text import text_anchors
+from stages.classes import ClassGroups
+from stages.errors import InputError, MissingError, UsageError
+from tests.stages.anchors.encoders import tiny_config, tiny_folder, tiny_weights
+
+TEXTS = ["This is a photo of a bear", "This is a photo of a sea lion"]
+NAMED = "laat-test-tiny"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Iterator[str]:
+    """A tiny architecture that open_clip knows by name, as it knows ViT-B-16."""
+    config = tmp_path / f"{NAMED}.json"
+    config.write_text(json.dumps(tiny_config()), encoding="utf-8")
+    open_clip.add_model_config(config)
+    yield NAMED
+    open_clip.factory._MODEL_CONFIGS.pop(NAMED)
+
+
+def assert_same(features: torch.Tensor, expected: torch.Tensor) -> None:
+    """But for float rounding: attention takes another way through torch when no parameter wants a gradient."""
+    torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
+
+
+def directly(folder: Path, texts: list[str]) -> torch.Tensor:
+    """The text features as open_clip gives them to anybody."""
+    net = open_clip.create_model_and_transforms(f"local-dir:{folder}")[0].eval()
+    with torch.no_grad():
+        return net.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(texts))
+
+
+def test_a_model_folder_gives_the_features_of_open_clip(folder: Path) -> None:
+    found = load_encoder(f"local-dir:{folder}")
+    assert_same(found.encode(found.tokenize(TEXTS)), directly(folder, TEXTS))
+    made = text_anchors(["bear", "sea_lion"], ClassGroups((0, 1)), found, ["This is a photo of a {}"])
+    np.testing.assert_allclose(made.vectors, normalize(directly(folder, TEXTS).double(), dim=1), atol=1e-5)
+
+
+def test_what_is_recorded_names_no_path(folder: Path) -> None:
+    found = load_encoder(f"local-dir:{folder}")
+    weights = (folder / "open_clip_model.safetensors").read_bytes()
+    assert found.to_record() == {
+        "model": "local-dir:tiny",
+        "pretrained": "",
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "activation": "GELU",
+    }
+    assert found.context_length == 12
+
+
+def test_an_encoder_gives_no_gradients_and_is_in_eval_mode(folder: Path) -> None:
+    found = load_encoder(f"local-dir:{folder}")
+    features = found.encode(found.tokenize(TEXTS))
+    assert features.dtype == torch.float32
+    assert not features.requires_grad
+
+
+def test_quick_gelu_is_recorded_and_computed(folder: Path, tmp_path: Path) -> None:
+    quick = tiny_folder(tmp_path / "quick", quick_gelu=True)
+    found = load_encoder(f"local-dir:{quick}")
+    assert found.activation == "QuickGELU"
+    features = found.encode(found.tokenize(TEXTS))
+    assert_same(features, directly(quick, TEXTS))
+    # the same weights with the other activation
+    assert (features - directly(folder, TEXTS)).abs().max() > 1e-3
+
+
+def test_a_prompt_beyond_the_context_is_named(folder: Path) -> None:
+    found = load_encoder(f"local-dir:{folder}")
+    fits = "one two three four five six seven eight nine ten"  # with start and end 12 tokens
+    assert text_anchors([fits], ClassGroups((0,)), found, ["{}"]).vectors.shape == (1, 5)
+    with pytest.raises(InputError, match=f"'{fits} eleven' is longer than the 12 tokens"):
+        text_anchors(["bear", f"{fits} eleven"], ClassGroups((0, 1)), found, ["{}"])
+
+
+def test_weights_from_a_file(named: str, tmp_path: Path, folder: Path) -> None:
+    weights = tiny_weights(tmp_path / "mine.safetensors")
+    found = load_encoder(named, str(weights))
+    assert_same(found.encode(found.tokenize(TEXTS)), directly(folder, TEXTS))
+    assert (found.model, found.tag) == (NAMED, "file:mine.safetensors")
+    assert found.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def test_weights_of_another_architecture(named: str, tmp_path: Path) -> None:
+    save_file({"something.else": torch.ones(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=f"'other.safetensors' do not load as {named}"):
+        load_encoder(named, str(tmp_path / "other.safetensors"))
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff" * 100])
+def test_damaged_weights(content: bytes, named: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=r"'bad\.safetensors' do not load"):
+        load_encoder(named, str(tmp_path / "bad.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.bin", "weights.pth", "weights"])
+def test_pickled_weights_are_refused_unread(name: str, named: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"never looked at")
+    with pytest.raises(InputError, match="can run code while they load"):
+        load_encoder(named, str(tmp_path / name))
+
+
+def test_a_folder_with_pickled_weights_only_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "open_clip_config.json", tmp_path)
+    (tmp_path / "open_clip_pytorch_model.bin").write_bytes(b"never looked at")
+    with pytest.raises(InputError, match="has no safetensors weights"):
+        load_encoder(f"local-dir:{tmp_path}")
+
+
+def test_the_safetensors_are_loaded_where_a_pickle_lies_beside_them(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "both")
+    (tmp_path / "both" / "open_clip_pytorch_model.bin").write_bytes(b"not a pickle")
+    found = load_encoder(f"local-dir:{tmp_path / 'both'}")
+    assert_same(found.encode(found.tokenize(TEXTS)), directly(folder, TEXTS))
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError, match=r"no open_clip model folder: it has no open_clip_config\.json"):
+            load_encoder(f"local-dir:{path}")
+
+
+def test_a_damaged_configuration(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "bad")
+    (tmp_path / "bad" / "open_clip_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="do not load as local-dir:bad"):
+        load_encoder(f"local-dir:{tmp_path / 'bad'}")
+
+
+def test_unknown_names_show_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"no model 'ViT-B-17'; nearest: .*'ViT-B-1"):
+        load_encoder("ViT-B-17", "openai")
+    with pytest.raises(UsageError, match=r"'opnai' is neither a tag of ViT-B-16 nor a file; tags of ViT-B-16: .*'openai'"):
+        load_encoder("ViT-B-16", "opnai")
+
+
+@pytest.mark.parametrize(
+    ("model", "tag", "repository", "quick"),
+    [
+        ("ViT-B-16", "openai", "timm/vit_base_patch16_clip_224.openai", True),
+        ("ViT-B/16", "openai", "timm/vit_base_patch16_clip_224.openai", True),
+        ("ViT-B-16", "laion2b_s34b_b88k", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", False),
+        ("ViT-B-16-SigLIP", "webli", "timm/ViT-B-16-SigLIP", False),
+    ],
+)
+def test_a_tag_says_where_its_weights_are_and_how_they_were_trained(
+    model: str, tag: str, repository: str, quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[tuple[str, str]] = []
+
+    def fetch(repository: str, name: str) -> Path:
+        fetched.append((repository, name))
+        return Path("weights")
+
+    monkeypatch.setattr(encoder_module, "_fetch", fetch)
+    located = encoder_module._locate(model, tag)
+    assert fetched == [(repository, "open_clip_model.safetensors")]
+    assert (located.name, located.quick_gelu, located.tag) == (model.replace("/", "-"), quick, tag)
+
+
+def test_a_hub_model_is_loaded_from_the_folder_that_was_hashed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(repository: str, name: str) -> Path:
+        asked.append((repository, name))
+        return folder / name
+
+    monkeypatch.setattr(encoder_module, "_fetch", fetch)
+    found = load_encoder("hf-hub:org/name")
+    assert asked == [("org/name", "open_clip_config.json"), ("org/name", "open_clip_model.safetensors")]
+    assert found.model == "hf-hub:org/name"
+    assert_same(found.encode(found.tokenize(TEXTS)), directly(folder, TEXTS))
+
+
+def test_without_network_and_weights_the_ways_out_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: Any, **__: Any) -> None:
+        raise LocalEntryNotFoundError("not in the cache")
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise ConnectionError("Network is unreachable")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", nothing)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    for model in ("ViT-B-16", "hf-hub:org/name"):
+        with pytest.raises(MissingError, match=r"cannot be fetched \(Network is unreachable") as caught:
+            load_encoder(model)
+        for way in ("network", "--pretrained FILE.safetensors", "--model local-dir:PATH", "--model demo"):
+            assert way in caught.value.fix
+
+
+def test_a_name_that_is_no_hub_repository() -> None:
+    with pytest.raises(UsageError, match="write it as ORG/NAME"):
+        load_encoder("hf-hub:not a name/at/all")
+
+
+def test_the_bundled_encoder() -> None:
+    found = load_encoder("demo")
+    names, groups = bundled_classes("shapes")
+    made = text_anchors(names, groups, found, ["This is a photo of a {}"])
+    assert made.vectors.shape == (64, 64)
+    assert made.origin["model"] == "demo"
+    assert made.near_duplicates() == []
