@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from stages.models.embedding import EmbeddingModel
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+
+
+def small(seed: int = 0) -> EmbeddingModel:
+    return EmbeddingModel("conv4-8", 6, 16, mean=MEAN, std=STD, seed=seed)
+
+
+def images(count: int = 3) -> Tensor:
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_embeddings_have_unit_length(training: bool) -> None:
+    model = small().train(training)
+    embeddings = model(images())
+    assert embeddings.shape == (3, 6)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
+
+
+def test_normalisation_is_inside() -> None:
+    model = small().eval()
+    normalised = (images() - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    expected = normalize(model.backbone(normalised) @ model.projection.weight.T, dim=1)
+    torch.testing.assert_close(model(images()), expected)
+    assert (model(images()) - normalize(model.projection(model.backbone(images())), dim=1)).abs().max() > 1e-3
+
+
+def test_mean_and_std_belong_to_the_model_but_are_not_trained() -> None:
+    model = small()
+    assert {"mean", "std"} <= set(model.state_dict())
+    assert {"mean", "std"}.isdisjoint(dict(model.named_parameters()))
+    assert model.projection.bias is None
+
+
+def test_weights_follow_from_the_seed_alone() -> None:
+    before = torch.random.get_rng_state()
+    states = [small(seed).state_dict() for seed in (1, 1, 2)]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["projection.weight"], states[2]["projection.weight"])
+    assert not torch.equal(states[0]["backbone.blocks.0.conv.weight"], states[2]["backbone.blocks.0.conv.weight"])
+
+
+def test_the_projection_starts_as_torch_would_start_it() -> None:
+    weight = EmbeddingModel("conv4-64", 512, 16, mean=MEAN, std=STD).projection.weight
+    bound = 1 / 8  # 1 / sqrt(64)
+    assert weight.abs().max() <= bound
+    assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+
+
+def test_the_layout_does_not_change_the_answer() -> None:
+    plain = small().eval()
+    expected = plain(images())
+    placed = small().eval().placed("cpu")
+    assert placed.backbone.blocks[1].conv.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(placed(images().contiguous(memory_format=torch.channels_last)), expected)
+
+
+def test_an_image_of_one_colour_gives_a_finite_embedding() -> None:
+    for value in (0.0, 1.0):
+        assert torch.isfinite(small().eval()(torch.full((1, 3, 16, 16), value))).all()
