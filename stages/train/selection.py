@@ -53,7 +53,6 @@ class Selection:
 
     def score(self, model: EmbeddingModel, settings: TrainSettings, device: str) -> Score:
         """Clean accuracy, and accuracy under the inner attack's own steps unless the objective is 'clean'."""
-        spec = settings.selection_attack()
         labels = self.images.labels.cpu()
         if settings.objective == "clean":
             clean = predictions(model, self.anchors, self.images.images, settings.batch_size, device)
@@ -63,7 +62,7 @@ class Selection:
             self.anchors,
             self.images.images,
             labels,
-            spec,
+            settings.selection_attack(),
             threat=settings.threat,
             seed=settings.seed,
             batch_size=settings.batch_size,

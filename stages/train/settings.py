@@ -69,6 +69,9 @@ class TrainSettings:
         require_above_zero("--lr", self.lr)
         require_above_zero("--tau", self.tau)
         require_at_least("--smoothing", self.smoothing, 0)
+        ThreatModel(self.eps)  # raises for an eps outside [0, 1]
+        if self.step_size is not None:
+            require_above_zero("--step-size", float(self.step_size))
         if self.objective != "clean" and self.eps == 0:
             raise UsageError("--eps is 0, so there is no attack to train against", "use --objective clean, or --eps 8/255")
 
