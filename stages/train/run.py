@@ -110,7 +110,8 @@ class _Writer:
 
     def epoch_done(self, epoch: int, figures: Figures, score: Score) -> EpochReport:
         """Save last.st, model.st when this epoch is the best so far, and metrics.jsonl."""
-        best = self._best is None or score.key > self._best.score.key
+        # of equals the later: it has learnt more
+        best = self._best is None or score.key >= self._best.score.key
         report = EpochReport(epoch, figures, score, best)
         self._reports.append(report)
         self._save(LAST, report)

@@ -19,9 +19,7 @@ def pictures(count: int, height: int = 9, width: int = 9, seed: int = 0) -> torc
 
 
 def drawn(top: int = 0, left: int = 0, flip: bool = False, degrees: float = 0.0) -> Drawn:
-    return Drawn(
-        torch.tensor([top]), torch.tensor([left]), torch.tensor([flip]), torch.tensor([degrees], dtype=torch.float64)
-    )
+    return Drawn(torch.tensor([top]), torch.tensor([left]), torch.tensor([flip]), torch.tensor([degrees], dtype=torch.float64))
 
 
 def by_hand(image: np.ndarray, padding: int, one: Drawn) -> np.ndarray:

@@ -158,9 +158,7 @@ def test_resizing_brings_all_to_one_size() -> None:
 def test_without_scaling_the_centre_is_cut_out(width: int, height: int) -> None:
     pixels = np.asarray(noise(0, width, height))
     top, left = round((height - 6) / 2), round((width - 6) / 2)
-    np.testing.assert_array_equal(
-        np.asarray(resized(noise(0, width, height), 6)), pixels[top : top + 6, left : left + 6]
-    )
+    np.testing.assert_array_equal(np.asarray(resized(noise(0, width, height), 6)), pixels[top : top + 6, left : left + 6])
 
 
 def test_scaling_down_averages() -> None:
