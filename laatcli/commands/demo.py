@@ -67,7 +67,8 @@ def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, 
         (4, "attack images of novel classes",
          f"laat attack {here}/laat-expanded/model.st --data shapes --attack pgd-20{extra} -o {here}/adversarial.st"),
         (5, "clean and robust accuracy, seen and novel classes",
-         f"laat eval {models} --data shapes --classes-from seen --classes-from novel --attack pgd-20 --attack margin-pgd-20{extra} "
+         f"laat eval {models} --data shapes --classes-from seen --classes-from novel "
+         f"--attack pgd-20 --attack margin-pgd-20{extra} "
          f"--plot {here}/report.png -o {here}/report.json"),
     ]  # fmt: skip
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,10 +93,28 @@ def train_run(
     writer = _Writer(folder, trainer, anchors, record, inputs)
     for epoch in range(1, settings.epochs + 1):
         figures = trainer.epoch(epoch, on_step)
-        report = writer.epoch_done(epoch, figures, selection.score(model, settings, device))
-        if on_epoch is not None:
-            on_epoch(report)
+        score = selection.score(model, settings, device)
+        with _interrupts_wait():
+            report = writer.epoch_done(epoch, figures, score)
+            if on_epoch is not None:
+                on_epoch(report)
     return writer.result()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Within: Ctrl-C waits, so that the files of a finished epoch are all written or none is."""
+    if threading.current_thread() is not threading.main_thread():  # only there are signals handled
+        yield
+        return
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
 
 
 class _Writer:

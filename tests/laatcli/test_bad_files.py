@@ -1,0 +1,192 @@
+"""Files that cannot be used, through the installed command: artifacts, images, targets, devices."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save
+
+from stages import artifacts
+from tests.laatcli.conftest import QUICK, Pipeline, class_folders
+from tests.laatcli.shell import LAAT, environment, place_results, refused, run, tree
+
+
+@pytest.fixture
+def here(pipeline: Pipeline, tmp_path: Path) -> Path:
+    """A folder with the artifacts of the small pipeline, free to be spoilt."""
+    for name in ("classes.txt", "anchors.st", "expanded.st", "adversarial.st", "run"):
+        source = pipeline.folder / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    return tmp_path
+
+
+def header_claims(data: bytes) -> bytes:
+    return struct.pack("<Q", 10**15) + data[8:]
+
+
+def tensor_claims(data: bytes) -> bytes:
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    name = next(key for key in header if key != "__metadata__")
+    header[name]["shape"], header[name]["data_offsets"] = [10**15], [0, 4 * 10**15]
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+SPOILT: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda data: b"", "is empty"),
+    "truncated in its header": (lambda data: data[:100], "is truncated or not a safetensors file"),
+    "truncated in its tensors": (lambda data: data[:-10], "is damaged"),
+    "random bytes": (lambda data: np.random.default_rng(0).bytes(500), "not a safetensors file"),
+    "a header of 10^15 bytes": (header_claims, "its header claims 1,000,000,000,000,000 bytes"),
+    "a tensor of 10^15 numbers": (tensor_claims, "is damaged"),
+}
+READERS: dict[str, tuple[str, ...]] = {
+    "anchors.st": ("expand", "anchors.st"),
+    "expanded.st": ("train", "--data", "shapes", "--out", "other"),
+    "run/model.st": ("attack", "run/model.st", "--data", "shapes"),
+    "run/last.st": ("eval", "run/last.st", "--data", "shapes"),
+    "adversarial.st": ("inspect", "adversarial.st"),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("how", SPOILT)
+def test_spoilt_artifacts(here: Path, name: str, how: str) -> None:
+    spoil, says = SPOILT[how]
+    (here / name).write_bytes(spoil((here / name).read_bytes()))
+    refused(here, *READERS[name], code=3, says=(f"'{name}'", says))
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("expand", "run/model.st"), ("is an artifact of kind model", "expected anchors", "`laat anchors`")),
+        (("expand", "anchors.st", "--like", "run/model.st"), ("expected anchors",)),
+        (("train", "--anchors", "adversarial.st", "--data", "shapes", "--out", "o"), ("expected anchors",)),
+        (("attack", "expanded.st", "--data", "shapes"), ("expected model", "`laat train`")),
+        (("eval", "expanded.st", "--data", "shapes"), ("expected model", "`laat train`")),
+        (("eval", "run/model.st", "--adversarial", "run/model.st"), ("expected adversarial", "`laat attack`")),
+        (("expand", "expanded.st"), ("expanded already",)),
+    ],
+)
+def test_artifacts_of_the_wrong_kind(here: Path, args: tuple[str, ...], says: tuple[str, ...]) -> None:
+    refused(here, *args, code=3, says=says)
+
+
+def rewrite(path: Path, change: Callable[[dict[str, np.ndarray], dict[str, Any]], None]) -> None:
+    """Change an artifact's tensors and record, whatever that breaks."""
+    found = artifacts.read(path)
+    record = {
+        "format": artifacts.FORMAT,
+        "inputs": found.inputs,
+        "kind": found.kind,
+        "params": found.params,
+        "tool": found.tool,
+    }
+    tensors = {name: value.copy() for name, value in found.tensors.items()}
+    change(tensors, record)
+    path.write_bytes(save(tensors, metadata={"laat": json.dumps(record)}))
+
+
+def test_a_newer_format(here: Path) -> None:
+    rewrite(here / "anchors.st", lambda tensors, record: record.update(format=2))
+    refused(here, "expand", "anchors.st", code=3, says=("has format 2", "reads up to 1", "Upgrade"))
+
+
+@pytest.mark.parametrize(("value", "says"), [(np.nan, "is not finite"), (0, "does not have unit length")])
+def test_anchors_that_are_no_directions(here: Path, value: float, says: str) -> None:
+    def spoil(tensors: dict[str, np.ndarray], record: dict[str, Any]) -> None:
+        tensors["vectors"][2] = value
+
+    rewrite(here / "anchors.st", spoil)
+    refused(here, "expand", "anchors.st", code=3, says=("the anchor of 'green ring'", says))
+
+
+def test_anchors_of_another_width_than_the_checkpoint(here: Path, pipeline: Pipeline) -> None:
+    assert run("anchors", "--classes", "classes.txt", "--source", "random", "--dim", 8, "-o", "narrow.st", cwd=here).code == 0
+    args = ("eval", "run/model.st", "--data", pipeline.photos, "--anchors", "narrow.st")
+    refused(here, *args, code=3, says=("have width 8 and the checkpoint 16",))
+
+
+def test_a_corrupt_image_is_named_or_skipped_and_counted(here: Path) -> None:
+    photos = class_folders(here / "photos", 6)
+    (photos / "red_circle/broken.png").write_bytes((photos / "red_circle/00.png").read_bytes()[:60])
+    train = ("train", "--data", "photos", *QUICK, "--out", "other")
+    # a single split is divided by class, so ask for all of it
+    refused(here, *train, "--split", "train", code=3, says=("broken.png", "--skip-corrupt"))
+    done = run(*train, "--split", "train", "--skip-corrupt", cwd=here)
+    assert done.code == 0, done.stderr
+    assert "1 corrupt images skipped" in done.stderr
+    held = json.loads(run("inspect", "other/model.st", "--json", cwd=here).stdout)
+    assert held["params"]["training"]["data"]["skipped_corrupt"] == 1
+
+
+def test_images_of_different_sizes_need_a_resize(here: Path) -> None:
+    photos = class_folders(here / "photos", 4)
+    Image.new("RGB", (20, 18)).save(photos / "blue_star/large.png")
+    train = ("train", "--data", "photos", "--split", "train", *QUICK, "--out", "other")
+    refused(here, *train, code=3, says=("large.png", "--resize"))
+    assert run(*train, "--resize", 16, cwd=here).code == 0
+
+
+def test_episodes_that_the_data_cannot_fill(here: Path, pipeline: Pipeline) -> None:
+    episodes = ("eval", "run/model.st", "--data", pipeline.photos, "--protocol", "episodes", "--episodes", 3)
+    refused(here, *episodes, "--ways", 5, code=2, says=("2 classes", "--ways"))
+    refused(here, *episodes, "--ways", 2, "--queries", 7, code=2, says=("6 images", "--queries"))
+
+
+def test_a_device_that_is_not_there(here: Path, pipeline: Pipeline) -> None:
+    args = ("attack", "run/model.st", "--data", pipeline.photos, "--device", "cuda:99")
+    refused(here, *args, code=4, says=("'cuda:99' is not there", "--device"))
+
+
+def test_a_target_that_is_a_folder(here: Path) -> None:
+    (here / "there.st").mkdir()
+    refused(here, "expand", "anchors.st", "-o", "there.st", code=4, says=("'there.st'", "a folder is in the way"))
+
+
+def test_a_read_only_target(here: Path) -> None:
+    refused(here, "expand", "anchors.st", "-o", "/proc/there.st", code=4, says=("'/proc/there.st'", "-o / --out"))
+
+
+def test_no_space_left(here: Path) -> None:
+    """A limit on the size of files stands in for a full disk: the write fails in the same place, half-way."""
+    (here / "names.txt").write_text("\n".join(f"class {at}" for at in range(400)))
+    place_results(here)
+    before = tree(here)
+    home = here.parent / f"{here.name}-home"
+    home.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [LAAT, "anchors", "--classes", "names.txt", "--source", "random"],
+        cwd=here,
+        env=environment(home, PYTHONDONTWRITEBYTECODE="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )
+    assert done.returncode == 4, done
+    assert done.stderr.startswith("error: cannot write 'anchors.st'"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert tree(here) == before
+
+
+def test_a_loss_that_is_not_finite(here: Path, pipeline: Pipeline) -> None:
+    train = ("train", "--data", pipeline.photos, *QUICK[:-1], 4, "--epochs", 3, "--lr", "1e30", "--out", "other")
+    done = run(*train, cwd=here)
+    assert done.code == 5, done
+    assert "Traceback" not in done.stderr
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("error: the loss became non-finite in epoch")
+    assert "--lr" in error
