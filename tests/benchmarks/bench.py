@@ -1,7 +1,7 @@
 """What the product costs beside a plain program, in one run: `make bench`.
 
-Both sides alternate on the same images; a row gives the median over repeats of each and their ratio. Absolute times belong to the
-machine, ratios travel. `--csv FILE` writes the rows with device, versions and settings.
+Both sides alternate on the same images; a row gives the median over repeats of each and their ratio. Absolute times belong to
+the machine, ratios travel. `--csv FILE` writes the rows with device, versions and settings.
 """
 
 from __future__ import annotations
