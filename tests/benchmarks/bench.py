@@ -1,7 +1,7 @@
-"""What the product costs beside a plain program, in one run: `make bench`.
+"""Measurements against plain references in the same run: one LAAT training step, and the expansion.
 
-Both sides alternate on the same images; a row gives the median over repeats of each and their ratio. Absolute times belong to
-the machine, ratios travel. `--csv FILE` writes the rows with device, versions and settings.
+Ours and the reference take turns, so that a machine that slows down slows both; the table shows the medians over the
+repeats and the median, lowest and highest ratio of a pair. Nothing is written unless --csv names a file.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from fractions import Fraction
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,106 +23,136 @@ from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from stages.anchors.constructed import random_anchors
+from stages import __version__
 from stages.data.image_set import DataProvenance, ImageSet
-from stages.data.shapes import render_split
+from stages.expand import Expansion
 from stages.models.embedding import EmbeddingModel
-from stages.randomness import torch_generator
+from stages.randomness import numpy_generator, torch_generator
 from stages.train.loop import Trainer
 from stages.train.settings import TrainSettings
+from tests.stages.plane_rotations import expand_by_rotations
 from tests.stages.train.plain_step import PlainConv4, plain_attack, plain_laat_loss
 
-WIDTH, BATCH, STEPS, EPS = 512, 128, 7, 8 / 255
+CLASSES, WIDTH, SIZE = 64, 512, 32
 
 
-def image_set() -> ImageSet:
-    """Two batches of the bundled images, twelve classes."""
-    images, labels = render_split("train")
-    keep = np.flatnonzero(labels < 12)[: 2 * BATCH]
-    names = tuple(str(at) for at in range(12))
-    return ImageSet(torch.from_numpy(images[keep]), torch.from_numpy(labels[keep]), names, DataProvenance("shapes", ("train",)))
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of each repeat, ours and the reference's, in pairs."""
+
+    name: str
+    ours: list[float]
+    reference: list[float]
+
+    def row(self) -> list[str]:
+        ratios = sorted(r / o for o, r in zip(self.ours, self.reference, strict=True))
+        ours, reference = (1000 * statistics.median(times) for times in (self.ours, self.reference))
+        middle = statistics.median(ratios)
+        return [self.name, f"{ours:.4g}", f"{reference:.4g}", f"{middle:.2f}", f"{ratios[0]:.2f}", f"{ratios[-1]:.2f}"]
 
 
-def product_step(images: ImageSet, anchors: torch.Tensor, backbone: str) -> Callable[[], None]:
-    """One step of the training loop: batched augmentation, folded PGD-7, outer step."""
-    model = EmbeddingModel(backbone, WIDTH, 32, mean=(0.5,) * 3, std=(0.25,) * 3)
-    loop = Trainer(model, anchors, images, TrainSettings(backbone=backbone, steps=STEPS, eps=Fraction(8, 255)), "cpu")
-    rows = torch.arange(BATCH)
-    return lambda: loop.train_batch(rows) and None
+HEADER = ["what", "ours ms", "plain ms", "plain/ours", "lowest", "highest"]
 
 
-def plain_step(images: ImageSet, anchors: torch.Tensor, backbone: str) -> Callable[[], None]:
-    """The same step written the obvious way: PIL and torchvision image by image, channels first, nothing folded."""
-    model = PlainConv4(EmbeddingModel(backbone, WIDTH, 32, mean=(0.5,) * 3, std=(0.25,) * 3))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+def alternate(name: str, ours: Callable[[], object], reference: Callable[[], object], repeats: int) -> Measured:
+    """Time both in turns, after one turn each that does not count."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(repeats + 1):
+        for run, kept in zip((ours, reference), times, strict=True):
+            start = time.perf_counter()
+            run()
+            if turn:
+                kept.append(time.perf_counter() - start)
+    return Measured(name, *times)
+
+
+def training_step(width: int, batch: int, steps: int, repeats: int) -> Measured:
+    """One LAAT step on the CPU: augmentation, PGD, both forward passes, the backward pass and SGD.
+
+    The reference is the same step written the obvious way: images go through torchvision one by one as PIL images, memory is
+    channels first, batch norm is a layer of its own in the attack too, and the parameters are not frozen there.
+    """
+    draw = numpy_generator(0, "bench/images")
+    pixels = torch.from_numpy(draw.integers(0, 256, (batch, 3, SIZE, SIZE), dtype=np.uint8))
+    labels = torch.arange(batch) % CLASSES
+    images = ImageSet(pixels, labels, tuple(f"class {at}" for at in range(CLASSES)), DataProvenance("noise"))
+    anchors = torch.nn.functional.normalize(torch.from_numpy(draw.standard_normal((CLASSES, WIDTH))).float(), dim=1)
+    model = EmbeddingModel(f"conv4-{width}", WIDTH, SIZE, mean=(0.5,) * 3, std=(0.25,) * 3)
+    plain = PlainConv4(model)
+    settings = TrainSettings(backbone=f"conv4-{width}", batch_size=max(batch, 2), steps=steps)
+    loop = Trainer(model, anchors, images, settings, "cpu")
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    noise = torch_generator(0, "bench/noise")
     augment = transforms.Compose(
         [
-            transforms.RandomCrop(32, padding=4),
+            transforms.RandomCrop(SIZE, padding=4),
             transforms.RandomHorizontalFlip(),
             transforms.RandomRotation(15),
             transforms.ToTensor(),
         ]
     )
-    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images.images[:BATCH]]
-    labels = images.labels[:BATCH]
-    generator = torch_generator(0, "bench")
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
 
-    def step() -> None:
+    def reference() -> None:
         x = torch.stack([augment(picture) for picture in pictures])
-        noise = torch.rand(x.shape, generator=generator)
-        x_adv = plain_attack(model, anchors, x, labels, noise, eps=EPS, steps=STEPS, step=EPS / 4)
+        start = torch.rand(x.shape, generator=noise)
+        x_adv = plain_attack(plain, anchors, x, labels, start, eps=8 / 255, steps=steps, step=2 / 255)
+        loss = plain_laat_loss(plain, anchors, x, x_adv, labels)
         optimizer.zero_grad()
-        plain_laat_loss(model, anchors, x, x_adv, labels).backward()
+        loss.backward()
         optimizer.step()
 
-    return step
+    rows = torch.arange(batch)
+    name = f"LAAT step, conv4-{width}, batch {batch}, PGD-{steps}"
+    return alternate(name, lambda: loop.train_batch(rows), reference, repeats)
 
 
-def alternate(product: Callable[[], None], plain: Callable[[], None], repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds of each, taken in turns after one warm-up of both."""
-    taken: tuple[list[float], list[float]] = ([], [])
-    for number in range(repeats + 1):
-        for times, run in zip(taken, (product, plain), strict=True):
-            start = time.perf_counter()
-            run()
-            if number:
-                times.append(time.perf_counter() - start)
-    return taken
+def expansion(width: int, repeats: int) -> Measured:
+    """Expand 64 anchors of `width` dimensions: the closed form against the product of plane rotations."""
+    anchors = 2 + numpy_generator(0, "bench/anchors").standard_normal((CLASSES, width))
+    found, expected = Expansion.fit(anchors).apply(anchors), expand_by_rotations(anchors, anchors)
+    assert np.abs(found - expected).max() < 1e-9, "the two do not agree"
+    return alternate(
+        f"expansion, {CLASSES} anchors of {width}",
+        lambda: Expansion.fit(anchors).apply(anchors),
+        lambda: expand_by_rotations(anchors, anchors),
+        repeats,
+    )
+
+
+def show(rows: Sequence[Sequence[str]]) -> None:
+    """The rows as a table, the first column to the left and the others to the right."""
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for first, *others in rows:
+        print("  ".join([first.ljust(widths[0]), *(cell.rjust(size) for cell, size in zip(others, widths[1:], strict=True))]))
+
+
+def versions(repeats: int) -> str:
+    """What the figures belong to."""
+    return (
+        f"median of {repeats} repeats; laat {__version__}, torch {torch.__version__}, numpy {np.__version__}, "
+        f"Python {platform.python_version()}, {platform.machine()}, {torch.get_num_threads()} threads"
+    )
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--csv", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7, help="pairs of runs that count (default 7)")
+    parser.add_argument("--batch-size", type=int, default=128, help="images of a training step (default 128)")
+    parser.add_argument("--steps", type=int, default=7, help="PGD steps (default 7)")
+    parser.add_argument("--width", type=int, default=64, help="width of conv4 (default 64)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table there")
     options = parser.parse_args()
-    images, anchors = image_set(), torch.from_numpy(random_anchors(12, WIDTH, 0))
-    rows = []
-    for backbone in ("conv4-64", "conv4-128"):
-        ours, plain = alternate(product_step(images, anchors, backbone), plain_step(images, anchors, backbone), options.repeats)
-        ratios = sorted(b / a for a, b in zip(ours, plain, strict=True))
-        rows.append(
-            {
-                "what": f"training step, {backbone}, batch {BATCH}, PGD-{STEPS}",
-                "product_ms": round(1e3 * statistics.median(ours), 1),
-                "plain_ms": round(1e3 * statistics.median(plain), 1),
-                "ratio": round(statistics.median(ratios), 2),
-                "ratio_low": round(ratios[0], 2),
-                "ratio_high": round(ratios[-1], 2),
-                "repeats": options.repeats,
-                "device": f"cpu, {torch.get_num_threads()} threads, {platform.machine()}",
-                "versions": f"torch {torch.__version__}, Python {platform.python_version()}",
-            }
-        )
+    if min(options.repeats, options.batch_size, options.steps, options.width) < 1:
+        parser.error("every number is at least 1")
+    measured = [training_step(options.width, options.batch_size, options.steps, options.repeats)]
+    measured += [expansion(width, options.repeats) for width in (8, 32, 128)]
+    rows = [HEADER, *(one.row() for one in measured)]
+    show(rows)
+    print(versions(options.repeats))
     if options.csv:
         with options.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-    print(f"{rows[0]['device']}; {rows[0]['versions']}; medians of {options.repeats}")
-    for row in rows:
-        times = f"product {row['product_ms']} ms, plain {row['plain_ms']} ms"
-        print(f"{row['what']}: {times}, ratio {row['ratio']} ({row['ratio_low']}–{row['ratio_high']})")
+            csv.writer(file).writerows([*rows, [versions(options.repeats)]])
 
 
 if __name__ == "__main__":
