@@ -104,7 +104,8 @@ def train_run(
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
     """Within: Ctrl-C waits, so that the files of a finished epoch are all written or none is."""
-    if threading.current_thread() is not threading.main_thread():  # only there are signals handled
+    elsewhere = threading.current_thread() is not threading.main_thread()  # only there are signals handled
+    if elsewhere or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return
     waiting: list[int] = []
