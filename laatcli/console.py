@@ -66,7 +66,7 @@ class Console:
 
     def error(self, text: str) -> None:
         """One line on standard error, in every mode."""
-        self._err.print(f"[red]error:[/red] {_escaped(' '.join(text.split()))}")
+        self._err.print(f"[red]error:[/red] {_escaped(' '.join(text.splitlines()))}")
 
     def line(self, text: str) -> None:
         """One line of a human result."""

@@ -246,7 +246,13 @@ def test_an_interrupted_training_keeps_the_last_finished_epoch(pipeline: Pipelin
     line = [str(LAAT), "train", "--anchors", str(pipeline.folder / "expanded.st"), "--data", str(pipeline.photos)]
     line += ["--epochs", "10000", "--steps", "1", "--backbone", "conv4-8"]
     train = subprocess.Popen(
-        line, cwd=tmp_path, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        line,
+        cwd=tmp_path,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     metrics = tmp_path / "run/metrics.jsonl"
     deadline = time.monotonic() + 120

@@ -1,0 +1,74 @@
+"""Where things come from and go to: no network, a full disk, a reader that goes away."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.laatcli.conftest import QUICK, Pipeline, class_folders
+from tests.laatcli.shell import LAAT, check_refusal, environment, refused, run, shell, tree
+
+
+def test_without_network_the_default_weights_have_three_ways_out(tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("cat\ndog\n")
+    ways = ("connect to the network once", "--pretrained FILE.safetensors", "--model local-dir:PATH", "--model demo")
+    says = ("the weights", "cannot be fetched", *ways)
+    refused(tmp_path, "anchors", "--classes", "c.txt", code=4, says=says)
+
+
+def test_without_network_a_hub_data_set_is_missing(pipeline: Pipeline, tmp_path: Path) -> None:
+    line = ("train", "--anchors", pipeline.folder / "expanded.st", "--data", "some-org/some-data", "--out", "other")
+    refused(tmp_path, *line, code=4, says=["'some-org/some-data'", "the hub cannot be reached", "copy its parquet files"])
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["inspect anchors.st", "inspect anchors.st --json", "expand anchors.st -o -"])
+def test_output_that_does_not_fit(pipeline: Pipeline, command: str) -> None:
+    before = tree(pipeline.folder)
+    check_refusal(shell(f"laat {command} > /dev/full", pipeline.folder), 4, "No space left")
+    assert tree(pipeline.folder) == before
+
+
+def test_a_reader_that_goes_away_is_no_error(pipeline: Pipeline) -> None:
+    line = "(laat inspect run/model.st; echo $? >&2) | head -c 5"
+    done = shell(line, pipeline.folder)
+    assert done.stdout == "run/m"
+    assert done.stderr == "0\n"
+
+
+def test_a_run_that_cannot_be_saved_keeps_the_run_before(pipeline: Pipeline, tmp_path: Path) -> None:
+    train = [LAAT, "train", "--anchors", pipeline.folder / "expanded.st", "--data", pipeline.photos, *QUICK]
+    assert run(*train[1:], cwd=tmp_path).code == 0
+    before = tree(tmp_path)
+    home = tmp_path.parent / f"{tmp_path.name}-home"
+    done = subprocess.run(
+        [*map(str, train), "--seed", "1", "--force"],
+        cwd=tmp_path,
+        env=environment(home, PYTHONDONTWRITEBYTECODE="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+    )
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: cannot write 'run/last.st'")
+    assert "Traceback" not in done.stderr
+    assert tree(tmp_path) == before
+
+
+def test_a_file_where_a_folder_is_needed(pipeline: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("keep me")
+    anchors = pipeline.folder / "anchors.st"
+    refused(tmp_path, "expand", anchors, "-o", "note.txt/e.st", code=4, says=["cannot write 'note.txt/e.st'", "-o / --out"])
+    line = ("train", "--anchors", anchors, "--data", "photos", "--out", "note.txt")
+    refused(tmp_path, *line, code=4, says=["cannot write 'note.txt/model.st'", "-o / --out"])
+
+
+def test_one_image_a_class_is_refused_before_training(pipeline: Pipeline, tmp_path: Path) -> None:
+    class_folders(tmp_path / "photos", 1)
+    line = ("train", "--anchors", pipeline.folder / "expanded.st", "--data", "photos", *QUICK, "--out", "other")
+    refused(tmp_path, *line, code=3, says=["one training image a class", "at least two images"])
