@@ -35,6 +35,12 @@ def test_in_eval_mode_one_convolution_does_both(kernel: int) -> None:
     assert (expected - layer.conv(images())).abs().max() > 0.1
 
 
+def test_a_channel_that_hardly_varies_is_folded_with_the_norms_own_epsilon() -> None:
+    layer = trained(ConvNorm(3, 8, 3)).eval()
+    layer.norm.running_var.fill_(1e-5)  # as large as the epsilon
+    torch.testing.assert_close(layer(images()), layer.norm(layer.conv(images())), rtol=1e-4, atol=1e-3)
+
+
 def test_in_training_mode_the_batch_is_normalised_and_the_statistics_move() -> None:
     layer = ConvNorm(3, 8, 3)
     x = images(8)
