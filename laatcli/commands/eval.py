@@ -73,6 +73,8 @@ def evaluate(
     for target in (output, plot):
         if target is not None:
             artifacts.check_writable(target)
+    if len({path.resolve() for path in models}) < len(models):
+        raise UsageError("a checkpoint is given twice", "name each checkpoint once")
     checkpoints = {_run_name(path, models): load_checkpoint(path, anchors)[0] for path in models}
     from stages.attacks.adversarial import KIND, AdversarialSet
     from stages.devices import resolve_device

@@ -63,8 +63,9 @@ def test_version_and_module(tmp_path: Path) -> None:
 def test_completion_can_be_installed(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
+    # a second command keeps bash there as the parent, which is how the shell is found out
     done = subprocess.run(
-        ["bash", "-c", f"{LAAT} --install-completion bash"],
+        ["bash", "-c", f"{LAAT} --install-completion; exit $?"],
         cwd=tmp_path,
         env=environment(home, SHELL="/bin/bash"),
         capture_output=True,
