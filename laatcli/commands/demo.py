@@ -18,7 +18,7 @@ from stages.errors import require_at_least
 
 EXAMPLES = ("laat demo", "laat demo --out /tmp/demo --epochs 2")
 EPOCHS = 3
-# a low temperature and no augmentation: what learns most on shapes within a minute on two cores
+# a low temperature and no augmentation: learns the shapes in about a minute on two cores
 TRAINING = "--batch-size 64 --lr 0.1 --schedule one-cycle --steps 3 --tau 0.1 --no-augment"
 
 

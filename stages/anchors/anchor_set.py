@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,6 @@ class AnchorSet:
     def names(self, group: str) -> list[str]:
         """Names of the classes of a group."""
         return [self.classes[at] for at in self.indices(group)]
-
-    def regrouped(self, groups: ClassGroups) -> AnchorSet:
-        """The same anchors with other groups."""
-        return replace(self, groups=groups)
 
     def near_duplicates(self) -> list[tuple[str, str, float]]:
         """Pairs of classes whose cosine is above 0.98, nearest first."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -43,12 +44,23 @@ def run(*args: object, cwd: Path, input: bytes | None = None, **env: str) -> Don
     return _run([str(LAAT), *map(str, args)], cwd, input, env)
 
 
+def run_on_full_disk(*args: object, cwd: Path, room: int) -> Done:
+    """Run `laat ARGS…` where no file can grow past `room` bytes: a write fails half-way, as on a full disk."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    return _run([str(LAAT), *map(str, args)], cwd, None, {"PYTHONDONTWRITEBYTECODE": "1"}, limit)
+
+
 def shell(line: str, cwd: Path, **env: str) -> Done:
     """Run a line of shell in `cwd`."""
     return _run(["sh", "-c", line], cwd, None, env)
 
 
-def _run(command: Sequence[str], cwd: Path, input: bytes | None, env: dict[str, str]) -> Done:
+def _run(
+    command: Sequence[str], cwd: Path, input: bytes | None, env: dict[str, str], first: Callable[[], None] | None = None
+) -> Done:
     with elsewhere(cwd) as home:
         done = subprocess.run(
             command,
@@ -58,6 +70,7 @@ def _run(command: Sequence[str], cwd: Path, input: bytes | None, env: dict[str, 
             capture_output=True,
             timeout=300,
             check=False,
+            preexec_fn=first,
         )
     return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import struct
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from safetensors.numpy import save
 
 from stages import artifacts
 from tests.laatcli.conftest import QUICK, Pipeline, class_folders
-from tests.laatcli.shell import LAAT, environment, place_results, refused, run, tree
+from tests.laatcli.shell import check_refusal, place_results, refused, run, run_on_full_disk, tree
 
 
 @pytest.fixture
@@ -165,20 +163,8 @@ def test_no_space_left(here: Path) -> None:
     (here / "names.txt").write_text("\n".join(f"class {at}" for at in range(400)))
     place_results(here)
     before = tree(here)
-    home = here.parent / f"{here.name}-home"
-    home.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [LAAT, "anchors", "--classes", "names.txt", "--source", "random"],
-        cwd=here,
-        env=environment(home, PYTHONDONTWRITEBYTECODE="1"),
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
-    )
-    assert done.returncode == 4, done
-    assert done.stderr.startswith("error: cannot write 'anchors.st'"), done.stderr
-    assert "Traceback" not in done.stderr
+    done = run_on_full_disk("anchors", "--classes", "names.txt", "--source", "random", cwd=here, room=20_000)
+    check_refusal(done, 4, "cannot write 'anchors.st'")
     assert tree(here) == before
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.laatcli.conftest import QUICK, Pipeline, class_folders
-from tests.laatcli.shell import LAAT, check_refusal, environment, refused, run, shell, tree
+from tests.laatcli.shell import check_refusal, refused, run, run_on_full_disk, shell, tree
 
 
 def test_without_network_the_default_weights_have_three_ways_out(tmp_path: Path) -> None:
@@ -41,22 +39,11 @@ def test_a_reader_that_goes_away_is_no_error(pipeline: Pipeline) -> None:
 
 
 def test_a_run_that_cannot_be_saved_keeps_the_run_before(pipeline: Pipeline, tmp_path: Path) -> None:
-    train = [LAAT, "train", "--anchors", pipeline.folder / "expanded.st", "--data", pipeline.photos, *QUICK]
-    assert run(*train[1:], cwd=tmp_path).code == 0
+    train = ("train", "--anchors", pipeline.folder / "expanded.st", "--data", pipeline.photos, *QUICK)
+    assert run(*train, cwd=tmp_path).code == 0
     before = tree(tmp_path)
-    home = tmp_path.parent / f"{tmp_path.name}-home"
-    done = subprocess.run(
-        [*map(str, train), "--seed", "1", "--force"],
-        cwd=tmp_path,
-        env=environment(home, PYTHONDONTWRITEBYTECODE="1"),
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
-    )
-    assert done.returncode == 4, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: cannot write 'run/last.st'")
-    assert "Traceback" not in done.stderr
+    done = run_on_full_disk(*train, "--seed", 1, "--force", cwd=tmp_path, room=2000)
+    check_refusal(done, 4, "cannot write 'run/last.st'")
     assert tree(tmp_path) == before
 
 
