@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from stages.errors import UsageError
 from stages.train.settings import OBJECTIVES, TrainSettings
 
 
@@ -19,17 +19,27 @@ def anchor_logits(embeddings: Tensor, anchors: Tensor, tau: float) -> Tensor:
 
 
 def smoothing_loss(clean: Tensor, attacked: Tensor) -> Tensor:
-    """Minus the mean cosine of unit embeddings (N, D) of clean and attacked images. Li et al., CVPR 2024, Sec. 3.3."""
-    return -(clean * attacked).sum(1).mean()
+    """Minus the cosine of each image's unit embeddings (N, D), clean and attacked -> (N,). Li et al., CVPR 2024, Sec. 3.3."""
+    return -(clean * attacked).sum(1)
+
+
+# x (N, 3, H, W) in [0, 1] -> unit embeddings (N, D), float32
+Embed = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One outer step: the loss to descend, and the logits (N, C) that came along (None where a side was not run)."""
+    """One outer step: the terms of each image's loss (N,) by name, and the logits (N, C) that came along (None where a side
+    was not run)."""
 
-    loss: Tensor
+    terms: dict[str, Tensor]
     clean: Tensor | None
     attacked: Tensor | None
+
+    @property
+    def losses(self) -> Tensor:
+        """The loss of each image, (N,): the sum of the terms."""
+        return torch.stack(list(self.terms.values())).sum(0)
 
 
 class Objective(ABC):
@@ -49,13 +59,21 @@ class Objective(ABC):
         """See `anchor_logits`."""
         return anchor_logits(embeddings, self.anchors, self.tau)
 
-    def inner(self, model: nn.Module, labels: Tensor) -> Callable[[Tensor], Tensor]:
-        """What the inner attack maximises: x_adv (N, 3, H, W) -> loss of each image (N,); A-CE unless overridden."""
-        return lambda x_adv: cross_entropy(self.logits(model(x_adv)), labels, reduction="none")
+    def inner(self, embed: Embed, x: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """What the inner attack maximises: x_adv (N, 3, H, W) -> loss of each image (N,); A-CE unless overridden.
+
+        `embed` is the model in eval mode, x the clean images, labels (N,).
+        """
+        return lambda x_adv: a_ce(self.logits(embed(x_adv)), labels)
 
     @abstractmethod
-    def outer(self, model: nn.Module, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
+    def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
         """The loss of the outer step, model in training mode; x and x_adv (N, 3, H, W) in [0, 1], labels (N,)."""
+
+
+def a_ce(logits: Tensor, labels: Tensor) -> Tensor:
+    """A-CE, the cross-entropy of each image: (N, C), (N,) -> (N,). Li et al., CVPR 2024, Sec. 3.3."""
+    return cross_entropy(logits, labels, reduction="none")
 
 
 class Laat(Objective):
@@ -65,21 +83,46 @@ class Laat(Objective):
         super().__init__(anchors, tau)
         self.beta = beta
 
-    def outer(self, model: nn.Module, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
+    def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
         """The attacked images go through first, as published (it decides the order of the batch-norm updates)."""
-        attacked, clean = model(x_adv), model(x)
+        attacked, clean = embed(x_adv), embed(x)
         logits = self.logits(attacked)
-        loss = cross_entropy(logits, labels) + self.beta * smoothing_loss(clean, attacked)
-        return Outcome(loss, self.logits(clean), logits)
+        terms = {"A-CE": a_ce(logits, labels), "smoothing": self.beta * smoothing_loss(clean, attacked)}
+        return Outcome(terms, self.logits(clean.detach()), logits)
 
 
 class Adversarial(Objective):
     """Plain adversarial training, A-CE(x_adv, y) (Madry et al., ICLR 2018)."""
 
-    def outer(self, model: nn.Module, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
+    def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
         """One forward pass, on the attacked images."""
-        logits = self.logits(model(x_adv))
-        return Outcome(cross_entropy(logits, labels), None, logits)
+        logits = self.logits(embed(x_adv))
+        return Outcome({"A-CE": a_ce(logits, labels)}, None, logits)
+
+
+class Trades(Objective):
+    """A-CE(x, y) + beta * KL(p(x) || p(x_adv)), the attack on that KL (Zhang et al., ICML 2019)."""
+
+    def __init__(self, anchors: Tensor, tau: float, beta: float) -> None:
+        super().__init__(anchors, tau)
+        self.beta = beta
+
+    def inner(self, embed: Embed, x: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """KL(p(x) || p(x_adv)); the clean side is looked up once. Its gradient at x itself is zero: start elsewhere."""
+        with torch.no_grad():
+            clean = self.logits(embed(x)).log_softmax(1)
+        return lambda x_adv: divergence(clean, self.logits(embed(x_adv)).log_softmax(1))
+
+    def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
+        """Two forward passes, the clean images first, as published."""
+        clean, attacked = self.logits(embed(x)), self.logits(embed(x_adv))
+        kl = divergence(clean.log_softmax(1), attacked.log_softmax(1))
+        return Outcome({"A-CE": a_ce(clean, labels), "KL": self.beta * kl}, clean, attacked)
+
+
+def divergence(one: Tensor, other: Tensor) -> Tensor:
+    """KL(one || other) of each image; both log-probabilities (N, C) -> (N,)."""
+    return (one.exp() * (one - other)).sum(1)
 
 
 class Clean(Objective):
@@ -87,18 +130,61 @@ class Clean(Objective):
 
     attacks = False
 
-    def outer(self, model: nn.Module, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
+    def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
         """One forward pass, on the clean images; `x_adv` is not looked at."""
-        logits = self.logits(model(x))
-        return Outcome(cross_entropy(logits, labels), logits, None)
+        logits = self.logits(embed(x))
+        return Outcome({"A-CE": a_ce(logits, labels)}, logits, None)
+
+
+class Distance(Objective):
+    """Adversarial training on a distance to the image's own anchor alone (ablations of Li et al., CVPR 2024, Sec. 4.3).
+
+    Args:
+        anchors, tau: as for every objective; tau only scales the logits that accuracies are counted from.
+        name: of the term.
+        distance: (cosine with the anchor (N,)) -> distance (N,).
+    """
+
+    def __init__(self, anchors: Tensor, tau: float, name: str, distance: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(anchors, tau)
+        self._name, self._distance = name, distance
+
+    def inner(self, embed: Embed, x: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """The same distance, which the attack drives up."""
+        return lambda x_adv: self._to_own_anchor(embed(x_adv), labels)
+
+    def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
+        """One forward pass, on the attacked images."""
+        attacked = embed(x_adv)
+        return Outcome({self._name: self._to_own_anchor(attacked, labels)}, None, self.logits(attacked.detach()))
+
+    def _to_own_anchor(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return self._distance((embeddings * self.anchors[labels]).sum(1))
+
+
+def _angle(cosine: Tensor) -> Tensor:
+    # the slope of arccos is infinite at +-1
+    return cosine.clamp(-1 + _EDGE, 1 - _EDGE).acos()
+
+
+def _l2(cosine: Tensor) -> Tensor:
+    # between unit vectors; the root's slope is infinite at 0
+    return (2 - 2 * cosine).clamp(min=2 * _EDGE).sqrt()
+
+
+_EDGE = 1e-6
+_BUILDERS: dict[str, Callable[[Tensor, TrainSettings], Objective]] = {
+    "laat": lambda anchors, settings: Laat(anchors, settings.tau, settings.second_weight),
+    "at": lambda anchors, settings: Adversarial(anchors, settings.tau),
+    "trades": lambda anchors, settings: Trades(anchors, settings.tau, settings.second_weight),
+    "clean": lambda anchors, settings: Clean(anchors, settings.tau),
+    "cos": lambda anchors, settings: Distance(anchors, settings.tau, "cosine", torch.neg),
+    "acos": lambda anchors, settings: Distance(anchors, settings.tau, "angle", _angle),
+    "l2": lambda anchors, settings: Distance(anchors, settings.tau, "distance", _l2),
+}
+assert tuple(_BUILDERS) == OBJECTIVES
 
 
 def build_objective(settings: TrainSettings, anchors: Tensor) -> Objective:
-    """The objective that the settings name, over `anchors` (C, D). Raises UsageError for an unknown name."""
-    if settings.objective == "laat":
-        return Laat(anchors, settings.tau, settings.smoothing)
-    if settings.objective == "at":
-        return Adversarial(anchors, settings.tau)
-    if settings.objective == "clean":
-        return Clean(anchors, settings.tau)
-    raise UsageError(f"unknown objective '{settings.objective}'", f"choose one of {', '.join(OBJECTIVES)}")
+    """The objective that the settings name, over `anchors` (C, D)."""
+    return _BUILDERS[settings.objective](anchors, settings)
