@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from stages.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_device_name(name: str) -> None:
@@ -32,3 +36,10 @@ def resolve_device(name: str) -> str:
     if name == "mps" and not mps:
         raise MissingError("device 'mps' is not there", "use --device auto or --device cpu")
     return name
+
+
+def send(tensor: Tensor, device: str) -> Tensor:
+    """A CPU tensor on `device`, without waiting for what the device is doing."""
+    if device.startswith("cuda"):
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -71,16 +71,14 @@ def maximise(
     Returns:
         x_adv (N, 3, H, W), without a graph.
     """
-    start = x if noise is None else threat.random_start(x, noise)
-
-    def objective(x_adv: Tensor, rows: Tensor) -> tuple[Tensor, None]:
-        return loss(x_adv), None
-
-    rows = torch.arange(len(x))
-    finished = projected_gradient(
-        objective, lambda _: (x, start), rows, threat, steps=steps, step_size=step_size, batch_size=max(len(x), 1)
-    )
-    return next((done.x_adv for done in finished), x)
+    bounds = threat.bounds(x)
+    x_adv = x if noise is None else threat.random_start(x, noise)
+    for _ in range(steps):
+        with torch.enable_grad():
+            variable = x_adv.detach().requires_grad_(True)
+            (grad,) = torch.autograd.grad(loss(variable).sum(), variable)
+        x_adv = threat.climb(x_adv, grad, step_size, bounds)
+    return x_adv.detach()
 
 
 def projected_gradient(

@@ -95,6 +95,15 @@ class ThreatModel:
         """The steepest ascent step of length `step_size` (pixel units) in this norm; not projected yet."""
         return x_adv + step_size * grad.sign()
 
+    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The lowest and highest allowed value of every pixel round `x` (N, 3, H, W)."""
+        low, high = self.clip
+        return (x - self.radius).clamp_(low, high), (x + self.radius).clamp_(low, high)
+
+    def climb(self, x_adv: Tensor, grad: Tensor, step_size: float, bounds: tuple[Tensor, Tensor]) -> Tensor:
+        """`step` and `project` in three passes over memory, with the `bounds` that are looked up once; `grad` is used up."""
+        return x_adv.add(grad.sign_(), alpha=step_size).clamp_(*bounds)
+
     def check(self, x_adv: Tensor, x: Tensor) -> None:
         """Raise ComputeError unless every image of `x_adv` is finite, in the pixel range and in the ball round `x`.
 
