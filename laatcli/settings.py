@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from laatcli.console import Console
+from laatcli.tables import checked_options, parse_toml
 from stages.errors import UsageError, nearest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FILE = Path("laat.toml")
 
@@ -26,34 +21,26 @@ def apply_settings(context: typer.Context) -> None:
     try:
         context.default_map = _checked(context)
     except UsageError as error:
-        Console().error(f"{error.what}. {error.fix}")
-        raise typer.Exit(error.exit_code) from None
+        end_with(error)
+
+
+def end_with(error: UsageError) -> None:
+    """End while options are still parsed, where no command's body is there to catch a typed error."""
+    Console().error(f"{error.what}. {error.fix[0].upper()}{error.fix[1:]}")
+    raise typer.Exit(error.exit_code) from None
 
 
 def _checked(context: typer.Context) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(FILE.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"'{FILE}' is not a TOML file: {error}", "Mend or remove it") from None
+        data = FILE.read_bytes()
+    except OSError as error:
+        raise UsageError(f"'{FILE}' cannot be read: {error.strerror}", "mend or remove it") from None
     commands = context.command.commands  # type: ignore[attr-defined]
     defaults: dict[str, Any] = {}
-    for name, table in tables.items():
+    for name, table in parse_toml(data, f"'{FILE}'").items():
         if name not in commands:
-            raise UsageError(f"'{FILE}' has a table for the unknown command '{name}'", f"Nearest: {nearest(name, commands)}")
+            raise UsageError(f"'{FILE}' has a table for the unknown command '{name}'", f"nearest: {nearest(name, commands)}")
         if not isinstance(table, dict):
-            raise UsageError(f"'{name}' in '{FILE}' is no table", f"Write it as [{name}] with one option a line")
-        known = {_option_name(parameter): parameter.name for parameter in commands[name].params}
-        unknown = [key for key in table if key not in known]
-        if unknown:
-            raise UsageError(
-                f"table [{name}] of '{FILE}' has the unknown option '{unknown[0]}'",
-                f"Nearest: {nearest(unknown[0], known)}",
-            )
-        defaults[name] = {known[key]: value for key, value in table.items()}
+            raise UsageError(f"'{name}' in '{FILE}' is no table", f"write it as [{name}] with one option a line")
+        defaults[name] = checked_options(table, commands[name], f"table [{name}] of '{FILE}'")
     return defaults
-
-
-def _option_name(parameter: Any) -> str:
-    """The option as typed, without dashes; the argument's name for an argument."""
-    longest = max(parameter.opts, key=len)
-    return str(longest).lstrip("-")

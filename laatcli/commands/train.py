@@ -9,11 +9,13 @@ import typer
 
 from laatcli import options
 from laatcli.console import Column, Console, ProgressLine
+from laatcli.dry_run import DryRun, show_resolved
 from laatcli.inputs import ImageRequest
+from laatcli.recipes import Recipe
 from stages import artifacts
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.bundled import bundled_classes
-from stages.attacks.threat import parse_eps
+from stages.attacks.threat import format_eps, parse_eps
 from stages.classes import fold
 from stages.devices import check_device_name
 from stages.errors import InputError, UsageError
@@ -32,6 +34,8 @@ DEFAULT_ANCHORS = ("expanded.st", "anchors.st")
 
 def train(
     console: Console,
+    context: typer.Context,
+    recipe: Recipe = None,
     anchors: Annotated[
         Path | None, typer.Option(help="Anchors to train against. \\[default: expanded.st, else anchors.st]")
     ] = None,
@@ -51,7 +55,9 @@ def train(
     steps: Annotated[int, typer.Option(help="Steps of the inner attack (PGD).")] = 7,
     step_size: Annotated[str | None, typer.Option(help="Step size of the inner attack, as 2/255. \\[default: eps/4]")] = None,
     tau: Annotated[float, typer.Option(help="Temperature: logits are cosine / tau.")] = 1.0,
-    smoothing: Annotated[float, typer.Option(help="Weight of the smoothing loss (laat).")] = 1.0,
+    beta: Annotated[
+        float | None, typer.Option(help="Weight of the second loss. \\[default: 1 for laat, 6 for trades]")
+    ] = None,
     augment: Annotated[bool, typer.Option("--augment/--no-augment", help="Random crop, flip and rotation.")] = True,
     resize: options.Resize = None,
     image_column: options.ImageColumn = None,
@@ -61,6 +67,7 @@ def train(
     device: options.Device = "auto",
     out: Annotated[Path, typer.Option(help="Folder for model.st (best epoch), last.st and metrics.jsonl.")] = Path("run"),
     force: options.Force = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train an image model adversarially against fixed anchors."""
     settings = TrainSettings(
@@ -76,10 +83,13 @@ def train(
         steps=steps,
         step_size=parse_eps(step_size) if step_size is not None else None,
         tau=tau,
-        smoothing=smoothing,
+        beta=beta,
         augment=augment,
         seed=seed,
     )
+    if dry_run:
+        show_resolved(console, context, {"beta": settings.second_weight, "step_size": format_eps(settings.step)})
+        return
     check_device_name(device)
     artifacts.check_writable(out / "model.st")
     path, artifact, anchor_set = _anchors(anchors)
