@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from stages.errors import MissingError, UsageError
+from stages.launch import Launch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,24 +18,38 @@ def check_device_name(name: str) -> None:
         raise UsageError(f"unknown device '{name}'", "choose auto, cpu, cuda, cuda:N or mps")
 
 
-def resolve_device(name: str) -> str:
+def resolve_device(name: str, launch: Launch | None = None) -> str:
     """The torch device for `name`; 'auto' prefers cuda, then mps, then cpu.
 
-    Raises UsageError for an unknown name and MissingError for a device that is not there.
+    Where several processes were launched together, each has the CUDA device of its LOCAL_RANK, and mps, which cannot be
+    shared, is not taken.
+
+    Raises UsageError for an unknown name, or one that several processes cannot share, and MissingError for a device that is
+    not there.
     """
     check_device_name(name)
+    together = launch is not None and launch.size > 1
+    if together and (name == "mps" or ":" in name):
+        raise UsageError(f"--device {name} cannot be shared by several processes", "use --device auto, cuda or cpu")
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     mps = torch.backends.mps.is_available()
     if name == "auto":
-        return "cuda" if count else "mps" if mps else "cpu"
+        name = "cuda" if count else "mps" if mps and not together else "cpu"
     if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= count:
         raise MissingError(
             f"device '{name}' is not there: torch sees {count} CUDA devices", "use --device auto or --device cpu"
         )
     if name == "mps" and not mps:
         raise MissingError("device 'mps' is not there", "use --device auto or --device cpu")
+    if name == "cuda" and launch is not None and together:
+        if launch.local_rank >= count:
+            raise MissingError(
+                f"LOCAL_RANK is {launch.local_rank} and torch sees {count} CUDA devices on this machine",
+                f"start one process a device (torchrun --nproc-per-node {count}), or use --device cpu",
+            )
+        return f"cuda:{launch.local_rank}"
     return name
 
 
