@@ -1,0 +1,140 @@
+"""Where else the figures of each epoch go: TensorBoard or Weights & Biases, both optional packages."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from stages.errors import MissingError, UsageError, nearest
+
+TRACKERS = ("tensorboard", "wandb")
+
+
+class Tracker(Protocol):
+    """Takes the figures of each finished epoch."""
+
+    def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
+        """Keep the figures of epoch `number` (from 1); a figure that is None is left out."""
+
+    def close(self) -> None:
+        """Write what is still in memory. Further epochs are not taken."""
+
+
+def check_tracker(name: str | None) -> None:
+    """Raise now what `open_tracker` would raise for an unknown name (UsageError) or a missing package (MissingError)."""
+    if name is None:
+        return
+    if name not in TRACKERS:
+        raise UsageError(f"unknown --log '{name}'", f"nearest: {nearest(name, TRACKERS)}")
+    if importlib.util.find_spec(name) is None:
+        raise MissingError(f"--log {name} needs the package {name}", f"install it with: pip install 'laat[{name}]'")
+
+
+def open_tracker(name: str | None, folder: Path, settings: Mapping[str, Any], *, resumed: bool = False) -> Tracker:
+    """Start the log of the run in `folder`, or go on with it.
+
+    Args:
+        name: one of `TRACKERS`, or None for no log.
+        folder: the run folder; the log lands in its subfolder of the tracker's name.
+        settings: JSON-able record of the run, kept with the log.
+        resumed: the run goes on, and so does its log. Otherwise what an earlier run logged in `folder` is replaced
+            (TensorBoard) or left alone under its own identity (Weights & Biases).
+
+    Raises:
+        UsageError: an unknown name.
+        MissingError: the package is not installed, or the service refuses to start.
+    """
+    check_tracker(name)
+    openers: dict[str, Callable[[Path, Mapping[str, Any], bool], Tracker]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
+    return openers[name](folder, settings, resumed) if name is not None else _Nothing()
+
+
+class _Nothing:
+    """No log."""
+
+    def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _TensorBoard:
+    """Event files in `folder`/tensorboard; a resumed run adds a file, and TensorBoard shows them as one curve."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], resumed: bool) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = folder / "tensorboard"
+        try:
+            for old in [] if resumed else path.glob("events.out.tfevents.*"):
+                old.unlink()
+            self._writer = SummaryWriter(str(path))
+        except OSError as error:
+            raise MissingError(f"cannot write '{path}': {error.strerror or error}", "choose another place with --out") from None
+        text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False)
+        # four spaces in front: a block of code in the text tab
+        self._writer.add_text("settings", "\n".join(f"    {line}" for line in text.splitlines()), 0)
+
+    def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
+        """Write the figures at step `number` and flush them, so that a killed run has shown its last epoch."""
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, number)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the event file."""
+        self._writer.close()
+
+
+class _Wandb:
+    """One run of Weights & Biases a run folder; WANDB_MODE, WANDB_PROJECT and its other variables are heeded."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], resumed: bool) -> None:
+        import wandb
+
+        offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
+        try:
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "laat"),
+                name=os.environ.get("WANDB_NAME", folder.resolve().name),
+                dir=str(folder),
+                id=os.environ.get("WANDB_RUN_ID") or _run_id(folder, resumed),
+                resume=None if offline else "allow",
+                config=dict(settings),
+                settings=wandb.Settings(silent=True, console="off", save_code=False),
+            )
+        except wandb.errors.Error as error:
+            reason = " ".join(str(error).split())
+            raise MissingError(
+                f"Weights & Biases does not start: {reason}", "sign in with `wandb login`, or set WANDB_MODE=offline"
+            ) from None
+        # epochs as the axis: wandb's own step refuses to go back to a repeated epoch
+        self._run.define_metric("epoch", hidden=True)
+        self._run.define_metric("*", step_metric="epoch")
+
+    def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
+        """Send the figures at epoch `number`."""
+        self._run.log({"epoch": number, **{name: value for name, value in values.items() if value is not None}})
+
+    def close(self) -> None:
+        """Send what is left and end."""
+        self._run.finish()
+
+
+def _run_id(folder: Path, resumed: bool) -> str:
+    """The identity of this folder's run at the service, kept in the folder so that a resumed run finds it again."""
+    path = folder / "wandb" / "run-id.txt"
+    try:
+        if not (resumed and path.is_file()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{uuid.uuid4().hex[:12]}\n", encoding="utf-8")
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise MissingError(f"cannot write '{path}': {error.strerror or error}", "choose another place with --out") from None
