@@ -1,7 +1,7 @@
-"""Random crop, flip and rotation of a whole batch on its device, in one integer gather.
+"""Random crop, flip and rotation of a whole batch on its device, in one integer gather, and colour jitter.
 
 The parameters of each image are drawn on the CPU from a passed generator and the source pixel of each output pixel is
-computed in integers, so every device and every batch size sees the same augmentation.
+computed in integers, so every device and every batch size sees the same augmentation. Nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stages.data.colour import DrawnColours, blend_weights, draw_colours, jitter_
+from stages.devices import send
 from stages.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,17 +29,24 @@ class Drawn:
         left: int64, first column of it.
         flip: bool, mirror left and right.
         degrees: float64, rotation angle, counter-clockwise.
+        colours: of the colour jitter; None without it.
     """
 
     top: torch.Tensor
     left: torch.Tensor
     flip: torch.Tensor
     degrees: torch.Tensor
+    colours: DrawnColours | None = None
+
+    def part(self, share: slice) -> Drawn:
+        """The parameters of the images in `share`: a process or a piece of a batch takes its own out of the whole batch's."""
+        colours = None if self.colours is None else self.colours.part(share)
+        return Drawn(self.top[share], self.left[share], self.flip[share], self.degrees[share], colours)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop with zero padding, then horizontal flip, then rotation (nearest pixel, zeros outside).
+    """Random crop with zero padding, horizontal flip, rotation (nearest pixel, zeros outside), colour jitter, in this order.
 
     The defaults are the training augmentation of CIFAR-FS in Li et al., CVPR 2024.
 
@@ -45,17 +54,21 @@ class Augmentation:
         crop_padding: zeros on each side before the crop back to the original size, pixels; 0 does not crop.
         flip: mirror each image with probability 1/2.
         rotation_degrees: the largest angle; each image turns by one uniform in [-this, this]; 0 does not turn.
+        jitter: strength of the colour jitter, see `draw_colours`; 0 leaves the colours.
     """
 
     crop_padding: int = 4
     flip: bool = True
     rotation_degrees: float = 15.0
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop_padding < 0:
             raise UsageError(f"crop padding {self.crop_padding} is negative", "give 0 or more pixels")
         if not 0 <= self.rotation_degrees <= 180:
             raise UsageError(f"rotation of {self.rotation_degrees} degrees", "give an angle between 0 and 180")
+        if not 0 <= self.jitter < math.inf:
+            raise UsageError(f"colour jitter of strength {self.jitter}", "give 0 or more, 0.4 for example")
 
     @classmethod
     def off(cls) -> Augmentation:
@@ -68,12 +81,14 @@ class Augmentation:
             "crop_padding": self.crop_padding,
             "flip": self.flip,
             "rotation_degrees": float(self.rotation_degrees),
+            "jitter": float(self.jitter),
         }
 
     def draw(self, count: int, generator: torch.Generator) -> Drawn:
         """Parameters for `count` images from a CPU generator.
 
-        All four are drawn whether used or not, so that switching one off leaves the others as they were.
+        Crop, flip and rotation are drawn whether used or not and the colours after them, so that switching one off leaves
+        the others as they were.
         """
         import torch
 
@@ -84,6 +99,7 @@ class Augmentation:
             left=shift[1],
             flip=(chance[0] < 0.5) & self.flip,
             degrees=(2 * chance[1] - 1) * self.rotation_degrees,
+            colours=draw_colours(count, self.jitter, generator) if self.jitter else None,
         )
 
     def apply(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -99,15 +115,23 @@ class Augmentation:
         """As `apply`, with parameters that are already drawn."""
         import torch
 
-        if not (self.crop_padding or self.flip or self.rotation_degrees):
-            return to_unit(images)
+        moved = self._moved(images, drawn) if self.crop_padding or self.flip or self.rotation_degrees else images
+        pixels = moved.to(torch.float32)
+        if drawn.colours is not None:
+            jitter_(pixels, send(blend_weights(drawn.colours), str(images.device)))
+        return _scaled(pixels)
+
+    def _moved(self, images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+        """Cropped, mirrored and turned, uint8 (N, 3, H, W)."""
+        import torch
+
         count, channels, height, width = images.shape
         padding = self.crop_padding
-        padded = torch.nn.functional.pad(images, (padding,) * 4).reshape(count, channels, -1)
+        padded = torch.nn.functional.pad(images, (padding,) * 4).flatten(2)
         source, inside = self._source_pixels(drawn, height, width, images.device)
         moved = padded.gather(2, source.view(count, 1, -1).expand(count, channels, height * width))
         moved = moved.view(count, channels, height, width)
-        return to_unit(moved if inside is None else moved * inside.unsqueeze(1))
+        return moved if inside is None else moved * inside.unsqueeze(1)
 
     def _source_pixels(
         self, drawn: Drawn, height: int, width: int, device: torch.device
@@ -119,20 +143,19 @@ class Augmentation:
         """
         import torch
 
-        def per_image(values: torch.Tensor) -> torch.Tensor:
-            return values.to(device).view(-1, 1, 1)
-
+        stride = width + 2 * self.crop_padding
+        radians = drawn.degrees * (math.pi / 180)
+        first = drawn.top * stride + drawn.left + drawn.flip * (width - 1)
+        sign = 1 - 2 * drawn.flip.to(torch.int64)
+        sent = send(torch.stack([first, sign, _fixed(radians.cos()), _fixed(radians.sin())]), str(device))
+        start, direction, cosine, sine = sent[:, :, None, None].unbind()
         rows = torch.arange(height, device=device).view(1, height, 1)
         columns = torch.arange(width, device=device).view(1, 1, width)
         inside = None
         if self.rotation_degrees:
-            radians = drawn.degrees * (math.pi / 180)
-            rows, columns = _rotated(rows, columns, per_image(_fixed(radians.cos())), per_image(_fixed(radians.sin())))
+            rows, columns = _rotated(rows, columns, cosine, sine)
             inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        stride = width + 2 * self.crop_padding
-        sign = per_image(1 - 2 * drawn.flip.to(torch.int64))
-        first = per_image(drawn.top * stride + drawn.left + drawn.flip * (width - 1))
-        source = (rows * stride + first) + columns * sign
+        source = (rows * stride + start) + columns * direction
         return source if inside is None else source.mul_(inside), inside
 
 
@@ -140,7 +163,15 @@ def to_unit(images: torch.Tensor) -> torch.Tensor:
     """uint8 pixels as float32 in [0, 1]: value / 255."""
     import torch
 
-    return images.to(torch.float32).div_(255)
+    return _scaled(images.to(torch.float32))
+
+
+def _scaled(pixels: torch.Tensor) -> torch.Tensor:
+    """float32 pixels divided by 255 in place, the same on every device."""
+    import torch
+
+    # by a tensor: a GPU would turn division by a plain number into a product, which rounds otherwise
+    return pixels.div_(torch.full((), 255.0, device=pixels.device))
 
 
 def _fixed(values: torch.Tensor) -> torch.Tensor:

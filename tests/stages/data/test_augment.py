@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
+from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from stages.data.augment import Augmentation, Drawn, to_unit
+from stages.data.colour import blend_weights, jitter_
 from stages.errors import UsageError
 from stages.randomness import torch_generator
 
@@ -56,10 +59,7 @@ def test_drawn_parameters_do_what_they_say(height: int, width: int) -> None:
     result = augmentation.apply_drawn(images, parameters)
     assert result.dtype == torch.float32
     for at in range(24):
-        one = Drawn(
-            *(getattr(parameters, name)[at : at + 1] for name in ("top", "left", "flip", "degrees")),
-        )
-        expected = by_hand(images[at].numpy(), 2, one).astype(np.float32) / np.float32(255)
+        expected = by_hand(images[at].numpy(), 2, parameters.part(slice(at, at + 1))).astype(np.float32) / np.float32(255)
         np.testing.assert_array_equal(result[at].numpy(), expected)
 
 
@@ -128,6 +128,30 @@ def test_distribution_of_the_draws() -> None:
     assert (torch.corrcoef(together) - torch.eye(4)).abs().max() < 0.025
 
 
+def test_draws_have_the_moments_of_torchvision() -> None:
+    functional = torchvision_functional()
+    transforms = importlib.import_module("torchvision.transforms")
+    parameters = Augmentation(4, True, 15.0).draw(20_000, torch_generator(0, "augmentation"))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        canvas, marked = torch.zeros(1, 40, 40), torch.tensor([[[0, 1]]])
+        corners = [transforms.RandomCrop.get_params(canvas, (32, 32))[:2] for _ in range(20_000)]
+        flip = transforms.RandomHorizontalFlip()
+        flips = [bool(flip(marked)[0, 0, 0]) for _ in range(20_000)]
+        degrees = [transforms.RandomRotation.get_params([-15.0, 15.0]) for _ in range(20_000)]
+    assert functional.hflip(marked)[0, 0, 0] == 1
+    top, left = torch.tensor(corners).unbind(1)
+    for mine, theirs, spread in (
+        (parameters.top, top, 2.6),
+        (parameters.left, left, 2.6),
+        (parameters.flip, torch.tensor(flips), 0.5),
+        (parameters.degrees, torch.tensor(degrees), 8.7),
+    ):
+        # five standard errors of a difference of two means of 20,000
+        assert abs(float(mine.double().mean() - theirs.double().mean())) < 5 * spread * math.sqrt(2 / 20_000)
+        assert float(mine.double().std()) == pytest.approx(float(theirs.double().std()), rel=0.02)
+
+
 def test_the_seed_alone_decides() -> None:
     images = pictures(8)
     first, again, other = (Augmentation().apply(images, torch_generator(seed, "a")) for seed in (1, 1, 2))
@@ -150,19 +174,76 @@ def test_global_stream_is_not_touched() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(("padding", "degrees"), [(-1, 0.0), (0, -1.0), (0, 181.0), (0, math.nan)])
-def test_impossible_settings_are_refused(padding: int, degrees: float) -> None:
-    with pytest.raises(UsageError, match=r"padding|rotation"):
-        Augmentation(crop_padding=padding, rotation_degrees=degrees)
+@pytest.mark.parametrize(
+    ("padding", "degrees", "jitter", "named"),
+    [
+        (-1, 0.0, 0.0, "crop padding -1"),
+        (0, -1.0, 0.0, "rotation of -1.0"),
+        (0, 181.0, 0.0, "rotation of 181.0"),
+        (0, math.nan, 0.0, "rotation of nan"),
+        (0, 0.0, -0.1, "colour jitter of strength -0.1"),
+        (0, 0.0, math.nan, "colour jitter of strength nan"),
+        (0, 0.0, math.inf, "colour jitter of strength inf"),
+    ],
+)
+def test_impossible_settings_are_refused(padding: int, degrees: float, jitter: float, named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        Augmentation(crop_padding=padding, rotation_degrees=degrees, jitter=jitter)
 
 
 def test_record() -> None:
-    assert Augmentation().to_record() == {"crop_padding": 4, "flip": True, "rotation_degrees": 15.0}
+    assert Augmentation().to_record() == {"crop_padding": 4, "flip": True, "rotation_degrees": 15.0, "jitter": 0.0}
+
+
+def test_colours_are_drawn_after_the_rest_and_not_at_all_without_jitter() -> None:
+    stream, untouched = torch_generator(0, "a"), torch_generator(0, "a")
+    with_jitter = Augmentation(jitter=0.4).draw(50, torch_generator(0, "a"))
+    without = Augmentation().draw(50, stream)
+    assert without.colours is None
+    for name in ("top", "left", "flip", "degrees"):
+        assert torch.equal(getattr(with_jitter, name), getattr(without, name))
+    torch.randint(9, (2, 50), generator=untouched)
+    torch.rand((2, 50), generator=untouched, dtype=torch.float64)
+    assert torch.equal(stream.get_state(), untouched.get_state())
+
+
+def test_colours_change_after_the_image_has_moved() -> None:
+    images, augmentation = pictures(16, 32, 32), Augmentation(jitter=0.4)
+    parameters = augmentation.draw(16, torch_generator(0, "a"))
+    assert parameters.colours is not None
+    moved = Augmentation().apply_drawn(images, replace(parameters, colours=None)).mul(255).round()
+    expected = to_unit(jitter_(moved, blend_weights(parameters.colours)).to(torch.uint8))
+    assert torch.equal(augmentation.apply_drawn(images, parameters), expected)
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(jitter=0.4), Augmentation(0, False, 0.0, jitter=1.5)])
+def test_parts_of_a_batch_are_those_of_the_whole(augmentation: Augmentation) -> None:
+    images = pictures(23, 16, 16)
+    parameters = augmentation.draw(23, torch_generator(0, "a"))
+    whole = augmentation.apply_drawn(images, parameters)
+    cuts = [0, 1, 8, 8, 15, 23]
+    shares = [slice(start, stop) for start, stop in pairwise(cuts)]
+    parts = [augmentation.apply_drawn(images[share], parameters.part(share)) for share in shares]
+    assert [len(part) for part in parts] == [1, 7, 0, 7, 8]
+    assert torch.equal(torch.cat(parts), whole)
+    assert whole.dtype == torch.float32
+    assert 0 <= float(whole.min()) <= float(whole.max()) <= 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_another_device_gives_the_same_images() -> None:
-    images = pictures(32, 32, 32)
-    on_cpu = Augmentation().apply(images, torch_generator(0, "a"))
-    on_gpu = Augmentation().apply(images.cuda(), torch_generator(0, "a"))
+@pytest.mark.parametrize("jitter", [0.0, 0.4])
+def test_another_device_gives_the_same_images(jitter: float) -> None:
+    images, augmentation = pictures(32, 32, 32), Augmentation(jitter=jitter)
+    on_cpu = augmentation.apply(images, torch_generator(0, "a"))
+    on_gpu = augmentation.apply(images.cuda(), torch_generator(0, "a"))
     assert torch.equal(on_cpu, on_gpu.cpu())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_nothing_waits_for_the_device() -> None:
+    images, augmentation = pictures(32, 32, 32).cuda(), Augmentation(jitter=0.4)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        augmentation.apply(images, torch_generator(0, "a"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
