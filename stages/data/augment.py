@@ -129,7 +129,7 @@ class Augmentation:
         padding = self.crop_padding
         padded = torch.nn.functional.pad(images, (padding,) * 4).flatten(2)
         source, inside = self._source_pixels(drawn, height, width, images.device)
-        moved = padded.gather(2, source.view(count, 1, -1).expand(count, channels, height * width))
+        moved = padded.gather(2, source.view(count, 1, height * width).expand(count, channels, height * width))
         moved = moved.view(count, channels, height, width)
         return moved if inside is None else moved * inside.unsqueeze(1)
 
