@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from stages.errors import UsageError
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", show_default=True)]
 Seed = Annotated[int, typer.Option(help="Every random draw follows from it.")]
@@ -29,3 +32,18 @@ ModelFile = Annotated[Path, typer.Argument(help="A checkpoint, run/model.st.", s
 OtherAnchors = Annotated[
     Path | None, typer.Option("--anchors", help="Score against these anchors instead, for classes named later.")
 ]
+Cache = Annotated[
+    str,
+    typer.Option(help="Where images live: device, ram, none (streamed from disk), or auto: chosen by size and said."),
+]
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of '60s', '5m' or '1h'; a bare number is seconds. Raises UsageError for anything else."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh]?)", text.strip())
+    if not found:
+        raise UsageError(f"'{text}' is no length of time", "write it as 60s, 5m or 1h")
+    return float(found[1]) * _SECONDS[found[2] or "s"]

@@ -58,3 +58,12 @@ def send(tensor: Tensor, device: str) -> Tensor:
     if device.startswith("cuda"):
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def has_bf16(device: str) -> bool:
+    """Whether matrix products in bfloat16 run at full speed on `device`: on CUDA from compute capability 8.0 on."""
+    if not device.startswith("cuda"):
+        return False
+    import torch
+
+    return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -1,155 +1,161 @@
-"""The training loop: one for all objectives."""
+"""The training loop: where the run stands, which images a step takes, and what is drawn for it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from stages.attacks.gradient import frozen, maximise
 from stages.data.augment import Augmentation
+from stages.data.feed import open_feed
 from stages.data.image_set import ImageSet
-from stages.errors import ComputeError
+from stages.data.streamed import StreamedSet
+from stages.devices import send
 from stages.models.embedding import EmbeddingModel
+from stages.models.norms import synchronise_norms
 from stages.randomness import torch_generator
-from stages.train.objectives import Outcome, build_objective
+from stages.train.objectives import build_objective
 from stages.train.schedules import learning_rate
 from stages.train.settings import TrainSettings
-
-_REPORT_EVERY_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Means over the images of an epoch (so far).
-
-    Attributes:
-        loss: the objective's loss.
-        clean_accuracy, robust_accuracy: of the training batches as they were met, model in training mode; None where the
-            objective does not look at that side.
-    """
-
-    loss: float
-    clean_accuracy: float | None
-    robust_accuracy: float | None
+from stages.train.step import Piece, Stepper
+from stages.train.sums import Sums
+from stages.train.world import World
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where the run is: epoch (from 1), steps over the whole run, images per second in this epoch, figures so far."""
+class StepDone:
+    """A finished step: its number over the whole run (from 1), the images it took, and its loss, a mean over them (a tensor
+    on the device: reading it waits)."""
 
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    images_per_second: float
-    figures: Figures
+    number: int
+    images: int
+    loss: Tensor
 
 
 class Trainer:
     """Trains a model against fixed anchors.
 
+    What is random is a function of the seed, the purpose and the epoch or step, drawn on the CPU for the whole global batch. So
+    a run goes on exactly from any step, on any device, with any number of processes; there is no generator to save.
+
     Args:
-        model: on `device`, channels last is set here.
+        model: moved to `device`; channels last is set here.
         anchors: (C, D) unit anchors of the classes that `images` are labelled with.
-        images: the training images; they live on `device` as uint8.
+        images: the training images, in memory or streamed.
         settings: see `TrainSettings`.
         device: torch device.
+        world: the processes that share each batch.
+        cache: where images in memory live: 'device' or 'ram'; streamed ones are read as they are needed.
     """
 
-    def __init__(self, model: EmbeddingModel, anchors: Tensor, images: ImageSet, settings: TrainSettings, device: str) -> None:
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        anchors: Tensor,
+        images: ImageSet | StreamedSet,
+        settings: TrainSettings,
+        device: str,
+        *,
+        world: World | None = None,
+        cache: str = "device",
+    ) -> None:
+        self.settings, self.device, self.world = settings, device, world or World()
         self.model = model.placed(device)
-        self.settings, self.device = settings, device
-        self._images = images.images.to(device)
-        self._labels = images.labels.to(device)
         self._objective = build_objective(settings, anchors.to(device))
-        self._augmentation = Augmentation() if settings.augment else Augmentation.off()
-        self._optimizer = torch.optim.SGD(
-            model.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
-        self._order, self._augment, self._noise = (
-            torch_generator(settings.seed, f"train/{purpose}") for purpose in ("order", "augment", "attack")
-        )
-        self.steps_per_epoch = -(-len(images) // settings.batch_size)
-        self._step = 0
+        self.stepper = Stepper(model, self._objective, settings, self.world)
+        if self.world.size > 1:
+            synchronise_norms(model, self.world.group)
+        self._feed = open_feed(images, cache, device)
+        self._augmentation = augmentation(settings)
+        self.images = len(images)
+        self.steps_per_epoch = -(-self.images // settings.batch_size)
+        self.step = 0
+        self.sums = self._no_sums()
 
-    def epoch(self, number: int, report: Callable[[Progress], None] | None = None) -> Figures:
-        """Train one epoch (`number` counts from 1) over all images in a new random order.
+    @property
+    def epoch(self) -> int:
+        """The epoch (from 1) of the next step."""
+        return self.step // self.steps_per_epoch + 1
 
-        Raises ComputeError on a non-finite loss, naming the epoch and the step.
-        """
-        order = torch.randperm(len(self._labels), generator=self._order)
-        sums = _Sums(self.device)
-        start = reported = time.monotonic()
-        for rows in order.split(self.settings.batch_size):
-            sums.add(*self.train_batch(rows.to(self.device)))
-            now = time.monotonic()
-            if now - reported >= _REPORT_EVERY_SECONDS and report is not None:
-                reported = now
-                figures = self._checked(sums, number)
-                report(self._progress(number, figures, sums.images / (now - start)))
-        return self._checked(sums, number)
+    @property
+    def images_done(self) -> int:
+        """Images that went through the model over the whole run."""
+        epochs, steps = divmod(self.step, self.steps_per_epoch)
+        return epochs * self.images + steps * self.settings.batch_size
 
-    def train_batch(self, rows: Tensor) -> tuple[Outcome, Tensor]:
-        """One step on the images `rows` (n,): augment, attack, descend. Returns the outcome and the labels (n,)."""
+    @property
+    def scored_model(self) -> EmbeddingModel:
+        """The model that is judged and saved: the average if there is one."""
+        return self.model if self.stepper.average is None else self.stepper.average.model
+
+    def steps(self) -> Iterator[StepDone]:
+        """Take the remaining steps of the current epoch, one each time it is asked; at the end `sums` hold the epoch."""
+        if self.step % self.steps_per_epoch == 0:
+            self.sums = self._no_sums()
+        order = torch.randperm(self.images, generator=self._generator("order", self.epoch))
+        batches = order.split(self.settings.batch_size)[self.step % self.steps_per_epoch :]
+        shares = [self.world.share(len(batch)) for batch in batches]
+        mine = [batch[share] for batch, share in zip(batches, shares, strict=True)]
+        with closing(self._feed.batches(mine)) as feed:
+            for batch, share, (images, labels) in zip(batches, shares, feed, strict=True):
+                yield self._take(images, labels, share, len(batch))
+
+    def rehearse(self, count: int) -> None:
+        """Attack and gradient on `count` black images at once, as a step would; no weight moves."""
+        x = torch.zeros(count, 3, self.model.image_size, self.model.image_size, device=self.device)
+        labels = torch.zeros(count, dtype=torch.int64, device=self.device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        noise = torch.full_like(x, 0.5) if self._objective.attacks else None
+        self.stepper.rehearse(Piece(x, noise, labels, slice(0, count)), self._generator("masks", 0))
+
+    def close(self) -> None:
+        """Let the workers that read images go."""
+        self._feed.close()
+
+    def _take(self, images: Tensor, labels: Tensor, share: slice, total: int) -> StepDone:
         settings = self.settings
-        x = self._augmentation.apply(self._images[rows], self._augment).contiguous(memory_format=torch.channels_last)
-        labels = self._labels[rows]
-        x_adv = self._attacked(x, labels) if self._objective.attacks else x
-        self.model.train()
-        outcome = self._objective.outer(self.model, x, x_adv, labels)
-        rate = learning_rate(settings.schedule, settings.lr, self._step, self.steps_per_epoch, settings.epochs)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        outcome.loss.backward()
-        self._optimizer.step()
-        self._step += 1
-        return outcome, labels
+        rate = learning_rate(
+            settings.schedule, settings.lr, self.step, self.steps_per_epoch, settings.epochs, warm_up=settings.warm_up
+        )
+        pieces = self._pieces(images, labels, share, total)
+        sums = self.stepper.step(pieces, total, rate, self._generator("masks", self.step))
+        self.step += 1
+        self.sums.add(sums, total, self.step)
+        return StepDone(self.step, total, sums[0] / total)
 
-    def _attacked(self, x: Tensor, labels: Tensor) -> Tensor:
-        """The inner maximisation: model in eval mode, parameters frozen, uniform random start in the ball."""
-        settings = self.settings
-        # drawn on the CPU: the same start on every device
-        noise = torch.rand(x.shape, generator=self._noise).to(x.device).contiguous(memory_format=torch.channels_last)
-        with frozen(self.model):
-            loss = self._objective.inner(self.model, labels)
-            return maximise(loss, x, settings.threat, steps=settings.steps, step_size=float(settings.step), noise=noise)
+    def _pieces(self, images: Tensor, labels: Tensor, share: slice, total: int) -> list[Piece]:
+        """This process's images, augmented, and what else they need, cut into the pieces that go through the model at once."""
+        drawn = self._augmentation.draw(total, self._generator("augment", self.step)).part(share)
+        x = self._augmentation.apply_drawn(images, drawn).contiguous(memory_format=torch.channels_last)
+        noise = None
+        if self._objective.attacks:
+            # drawn on the CPU: the same start on every device
+            everyone = torch.rand((total, *x.shape[1:]), generator=self._generator("attack", self.step))
+            noise = send(everyone[share], self.device).contiguous(memory_format=torch.channels_last)
+        count = self.settings.accumulate
+        cuts = [len(x) * at // count for at in range(count + 1)]
+        pieces = []
+        for start, stop in pairwise(cuts):
+            # processes must make the same number of passes, empty or not, for their batch norms to meet
+            if stop > start or self.world.size > 1:
+                part = slice(start, stop)
+                rows = slice(share.start + start, share.start + stop)
+                pieces.append(Piece(x[part], None if noise is None else noise[part], labels[part], rows))
+        return pieces
 
-    def _checked(self, sums: _Sums, epoch: int) -> Figures:
-        figures = sums.figures()
-        if not figures.loss - figures.loss == 0:  # infinite or NaN
-            raise ComputeError(
-                f"the loss became non-finite in epoch {epoch}, at or before step {self._step}",
-                "lower --lr; what finished epochs wrote is untouched",
-            )
-        return figures
+    def _generator(self, purpose: str, number: int) -> torch.Generator:
+        return torch_generator(self.settings.seed, f"train/{purpose}/{number}")
 
-    def _progress(self, epoch: int, figures: Figures, rate: float) -> Progress:
-        return Progress(epoch, self.settings.epochs, self._step, self.steps_per_epoch * self.settings.epochs, rate, figures)
+    def _no_sums(self) -> Sums:
+        return Sums(self.device, self._objective.terms, (self._objective.clean, self._objective.attacks))
 
 
-class _Sums:
-    """Sums over the images met so far, kept on the device: nothing waits for it until figures are asked for."""
-
-    def __init__(self, device: str) -> None:
-        self.images = 0
-        self._sums = torch.zeros(3, dtype=torch.float32 if device.startswith("mps") else torch.float64, device=device)
-        self._has_clean = self._has_robust = False
-
-    def add(self, outcome: Outcome, labels: Tensor) -> None:
-        """Count one batch."""
-        self.images += len(labels)
-        self._sums[0] += outcome.loss.detach() * len(labels)
-        self._has_clean, self._has_robust = outcome.clean is not None, outcome.attacked is not None
-        for at, logits in ((1, outcome.clean), (2, outcome.attacked)):
-            if logits is not None:
-                self._sums[at] += (logits.detach().argmax(1) == labels).sum()
-
-    def figures(self) -> Figures:
-        """The means so far."""
-        loss, clean, robust = (self._sums / max(self.images, 1)).tolist()
-        return Figures(loss, clean if self._has_clean else None, robust if self._has_robust else None)
+def augmentation(settings: TrainSettings) -> Augmentation:
+    """The augmentation that the settings ask for."""
+    if not settings.augment:
+        return Augmentation.off()
+    return Augmentation(crop_padding=settings.crop_padding, rotation_degrees=settings.rotation, jitter=settings.jitter)

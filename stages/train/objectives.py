@@ -48,8 +48,14 @@ class Objective(ABC):
     Args:
         anchors: (C, D) unit rows, on the model's device; they never get gradients.
         tau: temperature.
+
+    Attributes:
+        terms: names of the loss's terms.
+        clean, attacks: whether the outer step looks at clean images and at attacked ones.
     """
 
+    terms: tuple[str, ...] = ("A-CE",)
+    clean = True
     attacks = True
 
     def __init__(self, anchors: Tensor, tau: float) -> None:
@@ -79,6 +85,8 @@ def a_ce(logits: Tensor, labels: Tensor) -> Tensor:
 class Laat(Objective):
     """A-CE(x_adv, y) + beta * smoothing(x, x_adv), two forward passes (Li et al., CVPR 2024, Sec. 3.3)."""
 
+    terms = ("A-CE", "smoothing")
+
     def __init__(self, anchors: Tensor, tau: float, beta: float) -> None:
         super().__init__(anchors, tau)
         self.beta = beta
@@ -94,6 +102,8 @@ class Laat(Objective):
 class Adversarial(Objective):
     """Plain adversarial training, A-CE(x_adv, y) (Madry et al., ICLR 2018)."""
 
+    clean = False
+
     def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
         """One forward pass, on the attacked images."""
         logits = self.logits(embed(x_adv))
@@ -102,6 +112,8 @@ class Adversarial(Objective):
 
 class Trades(Objective):
     """A-CE(x, y) + beta * KL(p(x) || p(x_adv)), the attack on that KL (Zhang et al., ICML 2019)."""
+
+    terms = ("A-CE", "KL")
 
     def __init__(self, anchors: Tensor, tau: float, beta: float) -> None:
         super().__init__(anchors, tau)
@@ -145,9 +157,11 @@ class Distance(Objective):
         distance: (cosine with the anchor (N,)) -> distance (N,).
     """
 
+    clean = False
+
     def __init__(self, anchors: Tensor, tau: float, name: str, distance: Callable[[Tensor], Tensor]) -> None:
         super().__init__(anchors, tau)
-        self._name, self._distance = name, distance
+        self.terms, self._distance = (name,), distance
 
     def inner(self, embed: Embed, x: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
         """The same distance, which the attack drives up."""
@@ -156,7 +170,7 @@ class Distance(Objective):
     def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
         """One forward pass, on the attacked images."""
         attacked = embed(x_adv)
-        return Outcome({self._name: self._to_own_anchor(attacked, labels)}, None, self.logits(attacked.detach()))
+        return Outcome({self.terms[0]: self._to_own_anchor(attacked, labels)}, None, self.logits(attacked.detach()))
 
     def _to_own_anchor(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         return self._distance((embeddings * self.anchors[labels]).sum(1))

@@ -2,184 +2,257 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
-from stages.errors import InputError, LaatError
+from stages.data.streamed import StreamedSet
+from stages.errors import InputError
 from stages.models.checkpoint import Checkpoint
 from stages.models.embedding import EmbeddingModel
-from stages.train.loop import Figures, Progress, Trainer
+from stages.models.initialise import initialise_from
+from stages.train.folder import BEST, LAST, METRICS, STATE, Next, locked, read_state, tidy, what_next
+from stages.train.loop import Trainer
+from stages.train.memory import explained
+from stages.train.reports import EpochReport, Progress, RunResult, to_lines
 from stages.train.selection import Score, plan_selection
 from stages.train.settings import TrainSettings
+from stages.train.signals import StopRequest
+from stages.train.state import RunState
+from stages.train.trackers import Tracker, open_tracker
+from stages.train.world import World
 
-BEST, LAST, METRICS = "model.st", "last.st", "metrics.jsonl"
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """What a finished epoch tells: its number, training figures, selection score, and whether it is the best so far."""
-
-    epoch: int
-    figures: Figures
-    score: Score
-    best: bool
+_REPORT_EVERY_SECONDS = 0.25
+_ALONE = World()
 
 
 @dataclass(frozen=True)
-class RunResult:
-    """What a run wrote: folder, best epoch and its score, all reports, and the SHA-256 of the best checkpoint."""
+class RunOptions:
+    """How a run is carried out; nothing here changes its result.
 
-    folder: Path
-    best_epoch: int
-    score: Score
-    reports: list[EpochReport]
-    sha256: str
+    Attributes:
+        device: torch device.
+        world: the processes that train together.
+        cache: 'device' or 'ram', where images in memory live.
+        resume: go on from the folder's state if there is one.
+        force: replace what lies in the folder.
+        save_every: seconds between saved states; 0 saves after every step.
+        log: where else the figures of each epoch go, see `stages.train.trackers`.
+        on_step, on_epoch: called as the run goes.
+    """
+
+    device: str = "cpu"
+    world: World = _ALONE
+    cache: str = "device"
+    resume: bool = False
+    force: bool = False
+    save_every: float = 60.0
+    log: str | None = None
+    on_step: Callable[[Progress], None] | None = None
+    on_epoch: Callable[[EpochReport], None] | None = None
 
 
 def train_run(
     anchors: AnchorSet,
-    images: ImageSet,
+    images: ImageSet | StreamedSet,
     settings: TrainSettings,
     folder: Path,
     *,
     inputs: dict[str, Any],
-    device: str = "cpu",
+    init: artifacts.Artifact | None = None,
     resize: int | None = None,
-    on_step: Callable[[Progress], None] | None = None,
-    on_epoch: Callable[[EpochReport], None] | None = None,
-) -> RunResult:
-    """Train and write model.st (best epoch), last.st and metrics.jsonl into `folder`, each atomically after every epoch.
+    options: RunOptions | None = None,
+) -> RunResult | None:
+    """Train, and write model.st (best epoch), last.st and metrics.jsonl into `folder`, each atomically after every epoch.
+
+    state.st is written every `save_every` seconds, after every epoch and when the run is asked to stop; it goes when the run
+    is done.
 
     Args:
         anchors: anchors of all groups; seen classes are trained on, validation classes select the epoch.
         images: images of the seen and validation classes.
         settings: see `TrainSettings`.
         folder: the run folder, made when missing.
-        inputs: lineage of the anchors artifact.
-        device: torch device.
+        inputs: lineage of the anchors artifact and of `init`.
+        init: a checkpoint to start from, of the same architecture.
         resize: how the images were resized, kept so that evaluation does the same.
-        on_step, on_epoch: called as the run goes.
+        options: see `RunOptions`.
+
+    Returns:
+        what was written; None when the same run is there already, whole.
 
     Raises:
-        InputError: images that are not square.
-        ComputeError: a non-finite loss.
+        UsageError: another run is in the folder, or is writing there now.
+        InputError: images that are not square; a state or a checkpoint that does not fit.
+        ComputeError: a non-finite loss; not enough memory.
+        KeyboardInterrupt: the run was asked to stop; its state is saved.
     """
+    options = options or RunOptions()
     height, width = images.size
     if height != width:
         raise InputError(f"the images are {width}x{height}, expected square ones", f"add --resize {min(height, width)}")
-    training, selection = plan_selection(images, anchors, settings.seed)
-    mean, std = training.mean_std()
-    model = EmbeddingModel(settings.backbone, anchors.vectors.shape[1], height, mean=mean, std=std, seed=settings.seed)
-    seen = torch.from_numpy(anchors.vectors[anchors.indices("seen")])
-    trainer = Trainer(model, seen, training, settings, device)
-    record = {
-        "settings": settings.to_record(),
-        "data": {**images.provenance.to_record(), "sha256": images.sha256()},
-        "images": len(training),
-        "resize": resize,
-        "selection": selection.to_record(),
-    }
-    writer = _Writer(folder, trainer, anchors, record, inputs)
-    for epoch in range(1, settings.epochs + 1):
-        figures = trainer.epoch(epoch, on_step)
-        score = selection.score(model, settings, device)
-        with _interrupts_wait():
-            report = writer.epoch_done(epoch, figures, score)
-            if on_epoch is not None:
-                on_epoch(report)
-    return writer.result()
+    identity = run_identity(settings, images, inputs)
+    with locked(folder) if options.world.leader else nullcontext():
+        decided = _decided(folder, identity, options)
+        if decided == "done":
+            return None
+        run = _Run(anchors, images, settings, folder, identity, inputs, init, resize, options)
+        if decided == "go on":
+            run.restore()
+        log = options.log if options.world.leader else None
+        tracker = open_tracker(log, folder, settings.to_record(), resumed=decided == "go on")
+        with closing(tracker), closing(run.trainer), explained(run.trainer), StopRequest() as stop:
+            return run.go(stop, tracker)
 
 
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Within: Ctrl-C waits, so that the files of a finished epoch are all written or none is."""
-    elsewhere = threading.current_thread() is not threading.main_thread()  # only there are signals handled
-    if elsewhere or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        yield
-        return
-    waiting: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        raise KeyboardInterrupt
+def _decided(folder: Path, identity: dict[str, Any], options: RunOptions) -> Next:
+    """What the leader finds in the folder, told to all processes."""
+    world = options.world
+    answers: tuple[Next, ...] = ("start", "go on", "done")
+    told = torch.zeros(1, dtype=torch.float64, device=options.device)
+    if world.leader:
+        told += answers.index(what_next(folder, identity, resume=options.resume, force=options.force))
+        tidy(folder, old_state=options.force)
+    world.barrier()  # data may take some processes longer than others
+    world.sum([told])
+    return answers[int(told)]
 
 
-class _Writer:
-    """Writes the run folder after each epoch and remembers which epoch is best."""
+def run_identity(settings: TrainSettings, images: ImageSet | StreamedSet, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What a run's result follows from, JSON-able: two runs of the same identity give the same files."""
+    digests = {name: record["sha256"] for name, record in inputs.items()}
+    return {"settings": settings.to_record(), "inputs": {"data": images.sha256(), **digests}}
+
+
+class _Run:
+    """One run in one folder. Every process holds one; the leader writes."""
 
     def __init__(
-        self, folder: Path, trainer: Trainer, anchors: AnchorSet, record: dict[str, Any], inputs: dict[str, Any]
+        self,
+        anchors: AnchorSet,
+        images: ImageSet | StreamedSet,
+        settings: TrainSettings,
+        folder: Path,
+        identity: dict[str, Any],
+        inputs: dict[str, Any],
+        init: artifacts.Artifact | None,
+        resize: int | None,
+        options: RunOptions,
     ) -> None:
-        self._folder, self._trainer, self._anchors = folder, trainer, anchors
-        self._record, self._inputs = record, inputs
-        self._reports: list[EpochReport] = []
-        self._best: EpochReport | None = None
-        self._sha256 = ""
+        self._anchors, self._settings, self._folder, self._inputs, self._options = anchors, settings, folder, inputs, options
+        training, self._selection = plan_selection(images, anchors, settings.seed)
+        width, size = anchors.vectors.shape[1], images.size[0]
+        mean, std = training.mean_std()
+        model = EmbeddingModel(
+            settings.backbone, width, size, mean=mean, std=std, seed=settings.seed, drop_block=settings.drop_block
+        )
+        if init is not None:
+            initialise_from(model, init, "the --init checkpoint")
+        seen = torch.from_numpy(anchors.vectors[anchors.indices("seen")])
+        self.trainer = Trainer(model, seen, training, settings, options.device, world=options.world, cache=options.cache)
+        self._state = RunState(identity, [], "")
+        self._record = {
+            "settings": settings.to_record(),
+            "identity": identity,
+            "data": {**images.provenance.to_record(), "sha256": identity["inputs"]["data"]},
+            "images": len(training),
+            "resize": resize,
+            "selection": self._selection.to_record(),
+        }
+        self._saved = self._reported = self._started = time.monotonic()
+        self._images_before = 0
 
-    def epoch_done(self, epoch: int, figures: Figures, score: Score) -> EpochReport:
-        """Save last.st, model.st when this epoch is the best so far, and metrics.jsonl."""
-        # of equals the later: it has learnt more
-        best = self._best is None or score.key >= self._best.score.key
-        report = EpochReport(epoch, figures, score, best)
-        self._reports.append(report)
-        self._save(LAST, report)
-        if best:
-            self._best, self._sha256 = report, self._save(BEST, report)
-        lines = [json.dumps(_metrics_row(row), sort_keys=True) for row in self._reports]
-        artifacts.write_file(self._folder / METRICS, ("\n".join(lines) + "\n").encode())
-        return report
+    def restore(self) -> None:
+        """Bring everything to where the folder's state stands."""
+        self._state = RunState.restore(read_state(self._folder), self.trainer, f"'{self._folder / STATE}'")
 
-    def result(self) -> RunResult:
-        """The finished run."""
-        assert self._best is not None
-        return RunResult(self._folder, self._best.epoch, self._best.score, self._reports, self._sha256)
+    def go(self, stop: StopRequest, tracker: Tracker) -> RunResult:
+        """Train to the end, or until `stop` is asked for."""
+        trainer, reports = self.trainer, self._state.reports
+        while len(reports) < self._settings.epochs:
+            # a state may stand where an epoch's steps are done and only its score is missing
+            if trainer.step < (len(reports) + 1) * trainer.steps_per_epoch:
+                self._train_epoch(stop)
+            figures = trainer.sums.figures()
+            score = self._scored(stop)
+            self._epoch_done(EpochReport(len(reports) + 1, figures, score, self._is_best(score)))
+            tracker.epoch(len(reports), {key: value for key, value in reports[-1].to_row().items() if key != "epoch"})
+        best = [report for report in reports if report.best][-1]
+        return RunResult(self._folder, best.epoch, best.score, reports, self._state.best_sha256)
 
-    def _save(self, name: str, report: EpochReport) -> str:
+    def _train_epoch(self, stop: StopRequest) -> None:
+        self._started, self._images_before = time.monotonic(), self.trainer.images_done
+        for _ in self.trainer.steps():
+            if self._options.world.any(stop.asked):
+                self._stop()
+            now = time.monotonic()
+            if self._options.world.leader and now - self._saved >= self._options.save_every:
+                self._save()
+            if now - self._reported >= _REPORT_EVERY_SECONDS:
+                self._report(now)
+
+    def _report(self, now: float) -> None:
+        self._reported = now
+        figures = self.trainer.sums.glance()
+        if figures is None or self._options.on_step is None:
+            return
+        trainer = self.trainer
+        rate = (trainer.images_done - self._images_before) / (now - self._started)
+        total = trainer.steps_per_epoch * self._settings.epochs
+        epoch = len(self._state.reports) + 1
+        self._options.on_step(Progress(epoch, self._settings.epochs, trainer.step, total, rate, figures))
+
+    def _scored(self, stop: StopRequest) -> Score:
+        """The epoch's score. Asked to stop meanwhile, it is given up and made again by the run that goes on."""
+        alone = self._options.world.size == 1  # others would wait for this process's part
+
+        def poll() -> None:
+            if stop.asked and alone:
+                self._stop()
+
+        options = self._options
+        return self._selection.score(self.trainer.scored_model, self._settings, options.device, world=options.world, stop=poll)
+
+    def _is_best(self, score: Score) -> bool:
+        before = [report.score.key for report in self._state.reports if report.best]
+        return not before or score.key >= before[-1]  # of equals the later: it has learnt more
+
+    def _epoch_done(self, report: EpochReport) -> None:
+        """Save last.st, model.st when this epoch is the best so far, metrics.jsonl, and last the state that counts on them."""
+        self._state.reports.append(report)
+        if self._options.world.leader:
+            self._write(LAST, report)
+            if report.best:
+                self._state = replace(self._state, best_sha256=self._write(BEST, report))
+            artifacts.write_file(self._folder / METRICS, to_lines(self._state.reports))
+            if report.epoch < self._settings.epochs:
+                self._save()
+            else:
+                (self._folder / STATE).unlink(missing_ok=True)
+        if self._options.on_epoch is not None:
+            self._options.on_epoch(report)
+
+    def _write(self, name: str, report: EpochReport) -> str:
         chosen = {"epoch": report.epoch, "clean": report.score.clean, "robust": report.score.robust}
         record = {**self._record, "selection": {**self._record["selection"], **chosen}}
-        checkpoint = Checkpoint(self._trainer.model, self._anchors, record, self._inputs)
+        checkpoint = Checkpoint(self.trainer.scored_model, self._anchors, record, self._inputs)
         return artifacts.write(checkpoint.to_artifact(), self._folder / name).sha256
 
+    def _save(self) -> None:
+        """Write the state, unless what it would hold is not finite."""
+        self.trainer.sums.figures()
+        artifacts.write(self._state.to_artifact(self.trainer), self._folder / STATE)
+        self._saved = time.monotonic()
 
-def _metrics_row(report: EpochReport) -> dict[str, Any]:
-    return {
-        "epoch": report.epoch,
-        "loss": report.figures.loss,
-        "train_clean": report.figures.clean_accuracy,
-        "train_robust": report.figures.robust_accuracy,
-        "selection_clean": report.score.clean,
-        "selection_robust": report.score.robust,
-        "best_so_far": report.best,
-    }
-
-
-def finished_run(folder: Path, anchors_sha256: str, images: ImageSet, settings: TrainSettings) -> bool:
-    """Whether `folder` holds the whole run that these inputs and settings would give."""
-    try:
-        artifact = artifacts.read(folder / LAST, "model")
-        epochs = len((folder / METRICS).read_text(encoding="utf-8").splitlines())
-        training = artifact.params["training"]
-        return bool(
-            epochs == settings.epochs
-            and (folder / BEST).is_file()
-            and artifact.tool == artifacts.Artifact("model", {}, {}).tool
-            and training["settings"] == settings.to_record()
-            and training["data"]["sha256"] == images.sha256()
-            and artifact.inputs["anchors"]["sha256"] == anchors_sha256
-        )
-    except (LaatError, OSError, KeyError, TypeError, UnicodeDecodeError):
-        return False
+    def _stop(self) -> NoReturn:
+        if self._options.world.leader:
+            self._save()
+        raise KeyboardInterrupt

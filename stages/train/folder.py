@@ -1,0 +1,101 @@
+"""The run folder: what lies in it, who may write to it, and whether a run starts, goes on or is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from stages import artifacts
+from stages.errors import InputError, LaatError, MissingError, UsageError
+from stages.train.state import KIND, RunState, require_same_run
+
+BEST, LAST, METRICS, STATE, LOCK = "model.st", "last.st", "metrics.jsonl", "state.st", ".lock"
+Next = Literal["start", "go on", "done"]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within: no other run writes into `folder`; the system ends the lock with the process. Raises UsageError when one does."""
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"another run is writing into '{folder}'", "wait for it, or choose another folder with --out"
+        ) from None
+    except OSError as error:
+        raise MissingError(f"cannot write into '{folder}': {error.strerror or error}", "choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def what_next(folder: Path, identity: dict[str, Any], *, resume: bool, force: bool) -> Next:
+    """Whether a run of `identity` (see `stages.train.run.identity`) starts in `folder`, goes on, or is done already.
+
+    Raises:
+        UsageError: another run lies there, or an unfinished one and neither `resume` nor `force` was asked for.
+        InputError: its state is damaged.
+    """
+    if force:
+        return "start"
+    if (folder / STATE).exists():
+        before = _state(folder)
+        if not resume:
+            raise UsageError(
+                f"'{folder}' holds an unfinished run, {len(before.reports)} epochs of it done",
+                "go on with --resume auto, choose another folder with --out, or replace it with --force",
+            )
+        require_same_run(before.identity, identity, str(folder))
+        return "go on"
+    if not (folder / BEST).exists():
+        return "start"
+    finished = _finished_identity(folder)
+    if finished == identity:
+        return "done"
+    if resume and finished is not None:
+        require_same_run(finished, identity, str(folder))
+    raise UsageError(f"'{folder}' holds a run already", "choose another folder with --out, or replace it with --force")
+
+
+def read_state(folder: Path) -> artifacts.Artifact:
+    """The state artifact of an unfinished run. Raises InputError."""
+    return artifacts.read(folder / STATE, KIND)
+
+
+def tidy(folder: Path, *, old_state: bool) -> None:
+    """Remove what a killed run left half-written, and the state of a run that is being replaced; call it `locked`."""
+    if old_state:
+        (folder / STATE).unlink(missing_ok=True)
+    for name in (BEST, LAST, METRICS, STATE):
+        for part in folder.glob(f".{name}.*.part"):
+            part.unlink(missing_ok=True)
+
+
+def _state(folder: Path) -> RunState:
+    artifact = read_state(folder)
+    try:
+        state = RunState.read(artifact)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InputError(f"'{folder / STATE}' is damaged", "start the run again with --force") from None
+    if state.best_sha256 and not (folder / BEST).exists():
+        raise InputError(f"'{folder / BEST}', the best epoch of the unfinished run, is gone", "start it again with --force")
+    return state
+
+
+def _finished_identity(folder: Path) -> dict[str, Any] | None:
+    """The identity of the whole run that lies in `folder`; None when it is not whole or another version's."""
+    try:
+        artifact = artifacts.read(folder / LAST, "model")
+        epochs = len((folder / METRICS).read_text(encoding="utf-8").splitlines())
+        identity = artifact.params["training"]["identity"]
+        whole = epochs == identity["settings"]["epochs"] and artifact.tool == artifacts.Artifact("model", {}, {}).tool
+        return dict(identity) if whole else None
+    except (LaatError, OSError, KeyError, TypeError, UnicodeDecodeError):
+        return None
