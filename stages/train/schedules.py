@@ -6,11 +6,11 @@ import math
 
 SCHEDULES = ("step", "cosine", "one-cycle")
 _DROP_AT = 0.6  # of the epochs; the published second drop at 80 % is unreachable there and is left out here
-_WARM_UP = 0.3
+_PEAK_AT = 0.3
 _START, _END = 1 / 25, 1e-4
 
 
-def learning_rate(schedule: str, lr: float, step: int, steps_per_epoch: int, epochs: int) -> float:
+def learning_rate(schedule: str, lr: float, step: int, steps_per_epoch: int, epochs: int, *, warm_up: float = 0.0) -> float:
     """The learning rate of one step.
 
     Args:
@@ -19,17 +19,25 @@ def learning_rate(schedule: str, lr: float, step: int, steps_per_epoch: int, epo
         lr: the highest rate.
         step: counted from 0 over the whole run.
         steps_per_epoch, epochs: length of the run.
+        warm_up: epochs, may be a fraction, over which the rate climbs in a straight line from zero to the schedule's. Of n
+            steps the first has 1/n of the schedule's rate there and the last all of it; one longer than the run never ends.
 
     Source: 'step' is Li et al., CVPR 2024, Sec. 4.1; 'one-cycle' is Smith & Topin, 2019.
     """
-    done = step / (steps_per_epoch * epochs)
+    climbing = warm_up * steps_per_epoch
+    climbed = min(1.0, (step + 1) / climbing) if climbing else 1.0
+    return climbed * _rate(schedule, lr, step, steps_per_epoch, epochs)
+
+
+def _rate(schedule: str, lr: float, step: int, steps_per_epoch: int, epochs: int) -> float:
     if schedule == "step":
         return lr if step // steps_per_epoch < _DROP_AT * epochs else lr / 10
+    done = step / (steps_per_epoch * epochs)
     if schedule == "cosine":
         return _between(lr, 0, done)
-    if done < _WARM_UP:
-        return _between(lr * _START, lr, done / _WARM_UP)
-    return _between(lr, lr * _END, (done - _WARM_UP) / (1 - _WARM_UP))
+    if done < _PEAK_AT:
+        return _between(lr * _START, lr, done / _PEAK_AT)
+    return _between(lr, lr * _END, (done - _PEAK_AT) / (1 - _PEAK_AT))
 
 
 def _between(start: float, end: float, part: float) -> float:
