@@ -7,8 +7,9 @@ import pytest
 from stages.train.schedules import SCHEDULES, learning_rate
 
 
-def rates(schedule: str, epochs: int, steps_per_epoch: int = 7, lr: float = 0.05) -> list[float]:
-    return [learning_rate(schedule, lr, step, steps_per_epoch, epochs) for step in range(epochs * steps_per_epoch)]
+def rates(schedule: str, epochs: int, warm_up: float = 0.0, steps_per_epoch: int = 7, lr: float = 0.05) -> list[float]:
+    steps = range(epochs * steps_per_epoch)
+    return [learning_rate(schedule, lr, step, steps_per_epoch, epochs, warm_up=warm_up) for step in steps]
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 5, 10, 15, 35, 45, 100, 200])
@@ -47,3 +48,33 @@ def test_one_cycle_rises_to_its_peak_at_30_percent_and_falls() -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_run_of_one_step(schedule: str) -> None:
     assert 0 < learning_rate(schedule, 0.05, 0, 1, 1) <= 0.05
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_no_warm_up_changes_nothing(schedule: str) -> None:
+    steps = range(70)
+    assert rates(schedule, 10, warm_up=0.0) == [learning_rate(schedule, 0.05, step, 7, 10) for step in steps]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("warm_up", "climbing"), [(1, 7), (2, 14), (0.5, 3.5), (1 / 7, 1), (0.01, 0.07), (8, 56)])
+def test_warm_up_climbs_in_a_straight_line_to_the_schedule(schedule: str, warm_up: float, climbing: float) -> None:
+    plain, found = rates(schedule, 10), rates(schedule, 10, warm_up)
+    for step, (without, rate) in enumerate(zip(plain, found, strict=True)):
+        assert rate == pytest.approx(without * min(1, (step + 1) / climbing)), step
+    after = round(climbing + 0.5)
+    assert found[after:] == plain[after:]
+
+
+def test_the_first_warm_step_and_the_last() -> None:
+    found = rates("step", 10, warm_up=2)
+    assert found[0] == pytest.approx(0.05 / 14)
+    assert found[12] < found[13] == 0.05
+    assert all(one < two for one, two in pairwise(found[:14]))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_warm_up_longer_than_the_run_never_ends(schedule: str) -> None:
+    plain, found = rates(schedule, 2), rates(schedule, 2, warm_up=5)
+    assert found == pytest.approx([rate * (step + 1) / 35 for step, rate in enumerate(plain)])
+    assert max(found) < 0.05 * 14 / 35 + 1e-12
