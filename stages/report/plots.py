@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,8 @@ from typing import Any
 import numpy as np
 
 from stages.anchors.anchor_set import AnchorSet
-from stages.artifacts import write_file
 from stages.expand import pairwise_cosines
-
-_DPI = 150
-# colour-blind safe (Okabe & Ito)
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+from stages.report.figures import COLOURS, new_figure, save_figure
 
 
 def plot_cosines(before: AnchorSet, after: AnchorSet, path: Path) -> None:
@@ -23,7 +18,7 @@ def plot_cosines(before: AnchorSet, after: AnchorSet, path: Path) -> None:
 
     Raises MissingError when `path` cannot be written.
     """
-    figure, axes = _figure(1, 2, (10, 4.6))
+    figure, axes = new_figure(1, 2, (10, 4.6))
     image = None
     source = str(before.origin.get("source", "raw"))
     titles = (f"{source} anchors", f"{source} anchors, expanded")
@@ -36,7 +31,7 @@ def plot_cosines(before: AnchorSet, after: AnchorSet, path: Path) -> None:
         axis.set_xlabel("class")
         _name_classes(axis, anchors)
     figure.colorbar(image, ax=axes, label="cosine", fraction=0.025)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_results(report: Mapping[str, Any], path: Path) -> None:
@@ -46,7 +41,7 @@ def plot_results(report: Mapping[str, Any], path: Path) -> None:
     """
     results = report["results"]
     groups = list(dict.fromkeys(entry["group"] for entry in results))
-    figure, axes = _figure(1, len(groups), (1.5 + 4.2 * len(groups), 3.8))
+    figure, axes = new_figure(1, len(groups), (1.5 + 4.2 * len(groups), 3.8))
     measures: list[str] = []
     for axis, group in zip(np.atleast_1d(axes), groups, strict=True):
         entries = [entry for entry in results if entry["group"] == group]
@@ -60,7 +55,7 @@ def plot_results(report: Mapping[str, Any], path: Path) -> None:
     threat = report.get("threat")
     under = f"attacks in {threat['norm']} {threat['eps']}" if threat else ""
     figure.legend(handles, labels, loc="outside lower center", ncols=max(len(measures), 1), frameon=False, title=under or None)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _bars(axis: Any, entries: list[Mapping[str, Any]]) -> list[str]:
@@ -78,7 +73,7 @@ def _bars(axis: Any, entries: list[Mapping[str, Any]]) -> list[str]:
             yerr=100 * reach,
             capsize=2,
             label=measure,
-            color=_COLOURS[at % len(_COLOURS)],
+            color=COLOURS[at % len(COLOURS)],
             error_kw={"linewidth": 0.8},
         )
     axis.set_xticks(range(len(entries)), [entry["model"] for entry in entries], fontsize=9)
@@ -96,18 +91,3 @@ def _name_classes(axis: Any, anchors: AnchorSet) -> None:
     if border < count and anchors.groups.seen == tuple(range(border)):
         for draw in (axis.axhline, axis.axvline):
             draw(border - 0.5, color="black", linewidth=0.6)
-
-
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns)
-
-
-def _save(figure: Any, path: Path) -> None:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=_DPI, metadata={"Software": None})
-    write_file(path, data.getvalue())

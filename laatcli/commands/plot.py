@@ -1,0 +1,71 @@
+"""`laat plot`: run folders in, their learning curves out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from laatcli.console import Column, Console, percent
+from stages import artifacts
+from stages.errors import UsageError
+
+if TYPE_CHECKING:
+    from stages.report.metrics import RunMetrics
+
+EXAMPLES = ("laat plot run", "laat plot run-raw run-expanded -o both.png")
+NAME = "curves.png"
+
+
+def plot(
+    console: Console,
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of laat train; several are compared.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help=f"The PNG. \\[default: {NAME} in the run folder, or here for several runs]"),
+    ] = None,
+) -> None:
+    """Draw the learning curves of a run, or of several runs in one picture."""
+    target = output or (runs[0] / NAME if len(runs) == 1 else Path(NAME))
+    if str(target) == artifacts.STDIO:
+        raise UsageError("--output cannot be standard output", "name a PNG file")
+    twice = next((run for at, run in enumerate(runs) if run.resolve() in [other.resolve() for other in runs[:at]]), None)
+    if twice is not None:
+        raise UsageError(f"'{twice}' is given twice", "name each run once")
+    from stages.report.curves import plot_curves
+    from stages.report.metrics import read_metrics
+
+    found = [read_metrics(run) for run in runs]
+    artifacts.check_writable(target)
+    plot_curves(found, target)
+    _show(console, found, target)
+
+
+def _show(console: Console, runs: list[RunMetrics], target: Path) -> None:
+    records = [
+        {
+            "run": str(run.folder),
+            "epochs": len(run.epochs),
+            "best_epoch": run.best,
+            **{name: run.at_best(name) for name in ("selection_clean", "selection_robust")},
+        }
+        for run in runs
+    ]
+    console.result({"output": str(target), "runs": records})
+    columns = ("epochs", "best epoch", "selection clean %", "selection robust %")
+    rows = [
+        [
+            str(run.folder),
+            str(len(run.epochs)),
+            str(run.best),
+            *(_share(run.at_best(name)) for name in ("selection_clean", "selection_robust")),
+        ]
+        for run in runs
+    ]
+    console.table([Column("run"), *(Column(name, True) for name in columns)], rows)
+    console.line(f"{target}: loss and accuracies over the epochs")
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else percent(value)
