@@ -16,11 +16,12 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 from torch.nn.functional import normalize
 
-from stages.anchors import encoder as encoder_module
+from stages import clip_weights
 from stages.anchors.bundled import bundled_classes
-from stages.anchors.encoder import load_encoder
+from stages.anchors.encoder import WAYS, load_encoder
 from stages.anchors.text import text_anchors
 from stages.classes import ClassGroups
+from stages.clip_weights import Ways
 from stages.errors import InputError, MissingError, UsageError
 from tests.stages.anchors.encoders import tiny_config, tiny_folder, tiny_weights
 
@@ -175,12 +176,12 @@ def test_a_tag_says_where_its_weights_are_and_how_they_were_trained(
 ) -> None:
     fetched: list[tuple[str, str]] = []
 
-    def fetch(repository: str, name: str) -> Path:
+    def fetch(repository: str, name: str, ways: Ways) -> Path:
         fetched.append((repository, name))
         return Path("weights")
 
-    monkeypatch.setattr(encoder_module, "_fetch", fetch)
-    located = encoder_module._locate(model, tag)
+    monkeypatch.setattr(clip_weights, "_fetch", fetch)
+    located = clip_weights.locate(model, tag, WAYS)
     assert fetched == [(repository, "open_clip_model.safetensors")]
     assert (located.name, located.quick_gelu, located.tag) == (model.replace("/", "-"), quick, tag)
 
@@ -188,11 +189,11 @@ def test_a_tag_says_where_its_weights_are_and_how_they_were_trained(
 def test_a_hub_model_is_loaded_from_the_folder_that_was_hashed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def fetch(repository: str, name: str) -> Path:
+    def fetch(repository: str, name: str, ways: Ways) -> Path:
         asked.append((repository, name))
         return folder / name
 
-    monkeypatch.setattr(encoder_module, "_fetch", fetch)
+    monkeypatch.setattr(clip_weights, "_fetch", fetch)
     found = load_encoder("hf-hub:org/name")
     assert asked == [("org/name", "open_clip_config.json"), ("org/name", "open_clip_model.safetensors")]
     assert found.model == "hf-hub:org/name"
