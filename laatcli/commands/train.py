@@ -58,7 +58,7 @@ def train(
         float, typer.Option(help="Strength of brightness, contrast and saturation jitter.", rich_help_panel=DATA)
     ] = 0.0,
     backbone: Annotated[
-        str, typer.Option(help="conv4-WIDTH, resnet12, timm:NAME or clip:NAME[/TAG].", rich_help_panel=MODEL)
+        str, typer.Option(help="conv4-WIDTH, resnet12, timm:NAME or clip:NAME\\[/TAG].", rich_help_panel=MODEL)
     ] = "conv4-64",
     init: Annotated[Path | None, typer.Option(help="Start from this checkpoint's weights.", rich_help_panel=MODEL)] = None,
     drop_block: Annotated[float, typer.Option(help="Rate of DropBlock in resnet12.", rich_help_panel=MODEL)] = 0.0,

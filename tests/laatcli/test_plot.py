@@ -1,0 +1,84 @@
+"""`laat plot` on the folder of a real run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.laatcli.conftest import Pipeline
+from tests.laatcli.shell import check_refusal, run, run_on_full_disk, tree
+
+
+@pytest.fixture
+def runs(pipeline: Pipeline, tmp_path: Path) -> Path:
+    """A folder with the runs one/ and two/."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copy(pipeline.folder / "run/metrics.jsonl", tmp_path / name)
+    return tmp_path
+
+
+def test_the_curves_of_a_run_land_beside_its_metrics(runs: Path) -> None:
+    done = run("plot", "one/", cwd=runs)
+    assert done.code == 0, done.stderr
+    assert sorted(path.name for path in (runs / "one").iterdir()) == ["curves.png", "metrics.jsonl"]
+    with Image.open(runs / "one/curves.png") as picture:
+        assert (picture.format, picture.width > 1200) == ("PNG", True)
+    assert "best epoch" in done.stdout
+    assert "one/curves.png" in done.stdout
+
+
+def test_several_runs_in_one_picture(runs: Path) -> None:
+    (metrics,) = [json.loads(line) for line in (runs / "one/metrics.jsonl").read_text().splitlines()]
+    record = json.loads(run("plot", "one", "two", "-o", "both.png", "--json", cwd=runs).stdout)
+    assert record["output"] == "both.png"
+    best = {"epochs": 1, "best_epoch": 1, **{name: metrics[name] for name in ("selection_clean", "selection_robust")}}
+    assert record["runs"] == [{"run": "one", **best}, {"run": "two", **best}]
+    assert (runs / "both.png").is_file()
+    assert run("plot", "one", "two", "--quiet", cwd=runs) == (0, "", "")
+    assert (runs / "curves.png").read_bytes() == (runs / "both.png").read_bytes()
+    assert not (runs / "one/curves.png").exists()
+
+
+def test_it_needs_no_torch(runs: Path) -> None:
+    script = (
+        "import sys\nsys.modules['torch'] = None\nfrom laatcli.app import app\napp(['plot', 'one'], standalone_mode=False)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=runs, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (runs / "one/curves.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("three",), 3, ["'three' does not exist", "laat train"]),
+        (("one", "damaged"), 3, ["'damaged/metrics.jsonl' line 2 is cut off"]),
+        (("one", "./one/"), 2, ["'one' is given twice"]),
+        (("one", "-o", "-"), 2, ["--output cannot be standard output"]),
+        (("one", "-o", "two"), 4, ["cannot write 'two': a folder is in the way"]),
+        (("one", "-o", "one/metrics.jsonl/c.png"), 4, ["cannot write 'one/metrics.jsonl/c.png'"]),
+        ((), 2, ["laat plot --help"]),
+    ],
+    ids=["none", "damaged", "twice", "pipe", "folder", "file", "nothing"],
+)
+def test_refusals_write_nothing(runs: Path, args: tuple[str, ...], code: int, says: list[str]) -> None:
+    (runs / "damaged").mkdir()
+    (runs / "damaged/metrics.jsonl").write_text((runs / "one/metrics.jsonl").read_text() + '{"epoch": 2,')
+    before = tree(runs)
+    check_refusal(run("plot", *args, cwd=runs), code, *says)
+    assert tree(runs) == before
+
+
+def test_a_full_disk_keeps_the_picture_that_was_there(runs: Path) -> None:
+    assert run("plot", "two", cwd=runs).code == 0  # leaves the list of fonts that a full disk has no room for
+    (runs / "one/curves.png").write_text("the old one")
+    before = tree(runs)
+    check_refusal(run_on_full_disk("plot", "one", cwd=runs, room=2000), 4, "cannot write 'one/curves.png'")
+    assert tree(runs) == before
