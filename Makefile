@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types check bench clean
+.PHONY: demo test soak lint types check bench clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,6 +18,10 @@ demo: $(READY)
 # one thread a worker: two workers with two threads each are several times slower on two cores
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+# kills a training 100 times and compares every byte of what it ends with
+soak: $(READY)
+	OMP_NUM_THREADS=1 LAAT_SOAK_KILLS=100 $(BIN)/python -m pytest tests/laatcli/test_resume.py -k killed
 
 lint: $(READY)
 	$(BIN)/ruff check .

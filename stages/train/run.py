@@ -100,6 +100,8 @@ def train_run(
     if height != width:
         raise InputError(f"the images are {width}x{height}, expected square ones", f"add --resize {min(height, width)}")
     identity = run_identity(settings, images, inputs)
+    if options.world.leader:
+        what_next(folder, identity, resume=options.resume, force=options.force)  # a refusal touches nothing
     with locked(folder) if options.world.leader else nullcontext():
         decided = _decided(folder, identity, options)
         if decided == "done":
@@ -247,7 +249,7 @@ class _Run:
         return artifacts.write(checkpoint.to_artifact(), self._folder / name).sha256
 
     def _save(self) -> None:
-        """Write the state, unless what it would hold is not finite."""
+        """Write the state, unless what it would hold is not finite: then the last good one stays."""
         self.trainer.sums.figures()
         artifacts.write(self._state.to_artifact(self.trainer), self._folder / STATE)
         self._saved = time.monotonic()

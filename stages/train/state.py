@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stages.artifacts import Artifact
-from stages.errors import InputError, UsageError
+from stages.errors import ComputeError, InputError, UsageError
 from stages.train.loop import Trainer
 from stages.train.reports import EpochReport
 
@@ -37,13 +37,19 @@ class RunState:
     best_sha256: str
 
     def to_artifact(self, trainer: Trainer) -> Artifact:
-        """This, and what `trainer` holds."""
+        """This, and what `trainer` holds. Raises ComputeError when a tensor of it is not finite."""
         stepper = trainer.stepper
         tensors = _named("model", dict(trainer.model.state_dict())) | {"sums": trainer.sums.state().numpy()}
         momentum = {name: stepper.optimizer.state[p].get("momentum_buffer") for name, p in trainer.model.named_parameters()}
         tensors |= _named("momentum", {name: value for name, value in momentum.items() if value is not None})
         if stepper.average is not None:
             tensors |= _named("average", stepper.average.state())
+        broken = [name for name, value in tensors.items() if name != "sums" and not np.isfinite(value).all()]
+        if broken:
+            raise ComputeError(
+                f"'{broken[0]}' became non-finite at or before step {trainer.step}",
+                "train again with a lower --lr or with --clip-norm 1; the last good state is kept",
+            )
         params = {
             "best_sha256": self.best_sha256,
             "identity": self.identity,

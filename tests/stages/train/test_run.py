@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import torch
 
 from stages import artifacts
 from stages.data.image_set import ImageSet
-from stages.errors import ComputeError, InputError
+from stages.errors import ComputeError, InputError, UsageError
 from stages.models.checkpoint import Checkpoint
-from stages.train import run as run_module
-from stages.train.run import EpochReport, RunResult, finished_run, train_run
+from stages.train.reports import EpochReport, RunResult
+from stages.train.run import RunOptions, train_run
 from stages.train.selection import Score, Selection
 from stages.train.settings import TrainSettings
 from tests.stages.train.synthetic import NAMES, made_up_anchors, made_up_images, quick
@@ -23,9 +24,22 @@ INPUTS = {"anchors": {"kind": "anchors", "sha256": "a" * 64, "inputs": {}}}
 
 
 def trained(folder: Path, settings: TrainSettings | None = None, **others: Any) -> RunResult:
+    result = attempted(folder, settings, **others)
+    assert result is not None
+    return result
+
+
+def attempted(folder: Path, settings: TrainSettings | None = None, **others: Any) -> RunResult | None:
+    """As `train_run`; what it does not know are fields of RunOptions."""
     anchors = others.pop("anchors", made_up_anchors(seen=4, val=2))
     images = others.pop("images", made_up_images())
-    return train_run(anchors, images, settings or quick(), folder, inputs=INPUTS, **others)
+    own = {name: others.pop(name) for name in ("resize", "init") if name in others}
+    inputs = others.pop("inputs", INPUTS)
+    return train_run(anchors, images, settings or quick(), folder, inputs=inputs, **own, options=RunOptions(**others))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def loaded(path: Path) -> Checkpoint:
@@ -41,7 +55,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, *scores: Score) -> list[torch.Tensor
     seen: list[torch.Tensor] = []
     left = iter(scores)
 
-    def score(self: Selection, model: torch.nn.Module, *_: Any) -> Score:
+    def score(self: Selection, model: torch.nn.Module, *_: Any, **__: Any) -> Score:
         seen.append(model.projection.weight.detach().clone())  # type: ignore[union-attr,operator]
         return next(left)
 
@@ -54,7 +68,7 @@ def test_the_best_epoch_and_the_last_are_kept(tmp_path: Path, monkeypatch: pytes
     scores = [Score(0.9, 0.2), Score(0.5, 0.4), Score(0.5, 0.4), Score(0.8, 0.3)]
     weights = scored(monkeypatch, *scores)
     result = trained(tmp_path / "run", quick(epochs=4))
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["last.st", "metrics.jsonl", "model.st"]
+    assert names(tmp_path / "run") == [".lock", "last.st", "metrics.jsonl", "model.st"]
     assert (result.best_epoch, result.score) == (3, scores[2])
     best, last = loaded(tmp_path / "run" / "model.st"), loaded(tmp_path / "run" / "last.st")
     assert torch.equal(best.model.projection.weight, weights[2])
@@ -132,26 +146,117 @@ def test_test_data_and_novel_classes_do_not_reach_the_run(tmp_path: Path) -> Non
     assert rows(tmp_path / "with") == rows(tmp_path / "without")
 
 
-def test_a_failed_epoch_leaves_the_finished_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    epoch = run_module.Trainer.epoch
-
-    def fails_in_the_second(self: Any, number: int, report: Any = None) -> Any:
-        if number == 2:
-            raise ComputeError("the loss became non-finite in epoch 2", "lower --lr")
-        return epoch(self, number, report)
-
-    monkeypatch.setattr(run_module.Trainer, "epoch", fails_in_the_second)
-    with pytest.raises(ComputeError, match="epoch 2"):
-        trained(tmp_path)
-    assert len(rows(tmp_path)) == 1
-    assert loaded(tmp_path / "last.st").training["selection"]["epoch"] == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.st", "metrics.jsonl", "model.st"]
+def test_a_run_that_blows_up_leaves_the_last_good_state(tmp_path: Path) -> None:
+    with pytest.raises(ComputeError, match="non-finite at step"):
+        trained(tmp_path / "run", quick(objective="clean", lr=1e38, batch_size=4), save_every=0)
+    for path in (tmp_path / "run").glob("*.st"):
+        assert all(np.isfinite(value).all() for value in artifacts.read(path).tensors.values())
 
 
-def test_a_run_that_blows_up_in_its_first_epoch_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ComputeError, match="non-finite in epoch 1"):
-        trained(tmp_path / "run", quick(objective="clean", lr=1e38, batch_size=4))
-    assert not (tmp_path / "run").exists()
+EVERYTHING = {"awp": 0.005, "ema": 0.9, "jitter": 0.4, "warm_up": 0.5, "clip_norm": 1.0, "accumulate": 2, "epochs": 3}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [EVERYTHING, {**EVERYTHING, "objective": "trades", "precision": "bf16"}, {"objective": "clean", "schedule": "one-cycle"}],
+)
+def test_stopped_after_any_step_it_goes_on_exactly(changes: dict[str, Any], tmp_path: Path) -> None:
+    settings = quick(**changes)
+    trained(tmp_path / "whole", settings)
+    stops = 0
+
+    def stop(_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    for _ in range(100):
+        try:
+            # on_step comes at most every so often; on_epoch comes with every epoch
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("stages.train.run._REPORT_EVERY_SECONDS", 0.0)
+                attempted(tmp_path / "parts", settings, resume=True, on_step=stop)
+        except KeyboardInterrupt:
+            stops += 1
+        else:
+            break
+    assert stops >= 2
+    for file in ("model.st", "last.st", "metrics.jsonl"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
+
+
+def test_stopped_while_an_epoch_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(tmp_path / "whole")
+    score, calls = Selection.score, []
+
+    def interrupted(self: Selection, *args: Any, **others: Any) -> Score:
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return score(self, *args, **others)
+
+    monkeypatch.setattr(Selection, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "parts")
+    assert len(rows(tmp_path / "parts")) == 1
+    trained(tmp_path / "parts", resume=True)
+    for file in ("model.st", "last.st", "metrics.jsonl"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
+
+
+def test_another_run_does_not_go_on_from_this_state(tmp_path: Path) -> None:
+    def stop(_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, on_epoch=stop, save_every=0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    changed: list[tuple[dict[str, Any], str]] = [
+        ({"settings": quick(lr=0.1, momentum=0.5)}, "--lr was 0.05 and is 0.1; --momentum was 0.9 and is 0.5"),
+        ({"images": made_up_images(seed=1)}, "the data was "),
+        ({"inputs": {"anchors": {**INPUTS["anchors"], "sha256": "b" * 64}}}, "the anchors was aaaaaaaaaaaa… and is bbbb"),
+        ({"inputs": {**INPUTS, "init": INPUTS["anchors"]}}, "the init was None and is aaaa"),
+    ]
+    for others, says in changed:
+        with pytest.raises(UsageError, match=says):
+            attempted(tmp_path, resume=True, **others)
+    with pytest.raises(UsageError, match="holds an unfinished run, 1 epochs of it done"):
+        attempted(tmp_path)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_damaged_state_is_told(tmp_path: Path) -> None:
+    def stop(_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, on_epoch=stop, save_every=0)
+    state = tmp_path / "state.st"
+    whole = state.read_bytes()
+    state.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"state\.st.*damaged"):
+        attempted(tmp_path, resume=True)
+    state.write_bytes(whole)
+    (tmp_path / "model.st").unlink()
+    with pytest.raises(InputError, match=r"model\.st', the best epoch of the unfinished run, is gone"):
+        attempted(tmp_path, resume=True)
+    assert trained(tmp_path, force=True).best_epoch in (1, 2)
+    assert names(tmp_path) == [".lock", "last.st", "metrics.jsonl", "model.st"]
+
+
+def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    for name in (".model.st.abc.part", ".state.st.xyz.part"):
+        (tmp_path / name).write_bytes(b"half")
+    trained(tmp_path)
+    assert names(tmp_path) == [".lock", "last.st", "metrics.jsonl", "model.st"]
+
+
+def test_a_run_starts_from_a_checkpoint(tmp_path: Path) -> None:
+    trained(tmp_path / "first")
+    first = artifacts.read(tmp_path / "first/model.st", "model")
+    inputs = {**INPUTS, "init": first.lineage()}
+    trained(tmp_path / "second", quick(lr=1e-12, weight_decay=0.0), init=first, inputs=inputs)
+    one, two = (loaded(tmp_path / name / "model.st") for name in ("first", "second"))
+    torch.testing.assert_close(one.model.projection.weight, two.model.projection.weight, rtol=0, atol=1e-6)
+    assert two.inputs["init"]["sha256"] == first.sha256
 
 
 def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
@@ -168,21 +273,23 @@ def test_classes_that_the_data_does_not_have(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_is_recognised(tmp_path: Path) -> None:
-    images, settings = made_up_images(), quick()
-    trained(tmp_path, settings, images=images)
-    sha256 = INPUTS["anchors"]["sha256"]
-    assert finished_run(tmp_path, str(sha256), images, settings)
-    assert not finished_run(tmp_path, "b" * 64, images, settings)
-    assert not finished_run(tmp_path, str(sha256), made_up_images(seed=1), settings)
+    trained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for resume in (False, True):
+        assert attempted(tmp_path, resume=resume) is None
     for other in (quick(epochs=3), quick(lr=0.04), quick(seed=1), quick(objective="at")):
-        assert not finished_run(tmp_path, str(sha256), images, other)
-    assert not finished_run(tmp_path / "none", str(sha256), images, settings)
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(rows(tmp_path)[0]) + "\n", encoding="utf-8")
-    assert not finished_run(tmp_path, str(sha256), images, settings)
+        with pytest.raises(UsageError, match="holds a run already"):
+            attempted(tmp_path, other)
+    with pytest.raises(UsageError, match=r"--lr was 0.05 and is 0.04"):
+        attempted(tmp_path, quick(lr=0.04), resume=True)
+    with pytest.raises(UsageError, match="holds a run already"):
+        attempted(tmp_path, images=made_up_images(seed=1))
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
-@pytest.mark.parametrize("broken", ["model.st", "last.st", "metrics.jsonl"])
+@pytest.mark.parametrize("broken", ["last.st", "metrics.jsonl"])
 def test_a_run_with_a_file_missing_is_not_finished(broken: str, tmp_path: Path) -> None:
     trained(tmp_path)
     (tmp_path / broken).unlink()
-    assert not finished_run(tmp_path, "a" * 64, made_up_images(), quick())
+    with pytest.raises(UsageError, match="holds a run already"):
+        attempted(tmp_path)

@@ -17,7 +17,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     assert (found.objective, found.epochs, found.batch_size, found.lr) == ("laat", 100, 128, 0.05)
     assert (found.momentum, found.weight_decay, found.schedule) == (0.9, 5e-4, "step")
     assert (found.eps, found.steps, found.step) == (Fraction(8, 255), 7, Fraction(2, 255))
-    assert (found.tau, found.smoothing) == (1, 1)
+    assert (found.tau, found.second_weight) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_defaults_are_the_published_ones() -> None:
         ({"weight_decay": float("nan")}, "--weight-decay"),
         ({"tau": 0.0}, "--tau"),
         ({"tau": -1.0}, "--tau"),
-        ({"smoothing": -1.0}, "--smoothing"),
+        ({"beta": -1.0}, "--beta"),
         ({"eps": Fraction(0)}, "--eps is 0, so there is no attack"),
         ({"eps": Fraction(0), "objective": "at"}, "--eps is 0, so there is no attack"),
         ({"eps": Fraction(8)}, r"eps 8 is outside \[0, 1\]"),
