@@ -14,6 +14,7 @@ from stages.data.augment import Augmentation, Drawn, to_unit
 from stages.data.colour import blend_weights, jitter_
 from stages.errors import UsageError
 from stages.randomness import torch_generator
+from tests.stages.data.plain_augment import augmented_by_hand
 
 
 def pictures(count: int, height: int = 9, width: int = 9, seed: int = 0) -> torch.Tensor:
@@ -25,26 +26,6 @@ def drawn(top: int = 0, left: int = 0, flip: bool = False, degrees: float = 0.0)
     return Drawn(torch.tensor([top]), torch.tensor([left]), torch.tensor([flip]), torch.tensor([degrees], dtype=torch.float64))
 
 
-def by_hand(image: np.ndarray, padding: int, one: Drawn) -> np.ndarray:
-    """Pad, crop, mirror and turn one image pixel by pixel, with the sine and cosine of plane geometry."""
-    _, height, width = image.shape
-    top, left = int(one.top), int(one.left)
-    padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)))
-    cropped = padded[:, top : top + height, left : left + width]
-    mirrored = cropped[:, :, ::-1] if bool(one.flip) else cropped
-    turned = np.zeros_like(mirrored)
-    radians = math.radians(float(one.degrees))
-    for row in range(height):
-        for column in range(width):
-            down, right = row - (height - 1) / 2, column - (width - 1) / 2
-            from_row = math.sin(radians) * right + math.cos(radians) * down + (height - 1) / 2
-            from_column = math.cos(radians) * right - math.sin(radians) * down + (width - 1) / 2
-            y, x = math.floor(from_row + 0.5), math.floor(from_column + 0.5)
-            if 0 <= y < height and 0 <= x < width:
-                turned[:, row, column] = mirrored[:, y, x]
-    return turned
-
-
 def torchvision_functional() -> ModuleType:
     try:
         return importlib.import_module("torchvision.transforms.functional")
@@ -52,14 +33,17 @@ def torchvision_functional() -> ModuleType:
         pytest.skip(f"torchvision does not import here: {error}")
 
 
+@pytest.mark.parametrize("jitter", [0.0, 0.6])
 @pytest.mark.parametrize(("height", "width"), [(9, 9), (8, 8), (7, 10)])
-def test_drawn_parameters_do_what_they_say(height: int, width: int) -> None:
-    images, augmentation = pictures(24, height, width), Augmentation(2, True, 40.0)
+def test_drawn_parameters_do_what_they_say(height: int, width: int, jitter: float) -> None:
+    images, augmentation = pictures(24, height, width), Augmentation(2, True, 40.0, jitter)
     parameters = augmentation.draw(24, torch_generator(3, "augmentation"))
     result = augmentation.apply_drawn(images, parameters)
     assert result.dtype == torch.float32
     for at in range(24):
-        expected = by_hand(images[at].numpy(), 2, parameters.part(slice(at, at + 1))).astype(np.float32) / np.float32(255)
+        expected = augmented_by_hand(images[at].numpy(), 2, parameters.part(slice(at, at + 1))).astype(np.float32) / np.float32(
+            255
+        )
         np.testing.assert_array_equal(result[at].numpy(), expected)
 
 

@@ -1,49 +1,61 @@
-"""The first ten losses of each objective, pinned: a change of the method, of a random stream or of their order shows here."""
+"""The first ten losses of each objective and of what wraps it: the loop, a plain program and the pinned values agree.
+
+A change of the method, of a random stream or of their order shows here.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
 
-from stages.randomness import numpy_generator
 from stages.train.loop import Trainer
 from stages.train.settings import OBJECTIVES
-from tests.stages.train.synthetic import made_up_anchors, made_up_images, quick, small_model
+from tests.stages.train.goldens import IMAGES, NAMES, STEPS, VARIANTS, anchors, judged, plain_list, settings_of, starting_model
 from tests.where import GOLDEN
 
 
-def ten_losses(objective: str, seed: int = 0, precision: torch.dtype = torch.float64) -> list[float]:
-    """Ten steps of conv4-8 on 48 made-up images, batch 16, PGD-2 at 8/255, lr 0.05, augmentation on, on the CPU.
+def ten_losses(name: str, seed: int = 0, precision: torch.dtype = torch.float64) -> list[float]:
+    """Ten steps of the training loop on the CPU, three epochs and the first step of a fourth.
 
     Float64 and numpy's weights, so that every processor finds the same: in float32 the sign of a gradient that is nearly
     zero differs between them, and a step of the attack with it.
     """
-    model = small_model()
-    weights = numpy_generator(seed, "tests/weights")
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            drawn = weights.standard_normal(tuple(parameter.shape)) / parameter[0].numel() ** 0.5
-            parameter.data = torch.from_numpy(drawn)
-    anchors = torch.from_numpy(made_up_anchors().vectors).to(precision)
-    trainer = Trainer(model.to(precision), anchors, made_up_images(), quick(objective=objective, seed=seed), "cpu")
-    rows = torch.arange(160) * 7 % 48
-    return [float(trainer.train_batch(part)[0].loss.detach()) for part in rows.split(16)]
+    settings = replace(settings_of(name), seed=seed)
+    trainer = Trainer(starting_model(seed).to(precision), anchors().to(precision), IMAGES, settings, "cpu")
+    epochs = (trainer.steps() for _ in range(settings.epochs))
+    done = itertools.islice(itertools.chain.from_iterable(epochs), STEPS)
+    return [judged(trainer.scored_model) if settings.ema else float(step.loss) for step in done]
 
 
-def pinned(objective: str) -> list[float]:
-    return json.loads((GOLDEN / "losses.json").read_text(encoding="utf-8"))[objective]
+@cache
+def pinned() -> dict[str, list[float]]:
+    return json.loads((GOLDEN / "losses.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_ten_losses(objective: str) -> None:
-    assert ten_losses(objective) == pytest.approx(pinned(objective), rel=1e-6)
+def test_every_list_is_pinned() -> None:
+    assert {*pinned()} - {"made_by", "torch"} == {*NAMES} == {*OBJECTIVES, *VARIANTS}
+    assert all(len(pinned()[name]) == STEPS for name in NAMES)
+    assert len({tuple(pinned()[name]) for name in NAMES}) == len(NAMES)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_ten_losses_in_the_precision_of_a_run(objective: str) -> None:
-    assert ten_losses(objective, precision=torch.float32) == pytest.approx(pinned(objective), rel=3e-3)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_plain_program_still_gives_the_pinned_losses(name: str) -> None:
+    assert plain_list(name) == pytest.approx(pinned()[name], rel=1e-7, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ten_losses(name: str) -> None:
+    assert ten_losses(name) == pytest.approx(pinned()[name], rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ten_losses_in_the_precision_of_a_run(name: str) -> None:
+    assert ten_losses(name, precision=torch.float32) == pytest.approx(pinned()[name], rel=3e-3, abs=1e-3)
 
 
 def test_the_losses_follow_from_the_seed() -> None:
