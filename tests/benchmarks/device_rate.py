@@ -1,0 +1,36 @@
+"""What a device's matrix units reach: the ceiling that a training step is held against."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+
+from tests.benchmarks.reference import wait
+
+_SIDE = {"cpu": 1024, "cuda": 8192}
+
+
+def matrix_rate(device: str, dtype: torch.dtype, side: int | None = None, repeats: int = 20) -> float:
+    """Operations a second in a large square matrix product on random numbers (zeros would run faster).
+
+    Args:
+        device: torch device.
+        dtype: of both factors and the product. float32 runs as PyTorch is set: without tf32 unless that was switched on.
+        side: of the matrices; None takes one that fills the device.
+        repeats: timed after three that do not count; the median counts.
+    """
+    side = side or _SIDE[device.partition(":")[0]]
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(side, side, generator=generator).to(device, dtype) for _ in range(2))
+    out = torch.empty_like(one)
+    times = []
+    for turn in range(repeats + 3):
+        wait(device)
+        start = time.perf_counter()
+        torch.mm(one, other, out=out)
+        wait(device)
+        if turn >= 3:
+            times.append(time.perf_counter() - start)
+    return 2 * side**3 / statistics.median(times)

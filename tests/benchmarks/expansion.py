@@ -1,0 +1,35 @@
+"""The expansion: the closed form against the product of plane rotations that it replaces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from stages.expand import Expansion
+from stages.randomness import numpy_generator
+from tests.benchmarks.timing import Pair, alternate
+from tests.stages.plane_rotations import expand_by_rotations
+
+CLASSES = 64
+
+
+def expansion(width: int, repeats: int) -> Pair:
+    """Expand 64 anchors of `width` dimensions, both ways; they must agree to 1e-9 first."""
+    anchors = 2 + numpy_generator(0, "bench/anchors").standard_normal((CLASSES, width))
+
+    def ours() -> np.ndarray:
+        return Expansion.fit(anchors).apply(anchors)
+
+    def reference() -> np.ndarray:
+        return expand_by_rotations(anchors, anchors)
+
+    assert np.abs(ours() - reference()).max() < 1e-9, "the two do not agree"
+    return alternate(f"expansion, {CLASSES} anchors of {width}", lambda: _timed(ours), lambda: _timed(reference), repeats)
+
+
+def _timed(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

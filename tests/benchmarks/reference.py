@@ -1,0 +1,229 @@
+"""The plain reference: LAAT training written the obvious way (Li et al., CVPR 2024, Sec. 3.3 and 4.1).
+
+Float32 throughout, channels first, PyTorch's own layers, batch norm a layer of its own in the attack too, parameters not
+frozen there, pictures augmented one by one with PIL and torchvision in the workers of a DataLoader, and three forward passes
+in the outer step, as the published program has them. Gradients in the attack are asked for the input alone (a reference that
+called `backward` there would be slower still).
+
+It runs in a process of its own, so that nothing that our program sets for its process reaches it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from stages.models.backbones import ResNet12
+from stages.models.embedding import EmbeddingModel
+from tests.benchmarks.task import Task
+from tests.stages.train.plain_step import PlainConv4, plain_attack
+
+
+class PlainBlock(nn.Module):
+    """One residual block of ResNet-12 in PyTorch's own layers, with the weights of ours."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        convs = [*block.convs, block.shortcut]  # type: ignore[misc,list-item]
+        layers = [nn.Sequential(_like(one.conv), _norm_like(one.norm)) for one in convs]
+        self.first, self.second, self.third, self.shortcut = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.first(x), 0.1)
+        y = F.leaky_relu(self.second(y), 0.1)
+        return F.max_pool2d(F.leaky_relu(self.third(y) + self.shortcut(x), 0.1), 2)
+
+
+class PlainResNet12(nn.Module):
+    """The embedding model over ResNet-12 in PyTorch's own layers, with the weights of `model`."""
+
+    def __init__(self, model: EmbeddingModel) -> None:
+        super().__init__()
+        assert isinstance(model.backbone, ResNet12)
+        blocks = [PlainBlock(block) for block in model.backbone.blocks]
+        self.layers = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.projection = nn.Linear(model.backbone.features, model.width, bias=False)
+        self.projection.load_state_dict(model.projection.state_dict())
+        self.register_buffer("mean", model.mean.clone())
+        self.register_buffer("std", model.std.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.projection(self.layers((x - self.mean) / self.std)), dim=1)
+
+
+def _like(conv: nn.Conv2d) -> nn.Conv2d:
+    new = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, bias=False)  # type: ignore[arg-type]
+    new.load_state_dict(conv.state_dict())
+    return new
+
+
+def _norm_like(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    new = nn.BatchNorm2d(norm.num_features)
+    new.load_state_dict(norm.state_dict())
+    return new
+
+
+def plain_network(model: EmbeddingModel) -> nn.Module:
+    """The network of `model` (conv4-N or resnet12) from PyTorch's own layers, with the same weights."""
+    return PlainResNet12(model) if model.backbone_name == "resnet12" else PlainConv4(model)
+
+
+def three_pass_loss(model: nn.Module, anchors: Tensor, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+    """A-CE on the attacked images, and the smoothing term from a clean pass and another attacked one; tau 1, beta 1."""
+    model.train()
+    alignment = F.cross_entropy(model(x_adv) @ anchors.T, y)
+    return alignment - F.cosine_similarity(model(x), model(x_adv), dim=1).mean()
+
+
+class Pictures(Dataset[tuple[Tensor, int]]):
+    """The task's images as PIL pictures; each is augmented when it is asked for."""
+
+    def __init__(self, task: Task) -> None:
+        images = task.image_set()
+        self._pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images.images]
+        self._labels = images.labels.tolist()
+        self._augment = transforms.Compose(
+            [
+                transforms.RandomCrop(task.size, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.RandomRotation(15),
+                transforms.ToTensor(),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, at: int) -> tuple[Tensor, int]:
+        return self._augment(self._pictures[at]), self._labels[at]
+
+
+class PlainProgram:
+    """The reference as a program: call `step` again and again."""
+
+    def __init__(self, task: Task, device: str, workers: int) -> None:
+        self._task, self._device = task, device
+        self.network = plain_network(task.model()).to(device)
+        for name in ("mean", "std"):  # plain tensors in some networks
+            setattr(self.network, name, getattr(self.network, name).to(device))
+        self._anchors = task.anchors().to(device)
+        settings = task.settings()
+        self._eps, self._step = float(settings.eps), float(settings.step)
+        self._optimizer = torch.optim.SGD(
+            self.network.parameters(), lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+        self._loader = DataLoader(
+            Pictures(task),
+            task.batch,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.startswith("cuda"),
+        )
+        self._batches = self._endless()
+
+    def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            for x, y in self._loader:
+                yield x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
+
+    def step(self) -> Tensor:
+        """One step on the next batch; returns its loss."""
+        x, y = next(self._batches)
+        noise = torch.rand(x.shape, device=self._device)
+        x_adv = plain_attack(self.network, self._anchors, x, y, noise, eps=self._eps, steps=self._task.steps, step=self._step)
+        loss = three_pass_loss(self.network, self._anchors, x, x_adv, y)
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        return loss.detach()
+
+    def seconds(self, steps: int) -> float:
+        """How long that many steps take."""
+        wait(self._device)
+        start = time.perf_counter()
+        for _ in range(steps):
+            self.step()
+        wait(self._device)
+        return time.perf_counter() - start
+
+    def embeddings(self, x: Tensor) -> Tensor:
+        """Of images (N, 3, H, W), in eval mode, on the CPU."""
+        self.network.eval()
+        with torch.no_grad():
+            return self.network(x.to(self._device)).cpu()
+
+
+def wait(device: str) -> None:
+    """Until the device has done what it was asked."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+class Elsewhere:
+    """A `PlainProgram` in another process."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def seconds(self, steps: int) -> float:
+        """See `PlainProgram.seconds`."""
+        return float(self._ask(steps))
+
+    def embeddings(self, x: np.ndarray) -> np.ndarray:
+        """See `PlainProgram.embeddings`."""
+        return self._ask(x)
+
+    def _ask(self, question: int | np.ndarray) -> np.ndarray:
+        self._connection.send(question)
+        answer = self._connection.recv()
+        if isinstance(answer, str):
+            raise RuntimeError(f"the reference failed: {answer}")
+        return answer
+
+
+@contextmanager
+def elsewhere(task: Task, device: str, workers: int) -> Iterator[Elsewhere]:
+    """The reference on `task` in its own process, with as many threads as this one has and `workers` loader processes."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, task, device, workers, torch.get_num_threads()))
+    process.start()
+    there.close()
+    try:
+        yield Elsewhere(here)
+    finally:
+        here.close()  # which it takes as the end
+        process.join(30)
+        if process.is_alive():
+            process.terminate()
+            process.join()
+
+
+def _serve(connection: Connection, task: Task, device: str, workers: int, threads: int) -> None:
+    torch.set_num_threads(threads)
+    program: PlainProgram | None = None
+    while True:
+        try:
+            question = connection.recv()
+        except EOFError:
+            return
+        try:
+            program = program or PlainProgram(task, device, workers)
+            if isinstance(question, int):
+                connection.send(program.seconds(question))
+            else:
+                connection.send(program.embeddings(torch.from_numpy(question)).numpy())
+        except Exception as error:  # told to the other side, which ends the measurement
+            connection.send(f"{type(error).__name__}: {error}")

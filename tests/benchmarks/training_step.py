@@ -1,0 +1,64 @@
+"""A whole training step, ours and the plain reference's: augmentation, inner attack, outer step, SGD."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+
+from stages.models.embedding import EmbeddingModel
+from stages.train.loop import StepDone, Trainer
+from tests.benchmarks.reference import Elsewhere, elsewhere, wait
+from tests.benchmarks.task import Task
+from tests.benchmarks.timing import Pair, alternate
+
+AGREE = 1e-5  # the two networks' embeddings of the same images, float32 on the CPU
+AGREE_ON_A_DEVICE = 2e-3  # matrix units round their inputs
+
+
+class Ours:
+    """Our program on a task: a Trainer, asked for steps."""
+
+    def __init__(self, task: Task, device: str) -> None:
+        self._device = device
+        self.trainer = Trainer(task.model(), task.anchors(), task.image_set(), task.settings(), device)
+        self._steps = self._endless()
+
+    def _endless(self) -> Iterator[StepDone]:
+        while True:
+            yield from self.trainer.steps()
+
+    def seconds(self, steps: int) -> float:
+        """How long that many steps take."""
+        wait(self._device)
+        start = time.perf_counter()
+        for _ in range(steps):
+            next(self._steps)
+        wait(self._device)
+        return time.perf_counter() - start
+
+
+def training_step(task: Task, device: str, *, repeats: int, a_turn: int, workers: int, target: float | None) -> Pair:
+    """Seconds of one step, `a_turn` steps in each turn; before that, both networks must agree.
+
+    Raises AssertionError when they do not: there is nothing to compare then.
+    """
+    with elsewhere(task, device, workers) as plain:
+        ours = Ours(task, device)
+        check_agreement(task, ours.trainer.model, plain, device)
+        return alternate(
+            task.title, lambda: ours.seconds(a_turn) / a_turn, lambda: plain.seconds(a_turn) / a_turn, repeats, target
+        )
+
+
+def check_agreement(task: Task, model: EmbeddingModel, plain: Elsewhere, device: str) -> float:
+    """Largest difference between the embeddings of the first images, ours and the reference's, in eval mode."""
+    x = task.image_set().images[:16].float() / 255
+    model.eval()
+    with torch.no_grad():
+        found = model(x.to(device)).float().cpu()
+    far = float((found - torch.from_numpy(plain.embeddings(x.numpy()))).abs().max())
+    allowed = AGREE if device == "cpu" else AGREE_ON_A_DEVICE
+    assert far <= allowed, f"{task.backbone}: the reference's embeddings differ from ours by {far:.2g}, over {allowed:g}"
+    return far
