@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.errors import MissingError, UsageError, nearest
+from stages.models.clip_tower import ClipTower, check_tower_name, tower_image_size
+from stages.models.drop_block import DropBlock, MaskSource
+from stages.models.folding import Foldable
 from stages.randomness import derive_seed
 
 NAMES = ("conv4-64", "conv4-512", "resnet12")
 RESNET12_WIDTHS = (64, 160, 320, 640)
+RESNET12_DROPPING = 2  # its last two blocks can have DropBlock
 
 
-class ConvNorm(nn.Module):
+class ConvNorm(Foldable):
     """Convolution without bias and batch norm; in eval mode one convolution, since the norm is then a fixed affine map.
 
     Shapes: (N, in, H, W) -> (N, out, H, W).
@@ -25,15 +30,34 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
+        self._folded: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Batch statistics in training mode, running statistics folded into the kernel in eval mode."""
+        if self.training:
+            return self.norm(self.conv(x))
+        if self._folded is None:
+            kernel, bias = self._fold()
+        else:
+            kernel, bias = self._folded
+            x = x.to(kernel.dtype)
+        return F.conv2d(x, kernel, bias, padding=self.conv.padding)
+
+    def fold(self, dtype: torch.dtype | None) -> None:
+        """Keep kernel and bias for all forward passes to come."""
+        kernel, bias = self._fold()
+        self._folded = kernel.to(dtype or kernel.dtype), bias.to(dtype or bias.dtype)
+
+    def unfold(self) -> None:
+        """Compute them in every forward pass again."""
+        self._folded = None
+
+    def _fold(self) -> tuple[Tensor, Tensor]:
         norm = self.norm
-        if self.training or norm.running_mean is None or norm.running_var is None:
-            return norm(self.conv(x))
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        kernel = self.conv.weight * scale[:, None, None, None]
-        return F.conv2d(x, kernel, norm.bias - norm.running_mean * scale, padding=self.conv.padding)
+        return self.conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
 class ConvNet(nn.Module):
@@ -54,34 +78,49 @@ class ConvNet(nn.Module):
         """The pooled features."""
         for block in self.blocks:
             # pooling first gives the same values (both are monotone) with a quarter of the ReLU's work
-            x = F.relu(F.max_pool2d(block(x), 2))
+            x = F.relu_(F.max_pool2d(block(x), 2))
         return x.mean((2, 3))
 
 
 class ResidualBlock(nn.Module):
-    """Three ConvNorm 3x3 with LeakyReLU 0.1, a 1x1 ConvNorm shortcut, LeakyReLU after the sum, max pool 2."""
+    """Three ConvNorm 3x3 with LeakyReLU 0.1, a 1x1 ConvNorm shortcut, LeakyReLU after the sum, max pool 2, then `drop`."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, drop: nn.Module) -> None:
         super().__init__()
         self.convs = nn.ModuleList([ConvNorm(size, outputs, 3) for size in (inputs, outputs, outputs)])
         self.shortcut = ConvNorm(inputs, outputs, 1)
+        self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) -> (N, out, H/2, W/2)."""
         first, second, third = self.convs
-        y = F.leaky_relu(second(F.leaky_relu(first(x), 0.1)), 0.1)
+        # in place where autograd needs only the result
+        y = F.leaky_relu_(first(x), 0.1)
+        y = third(F.leaky_relu_(second(y), 0.1)).add_(self.shortcut(x))
         # monotone again: pool, then LeakyReLU
-        return F.leaky_relu(F.max_pool2d(third(y) + self.shortcut(x), 2), 0.1)
+        return self.drop(F.leaky_relu_(F.max_pool2d(y, 2), 0.1))
 
 
 class ResNet12(nn.Module):
-    """ResNet-12 with widths 64-160-320-640 (Li et al., CVPR 2024, Sec. 4.1). Shapes: (N, 3, H, W) -> (N, 640)."""
+    """ResNet-12 with widths 64-160-320-640 (Li et al., CVPR 2024, Sec. 4.1). Shapes: (N, 3, H, W) -> (N, 640).
 
-    def __init__(self) -> None:
+    Args:
+        image_size: side of the images; DropBlock's squares are a sixteenth of it, as wide as the last map (2 at 32 px, 5 at
+            80 px).
+        drop_block: rate of DropBlock in the last two blocks.
+    """
+
+    def __init__(self, image_size: int = 32, drop_block: float = 0.0) -> None:
         super().__init__()
         inputs = (3, *RESNET12_WIDTHS[:-1])
-        self.blocks = nn.Sequential(*(ResidualBlock(i, o) for i, o in zip(inputs, RESNET12_WIDTHS, strict=True)))
         self.features = RESNET12_WIDTHS[-1]
+        self.masks = MaskSource()
+        drops = [nn.Identity()] * (len(inputs) - RESNET12_DROPPING) + [
+            DropBlock(drop_block, image_size // 16, self.masks) for _ in range(RESNET12_DROPPING)
+        ]
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(i, o, drop) for i, o, drop in zip(inputs, RESNET12_WIDTHS, drops, strict=True))
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
@@ -126,22 +165,54 @@ class TimmBackbone(nn.Module):
 
 
 def check_backbone_name(name: str) -> None:
-    """Raise UsageError, with the nearest names, unless `name` is conv4-WIDTH, resnet12 or timm:NAME."""
-    if not re.fullmatch(r"conv4-[1-9]\d{0,4}|resnet12|timm:.+", name):
-        raise UsageError(f"unknown backbone '{name}'", f"nearest: {nearest(name, NAMES)}; or timm:NAME")
+    """Raise UsageError, with the nearest names, unless `name` is conv4-WIDTH, resnet12, timm:NAME or clip:NAME[/TAG].
+
+    Answers at once and offline; whether timm has the model, and open_clip the tag, shows when it is built.
+    """
+    if name.startswith("clip:"):
+        check_tower_name(name)
+    elif not re.fullmatch(r"conv4-[1-9]\d{0,4}|resnet12|timm:.+", name):
+        raise UsageError(f"unknown backbone '{name}'", f"nearest: {nearest(name, NAMES)}; or timm:NAME, clip:NAME[/TAG]")
 
 
-def build_backbone(name: str, image_size: int, seed: int = 0) -> nn.Module:
-    """The backbone called `name` with weights drawn from `seed`; it has `.features`, the width of its output.
+def required_image_size(name: str) -> int | None:
+    """The side in pixels of the only images that backbone `name` takes; None when it takes any. Reads no weights.
 
-    Raises UsageError for an unknown name (nearest shown) and for images too small for it.
+    Raises UsageError for an unknown name or tag, InputError and MissingError for a configuration that cannot be had.
     """
     check_backbone_name(name)
+    return tower_image_size(name) if name.startswith("clip:") else None
+
+
+def build_backbone(
+    name: str, image_size: int, seed: int = 0, *, drop_block: float = 0.0, tower: dict[str, Any] | None = None
+) -> nn.Module:
+    """The backbone called `name` with weights drawn from `seed`; it has `.features`, the width of its output.
+
+    Args:
+        name: see `check_backbone_name`.
+        image_size: side of the images.
+        seed: of the weights.
+        drop_block: rate of DropBlock, in [0, 1).
+        tower: the record of an image tower (`ClipTower.record`), to build clip:NAME from it with random weights, without
+            looking anything up; None reads or fetches what the name says.
+
+    Raises UsageError for an unknown name (nearest shown), for images that it does not take and for a drop rate that it has no
+    use for; for clip:NAME see also `ClipTower.named`.
+    """
+    if tower is None:
+        check_backbone_name(name)
+    if not 0 <= drop_block < 1:
+        raise UsageError(f"the drop rate of DropBlock is {drop_block:g}", "choose one of 0 or more and below 1")
+    if drop_block and name != "resnet12":
+        raise UsageError(f"{name} has no DropBlock", "leave --drop-block out, or take --backbone resnet12")
     # torch's own initialisers draw from the global stream: lend them one of ours and put theirs back
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights/backbone"))
+        if name.startswith("clip:"):
+            return ClipTower.named(name, image_size) if tower is None else ClipTower(tower, image_size)
         if name.startswith("timm:"):
             return TimmBackbone(name.removeprefix("timm:"), image_size)
         if image_size < 16:
             raise UsageError(f"{name} needs images of at least 16 px, these have {image_size}", "enlarge them with --resize 32")
-        return ResNet12() if name == "resnet12" else ConvNet(int(name.removeprefix("conv4-")))
+        return ResNet12(image_size, drop_block) if name == "resnet12" else ConvNet(int(name.removeprefix("conv4-")))

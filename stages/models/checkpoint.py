@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,12 +47,7 @@ class Checkpoint:
         """The artifact of kind 'model'."""
         anchors = self.anchors.to_artifact()
         weights = {f"{_WEIGHT}{name}": value.detach().cpu().numpy() for name, value in self.model.state_dict().items()}
-        architecture = {
-            "backbone": self.model.backbone_name,
-            "width": self.model.width,
-            "image_size": self.model.image_size,
-        }
-        params = {**anchors.params, "architecture": architecture, "training": self.training}
+        params = {**anchors.params, "architecture": self.model.architecture, "training": self.training}
         return Artifact(KIND, {**anchors.tensors, **weights}, params, self.inputs)
 
     @classmethod
@@ -61,13 +58,17 @@ class Checkpoint:
             architecture, training = artifact.params["architecture"], dict(artifact.params["training"])
             backbone, width = str(architecture["backbone"]), int(architecture["width"])
             image_size = int(architecture["image_size"])
-            sound = width == anchors.vectors.shape[1] and image_size > 0 and float(training["settings"]["tau"]) > 0
+            tower = architecture.get("tower")
+            sound = (tower is not None) == backbone.startswith("clip:")
+            sound = sound and width == anchors.vectors.shape[1] and image_size > 0 and float(training["settings"]["tau"]) > 0
         except (KeyError, TypeError, ValueError):
             sound = False
         if not sound:
             raise InputError(f"{where} lacks its architecture or settings", _REMAKE)
+        build = partial(EmbeddingModel, backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1), tower=tower)
         try:
-            model = EmbeddingModel(backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1))
+            _check_shapes(build, artifact, where)
+            model = build()
         except UsageError as error:
             raise InputError(f"the model in {where} cannot be built: {error.what}", _REMAKE) from None
         _load_weights(model, artifact, where)
@@ -110,9 +111,23 @@ def _on_the_same_map(anchors: AnchorSet, own: AnchorSet, where: str) -> AnchorSe
     return anchors
 
 
-def _load_weights(model: EmbeddingModel, artifact: Artifact, where: str) -> None:
+def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:
+    """The model's weights in a checkpoint's artifact, by their names in the model."""
+    return {name.removeprefix(_WEIGHT): value for name, value in artifact.tensors.items() if name.startswith(_WEIGHT)}
+
+
+def _check_shapes(build: Callable[[], EmbeddingModel], artifact: Artifact, where: str) -> None:
+    """Compare names and shapes with a model without memory: a forged record must not make us build what does not fit."""
+    try:
+        with torch.device("meta"):
+            model = build()
+    except (NotImplementedError, RuntimeError):
+        return  # some of timm's models look at the values while they are built; those of timm have the sizes that timm knows
+    _require_fit(model, weights_of(artifact), where)
+
+
+def _require_fit(model: EmbeddingModel, given: Mapping[str, np.ndarray], where: str) -> None:
     own = model.state_dict()
-    given = {name.removeprefix(_WEIGHT): value for name, value in artifact.tensors.items() if name.startswith(_WEIGHT)}
     odd = sorted(own.keys() ^ given.keys())
     if odd:
         raise InputError(f"the weights in {where} do not fit {model.backbone_name}: '{odd[0]}' is on one side only", _REMAKE)
@@ -122,6 +137,12 @@ def _load_weights(model: EmbeddingModel, artifact: Artifact, where: str) -> None
                 f"weight '{name}' in {where} has shape {value.shape}, {model.backbone_name} wants {tuple(own[name].shape)}",
                 _REMAKE,
             )
+
+
+def _load_weights(model: EmbeddingModel, artifact: Artifact, where: str) -> None:
+    given = weights_of(artifact)
+    _require_fit(model, given, where)
+    for name, value in given.items():
         if not np.isfinite(value).all():
             raise InputError(f"weight '{name}' in {where} is not finite", _REMAKE)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in given.items()})

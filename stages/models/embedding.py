@@ -4,43 +4,79 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.models.backbones import build_backbone
+from stages.models.clip_tower import ClipTower
+from stages.models.drop_block import MaskSource
+from stages.models.folding import Foldable
 from stages.randomness import torch_generator
 
 
-class EmbeddingModel(nn.Module):
+class EmbeddingModel(Foldable):
     """normalise -> backbone -> Linear(features, D, no bias) -> L2 normalise (Li et al., CVPR 2024, Sec. 3.3).
 
-    Normalisation is a layer of the model, so that every attack moves in [0, 1] pixel space.
+    Normalisation is a layer of the model, so that every attack moves in [0, 1] pixel space. Under autocast the embeddings are
+    float32 all the same.
+
+    The projection starts random; where a clip: tower is as wide as the anchors it starts as the identity, so that images are
+    aligned with the anchors of the same CLIP model before any training.
 
     Args:
         backbone: see `build_backbone`.
         width: D, the anchors' width.
         image_size: side of the square images.
-        mean, std: per channel, of pixels in [0, 1].
-        seed: the weights follow from it.
+        mean, std: per channel, of pixels in [0, 1]; a clip: tower that is read with its weights brings its own instead.
+        seed: random weights follow from it.
+        drop_block: rate of DropBlock; no part of what a checkpoint keeps.
+        tower: see `build_backbone`.
+
+    Attributes:
+        backbone_name: of the backbone, without a path of this machine.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, backbone: str, width: int, image_size: int, *, mean: Sequence[float], std: Sequence[float], seed: int = 0
+        self,
+        backbone: str,
+        width: int,
+        image_size: int,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int = 0,
+        drop_block: float = 0.0,
+        tower: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.backbone_name, self.width, self.image_size = backbone, width, image_size
-        self.backbone = build_backbone(backbone, image_size, seed)
+        self.backbone = build_backbone(backbone, image_size, seed, drop_block=drop_block, tower=tower)
         features = int(self.backbone.features)  # type: ignore[arg-type]
-        self.projection = nn.utils.skip_init(nn.Linear, features, width, bias=False)
-        bound = 1 / math.sqrt(features)
-        nn.init.uniform_(self.projection.weight, -bound, bound, generator=torch_generator(seed, "weights/projection"))
+        # on the device that the caller chose for new tensors: 'meta' tells shapes without memory
+        self.projection = nn.utils.skip_init(nn.Linear, features, width, bias=False, device=torch.get_default_device())
+        if isinstance(self.backbone, ClipTower):
+            self.backbone_name = self.backbone.recorded_name or backbone
+            mean, std = self.backbone.mean or mean, self.backbone.std or std
+        if isinstance(self.backbone, ClipTower) and features == width:
+            nn.init.eye_(self.projection.weight)
+        elif not self.projection.weight.is_meta:
+            bound = 1 / math.sqrt(features)
+            nn.init.uniform_(self.projection.weight, -bound, bound, generator=torch_generator(seed, "weights/projection"))
         self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(list(std), dtype=torch.float32).view(1, 3, 1, 1))
+        self._normaliser: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint records to rebuild the model, beside the weights: backbone, width, image_size, tower; JSON-able."""
+        record = {"backbone": self.backbone_name, "width": self.width, "image_size": self.image_size}
+        return {**record, "tower": self.backbone.record} if isinstance(self.backbone, ClipTower) else record
 
     def placed(self, device: str) -> EmbeddingModel:
         """This model on `device`, channels last, the layout that convolutions are fastest in."""
@@ -48,7 +84,39 @@ class EmbeddingModel(nn.Module):
         self.to(memory_format=torch.channels_last)
         return self
 
+    def draw_masks_from(self, generator: torch.Generator | None, rows: slice, total: int) -> None:
+        """Say where DropBlock's masks for the forward passes in training mode to come are drawn from.
+
+        Each pass draws from the stream of `generator`, going on where the last one stopped, for the global batch, and uses
+        its own part; with the same generator state several processes or micro-batches so see what one large batch would see.
+        To be called anew for every step and micro-batch; a model whose drop rate is 0 draws nothing and needs no call.
+
+        Args:
+            generator: on the CPU; None forgets the last one.
+            rows: which images of the global batch the passes are given.
+            total: how many images the global batch has.
+        """
+        masks = getattr(self.backbone, "masks", None)
+        if isinstance(masks, MaskSource):
+            masks.set(generator, rows, total)
+
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, 3, H, W) float in [0, 1] -> unit embeddings (N, D)."""
-        features = self.backbone((x - self.mean) / self.std)
-        return F.normalize(self.projection(features), dim=1)
+        """Images (N, 3, H, W) float in [0, 1] -> unit embeddings (N, D), float32 (float64 for a float64 model)."""
+        scale, shift = self._normaliser or self._normalisation()
+        embedding = self.projection(self.backbone(torch.addcmul(shift, x, scale)))
+        if embedding.dtype in (torch.bfloat16, torch.float16):
+            embedding = embedding.float()
+        return F.normalize(embedding, dim=1)
+
+    def fold(self, dtype: torch.dtype | None) -> None:
+        """Keep what the normalisation needs."""
+        self._normaliser = self._normalisation()
+
+    def unfold(self) -> None:
+        """Compute it in every forward pass again."""
+        self._normaliser = None
+
+    def _normalisation(self) -> tuple[Tensor, Tensor]:
+        """(x - mean) / std as one multiplication and addition."""
+        scale = self.std.reciprocal()
+        return scale, -self.mean * scale

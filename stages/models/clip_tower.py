@@ -1,0 +1,204 @@
+"""The image tower of a CLIP model as a backbone: clip:NAME[/TAG]."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from stages.clip_weights import (
+    CONFIG,
+    Ways,
+    brings_its_weights,
+    check_names,
+    load_clip,
+    locate,
+    model_folder,
+    quiet,
+    recorded_name,
+)
+from stages.errors import InputError, UsageError, nearest
+
+PREFIX = "clip:"
+WAYS = Ways("--backbone", "--backbone clip:NAME/FILE.safetensors", "--backbone clip:local-dir:PATH", "--backbone clip:demo")
+# a checkpoint's record is believed up to here; the largest published towers stay far below
+_LARGEST = {"width": 8192, "layers": 256, "image_size": 2048, "grid": 128}
+# each of them draws from the global stream in training, and a tower must give the features alone
+_FIXED = {
+    "patch_dropout": 0.0,
+    "timm_drop": 0.0,
+    "timm_drop_path": None,
+    "timm_model_pretrained": False,
+    "output_tokens": False,
+}
+
+
+class ClipTower(nn.Module):
+    """The image tower of an open_clip model, projection into the common space included. Shapes: (N, 3, S, S) -> (N, features).
+
+    Whatever drops patches or paths at random is off.
+
+    Args:
+        record: {"embed_dim", "quick_gelu", "vision_cfg"} as in an open_clip model configuration; weights are random.
+        image_size: side of the images; must be the tower's.
+
+    Attributes:
+        features: the embedding's width.
+        record: the same, complete: with it and the weights the tower can be rebuilt without any other file.
+        recorded_name: clip:NAME[/TAG] without a path of this machine.
+        mean, std: its normalisation of pixels in [0, 1], per channel; None when built from a record.
+    """
+
+    def __init__(self, record: dict[str, Any], image_size: int) -> None:
+        super().__init__()
+        self.record = _checked(record)
+        wanted = self.record["vision_cfg"]["image_size"]
+        if image_size != wanted:
+            raise UsageError(f"this image tower takes images of {wanted} px, these have {image_size}", f"add --resize {wanted}")
+        self.features = int(self.record["embed_dim"])
+        self.recorded_name = ""
+        self.mean: list[float] | None = None
+        self.std: list[float] | None = None
+        with quiet():
+            from open_clip import model as towers
+
+            try:
+                self.net = towers._build_vision_tower(self.features, self.record["vision_cfg"], self.record["quick_gelu"])
+            except Exception as error:  # it raises many kinds for numbers that do not go together
+                raise _damaged(str(error).partition("\n")[0]) from error
+
+    @classmethod
+    def named(cls, name: str, image_size: int) -> ClipTower:
+        """The tower clip:NAME[/TAG] with its weights, which are fetched when they are published and not here yet.
+
+        TAG is a pretrained tag or a safetensors file; without it the weights are random, from torch's global stream. NAME may
+        be local-dir:PATH, hf-hub:ORG/NAME or demo, which bring their weights.
+
+        Raises UsageError (unknown name or tag, nearest shown; another image size), InputError (weights that do not fit),
+        MissingError (weights that cannot be had).
+        """
+        model, tag = _split(name)
+        config, normalisation = _configuration(model, tag)
+        net = None
+        if tag is not None or brings_its_weights(model):
+            # sizes first: nothing is fetched for images that do not fit
+            tower_size = _size_of(config)
+            if image_size == tower_size:
+                located = locate(model, tag or "", WAYS)
+                config["quick_gelu"] = config.get("quick_gelu", False) or located.quick_gelu
+                model, tag = located.model, located.tag
+                net = load_clip(located, WAYS)
+        tower = cls(config, image_size)
+        if net is not None:
+            tower.net.load_state_dict(net.visual.state_dict())
+        tower.recorded_name = PREFIX + "/".join(part for part in (recorded_name(model), tag) if part)
+        tower.mean, tower.std = normalisation
+        return tower
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The image features, not normalised."""
+        return self.net(x)
+
+
+def check_tower_name(name: str) -> None:
+    """Raise UsageError, with the nearest names, unless NAME of clip:NAME[/TAG] is a model of open_clip or a folder."""
+    model, tag = _split(name)
+    if tag == "" or (not brings_its_weights(model) and model not in _known_models()):
+        raise UsageError(f"unknown backbone '{name}'", f"nearest: {nearest(model, _known_models())}, as clip:NAME[/TAG]")
+
+
+def tower_image_size(name: str) -> int:
+    """The side in pixels of the images that the tower clip:NAME[/TAG] takes; reads no weights. Errors as `ClipTower.named`."""
+    return _size_of(_configuration(*_split(name))[0])
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    """clip:NAME[/TAG] -> NAME, TAG; NAME may have the slash of the papers (ViT-B/16), TAG may be a path."""
+    rest = name.removeprefix(PREFIX)
+    if brings_its_weights(rest):
+        return rest, None
+    parts = rest.split("/")
+    if parts[0] not in _known_models() and len(parts) > 1 and "-".join(parts[:2]) in _known_models():
+        parts = ["-".join(parts[:2]), *parts[2:]]
+    return parts[0], "/".join(parts[1:]) if len(parts) > 1 else None
+
+
+def _known_models() -> list[str]:
+    """Asked of open_clip where it is loaded, otherwise read off its folder: importing it takes seconds."""
+    if "open_clip" in sys.modules:
+        return list(sys.modules["open_clip"].list_models())
+    spec = importlib.util.find_spec("open_clip")
+    folders = spec.submodule_search_locations if spec is not None else None
+    return sorted(path.stem for folder in folders or () for path in (Path(folder) / "model_configs").glob("*.json"))
+
+
+def _configuration(model: str, tag: str | None) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
+    """The model's architecture and its mean and std, from open_clip's own lists or from the model's folder."""
+    if not brings_its_weights(model):
+        check_names(model, tag)
+        from open_clip import get_model_config
+        from open_clip.pretrained import get_pretrained_cfg
+
+        return get_model_config(model), _normalisation(get_pretrained_cfg(model, tag) if tag else {})
+    path = model_folder(model, WAYS) / CONFIG
+    try:
+        whole = json.loads(path.read_text(encoding="utf-8"))
+        return dict(whole["model_cfg"]), _normalisation(whole.get("preprocess_cfg", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"the configuration of {recorded_name(model)} is damaged", f"it is read from {CONFIG}") from None
+
+
+def _normalisation(preprocessing: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Mean and std per channel; OpenAI's where the configuration has none, as in open_clip."""
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    mean, std = (
+        [float(value) for value in preprocessing.get(key) or default]
+        for key, default in (("mean", OPENAI_DATASET_MEAN), ("std", OPENAI_DATASET_STD))
+    )
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError("mean and std")
+    return mean, std
+
+
+def _size_of(config: dict[str, Any]) -> int:
+    return int(_checked(config)["vision_cfg"]["image_size"])
+
+
+def _checked(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a model configuration that makes the image tower, completed; raises UsageError when it cannot be one."""
+    with quiet():
+        from open_clip.model import CLIPVisionCfg
+    try:
+        vision = {**config["vision_cfg"], **_FIXED}
+        cfg = CLIPVisionCfg(**vision)
+        sides = list(cfg.image_size) if isinstance(cfg.image_size, list | tuple) else [cfg.image_size]
+        layers = list(cfg.layers) if isinstance(cfg.layers, list | tuple) else [cfg.layers]
+        embed_dim, quick_gelu = config["embed_dim"], bool(config.get("quick_gelu", False))
+        sound = (
+            all(type(size) is int for size in (embed_dim, cfg.width, cfg.patch_size, *sides, *layers))
+            and len(set(sides)) == 1
+            and all(0 < size <= _LARGEST["width"] for size in (embed_dim, cfg.width, cfg.attn_pooler_queries))
+            and all(0 < count <= _LARGEST["layers"] for count in layers)
+            and 0 < cfg.patch_size <= sides[0] <= min(_LARGEST["image_size"], _LARGEST["grid"] * cfg.patch_size)
+            and 0 < cfg.head_width <= cfg.width
+            and 0 < cfg.mlp_ratio <= 16
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(type(error).__name__) from None
+    if not sound:
+        raise _damaged("sizes that no tower has")
+    if cfg.timm_model_name is not None:
+        import timm
+
+        if not timm.is_model(cfg.timm_model_name):  # timm itself would look for such a name on the network
+            raise _damaged(f"timm has no model '{cfg.timm_model_name}'")
+    return {"embed_dim": embed_dim, "quick_gelu": quick_gelu, "vision_cfg": {**vision, "image_size": sides[0]}}
+
+
+def _damaged(why: str) -> UsageError:
+    return UsageError(f"no image tower can be built from its configuration ({why})", "choose another model")
