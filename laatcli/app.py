@@ -26,7 +26,7 @@ app = typer.Typer(
 
 command(app, "anchors", anchors.EXAMPLES, PIPELINE)(anchors.anchors)
 command(app, "expand", expand.EXAMPLES, PIPELINE)(expand.expand)
-command(app, "train", train.EXAMPLES, PIPELINE)(train.train)
+command(app, "train", train.EXAMPLES, PIPELINE, together=True)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE)(eval.evaluate)
 command(app, "inspect", inspect.EXAMPLES, HELPERS)(inspect.inspect)

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from laatcli.console import Console
-from stages.errors import LaatError
+from stages.errors import LaatError, UsageError
+from stages.launch import read_launch
 
 INTERRUPTED = 130
 _SHARED = {
@@ -24,18 +25,19 @@ _SHARED = {
 
 
 def command(
-    app: typer.Typer, name: str, examples: Sequence[str], panel: str
+    app: typer.Typer, name: str, examples: Sequence[str], panel: str, *, together: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function `f(console, …)` as a command.
 
     `--json`, `--quiet` and `--debug` are added to its options and reach it as `console`. Typed errors become one line on
-    standard error and their exit code; Ctrl-C becomes 130.
+    standard error and their exit code; Ctrl-C becomes 130. With `together` it is one run of all the processes that were
+    launched: rank 0 shows and tells for all.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def run(*args: Any, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
-            console = Console(as_json=as_json, quiet=quiet)
+            console = Console(as_json=as_json, quiet=quiet, rank=_rank() if together else 0)
             code = guarded(lambda: function(console, *args, **options), console, debug=debug)
             if code:
                 raise typer.Exit(code)
@@ -57,11 +59,13 @@ def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
         raise
     except LaatError as error:
         failure, code = error, error.exit_code
-        fix = f". {error.fix[0].upper()}{error.fix[1:]}" if error.fix else ""
-        console.error(f"{error.what}{fix}")
+        if not _told_elsewhere(error, console.rank):
+            fix = f". {error.fix[0].upper()}{error.fix[1:]}" if error.fix else ""
+            console.error(f"{error.what}{fix}")
     except KeyboardInterrupt as error:
         failure, code = error, INTERRUPTED
-        console.error("interrupted")
+        if console.rank == 0:  # all are interrupted together
+            console.error("interrupted")
     except BrokenPipeError as error:  # the reader of our output went away, as `| head` does
         failure, code = error, 0
         _forget_stdout()
@@ -78,6 +82,20 @@ def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(failure)
     return code
+
+
+def _rank() -> int:
+    try:
+        return read_launch().rank
+    except UsageError:  # the command says so
+        return 0
+
+
+def _told_elsewhere(error: LaatError, rank: int) -> bool:
+    """Whether another process of the run tells the same error."""
+    if error.repeated is None:  # the processes had not met
+        return rank > 0 and isinstance(error, UsageError)  # all have the same command line
+    return error.repeated
 
 
 def _forget_stdout() -> None:

@@ -40,12 +40,14 @@ class Console:
     Args:
         as_json: print the result as one JSON object on standard output and nothing else there.
         quiet: no tables, no notes, no progress.
+        rank: of this process among several that do one command together; those above 0 print errors only.
         stdout_taken: an artifact is written to standard output, so results go to standard error.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
-        self.as_json = as_json
-        self.quiet = quiet
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, rank: int = 0) -> None:
+        self.rank = rank
+        self.as_json = as_json and rank == 0
+        self.quiet = quiet or rank > 0
         self.stdout_taken = False
         self._err = _Output(stderr=True, highlight=False, soft_wrap=True)
 
@@ -66,7 +68,8 @@ class Console:
 
     def error(self, text: str) -> None:
         """One line on standard error, in every mode."""
-        self._err.print(f"[red]error:[/red] {_escaped(' '.join(text.splitlines()))}")
+        whose = _escaped(f"[rank {self.rank}] ") if self.rank else ""
+        self._err.print(f"{whose}[red]error:[/red] {_escaped(' '.join(text.splitlines()))}")
 
     def line(self, text: str) -> None:
         """One line of a human result."""

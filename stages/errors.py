@@ -13,11 +13,11 @@ class LaatError(Exception):
         what: what happened, where and why, as one sentence without a final full stop.
         fix: what to type or change next; may be empty when `what` already says it.
 
-    `repeated` is set where another process of the same run has told the same error already.
+    `repeated` is set where several processes work together: whether another one has told the same error already.
     """
 
     exit_code = 1
-    repeated = False
+    repeated: bool | None = None
 
     def __init__(self, what: str, fix: str = "") -> None:
         self.what = what

@@ -58,7 +58,7 @@ def _number(environment: Mapping[str, str], name: str, default: int | None) -> i
         return default
     if value is None:
         others = " and ".join(other for other in ("RANK", "WORLD_SIZE") if other in environment)
-        raise _unsound(f"{others} stand in the environment and {name} does not", "set it")
+        raise _unsound(f"{others} in the environment but not {name}", "set it")
     if not (value.isascii() and value.isdigit()):
         raise _unsound(f"{name} is '{value}', expected a number from 0 on", "correct it")
     return int(value)

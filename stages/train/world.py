@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from stages.errors import ComputeError, InputError, LaatError, UsageError
+from stages.errors import ComputeError, InputError, LaatError, MissingError, UsageError
 from stages.launch import Launch
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ def join_world(
         step_seconds: how long to wait for them within a step.
 
     Raises:
-        UsageError: an address that is not known, processes that were started with different WORLD_SIZE or the same RANK.
+        UsageError: processes that were started with different WORLD_SIZE or the same RANK.
+        MissingError: an address that is not known here.
         ComputeError: another process did not start, or stopped answering.
     """
     if launch.size == 1:
@@ -151,6 +152,7 @@ def join_world(
             yield world
             world.barrier()
     except LaatError as error:
+        error.repeated = False
         if not isinstance(error, _LostError):  # the store may be lost as well, and silent
             with suppress(RuntimeError):
                 error.repeated = store.add(f"error/{error}", 1) > 1
@@ -168,7 +170,7 @@ def _meet(launch: Launch, seconds: float) -> Any:
     try:
         socket.getaddrinfo(launch.address, launch.port)
     except OSError:
-        raise UsageError(
+        raise MissingError(
             f"MASTER_ADDR '{launch.address}' is not a known machine", "name the machine that rank 0 runs on"
         ) from None
     # torchrun keeps a store of its own, which outlives every process that it starts
