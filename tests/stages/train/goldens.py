@@ -51,8 +51,8 @@ def starting_model(seed: int = 0) -> EmbeddingModel:
 
 
 def anchors() -> Tensor:
-    """Six anchors of width six, float64."""
-    return torch.from_numpy(made_up_anchors().vectors).double()
+    """Six anchors of width six, float64, of length one in that precision too."""
+    return torch.nn.functional.normalize(torch.from_numpy(made_up_anchors().vectors).double(), dim=1)
 
 
 def judged(average: torch.nn.Module) -> float:

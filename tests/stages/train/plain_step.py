@@ -29,18 +29,22 @@ class PlainConv4(nn.Module):
         layers: list[nn.Module] = []
         for block in model.backbone.blocks:
             conv = nn.Conv2d(block.conv.in_channels, block.conv.out_channels, 3, padding=1, bias=False)
-            norm = nn.BatchNorm2d(block.conv.out_channels)
-            conv.load_state_dict(block.conv.state_dict())
-            norm.load_state_dict(block.norm.state_dict())
-            layers += [conv, norm, nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [_filled(conv, block.conv), _filled(nn.BatchNorm2d(conv.out_channels), block.norm)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.projection = nn.Linear(model.backbone.features, model.width, bias=False)
-        self.projection.load_state_dict(model.projection.state_dict())
+        projection = nn.Linear(model.backbone.features, model.width, bias=False)
+        self.projection = _filled(projection, model.projection)
         self.mean, self.std = model.mean.clone(), model.std.clone()
-        self.to(model.projection.weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(self.projection(self.layers((x - self.mean) / self.std)), dim=1)
+
+
+def _filled(empty: nn.Module, layer: nn.Module) -> nn.Module:
+    """`empty` with the weights of `layer`, in their precision."""
+    filled = empty.to(next(layer.parameters()).dtype)
+    filled.load_state_dict(layer.state_dict())
+    return filled
 
 
 def plain_attack(
