@@ -18,8 +18,6 @@ from stages.errors import require_at_least
 
 EXAMPLES = ("laat demo", "laat demo --out /tmp/demo --epochs 2")
 EPOCHS = 3
-# a low temperature and no augmentation: learns the shapes in about a minute on two cores
-TRAINING = "--batch-size 64 --lr 0.1 --schedule one-cycle --steps 3 --tau 0.1 --no-augment"
 
 
 def demo_command(app: typer.Typer) -> Callable[..., None]:
@@ -54,7 +52,7 @@ def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, 
     """The command lines: number of the stage, its title (empty when it goes on), the line as a user would type it."""
     here = shlex.quote(str(out))
     extra = "".join([f" --seed {seed}" if seed else "", f" --device {device}" if device != "auto" else ""])
-    train = f"--data shapes --epochs {epochs} {TRAINING}{extra} --force"
+    train = f"--recipe shapes-demo --data shapes --epochs {epochs}{extra} --force"
     models = f"{here}/undefended/model.st {here}/laat-raw/model.st {here}/laat-expanded/model.st"
     place = f" --device {device}" if device != "auto" else ""
     return [

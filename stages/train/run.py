@@ -157,7 +157,8 @@ class _Run:
             settings.backbone, width, size, mean=mean, std=std, seed=settings.seed, drop_block=settings.drop_block
         )
         if init is not None:
-            initialise_from(model, init, "the --init checkpoint")
+            where = "the --init checkpoint"
+            initialise_from(model, Checkpoint.from_artifact(init, where).model, where)
         seen = torch.from_numpy(anchors.vectors[anchors.indices("seen")])
         self.trainer = Trainer(model, seen, training, settings, options.device, world=options.world, cache=options.cache)
         self._state = RunState(identity, [], "")
