@@ -29,11 +29,13 @@ class Target:
         victim: see `Victim`.
         source: rows (n,) on the CPU -> clean images (n, 3, H, W) in [0, 1] on the model's device.
         labels: (P,) int64, the right answer of every sample in its own head.
+        first_row: of the first sample, where they are a part of a larger set: random starts belong to its rows.
     """
 
     victim: Victim
     source: Callable[[Tensor], Tensor]
     labels: Tensor
+    first_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def _gradient_attack(
         if not spec.random_start:
             return x, x
         noise = noise or StartNoise(seed, f"attack/{spec.name}", tuple(x.shape[1:]))
-        return x, threat.random_start(x, noise.rows(part).to(x.device))
+        return x, threat.random_start(x, noise.rows(part + target.first_row).to(x.device))
 
     def objective(x_adv: Tensor, at: Tensor) -> tuple[Tensor, Tensor | None]:
         logits = target.victim(x_adv, at)
@@ -169,6 +171,7 @@ def attack_images(
     device: torch.device | str = "cpu",
     scale: float = 1.0,
     early_stop: bool = True,
+    first_row: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Adversarial images against one head of all the anchors.
@@ -186,7 +189,8 @@ def attack_images(
         scale: the logits are scale * cosine (1 / tau of training).
         early_stop: True leaves an image that the model already gets wrong as it is, and keeps the first iterate that
             falls; False attacks every image with every step.
-        progress: called between batches.
+        first_row: of the first image, where these are a part of a larger set: each then starts as it does there.
+        progress: called with every forward pass; what it raises ends the attack.
 
     Returns:
         x_adv (N, 3, H, W) float32 in [0, 1], clean and attacked predictions (N,) int64, all on the CPU.
@@ -200,12 +204,15 @@ def attack_images(
     x_adv = torch.empty(images.shape, dtype=torch.float32)
     clean, attacked = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
 
-    def victim(x: Tensor, rows: Tensor) -> Tensor:
-        return scale * checked_width(model(x), heads) @ heads.T
+    done = 0
 
-    def told(done: int) -> None:
+    def tell() -> None:
         if progress is not None:
             progress(done, count, spec.name)
+
+    def victim(x: Tensor, rows: Tensor) -> Tensor:
+        tell()
+        return scale * checked_width(model(x), heads) @ heads.T
 
     with frozen(model), full_precision(), torch.no_grad():
         for part in torch.arange(count).split(batch_size):
@@ -215,14 +222,14 @@ def attack_images(
         attacked.copy_(clean)
         rows = (clean == labels.cpu()).nonzero()[:, 0] if early_stop else torch.arange(count)
         done = count - len(rows)
-        told(done)
-        target = Target(victim, lambda part: to_pixels(images, part, device), labels.to(device))
+        tell()
+        target = Target(victim, lambda part: to_pixels(images, part, device), labels.to(device), first_row)
         results = attack_points(target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
         for judged in results:
             x_adv[judged.rows] = judged.x_adv.cpu()
             attacked[judged.rows] = judged.predicted.cpu()
             done += len(judged.rows)
-            told(done)
+            tell()
     return x_adv, clean, attacked
 
 

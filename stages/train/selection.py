@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from torch import Tensor
 
 from stages.anchors.anchor_set import AnchorSet
-from stages.attacks.run import attack_images
+from stages.attacks.gradient import frozen
+from stages.attacks.run import attack_images, full_precision, to_pixels
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
 from stages.train.settings import TrainSettings
+from stages.train.world import World
 
 MAX_IMAGES = 1000
 HELD_OUT = 0.05
@@ -51,39 +54,70 @@ class Selection:
         """JSON-able form."""
         return {"source": self.source, "images": len(self.images), "classes": len(self.images.classes)}
 
-    def score(self, model: EmbeddingModel, settings: TrainSettings, device: str) -> Score:
-        """Clean accuracy, and accuracy under the inner attack's own steps unless the objective is 'clean'."""
-        labels = self.images.labels.cpu()
+    def score(
+        self,
+        model: EmbeddingModel,
+        settings: TrainSettings,
+        device: str,
+        *,
+        world: World | None = None,
+        stop: Callable[[], None] | None = None,
+    ) -> Score:
+        """Clean accuracy, and accuracy under the inner attack's own steps unless the objective is 'clean'; in float32.
+
+        Args:
+            model: on `device`; left in the modes it came in.
+            settings: of the run.
+            device: torch device.
+            world: the processes that share the work; each returns the score over all images.
+            stop: called with every forward pass; what it raises ends the scoring.
+        """
+        world = world or World()
+        share = world.share(len(self.images))
+        images, labels = self.images.images[share], self.images.labels[share].cpu()
+        robust = 0
         if settings.objective == "clean":
-            clean = predictions(model, self.anchors, self.images.images, settings.batch_size, device)
-            return Score(float((clean == labels).float().mean()), None)
-        _, clean, attacked = attack_images(
-            model,
-            self.anchors,
-            self.images.images,
-            labels,
-            settings.selection_attack(),
-            threat=settings.threat,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            device=device,
-            scale=1 / settings.tau,
-        )
-        right = clean == labels
-        return Score(float(right.float().mean()), float((right & (attacked == labels)).float().mean()))
+            right = predictions(model, self.anchors, images, settings.batch_size, device, stop) == labels
+        else:
+            _, clean, attacked = attack_images(
+                model,
+                self.anchors,
+                images,
+                labels,
+                settings.selection_attack(),
+                threat=settings.threat,
+                seed=settings.seed,
+                batch_size=settings.batch_size,
+                device=device,
+                scale=1 / settings.tau,
+                first_row=share.start,
+                progress=None if stop is None else lambda *_: stop(),
+            )
+            right = clean == labels
+            robust = int((right & (attacked == labels)).sum())
+        counts = torch.tensor([int(right.sum()), robust], device=device)
+        world.barrier()  # some attacks take longer than others
+        world.sum([counts])
+        clean_share, robust_share = (count / len(self.images) for count in counts.tolist())
+        return Score(clean_share, None if settings.objective == "clean" else robust_share)
 
 
-def predictions(model: EmbeddingModel, anchors: Tensor, images: Tensor, batch_size: int, device: str) -> Tensor:
+def predictions(
+    model: EmbeddingModel,
+    anchors: Tensor,
+    images: Tensor,
+    batch_size: int,
+    device: str,
+    stop: Callable[[], None] | None = None,
+) -> Tensor:
     """The nearest anchor of each uint8 image (N, 3, H, W) -> (N,) int64 on the CPU, model in eval mode."""
-    from stages.attacks.gradient import frozen
-    from stages.attacks.run import to_pixels
-
-    with frozen(model), torch.no_grad():
-        parts = [
-            (model(to_pixels(images, rows, device)) @ anchors.to(device).T).argmax(1).cpu()
-            for rows in torch.arange(len(images)).split(batch_size)
-        ]
-    return torch.cat(parts)
+    found = torch.empty(len(images), dtype=torch.int64)
+    with frozen(model), full_precision(), torch.no_grad():
+        for rows in torch.arange(len(images)).split(batch_size):
+            if stop is not None:
+                stop()
+            found[rows] = (model(to_pixels(images, rows, device)) @ anchors.to(device).T).argmax(1).cpu()
+    return found
 
 
 def plan_selection(images: ImageSet, anchors: AnchorSet, seed: int) -> tuple[ImageSet, Selection]:

@@ -96,6 +96,16 @@ def test_the_batch_size_changes_nothing_but_rounding(name: str) -> None:
         assert ((x_adv - results[0][0]).abs() > 1e-6).float().mean() < 1e-3
 
 
+def test_a_part_of_a_set_starts_as_it_does_in_the_set() -> None:
+    model, images = TinyNet(), pixels(40)
+    labels, spec = own_labels(model, images), parse_attack("pgd-1")
+    whole, _, _ = attack_images(model, anchors(), images, labels, spec, threat=THREAT, seed=3)
+    own, _, _ = attack_images(model, anchors(), images[25:], labels[25:], spec, threat=THREAT, seed=3, first_row=25)
+    assert ((own - whole[25:]).abs() > 1e-6).float().mean() < 1e-3
+    other, _, _ = attack_images(model, anchors(), images[25:], labels[25:], spec, threat=THREAT, seed=3)
+    assert ((other - whole[25:]).abs() > 1e-6).float().mean() > 0.5
+
+
 def test_what_fell_stays_fallen_and_what_was_wrong_is_left_alone() -> None:
     model, images = TinyNet(), pixels(60)
     labels = own_labels(model, images)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 import torch
+from torch import Tensor
 
 from stages.classes import ClassGroups
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
-from stages.train.selection import MAX_IMAGES, Score, plan_selection, predictions
+from stages.train.selection import MAX_IMAGES, Score, Selection, plan_selection, predictions
+from stages.train.settings import TrainSettings
+from stages.train.world import World
 from tests.stages.train.synthetic import NAMES, made_up_anchors, made_up_images, quick, small_model
 
 
@@ -137,3 +141,47 @@ def test_predictions_do_not_hang_on_the_batch_size() -> None:
     found = [predictions(small_model(), anchors, images.images, size, "cpu") for size in (1, 7, 100)]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("objective", ["laat", "clean"])
+def test_processes_share_the_work_and_come_to_the_same_score(objective: str) -> None:
+    _, selection = plan_selection(made_up_images(per_class=40), made_up_anchors(seen=2, val=4), seed=0)
+    settings = quick(objective=objective, batch_size=64, eps=Fraction(4, 255), tau=0.1)
+    alone = selection.score(small_model(), settings, "cpu")
+    for size in (2, 3, 200):  # with 200 some have nothing to do
+        counts = torch.zeros(2, dtype=torch.int64)
+        for rank in range(size):
+            counts += shared_counts(selection, settings, World(rank, size))
+        assert counts.tolist() == [alone.clean * 160, (alone.robust or 0) * 160]
+    assert alone.robust is None or 0 < alone.robust < alone.clean
+
+
+def shared_counts(selection: Selection, settings: TrainSettings, world: World) -> Tensor:
+    """What one process adds to the sum."""
+    added = []
+
+    class Watched(World):
+        def sum(self, tensors: Sequence[Tensor]) -> None:
+            added.extend(tensor.clone() for tensor in tensors)
+
+    selection.score(small_model(), settings, "cpu", world=Watched(world.rank, world.size))
+    (counts,) = added
+    return counts
+
+
+@pytest.mark.parametrize("objective", ["laat", "clean"])
+def test_scoring_can_be_given_up(objective: str) -> None:
+    _, selection = plan_selection(made_up_images(per_class=40), made_up_anchors(seen=2, val=4), seed=0)
+    asked = []
+
+    def stop() -> None:
+        asked.append(None)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+
+    model = small_model()
+    with pytest.raises(KeyboardInterrupt):
+        selection.score(model, quick(objective=objective), "cpu", stop=stop)
+    assert len(asked) == 3
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
