@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -100,6 +101,7 @@ def train_run(
     if height != width:
         raise InputError(f"the images are {width}x{height}, expected square ones", f"add --resize {min(height, width)}")
     identity = run_identity(settings, images, inputs)
+    options.world.agree(json.dumps(identity, sort_keys=True), "parameters, anchors and images")
     if options.world.leader:
         what_next(folder, identity, resume=options.resume, force=options.force)  # a refusal touches nothing
     with locked(folder) if options.world.leader else nullcontext():
@@ -180,6 +182,7 @@ class _Run:
     def go(self, stop: StopRequest, tracker: Tracker) -> RunResult:
         """Train to the end, or until `stop` is asked for."""
         trainer, reports = self.trainer, self._state.reports
+        self._options.world.barrier()  # some read and prepare longer than others
         while len(reports) < self._settings.epochs:
             # a state may stand where an epoch's steps are done and only its score is missing
             if trainer.step < (len(reports) + 1) * trainer.steps_per_epoch:
@@ -240,6 +243,7 @@ class _Run:
                 self._save()
             else:
                 (self._folder / STATE).unlink(missing_ok=True)
+        self._options.world.barrier()  # while the leader writes
         if self._options.on_epoch is not None:
             self._options.on_epoch(report)
 

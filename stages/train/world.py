@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -143,6 +145,7 @@ def join_world(
             distributed.init_process_group(
                 "gloo", store=store, rank=launch.rank, world_size=launch.size, timeout=timedelta(seconds=start_seconds)
             )
+            World(launch.rank, launch.size, _patient=distributed.group.WORLD).agree(device.partition(":")[0], "kind of device")
             host = distributed.new_group(backend="gloo", timeout=step)
             group = host
             if device.startswith("cuda"):
@@ -152,10 +155,10 @@ def join_world(
             yield world
             world.barrier()
     except LaatError as error:
-        error.repeated = False
-        if not isinstance(error, _LostError):  # the store may be lost as well, and silent
-            with suppress(RuntimeError):
-                error.repeated = store.add(f"error/{error}", 1) > 1
+        if threading.current_thread() is threading.main_thread():
+            # this process is ending: a launcher that says so must not cut off its message
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        error.repeated = _told_before(error, store)
         raise
     finally:
         with suppress(RuntimeError):  # what fails here has been told already
@@ -173,13 +176,11 @@ def _meet(launch: Launch, seconds: float) -> Any:
         raise MissingError(
             f"MASTER_ADDR '{launch.address}' is not a known machine", "name the machine that rank 0 runs on"
         ) from None
-    # torchrun keeps a store of its own, which outlives every process that it starts
-    keeper = launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True)
     try:
         store = TCPStore(
             launch.address,
             launch.port,
-            is_master=keeper,
+            is_master=launch.rank == 0 and not _torchrun_keeps_the_store(),
             wait_for_workers=False,
             timeout=timedelta(seconds=seconds),
             multi_tenant=True,
@@ -193,6 +194,11 @@ def _meet(launch: Launch, seconds: float) -> Any:
             "check that every machine reaches that address and that the port is free",
         ) from error
     return own
+
+
+def _torchrun_keeps_the_store() -> bool:
+    """Whether the store outlives every process of the run; otherwise it goes with rank 0."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
 
 
 def _count(store: Any, launch: Launch, seconds: float) -> None:
@@ -223,6 +229,27 @@ def _count(store: Any, launch: Launch, seconds: float) -> None:
 
 class _LostError(ComputeError):
     """Another process died or does not answer."""
+
+
+def _told_before(error: LaatError, store: Any) -> bool:
+    """Whether another process told this error, or, where this one only lost another, any error."""
+    if isinstance(error, _LostError) and not _torchrun_keeps_the_store():
+        return False
+    earlier: list[int] = []
+
+    def ask() -> None:
+        with suppress(RuntimeError):
+            if isinstance(error, _LostError):
+                earlier.append(store.add("told", 1) - 1)
+            else:
+                store.add("told", 1)
+                earlier.append(store.add(f"error/{error}", 1) - 1)
+
+    # the store may be lost as well: without a trace, if its machine is
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_FAREWELL_SECONDS)
+    return bool(earlier and earlier[0])
 
 
 @contextmanager
