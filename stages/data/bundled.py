@@ -18,6 +18,8 @@ class ShapesSource:
     name = "shapes"
     splits: tuple[str, ...] = ("train", "test")
     notes: tuple[str, ...] = ()
+    any_order = True
+    elsewhere = False
 
     def __init__(self) -> None:
         self.classes = tuple(shape_classes())
@@ -27,10 +29,13 @@ class ShapesSource:
         return _drawn(split)[1]
 
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
-        """The images at `rows` of a split, already pixels."""
+        """The images at `rows` of a split, in any order, already pixels."""
         images = _drawn(split)[0]
         for row in rows:
             yield Encoded(f"{row} of split '{split}'", images[row].transpose(1, 2, 0))
+
+    def known_by(self, split: str, rows: np.ndarray) -> None:
+        """None: the images lie in no file."""
 
 
 @lru_cache(maxsize=2)

@@ -6,12 +6,13 @@ import io
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -29,8 +30,11 @@ SUFFIXES = frozenset(
 )
 # Only plain picture formats: Pillow's readers of PostScript and the like start other programs.
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
-CHUNK = 128  # images a task of the thread pool
+CHUNK = 64  # images a task of the thread pool, and fewer where they are large
+CHUNK_BYTES = 4 * 2**20
 ORIENTATION = 0x0112  # EXIF tag
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,29 +85,31 @@ def decode_images(
     Raises InputError on the first corrupt image (unless skipped), on images of different sizes, and on files that
     cannot be opened; UsageError on a resize below 1.
     """
-    if resize is not None and resize < 1:
-        raise UsageError(f"--resize {resize} is no image size", "give the side in pixels, for example --resize 32")
+    check_resize(resize)
     pixels: np.ndarray | None = None
     kept: list[int] = []
     first = ""
-    for at, (image, result) in enumerate(_decoded_in_order(encoded, resize)):
+    for at, (image, result) in enumerate(in_order(encoded, lambda image: attempt(image, resize))):
         if isinstance(result, UnreadableImageError):
             if skip_corrupt:
                 continue
-            raise InputError(
-                f"image {image.where} of the data '{source}' cannot be decoded ({result})",
-                "repair or remove it, or leave such images out with --skip-corrupt",
-            )
+            raise corrupt(image.where, source, result)
         if pixels is None:
             pixels, first = _room_for(count, result.shape, source), image.where
         if result.shape != (*pixels.shape[2:], 3):
-            raise _different_sizes(source, (first, pixels.shape[2:]), (image.where, result.shape))
+            raise different_sizes(source, (first, pixels.shape[2:]), (image.where, result.shape))
         pixels[len(kept)] = result.transpose(2, 0, 1)
         kept.append(at)
     if pixels is None:
         pixels = np.empty((0, 3, resize or 1, resize or 1), dtype=np.uint8)
     skipped = count - len(kept)
     return Decoded(pixels[: len(kept)].copy() if skipped else pixels, np.array(kept, dtype=np.int64), skipped)
+
+
+def check_resize(resize: int | None) -> None:
+    """Raise UsageError for a side below 1."""
+    if resize is not None and resize < 1:
+        raise UsageError(f"--resize {resize} is no image size", "give the side in pixels, for example --resize 32")
 
 
 def to_rgb(image: Image) -> Image:
@@ -163,30 +169,28 @@ def _decode(content: bytes | Path | np.ndarray | None, resize: int | None) -> np
         raise UnreadableImageError(str(error).rstrip(".") or type(error).__name__) from error
 
 
+@cache
 def _formats() -> list[str]:
     from PIL import Image as Pillow
 
+    Pillow.init()
     return [name for name in FORMATS if name in Pillow.OPEN]
 
 
-def _decoded_in_order(
-    encoded: Iterable[Encoded], resize: int | None
-) -> Iterator[tuple[Encoded, np.ndarray | UnreadableImageError]]:
-    from PIL import Image as Pillow
+def in_order(encoded: Iterable[Encoded], work: Callable[[Encoded], T]) -> Iterator[tuple[Encoded, T]]:
+    """Each image with what `work` makes of it, in the given order, many at a time; read only as far ahead as needed.
 
-    def decode_chunk(chunk: list[Encoded]) -> list[np.ndarray | UnreadableImageError]:
-        return [_attempt(image, resize) for image in chunk]
-
-    Pillow.init()
+    `work` runs in threads: decoding lets go of the interpreter's lock.
+    """
+    _formats()  # Pillow loads its readers; not in several threads at once
     threads = max(1, min(16, os.cpu_count() or 1))
-    images = iter(encoded)
-    waiting: deque[tuple[list[Encoded], Future[list[np.ndarray | UnreadableImageError]]]] = deque()
-    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large pictures; what fails, raises
+    chunks = _chunks(encoded)
+    waiting: deque[tuple[list[Encoded], Future[list[T]]]] = deque()
+    with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
         try:
             while True:
-                while len(waiting) < 2 * threads and (chunk := list(islice(images, CHUNK))):
-                    waiting.append((chunk, pool.submit(decode_chunk, chunk)))
+                while len(waiting) < 2 * threads and (chunk := next(chunks, None)):
+                    waiting.append((chunk, pool.submit(lambda chunk: [work(image) for image in chunk], chunk)))
                 if not waiting:
                     return
                 chunk, future = waiting.popleft()
@@ -196,13 +200,43 @@ def _decoded_in_order(
                 future.cancel()
 
 
-def _attempt(image: Encoded, resize: int | None) -> np.ndarray | UnreadableImageError:
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Within: no warnings. Pillow warns of odd metadata and of large pictures; what fails, raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
+    chunk: list[Encoded] = []
+    size = 0
+    for image in encoded:
+        chunk.append(image)
+        size += len(image.content) if isinstance(image.content, bytes) else 0
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def attempt(image: Encoded, resize: int | None) -> np.ndarray | UnreadableImageError:
+    """Pixels uint8 (H, W, 3), or why there are none. Raises InputError for a file that cannot be opened."""
     try:
         return _decode(image.content, resize)
     except UnreadableImageError as error:
         return error
     except OSError as error:
         raise InputError(f"image {image.where} cannot be opened ({error.strerror})", "check the file") from None
+
+
+def corrupt(where: str, source: str, why: UnreadableImageError) -> InputError:
+    """The error for an image that cannot be decoded."""
+    return InputError(
+        f"image {where} of the data '{source}' cannot be decoded ({why})",
+        "repair or remove it, or leave such images out with --skip-corrupt",
+    )
 
 
 def _room_for(count: int, shape: tuple[int, ...], source: str) -> np.ndarray:
@@ -217,7 +251,7 @@ def _room_for(count: int, shape: tuple[int, ...], source: str) -> np.ndarray:
         ) from None
 
 
-def _different_sizes(source: str, *images: tuple[str, tuple[int, ...]]) -> InputError:
+def different_sizes(source: str, *images: tuple[str, tuple[int, ...]]) -> InputError:
     """The error for two images, each given by its name and (height, width, …)."""
     (one, first), (other, second) = images
     return InputError(

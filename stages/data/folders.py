@@ -24,6 +24,9 @@ class FolderSource:
         notes: what a reader of the result should know.
     """
 
+    any_order = True
+    elsewhere = False
+
     def __init__(self, path: Path, name: str) -> None:
         """Raises InputError when there are no class folders, or when class and split folders are mixed."""
         self.name = name
@@ -34,11 +37,11 @@ class FolderSource:
         self.classes = tuple(sorted({folder.name for folders in by_split.values() for folder in folders}))
         check_unique(self.classes, where=f"the data '{name}'")
         number = {folder: at for at, folder in enumerate(self.classes)}
-        self._files: dict[str, list[Path]] = {}
+        self._files: dict[str, list[str]] = {}  # below the root: many paths take much memory
         self._labels: dict[str, np.ndarray] = {}
         for split, folders in by_split.items():
             found = [(image, number[folder.name]) for folder in folders for image in _images_under(folder)]
-            self._files[split] = [image for image, _ in found]
+            self._files[split] = [image.relative_to(path).as_posix() for image, _ in found]
             self._labels[split] = np.array([label for _, label in found], dtype=np.int64)
         if not any(self._files.values()):
             raise InputError(f"the folder '{name}' holds no images", "put images into one folder a class")
@@ -48,10 +51,14 @@ class FolderSource:
         return self._labels[split]
 
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
-        """The image files at `rows` of a split."""
+        """The image files at `rows` of a split, in any order."""
         files = self._files[split]
         for row in rows:
-            yield Encoded(f"'{files[row].relative_to(self._root).as_posix()}'", files[row])
+            yield Encoded(f"'{files[row]}'", self._root / files[row])
+
+    def known_by(self, split: str, rows: np.ndarray) -> tuple[list[Path], str]:
+        """The files that hold the images at `rows`, and where in them."""
+        return [self._root / self._files[split][row] for row in rows], "all"
 
 
 def _class_folders_by_split(path: Path, name: str) -> dict[str, list[Path]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from stages.data.library import LibraryTable, first_line, library_tables, quiet_datasets
 from stages.data.locate import WHAT_DATA_CAN_BE
-from stages.data.tables import Table, first_line, library_tables, quiet_datasets
 from stages.errors import InputError, MissingError, UsageError
 
 
-def hub_tables(hub_id: str) -> dict[str, Table]:
+def hub_tables(hub_id: str) -> dict[str, LibraryTable]:
     """The splits of a hub dataset, downloaded into the hub library's own cache on first use.
 
     Raises MissingError (exit 4) when the hub cannot be reached and the data are not in the cache, InputError when there

@@ -83,9 +83,7 @@ class ImageSet:
 
     def counts(self) -> list[int]:
         """The number of images of each class, in the order of `classes`."""
-        import torch
-
-        return torch.bincount(self.labels.cpu(), minlength=len(self.classes)).tolist()
+        return class_counts(self.labels, self.classes)
 
     def take(self, indices: torch.Tensor | Sequence[int]) -> ImageSet:
         """The images at `indices` (int64, may repeat), with the same classes."""
@@ -107,19 +105,9 @@ class ImageSet:
 
         Raises InputError when a name is not among the classes, is given twice, or has no image.
         """
-        import torch
-
-        check_unique(names, where=names_from)
-        wanted = match_classes(
-            names, self.classes, wanted_from=names_from, available_from=f"the data '{self.provenance.source}'"
-        )
-        position = torch.full((len(self.classes),), -1, dtype=torch.int64, device=self.labels.device)
-        position[torch.tensor(wanted, dtype=torch.int64)] = torch.arange(len(wanted), device=self.labels.device)
-        labels = position[self.labels]
-        kept = torch.nonzero(labels >= 0).flatten()
-        restricted = ImageSet(self.images[kept], labels[kept], tuple(names), self.provenance)
-        check_no_class_empty(restricted.counts(), names, source=self.provenance.source)
-        return restricted
+        kept, labels = restricted_labels(self.labels, self.classes, names, names_from=names_from, provenance=self.provenance)
+        images = self.images if len(kept) == len(self) else self.images[kept]  # no copy where all are kept
+        return ImageSet(images, labels, tuple(names), self.provenance)
 
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and (population) standard deviation of each channel, pixel values in [0, 1].
@@ -131,25 +119,77 @@ class ImageSet:
         import torch
 
         if not len(self):
-            raise InputError(f"the data '{self.provenance.source}' has no image here", "choose another --split")
+            raise no_image(self.provenance)
         levels = torch.arange(256, dtype=torch.int64)
-        count = len(self) * self.size[0] * self.size[1]
-        means, deviations = [], []
-        for channel in range(3):
-            found = torch.bincount(self.images[:, channel].flatten(), minlength=256).cpu()
-            mean = int((found * levels).sum()) / count
-            variance = int((found * levels * levels).sum()) / count - mean * mean
-            means.append(mean / 255)
-            deviations.append(math.sqrt(max(0.0, variance)) / 255)
-        return tuple(means), tuple(deviations)
+        found = [torch.zeros(256, dtype=torch.int64) for _ in range(3)]
+        for part in self.images.split(4096):  # a channel of all images at once would be a third of them again
+            for channel in range(3):
+                found[channel] += torch.bincount(part[:, channel].flatten(), minlength=256).cpu()
+        return moments(
+            [int((counts * levels).sum()) for counts in found],
+            [int((counts * levels * levels).sum()) for counts in found],
+            len(self) * self.size[0] * self.size[1],
+        )
+
+    def loaded(self) -> ImageSet:
+        """This set: its images are in memory."""
+        return self
 
     def sha256(self) -> str:
         """SHA-256 (hex) over size, pixels, labels and class names; the same on every device."""
-        digest = hashlib.sha256()
-        digest.update(repr((tuple(self.images.shape), self.classes)).encode())
+        digest = digest_start(len(self), self.size, self.classes)
         digest.update(self.images.cpu().contiguous().numpy().data)
         digest.update(self.labels.cpu().contiguous().numpy().astype("<i8").data)
         return digest.hexdigest()
+
+
+def class_counts(labels: torch.Tensor, classes: Sequence[str]) -> list[int]:
+    """The number of labels of each class."""
+    import torch
+
+    return torch.bincount(labels.cpu(), minlength=len(classes)).tolist()
+
+
+def restricted_labels(
+    labels: torch.Tensor, classes: Sequence[str], names: Sequence[str], *, names_from: str, provenance: DataProvenance
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which images are of the classes `names` (int64, ascending), and their labels as positions in `names`.
+
+    Raises as `ImageSet.restricted_to`.
+    """
+    import torch
+
+    check_unique(names, where=names_from)
+    wanted = match_classes(names, classes, wanted_from=names_from, available_from=f"the data '{provenance.source}'")
+    position = torch.full((len(classes),), -1, dtype=torch.int64, device=labels.device)
+    position[torch.tensor(wanted, dtype=torch.int64)] = torch.arange(len(wanted), device=labels.device)
+    labels = position[labels]
+    kept = torch.nonzero(labels >= 0).flatten()
+    check_no_class_empty(class_counts(labels[kept], names), names, source=provenance.source)
+    return kept, labels[kept]
+
+
+def moments(sums: Sequence[int], squares: Sequence[int], count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and (population) standard deviation of each channel, pixel values in [0, 1].
+
+    Args:
+        sums: of the grey levels (0 to 255) of each channel.
+        squares: of their squares.
+        count: pixels of a channel.
+    """
+    means = [total / count for total in sums]
+    variances = [square / count - mean * mean for square, mean in zip(squares, means, strict=True)]
+    return tuple(mean / 255 for mean in means), tuple(math.sqrt(max(0.0, variance)) / 255 for variance in variances)
+
+
+def digest_start(count: int, size: tuple[int, int], classes: tuple[str, ...]) -> hashlib._Hash:
+    """The digest of `ImageSet.sha256` before its pixels (in order) and labels (int64, little endian) are added."""
+    return hashlib.sha256(repr(((count, 3, *size), classes)).encode())
+
+
+def no_image(provenance: DataProvenance) -> InputError:
+    """The error for an empty set."""
+    return InputError(f"the data '{provenance.source}' has no image here", "choose another --split")
 
 
 def check_no_class_empty(counts: Sequence[int], names: Sequence[str], *, source: str, part: str = "") -> None:

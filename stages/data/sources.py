@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from stages.classes import check_unique, match_classes
-from stages.data.decode import Decoded, Encoded, decode_images
+from stages.data import cache
+from stages.data.cache import digest_of, entry_name
+from stages.data.decode import Decoded, Encoded, check_resize, decode_images
 from stages.data.image_set import DataProvenance, ImageSet, check_no_class_empty
 from stages.data.locate import locate, parquet_splits
 from stages.data.splits import Choice, Side, choose_splits, part_of_division
@@ -17,18 +22,95 @@ from stages.errors import InputError, UsageError
 
 
 class Source(Protocol):
-    """Data whose labels can be read without decoding an image."""
+    """Data whose labels can be read without decoding an image.
+
+    Attributes:
+        name: base name, hub id or bundled name.
+        splits: split names.
+        classes: class names.
+        notes: what a reader of the result should know.
+        elsewhere: whether an image was met in a file that `known_by` does not name.
+    """
 
     name: str
     splits: tuple[str, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    elsewhere: bool
+
+    @property
+    def any_order(self) -> bool:
+        """Whether `encoded` takes rows in any order, at a like speed."""
 
     def labels(self, split: str) -> np.ndarray:
         """Labels of a split, int64 (N,), positions in `classes`."""
 
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
-        """The images at ascending `rows` of a split, not decoded."""
+        """The images at `rows` of a split, ascending unless `any_order`, not decoded."""
+
+    def known_by(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
+        """The files that hold the images at `rows`, and where in them; None when they lie in no file."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Which images of a source were asked for, none decoded yet.
+
+    Attributes:
+        source: where they are.
+        rows: split -> ascending rows, int64.
+        labels: int64 (N,), over all splits in their order; positions in `names`.
+        names: class names.
+        checked: whether a class without an image is an error.
+        choice: splits, and the part of a division.
+        resize: side in pixels, or None.
+        skip_corrupt: leave out and count images that cannot be decoded.
+    """
+
+    source: Source
+    rows: dict[str, np.ndarray]
+    labels: np.ndarray
+    names: tuple[str, ...]
+    checked: bool
+    choice: Choice
+    resize: int | None
+    skip_corrupt: bool
+
+    def encoded(self) -> Iterator[Encoded]:
+        """The images in their order, not decoded."""
+        return chain.from_iterable(self.source.encoded(split, rows) for split, rows in self.rows.items())
+
+    def kept(self, kept: np.ndarray) -> tuple[np.ndarray, DataProvenance]:
+        """The labels of those that could be decoded, and the provenance. Raises InputError when a class has none left."""
+        labels, skipped = self.labels[kept], len(self.labels) - len(kept)
+        if skipped and self.checked:
+            self.check_classes(labels, " after skipping corrupt images")
+        provenance = DataProvenance(
+            source=self.source.name,
+            splits=self.choice.splits,
+            divided=self.choice.divided,
+            resize=self.resize,
+            skipped_corrupt=skipped,
+            notes=(*self.source.notes, *_division_note(self.choice)),
+        )
+        return np.ascontiguousarray(labels, dtype=np.int64), provenance
+
+    def check_classes(self, labels: np.ndarray, after: str = "") -> None:
+        """Raise InputError when a class has no image among `labels`."""
+        counts = np.bincount(labels, minlength=len(self.names)).tolist()
+        check_no_class_empty(counts, self.names, source=self.source.name, part=_described(self.choice) + after)
+
+    def entry_name(self, kind: str, **facts: Any) -> str | None:
+        """The name by which something made of these images is kept, see `stages.data.cache`."""
+        files: list[Path] = []
+        inside: list[str] = []
+        for split, rows in self.rows.items():
+            known = self.source.known_by(split, rows)
+            if known is None:
+                return None
+            files += known[0]
+            inside.append(f"{known[1]} of {split}: {digest_of(rows)}")
+        return entry_name(kind, files, inside=inside, resize=self.resize, skip=self.skip_corrupt, **facts)
 
 
 def load_images(
@@ -60,41 +142,83 @@ def load_images(
     Raises UsageError, InputError (images that cannot be decoded, of different sizes, classes without an image or not in
     the data) and MissingError (the hub cannot be reached).
     """
+    return loaded(
+        select_images(
+            data,
+            split=split,
+            side=side,
+            classes=classes,
+            classes_from=classes_from,
+            resize=resize,
+            image_column=image_column,
+            label_column=label_column,
+            skip_corrupt=skip_corrupt,
+        )
+    )
+
+
+def select_images(
+    data: str,
+    *,
+    split: str | None,
+    side: Side,
+    classes: Sequence[str] | None,
+    classes_from: str,
+    resize: int | None,
+    image_column: str | None,
+    label_column: str | None,
+    skip_corrupt: bool,
+) -> Selected:
+    """Which images are asked for; the arguments and the errors are those of `load_images`. No image is decoded."""
+    check_resize(resize)
     source = _open(data, image_column=image_column, label_column=label_column, wanted=classes)
     choice = choose_splits(source.splits, split, side, source=source.name)
-    names = tuple(source.classes if classes is None else classes)
     positions = _positions(source, classes, classes_from)
-    rows: dict[str, np.ndarray] = {}
-    labels: list[np.ndarray] = []
-    for name in choice.splits:
-        rows[name], own = _rows_of(source, name, choice, positions)
-        labels.append(own)
-    part = _described(choice)
-    label = np.concatenate(labels)
-    if not len(label):
-        raise InputError(f"the data '{source.name}'{part} holds no images", "choose another --split")
-    if classes is not None:
-        check_no_class_empty(np.bincount(label, minlength=len(names)).tolist(), names, source=source.name, part=part)
-    decoded = decode_images(
-        chain.from_iterable(source.encoded(name, own) for name, own in rows.items()),
-        len(label),
-        source=source.name,
-        resize=resize,
-        skip_corrupt=skip_corrupt,
+    found = {name: _rows_of(source, name, choice, positions) for name in choice.splits}
+    selected = Selected(
+        source,
+        {name: rows for name, (rows, _) in found.items()},
+        np.concatenate([labels for _, labels in found.values()]),
+        tuple(source.classes if classes is None else classes),
+        classes is not None,
+        choice,
+        resize,
+        skip_corrupt,
     )
-    label = label[decoded.kept]
-    if decoded.skipped and classes is not None:
-        part += " after skipping corrupt images"
-        check_no_class_empty(np.bincount(label, minlength=len(names)).tolist(), names, source=source.name, part=part)
-    provenance = DataProvenance(
-        source=source.name,
-        splits=choice.splits,
-        divided=choice.divided,
-        resize=resize,
-        skipped_corrupt=decoded.skipped,
-        notes=(*source.notes, *_division_note(choice)),
-    )
-    return _image_set(decoded, label, names, provenance)
+    if not len(selected.labels):
+        raise InputError(f"the data '{source.name}'{_described(choice)} holds no images", "choose another --split")
+    if selected.checked:
+        selected.check_classes(selected.labels)
+    return selected
+
+
+def loaded(selected: Selected) -> ImageSet:
+    """The images in memory, decoded now or by an earlier run. Raises as `load_images` does."""
+    import torch
+
+    name = selected.entry_name("pixels")
+    decoded = _fetch_decoded(name, len(selected.labels))
+    if decoded is None:
+        start = time.monotonic()
+        decoded = decode_images(
+            selected.encoded(),
+            len(selected.labels),
+            source=selected.source.name,
+            resize=selected.resize,
+            skip_corrupt=selected.skip_corrupt,
+        )
+        worth = time.monotonic() - start >= cache.WORTH_SECONDS and decoded.pixels.nbytes <= cache.PIXEL_BYTES
+        if worth and not selected.source.elsewhere:
+            cache.keep_tensors(name, {"pixels": decoded.pixels, "kept": decoded.kept})
+    labels, provenance = selected.kept(decoded.kept)
+    return ImageSet(torch.from_numpy(decoded.pixels), torch.from_numpy(labels), selected.names, provenance)
+
+
+def _fetch_decoded(name: str | None, count: int) -> Decoded | None:
+    tensors = cache.fetch_tensors(name)
+    if tensors is None or set(tensors) != {"pixels", "kept"}:
+        return None
+    return Decoded(tensors["pixels"], tensors["kept"], count - len(tensors["kept"]))
 
 
 def class_names(data: str, *, label_column: str | None = None) -> list[str]:
@@ -114,9 +238,10 @@ def _open(data: str, *, image_column: str | None, label_column: str | None, want
         from stages.data.folders import FolderSource
 
         return FolderSource(place.here, place.name)
-    from stages.data.tables import ParquetTable, Table, TableSource, saved_tables
+    from stages.data.library import saved_tables
+    from stages.data.tables import ParquetTable, Table, TableSource
 
-    tables: dict[str, Table]
+    tables: Mapping[str, Table]
     if place.kind == "parquet":
         tables = {split: ParquetTable(files) for split, files in parquet_splits(place.here).items()}
     elif place.kind == "saved":
@@ -156,14 +281,3 @@ def _described(choice: Choice) -> str:
 def _division_note(choice: Choice) -> tuple[str, ...]:
     part = f"one split only: these images are the {choice.divided} part of its 90/10 division by class"
     return (part,) if choice.divided else ()
-
-
-def _image_set(decoded: Decoded, label: np.ndarray, names: tuple[str, ...], provenance: DataProvenance) -> ImageSet:
-    import torch
-
-    return ImageSet(
-        images=torch.from_numpy(decoded.pixels),
-        labels=torch.from_numpy(np.ascontiguousarray(label, dtype=np.int64)),
-        classes=names,
-        provenance=provenance,
-    )

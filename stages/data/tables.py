@@ -1,9 +1,8 @@
-"""Images in tables: parquet files, saved datasets and hub datasets, each a table of rows a split."""
+"""Images in tables of rows, a table a split: parquet files here, what the datasets library opens in `library`."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ import numpy as np
 from stages.classes import check_unique
 from stages.data.columns import image_column, is_integer, label_column
 from stages.data.decode import Encoded
+from stages.data.library import first_line
 from stages.errors import InputError
 
 ROWS = 1024  # rows read at once
@@ -22,12 +22,16 @@ class Table(Protocol):
     """One split: typed columns, read in part."""
 
     features: Mapping[str, Any]
+    any_order: bool  # whether `cells` takes rows in any order, at a like speed
 
     def column(self, name: str) -> Any:
         """A whole column as a pyarrow ChunkedArray."""
 
     def cells(self, name: str, rows: np.ndarray) -> Iterator[tuple[str, Any]]:
-        """The cells of a column at ascending `rows`, each with its place ('row 3 of train.parquet')."""
+        """The cells of a column at `rows`, ascending unless `any_order`, each with its place ('row 3 of train.parquet')."""
+
+    def files(self) -> list[Path] | None:
+        """The files that hold the table; None when it is in memory."""
 
 
 class TableSource:
@@ -38,6 +42,7 @@ class TableSource:
         splits: split names.
         classes: names of the ClassLabel column, or the sorted values of the string or integer column over all splits.
         notes: what a reader of the result should know.
+        elsewhere: whether an image was met that is not in the table itself, but in a file of its own.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class TableSource:
         features = next(iter(tables.values())).features
         self.name = name
         self.splits = tuple(tables)
+        self.elsewhere = False
         self._tables = tables
         self._named_image = image
         self._label = label_column(features, label, source=name, wanted=wanted)
@@ -74,11 +80,25 @@ class TableSource:
         return labels
 
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
-        """The images at ascending `rows` of a split."""
-        table = self._tables[split]
-        column = image_column(table.features, self._named_image, source=self.name)
-        for place, cell in table.cells(column, rows):
-            yield _encoded(place, cell)
+        """The images at `rows` of a split, ascending unless `any_order`."""
+        for place, cell in self._tables[split].cells(self.image_column(split), rows):
+            image = _encoded(place, cell)
+            self.elsewhere = self.elsewhere or isinstance(image.content, Path)
+            yield image
+
+    def image_column(self, split: str) -> str:
+        """The column of a split that holds the images. Raises UsageError and InputError where it cannot be told."""
+        return image_column(self._tables[split].features, self._named_image, source=self.name)
+
+    @property
+    def any_order(self) -> bool:
+        """Whether `encoded` takes rows in any order, at a like speed."""
+        return all(table.any_order for table in self._tables.values())
+
+    def known_by(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
+        """The files that hold a split, and the column in them; None when it is in memory."""
+        files = self._tables[split].files()
+        return None if files is None else (files, self.image_column(split))
 
     def _check_same_label(self) -> None:
         kinds = {}
@@ -127,6 +147,8 @@ class ParquetTable:
     no report of the use to a server.
     """
 
+    any_order = False
+
     def __init__(self, files: Sequence[Path]) -> None:
         """Raises InputError when a file is no readable parquet file or the files differ in their columns."""
         self._files = list(files)
@@ -149,6 +171,10 @@ class ParquetTable:
                 chunks += _plain(pq.ParquetFile(file).read([name]).column(name)).chunks
         return pa.chunked_array(chunks)
 
+    def files(self) -> list[Path]:
+        """The files."""
+        return self._files
+
     def cells(self, name: str, rows: np.ndarray) -> Iterator[tuple[str, Any]]:
         """The cells at `rows`; a batch without any of them is passed over undecoded."""
         import pyarrow.parquet as pq
@@ -163,72 +189,6 @@ class ParquetTable:
                     start += batch.num_rows
                     places = (f"in row {row - first} of '{file.name}'" for row in own)
                     yield from zip(places, cells, strict=True)
-
-
-class LibraryTable:
-    """A split as a `datasets.Dataset`."""
-
-    def __init__(self, dataset: Any, split: str) -> None:
-        self._dataset = dataset
-        self._split = split
-        self.features: Mapping[str, Any] = dataset.features
-
-    def column(self, name: str) -> Any:
-        """The column, without decoding."""
-        return self._dataset.select_columns([name]).with_format("arrow")[:].column(name)
-
-    def cells(self, name: str, rows: np.ndarray) -> Iterator[tuple[str, Any]]:
-        """The cells at `rows`, without decoding."""
-        table = self._dataset.select_columns([name]).with_format("arrow")
-        for start in range(0, len(rows), ROWS):
-            own = rows[start : start + ROWS]
-            cells = table[own.tolist()].column(name).to_pylist()
-            yield from zip((f"in row {row} of split '{self._split}'" for row in own), cells, strict=True)
-
-
-def saved_tables(path: Path, name: str) -> dict[str, Table]:
-    """The splits of a dataset written by `save_to_disk`. Raises InputError when it cannot be read."""
-    import datasets
-
-    try:
-        with quiet_datasets():
-            loaded = datasets.load_from_disk(str(path))
-    except Exception as error:  # anything may be wrong with the files
-        what = f"the saved dataset '{name}' cannot be read ({first_line(error)})"
-        raise InputError(what, "save it again") from error
-    return library_tables(loaded)
-
-
-def library_tables(loaded: Any) -> dict[str, Table]:
-    """The splits of a `datasets.DatasetDict`, or the one of a `datasets.Dataset` ('train' if it has no name)."""
-    if hasattr(loaded, "items"):
-        return {str(split): LibraryTable(dataset, str(split)) for split, dataset in loaded.items()}
-    split = str(loaded.split or "train")
-    return {split: LibraryTable(loaded, split)}
-
-
-@contextlib.contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """No progress bar and no log line of the datasets and hub libraries inside; their settings are put back after."""
-    import datasets.utils
-    import huggingface_hub.utils as hub
-
-    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
-    levels = [logger.level for logger in loggers]
-    bars = not datasets.utils.are_progress_bars_disabled(), not hub.are_progress_bars_disabled()
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    datasets.utils.disable_progress_bars()
-    hub.disable_progress_bars()
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars[0]:
-            datasets.utils.enable_progress_bars()
-        if bars[1]:
-            hub.enable_progress_bars()
 
 
 def _encoded(place: str, cell: Any) -> Encoded:
@@ -282,8 +242,3 @@ def _index(rows: np.ndarray) -> Any:
     import pyarrow as pa
 
     return pa.array(rows, type=pa.int64())
-
-
-def first_line(error: Exception) -> str:
-    """What another library's error says, short enough for one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
