@@ -1,0 +1,114 @@
+"""One pass over images that are not kept in memory: size, sums of the grey levels of each, digest, and which are corrupt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.data import cache
+from stages.data.decode import Encoded, UnreadableImageError, attempt, corrupt, different_sizes, in_order
+from stages.data.image_set import digest_start
+from stages.data.reader import Reader
+
+REPORT_EVERY = 256  # images
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a pass over images finds.
+
+    Attributes:
+        size: height and width of all of them.
+        kept: int64 (N,), the positions of those that can be decoded.
+        sums: int64 (N, 3), of the grey levels of each kept image's channels.
+        squares: int64 (N, 3), of their squares.
+        sha256: what `ImageSet.sha256` gives for the kept images.
+    """
+
+    size: tuple[int, int]
+    kept: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
+    sha256: str
+
+
+def survey(
+    reader: Reader,
+    positions: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    *,
+    skip_corrupt: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Survey:
+    """Decode every image at `positions` once, many at a time, keeping none.
+
+    Args:
+        reader: the images.
+        positions: int64 (N,).
+        labels: int64 (N,), theirs.
+        classes: what the labels are positions in.
+        skip_corrupt: leave out what cannot be decoded.
+        on_progress: called now and then with images done and in all.
+
+    Raises InputError on a corrupt image (unless skipped), on images of different sizes, on files that cannot be opened.
+    """
+    digest = None
+    size, first = (reader.resize or 1, reader.resize or 1), ""
+    kept: list[int] = []
+    sums = np.empty((2, len(positions), 3), dtype=np.int64)
+    for at, (image, found) in enumerate(in_order(reader.encoded(positions), lambda image: _measured(image, reader.resize))):
+        if on_progress is not None and at % REPORT_EVERY == 0:
+            on_progress(at, len(positions))
+        if isinstance(found, UnreadableImageError):
+            if not skip_corrupt:
+                raise corrupt(image.where, reader.name, found)
+            continue
+        pixels, found_sums = found
+        if digest is None:
+            size, first = (pixels.shape[1], pixels.shape[2]), image.where
+            digest = digest_start(len(positions), size, classes)
+        if pixels.shape[1:] != size:
+            raise different_sizes(reader.name, (first, size), (image.where, pixels.shape[1:]))
+        digest.update(pixels.data)
+        sums[:, len(kept)] = found_sums
+        kept.append(at)
+    if len(kept) < len(positions):  # the digest begins with the number of images, which is known only now
+        rest = np.array(kept, dtype=np.int64)
+        return _among(survey(reader, positions[rest], labels[rest], classes, on_progress=on_progress), positions[rest])
+    digest = digest or digest_start(0, size, classes)
+    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    return Survey(size, positions, sums[0], sums[1], digest.hexdigest())
+
+
+def kept_survey(name: str | None) -> Survey | None:
+    """The survey of an earlier run."""
+    tensors = cache.fetch_tensors(name)
+    if tensors is None or set(tensors) != {"size", "kept", "sums", "squares", "sha256"}:
+        return None
+    height, width = tensors["size"].tolist()
+    return Survey((height, width), tensors["kept"], tensors["sums"], tensors["squares"], tensors["sha256"].tobytes().hex())
+
+
+def keep_survey(name: str | None, found: Survey) -> None:
+    """Keep a survey for later runs, if that can be done."""
+    digest = np.frombuffer(bytes.fromhex(found.sha256), dtype=np.uint8)
+    tensors = {"size": np.array(found.size), "kept": found.kept, "sums": found.sums, "squares": found.squares}
+    cache.keep_tensors(name, {**tensors, "sha256": digest})
+
+
+def _among(found: Survey, positions: np.ndarray) -> Survey:
+    return Survey(found.size, positions, found.sums, found.squares, found.sha256)
+
+
+def _measured(image: Encoded, resize: int | None) -> tuple[np.ndarray, np.ndarray] | UnreadableImageError:
+    """The pixels, uint8 (3, H, W), with their sums and those of their squares, int64 (2, 3)."""
+    found = attempt(image, resize)
+    if isinstance(found, UnreadableImageError):
+        return found
+    pixels = np.ascontiguousarray(found.transpose(2, 0, 1))
+    levels = pixels.reshape(3, -1).astype(np.float64)  # exact: the sums are integers far below 2^53
+    squares = np.einsum("ci,ci->c", levels, levels)
+    return pixels, np.stack([levels.sum(axis=1), squares]).astype(np.int64)
