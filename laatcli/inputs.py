@@ -12,7 +12,9 @@ from stages import artifacts
 from stages.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from stages.data.image_set import ImageSet
+    from stages.data.image_set import DataProvenance, ImageSet
+    from stages.data.memory import CacheKind
+    from stages.data.streamed import StreamedSet
     from stages.evaluate.groups import ClassChoice
     from stages.models.checkpoint import Checkpoint
 
@@ -37,7 +39,7 @@ class ImageRequest:
         bundled: bool,
         resize: int | None = None,
     ) -> ImageSet:
-        """Read the images of `classes`, and say what was left out.
+        """Read the images of `classes` into memory, and say what was left out.
 
         Args:
             console: where notes go.
@@ -51,28 +53,73 @@ class ImageRequest:
         """
         from stages.data.sources import load_images
 
+        source = self._source(bundled)
+        console.note(f"reading {source}")
+        images = load_images(source, **self._options(side, classes, resize))
+        _say(console, images.provenance)
+        return images
+
+    def open(
+        self,
+        console: Console,
+        *,
+        side: Literal["train", "test"],
+        classes: Sequence[str],
+        bundled: bool,
+        cache: str,
+        device: str,
+        processes: int = 1,
+    ) -> tuple[ImageSet | StreamedSet, CacheKind]:
+        """As `load`, in memory or streamed from disk, and which of these.
+
+        Args:
+            console, side, classes, bundled: as for `load`.
+            cache: device, ram, none, or auto: by size, and said.
+            device: torch device that trains.
+            processes: how many on this machine open the same images.
+        """
+        from stages.data.opened import open_images
+
+        source = self._source(bundled)
+        console.note(f"reading {source}")
+        with console.progress("read") as bar:
+            images, kept = open_images(
+                source,
+                **self._options(side, classes, None),
+                cache=cache,
+                device=device,
+                processes=processes,
+                on_choice=bar.line,
+                on_progress=lambda done, total: bar.update(done, total, "every image once, before it is streamed"),
+            )
+        _say(console, images.provenance)
+        return images, kept
+
+    def _source(self, bundled: bool) -> str:
         if self.data is None and not bundled:
             raise UsageError(
                 "option --data is missing",
                 "name the images with --data: a folder of class folders, a parquet file, a saved dataset or a hub id",
             )
-        source = self.data or "shapes"
-        console.note(f"reading {source}")
-        images = load_images(
-            source,
-            split=self.split,
-            side=side,
-            classes=classes,
-            resize=resize if self.resize is None else self.resize,
-            image_column=self.image_column,
-            label_column=self.label_column,
-            skip_corrupt=self.skip_corrupt,
-        )
-        if images.provenance.skipped_corrupt:
-            console.warn(f"{images.provenance.skipped_corrupt} corrupt images skipped")
-        for note in images.provenance.notes:
-            console.note(note)
-        return images
+        return self.data or "shapes"
+
+    def _options(self, side: Literal["train", "test"], classes: Sequence[str], resize: int | None) -> dict[str, Any]:
+        return {
+            "split": self.split,
+            "side": side,
+            "classes": classes,
+            "resize": resize if self.resize is None else self.resize,
+            "image_column": self.image_column,
+            "label_column": self.label_column,
+            "skip_corrupt": self.skip_corrupt,
+        }
+
+
+def _say(console: Console, provenance: DataProvenance) -> None:
+    if provenance.skipped_corrupt:
+        console.warn(f"{provenance.skipped_corrupt} corrupt images skipped")
+    for note in provenance.notes:
+        console.note(note)
 
 
 def load_checkpoint(path: Path, anchors: Path | None) -> tuple[Checkpoint, dict[str, Any]]:
