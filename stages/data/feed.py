@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
 from stages.data.streamed import StreamedSet
@@ -20,7 +20,7 @@ class Feed(ABC):
     """Hands out images with their labels. To be closed after use; also a context manager."""
 
     @abstractmethod
-    def batches(self, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, parts: Sequence[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Uint8 images (n, 3, H, W) and int64 labels (n,) on the device, of each part in turn.
 
         Args:
@@ -64,7 +64,7 @@ class _ThereFeed(Feed):
         self._images = images.to(device)
         self._device = device
 
-    def batches(self, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, parts: Sequence[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """As `Feed.batches`. The rows of all parts travel to the device at once."""
         for rows in _sent_together(parts, self._device):
             yield self._images.images[rows], self._images.labels[rows]
@@ -78,7 +78,7 @@ class _SentFeed(Feed):
         self._labels = images.labels.to(device)
         self._device = device
 
-    def batches(self, parts: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, parts: Sequence[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """As `Feed.batches`."""
         for part, rows in zip(parts, _sent_together(parts, self._device), strict=True):
             yield send(self._images[part], self._device), self._labels[rows]
