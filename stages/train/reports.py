@@ -32,17 +32,19 @@ class EpochReport:
     score: Score
     best: bool
 
-    def to_row(self) -> dict[str, Any]:
-        """The line of metrics.jsonl, as a dict."""
+    def figures_by_name(self) -> dict[str, float | None]:
+        """The figures as metrics.jsonl and the logs name them; None where there is none."""
         return {
-            "epoch": self.epoch,
             "loss": self.figures.loss,
             "train_clean": self.figures.clean_accuracy,
             "train_robust": self.figures.robust_accuracy,
             "selection_clean": self.score.clean,
             "selection_robust": self.score.robust,
-            "best_so_far": self.best,
         }
+
+    def to_row(self) -> dict[str, Any]:
+        """The line of metrics.jsonl, as a dict."""
+        return {"epoch": self.epoch, **self.figures_by_name(), "best_so_far": self.best}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> EpochReport:

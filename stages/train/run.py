@@ -190,7 +190,7 @@ class _Run:
             figures = trainer.sums.figures()
             score = self._scored(stop)
             self._epoch_done(EpochReport(len(reports) + 1, figures, score, self._is_best(score)))
-            tracker.epoch(len(reports), {key: value for key, value in reports[-1].to_row().items() if key != "epoch"})
+            tracker.epoch(len(reports), reports[-1].figures_by_name())
         best = [report for report in reports if report.best][-1]
         return RunResult(self._folder, best.epoch, best.score, reports, self._state.best_sha256)
 
