@@ -13,6 +13,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.gradient import frozen
 from stages.attacks.run import attack_images, full_precision, to_pixels
 from stages.data.image_set import ImageSet
+from stages.data.streamed import StreamedSet
 from stages.errors import InputError
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
@@ -120,8 +121,8 @@ def predictions(
     return found
 
 
-def plan_selection(images: ImageSet, anchors: AnchorSet, seed: int) -> tuple[ImageSet, Selection]:
-    """Divide what was loaded into training images and selection images.
+def plan_selection(images: ImageSet | StreamedSet, anchors: AnchorSet, seed: int) -> tuple[ImageSet | StreamedSet, Selection]:
+    """Divide what was opened into training images and selection images; the latter are brought into memory.
 
     Args:
         images: images of the seen and the validation classes.
@@ -140,7 +141,7 @@ def plan_selection(images: ImageSet, anchors: AnchorSet, seed: int) -> tuple[Ima
     if anchors.groups.val:
         val = images.restricted_to(anchors.names("val"), names_from="the anchors")
         rows = _per_class(val.labels, MAX_IMAGES, 1.0, generator)
-        return seen, Selection(val.take(rows), vectors[anchors.indices("val")], "validation classes")
+        return seen, Selection(val.take(rows).loaded(), vectors[anchors.indices("val")], "validation classes")
     rows = _per_class(seen.labels, MAX_IMAGES, HELD_OUT, generator)
     if not len(rows):
         raise InputError(
@@ -150,7 +151,7 @@ def plan_selection(images: ImageSet, anchors: AnchorSet, seed: int) -> tuple[Ima
     rest = torch.ones(len(seen), dtype=torch.bool)
     rest[rows] = False
     source = "held-out images of the seen classes"
-    return seen.take(rest.nonzero()[:, 0]), Selection(seen.take(rows), seen_anchors, source)
+    return seen.take(rest.nonzero()[:, 0]), Selection(seen.take(rows).loaded(), seen_anchors, source)
 
 
 def _per_class(labels: Tensor, most: int, share: float, generator: torch.Generator) -> Tensor:
