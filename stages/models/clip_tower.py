@@ -178,13 +178,14 @@ def _checked(config: dict[str, Any]) -> dict[str, Any]:
         cfg = CLIPVisionCfg(**vision)
         sides = list(cfg.image_size) if isinstance(cfg.image_size, list | tuple) else [cfg.image_size]
         layers = list(cfg.layers) if isinstance(cfg.layers, list | tuple) else [cfg.layers]
+        patch = 32 if cfg.patch_size is None else cfg.patch_size  # a ResNet has none; its last map is a 32nd
         embed_dim, quick_gelu = config["embed_dim"], bool(config.get("quick_gelu", False))
         sound = (
-            all(type(size) is int for size in (embed_dim, cfg.width, cfg.patch_size, *sides, *layers))
+            all(type(size) is int for size in (embed_dim, cfg.width, patch, *sides, *layers))
             and len(set(sides)) == 1
             and all(0 < size <= _LARGEST["width"] for size in (embed_dim, cfg.width, cfg.attn_pooler_queries))
             and all(0 < count <= _LARGEST["layers"] for count in layers)
-            and 0 < cfg.patch_size <= sides[0] <= min(_LARGEST["image_size"], _LARGEST["grid"] * cfg.patch_size)
+            and 0 < patch <= sides[0] <= min(_LARGEST["image_size"], _LARGEST["grid"] * patch)
             and 0 < cfg.head_width <= cfg.width
             and 0 < cfg.mlp_ratio <= 16
         )
