@@ -13,6 +13,7 @@ from stages.errors import MissingError, UsageError, nearest
 from stages.models.clip_tower import ClipTower, check_tower_name, tower_image_size
 from stages.models.drop_block import DropBlock, MaskSource
 from stages.models.folding import Foldable
+from stages.models.no_images import features_of
 from stages.randomness import derive_seed
 
 NAMES = ("conv4-64", "conv4-512", "resnet12")
@@ -161,7 +162,7 @@ class TimmBackbone(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The pooled features."""
-        return self.net(x)
+        return features_of(self.net, x)
 
 
 def check_backbone_name(name: str) -> None:

@@ -22,6 +22,7 @@ from stages.clip_weights import (
     recorded_name,
 )
 from stages.errors import InputError, UsageError, nearest
+from stages.models.no_images import features_of
 
 PREFIX = "clip:"
 WAYS = Ways("--backbone", "--backbone clip:NAME/FILE.safetensors", "--backbone clip:local-dir:PATH", "--backbone clip:demo")
@@ -101,7 +102,7 @@ class ClipTower(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The image features, not normalised."""
-        return self.net(x)
+        return features_of(self.net, x)
 
 
 def check_tower_name(name: str) -> None:

@@ -161,7 +161,7 @@ def test_names() -> None:
     for name in ("conv4-64", "conv4-1", "conv4-12345", "resnet12", "timm:anything"):
         check_backbone_name(name)
     for name in ("conv4", "conv4-0", "conv4-064", "conv4-123456", "conv4--1", "resnet18", "timm:", "", "conv4-64 "):
-        with pytest.raises(UsageError, match=r"unknown backbone .*; nearest: .*or timm:NAME"):
+        with pytest.raises(UsageError, match=r"unknown backbone .*; nearest: .*or timm:NAME, clip:NAME"):
             check_backbone_name(name)
         with pytest.raises(UsageError, match="unknown backbone"):
             build_backbone(name, 32)

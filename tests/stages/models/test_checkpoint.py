@@ -83,6 +83,8 @@ WEIGHT = "weights.backbone.blocks.1.conv.weight"
         (lambda: damaged({WEIGHT: np.full((8, 8, 3, 3), np.nan, np.float32)}), "is not finite"),
         (lambda: damaged({"weights.mean": np.full((1, 3, 1, 1), np.inf, np.float32)}), "'mean' in it is not finite"),
         (lambda: damaged(**architecture(backbone="conv4-16")), "has shape .* conv4-16 wants"),
+        # a terabyte, were it built before its shapes are compared
+        (lambda: damaged(**architecture(backbone="conv4-99999")), "has shape .* conv4-99999 wants"),
         (lambda: damaged(**architecture(backbone="resnet12")), "is on one side only"),
         (lambda: damaged(**architecture(backbone="resnet99")), "cannot be built: unknown backbone 'resnet99'"),
         (lambda: damaged(**architecture(width=7)), "lacks its architecture"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cosine_similarity, normalize
 
 from stages.models.embedding import EmbeddingModel
 
@@ -32,6 +32,43 @@ def test_normalisation_is_inside() -> None:
     expected = normalize(model.backbone(normalised) @ model.projection.weight.T, dim=1)
     torch.testing.assert_close(model(images()), expected)
     assert (model(images()) - normalize(model.projection(model.backbone(images())), dim=1)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_the_normalisation_is_exact_to_a_millionth(value: float) -> None:
+    model = EmbeddingModel("conv4-8", 6, 16, mean=(0.4713, 0.4477, 0.0001), std=(0.2778, 0.2698, 0.9999))
+    seen: list[Tensor] = []
+    model.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x = torch.full((1, 3, 16, 16), value)
+    model(torch.cat((x, images())))
+    exact = (torch.cat((x, images())).double() - model.mean.double()) / model.std.double()
+    torch.testing.assert_close(seen[0].double(), exact, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("backbone", ["conv4-8", "resnet12", "timm:resnet10t"])
+@pytest.mark.parametrize("training", [True, False])
+def test_under_autocast_embeddings_are_float32_of_unit_length(backbone: str, training: bool) -> None:
+    model = EmbeddingModel(backbone, 6, 32, mean=MEAN, std=STD).train(training)
+    x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    exact = model(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        embeddings = model(x)
+    assert embeddings.dtype == torch.float32
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(8), rtol=0, atol=1e-6)
+    assert cosine_similarity(embeddings, exact).min() > 0.98
+    embeddings[:, 0].sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("backbone", ["conv4-8", "resnet12", "timm:resnet10t", "timm:vit_tiny_patch16_224", "clip:demo"])
+def test_no_images_give_no_embeddings(backbone: str) -> None:
+    model = EmbeddingModel(backbone, 6, 32, mean=MEAN, std=STD).eval().placed("cpu")
+    x = torch.rand(0, 3, 32, 32, requires_grad=True)
+    embeddings = model(x)
+    assert embeddings.shape == (0, 6)
+    embeddings.sum().backward()
+    assert x.grad is not None
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
 
 
 def test_mean_and_std_belong_to_the_model_but_are_not_trained() -> None:
