@@ -98,11 +98,11 @@ class Trainer:
             self.sums = self._no_sums()
         order = torch.randperm(self.images, generator=self._generator("order", self.epoch))
         batches = order.split(self.settings.batch_size)[self.step % self.steps_per_epoch :]
-        shares = [self.world.share(len(batch)) for batch in batches]
-        mine = [batch[share] for batch, share in zip(batches, shares, strict=True)]
+        shares = [self._shares(len(batch)) for batch in batches]
+        mine = [torch.cat([batch[rows] for rows in parts]) for batch, parts in zip(batches, shares, strict=True)]
         with closing(self._feed.batches(mine)) as feed:
-            for batch, share, (images, labels) in zip(batches, shares, feed, strict=True):
-                yield self._take(images, labels, share, len(batch))
+            for batch, parts, (images, labels) in zip(batches, shares, feed, strict=True):
+                yield self._take(images, labels, parts, len(batch))
 
     def rehearse(self, count: int) -> None:
         """Attack and gradient on `count` black images at once, as a step would; no weight moves."""
@@ -116,35 +116,40 @@ class Trainer:
         """Let the workers that read images go."""
         self._feed.close()
 
-    def _take(self, images: Tensor, labels: Tensor, share: slice, total: int) -> StepDone:
+    def _shares(self, total: int) -> list[slice]:
+        """This process's part of each piece of a batch of `total` images. A piece is the same set of images for any number of
+        processes: batch norm sees one at a time. Parts may be empty, but every process has one of each piece."""
+        count = min(self.settings.accumulate, total)
+        cuts = [total * at // count for at in range(count + 1)]
+        own = [(start, self.world.share(stop - start)) for start, stop in pairwise(cuts)]
+        return [slice(start + share.start, start + share.stop) for start, share in own]
+
+    def _take(self, images: Tensor, labels: Tensor, parts: list[slice], total: int) -> StepDone:
         settings = self.settings
         rate = learning_rate(
             settings.schedule, settings.lr, self.step, self.steps_per_epoch, settings.epochs, warm_up=settings.warm_up
         )
-        pieces = self._pieces(images, labels, share, total)
+        pieces = self._pieces(images, labels, parts, total)
         sums = self.stepper.step(pieces, total, rate, self._generator("masks", self.step))
         self.step += 1
         self.sums.add(sums, total, self.step)
         return StepDone(self.step, total, sums[0] / total)
 
-    def _pieces(self, images: Tensor, labels: Tensor, share: slice, total: int) -> list[Piece]:
-        """This process's images, augmented, and what else they need, cut into the pieces that go through the model at once."""
-        drawn = self._augmentation.draw(total, self._generator("augment", self.step)).part(share)
-        x = self._augmentation.apply_drawn(images, drawn).contiguous(memory_format=torch.channels_last)
-        noise = None
+    def _pieces(self, images: Tensor, labels: Tensor, parts: list[slice], total: int) -> list[Piece]:
+        """This process's images, augmented, and what else they need, in the pieces that go through the model at once."""
+        drawn = self._augmentation.draw(total, self._generator("augment", self.step))
+        everyone: Tensor | None = None
         if self._objective.attacks:
             # drawn on the CPU: the same start on every device
-            everyone = torch.rand((total, *x.shape[1:]), generator=self._generator("attack", self.step))
-            noise = send(everyone[share], self.device).contiguous(memory_format=torch.channels_last)
-        count = self.settings.accumulate
-        cuts = [len(x) * at // count for at in range(count + 1)]
+            everyone = torch.rand((total, *images.shape[1:]), generator=self._generator("attack", self.step))
+        sizes = [rows.stop - rows.start for rows in parts]
         pieces = []
-        for start, stop in pairwise(cuts):
-            # processes must make the same number of passes, empty or not, for their batch norms to meet
-            if stop > start or self.world.size > 1:
-                part = slice(start, stop)
-                rows = slice(share.start + start, share.start + stop)
-                pieces.append(Piece(x[part], None if noise is None else noise[part], labels[part], rows))
+        for rows, own, own_labels in zip(parts, images.split(sizes), labels.split(sizes), strict=True):
+            x = self._augmentation.apply_drawn(own, drawn.part(rows)).contiguous(memory_format=torch.channels_last)
+            noise = None
+            if everyone is not None:
+                noise = send(everyone[rows], self.device).contiguous(memory_format=torch.channels_last)
+            pieces.append(Piece(x, noise, own_labels, rows))
         return pieces
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
