@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import numpy as np
 from stages.errors import InputError
 
 ROWS = 256  # rows read at once
-# A mapped page that was read once counts as memory of the process until the file is mapped anew.
-MAPPED_BYTES = 96 * 2**20
-PAGES_BYTES = 64 * 2**10  # what the system maps around a place that is read
+# What was read of a mapped file, and what the system maps around it, counts as memory of the process until mapped anew.
+MAPPED_BYTES = 64 * 2**20
+PAGES_BYTES = 64 * 2**10  # around a place that is read, where the system does not say
 
 
 class LibraryTable:
@@ -32,7 +33,7 @@ class LibraryTable:
         self._split = split
         self._files = _mapped_files(dataset)
         self._mapped: dict[str, Any] = {}
-        self._read = 0
+        self._read = self._before = 0
         self.features: Mapping[str, Any] = dataset.features
 
     def __len__(self) -> int:
@@ -65,13 +66,23 @@ class LibraryTable:
             raise InputError(what, "write or fetch the data again") from error
 
     def _table(self, name: str) -> Any:
-        if self._read > MAPPED_BYTES:
+        resident = _resident_files()
+        if (self._read if resident is None else resident - self._before) > MAPPED_BYTES:
             self._mapped.clear()
-            self._read = 0
+            self._read, self._before = 0, _resident_files() or 0
         if name not in self._mapped:
             whole = self._dataset if self._files is None else _open_mapped(self._files)
             self._mapped[name] = whole.select_columns([name]).with_format("arrow")
         return self._mapped[name]
+
+
+def _resident_files() -> int | None:
+    """Bytes of mapped files that count as memory of this process; None where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
 
 
 def _mapped_files(dataset: Any) -> list[Path] | None:
