@@ -32,8 +32,8 @@ def forward_operations(task: Task) -> float:
 def attack_operations(task: Task) -> float:
     """Of one image in one step of the inner attack."""
     model, x = task.model(), torch.rand(_COUNTED, 3, task.size, task.size, requires_grad=True)
-    with frozen(model):
-        return _counted(lambda: torch.autograd.grad(model(x).sum(), x))
+    with frozen(model):  # the counter does not follow a leaf
+        return _counted(lambda: torch.autograd.grad(model(x.clone()).sum(), x))
 
 
 def outer_operations(task: Task) -> float:

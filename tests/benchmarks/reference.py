@@ -36,7 +36,7 @@ class PlainBlock(nn.Module):
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         convs = [*block.convs, block.shortcut]  # type: ignore[misc,list-item]
-        layers = [nn.Sequential(_like(one.conv), _norm_like(one.norm)) for one in convs]
+        layers = [nn.Sequential(_like(one.conv), _filled(nn.BatchNorm2d(one.norm.num_features), one.norm)) for one in convs]
         self.first, self.second, self.third, self.shortcut = layers
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,8 +53,7 @@ class PlainResNet12(nn.Module):
         assert isinstance(model.backbone, ResNet12)
         blocks = [PlainBlock(block) for block in model.backbone.blocks]
         self.layers = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.projection = nn.Linear(model.backbone.features, model.width, bias=False)
-        self.projection.load_state_dict(model.projection.state_dict())
+        self.projection = _filled(nn.Linear(model.backbone.features, model.width, bias=False), model.projection)
         self.register_buffer("mean", model.mean.clone())
         self.register_buffer("std", model.std.clone())
 
@@ -62,16 +61,15 @@ class PlainResNet12(nn.Module):
         return F.normalize(self.projection(self.layers((x - self.mean) / self.std)), dim=1)
 
 
-def _like(conv: nn.Conv2d) -> nn.Conv2d:
-    new = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, bias=False)  # type: ignore[arg-type]
-    new.load_state_dict(conv.state_dict())
-    return new
+def _like(conv: nn.Conv2d) -> nn.Module:
+    size = (conv.in_channels, conv.out_channels, conv.kernel_size)
+    return _filled(nn.Conv2d(*size, padding=conv.padding, bias=False), conv)  # type: ignore[arg-type]
 
 
-def _norm_like(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
-    new = nn.BatchNorm2d(norm.num_features)
-    new.load_state_dict(norm.state_dict())
-    return new
+def _filled(empty: nn.Module, layer: nn.Module) -> nn.Module:
+    """`empty` with the weights of `layer`, in their precision and nothing else of it: not its memory layout."""
+    empty.to(next(layer.parameters()).dtype).load_state_dict(layer.state_dict())
+    return empty
 
 
 def plain_network(model: EmbeddingModel) -> nn.Module:

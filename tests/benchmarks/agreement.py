@@ -1,0 +1,58 @@
+"""Correct first: what a device computes in training, against the CPU in float64."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from stages.attacks.gradient import frozen
+from stages.models.folding import folded
+from stages.train.loop import Trainer
+from tests.benchmarks.task import Task
+
+_IMAGES = 16
+# ||found - exact|| / ||exact||, fresh networks. A pixel's gradient jumps where a maximum of four changes hands, which a
+# rounded forward pass does here and there: the limit on gradients is wider.
+ALLOWED = {
+    "float32": {"embeddings": 3e-3, "input gradient": 5e-2, "weight gradient": 5e-2},
+    "bf16": {"embeddings": 3e-2, "input gradient": 0.4, "weight gradient": 0.4},
+}
+
+
+def disagreement(task: Task, device: str) -> dict[str, float]:
+    """Relative distance of the trainer's embeddings and input gradients (eval mode, as in the inner attack) and of its
+    weight gradients (training mode) from those of the same weights on the CPU in float64. NaN never passes."""
+    trainer = Trainer(task.model(), task.anchors(), task.image_set(), task.settings(), device)
+    images = task.image_set()
+    x, labels = images.images[:_IMAGES].float() / 255, images.labels[:_IMAGES]
+    exact, anchors = task.model().double(), task.anchors().double()
+    with frozen(exact):
+        expected = _attacked(exact, x.double(), labels, anchors)
+    model = trainer.model
+    here = x.to(device).contiguous(memory_format=torch.channels_last)
+    dtype = torch.bfloat16 if task.precision == "bf16" else None
+    with frozen(model), folded(model, dtype):
+        found = _attacked(trainer.stepper.embed, here, labels.to(device), anchors.float().to(device))
+    weights = [_weight_gradients(exact, exact, x.double(), labels, anchors)]
+    weights.append(_weight_gradients(model, trainer.stepper.embed, here, labels.to(device), anchors.float().to(device)))
+    trainer.close()
+    pairs = zip(("embeddings", "input gradient", "weight gradient"), (*found, weights[1]), (*expected, weights[0]), strict=True)
+    return {part: _far(one, other) for part, one, other in pairs}
+
+
+def _attacked(embed: object, x: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    variable = x.clone().requires_grad_(True)
+    embeddings = embed(variable)  # type: ignore[operator]
+    (grad,) = torch.autograd.grad(cross_entropy(embeddings @ anchors.T, labels, reduction="sum"), variable)
+    return embeddings.detach(), grad
+
+
+def _weight_gradients(model: torch.nn.Module, embed: object, x: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
+    model.train().zero_grad()
+    cross_entropy(embed(x) @ anchors.T, labels).backward()  # type: ignore[operator]
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def _far(found: Tensor, exact: Tensor) -> float:
+    return float((found.cpu().double() - exact).norm() / exact.norm())

@@ -1,0 +1,191 @@
+"""Everything that is measured on a GPU, in one command: python tests/benchmarks/gpu.py
+
+First whether the device computes what the CPU does in float64; then what its matrix units reach; then training steps of
+conv4-512 and resnet12, float32 and bf16, in turns with the plain float32 reference; then the time of an epoch of CIFAR-FS's
+size. A short table comes last. All figures go to gpu.csv and gpu.json in --out.
+
+Without a GPU, `--device cpu --tiny` walks the same path at a size that means nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import torch
+
+from tests.benchmarks.agreement import ALLOWED, disagreement
+from tests.benchmarks.device_rate import matrix_rate
+from tests.benchmarks.operations import step_operations
+from tests.benchmarks.task import Task
+from tests.benchmarks.timing import environment, show, write_csv
+from tests.benchmarks.training_step import Ours, training_step
+
+BACKBONES = ("conv4-512", "resnet12")
+PRECISIONS = ("bf16", "float32")
+EPOCHS = 100
+RATIO, SHARE, MINUTES = 3.0, 0.45, 7.0  # targets on an H200-class GPU
+HEADER = ["what", "measured", "target", "met"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    backbones: tuple[str, ...] = BACKBONES
+    batch: int = 128
+    steps: int = 7
+    images: int = 38_400  # the training images of CIFAR-FS
+    side: int | None = None  # of the matrices whose product is timed
+    judged: bool = True  # against the targets
+    repeats: int = 7
+    a_turn: int = 20
+
+    def task(self, backbone: str, precision: str) -> Task:
+        """The training to time."""
+        return Task(backbone, self.batch, self.steps, precision, self.images)
+
+
+TINY = Size(("conv4-8",), batch=4, steps=1, images=16, side=64, judged=False, repeats=1, a_turn=1)
+
+
+class Findings:
+    """Figures as they come in; written after each, so that a run that is cut short leaves what it had."""
+
+    def __init__(self, device: str, folder: Path | None) -> None:
+        self.rows = [HEADER]
+        self.figures: dict[str, Any] = {"environment": environment(device)}
+        self.failed = False
+        self._folder = folder
+
+    def add(self, what: str, measured: str, target: str = "", met: bool | None = None, **figures: Any) -> None:
+        """One row of the table, and its figures for the JSON."""
+        self.rows.append([what, measured, target, "" if met is None else "yes" if met else "NO"])
+        self.figures[what] = {**figures, **({} if met is None else {"met": met})}
+        print(f"{what}: {measured}", flush=True)
+        self.write()
+
+    def attempt(self, what: str, measure: Callable[[], None]) -> None:
+        """Run one measurement; one that fails is a row, and the others go on."""
+        try:
+            measure()
+        except Exception as error:
+            self.failed = True
+            self.add(what, f"failed: {type(error).__name__}: {str(error)[:80]}", met=False)
+
+    def write(self) -> None:
+        """The table and the figures into the folder, if there is one."""
+        if self._folder is None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_csv(self._folder / "gpu.csv", self.rows, self.figures["environment"])
+        (self._folder / "gpu.json").write_text(json.dumps(self.figures, indent=1), encoding="utf-8")
+
+
+def measure(device: str, size: Size, workers: int, full: bool, folder: Path | None) -> Findings:
+    """All measurements, in the order of the docstring above."""
+    found = Findings(device, folder)
+    for backbone in size.backbones:
+        for precision in PRECISIONS:
+            name, task = f"agreement, {backbone}, {precision}", size.task(backbone, precision)
+            found.attempt(name, lambda n=name, t=task: _agreement(found, n, t, device))
+    rates: dict[str, float] = {}
+    for name, dtype in (("bf16", torch.bfloat16), ("float32", torch.float32)):
+        found.attempt(f"matrix rate, {name}", lambda n=name, d=dtype: _rate(found, n, d, device, size, rates))
+    for backbone in size.backbones:
+        for precision in PRECISIONS:
+            task = size.task(backbone, precision)
+            found.attempt(task.title, lambda t=task: _step(found, t, device, size, workers, rates))
+    task = size.task(size.backbones[0], "bf16")
+    found.attempt("epochs", lambda: _epochs(found, task, device, EPOCHS if full else 1, size.judged))
+    return found
+
+
+def _agreement(found: Findings, name: str, task: Task, device: str) -> None:
+    far = disagreement(task, device)
+    text = ", ".join(f"{part} {value:.1e}" for part, value in far.items())
+    allowed = ALLOWED[task.precision]
+    met = all(value <= allowed[part] for part, value in far.items())
+    found.failed |= not met
+    found.add(name, text, ", ".join(f"{value:g}" for value in allowed.values()), met, **far)
+
+
+def _rate(found: Findings, name: str, dtype: torch.dtype, device: str, size: Size, rates: dict[str, float]) -> None:
+    rates[name] = matrix_rate(device, dtype, size.side)
+    found.add(f"matrix rate, {name}", f"{rates[name] / 1e12:.4g} TFLOP/s", operations_a_second=rates[name])
+
+
+def _step(found: Findings, task: Task, device: str, size: Size, workers: int, rates: dict[str, float]) -> None:
+    target = RATIO if size.judged and task.precision == "bf16" else None
+    pair = training_step(task, device, repeats=size.repeats, a_turn=size.a_turn, workers=workers, target=target)
+    seconds, plain = statistics.median(pair.ours), statistics.median(pair.reference)
+    text = f"{pair.ratio:.2f}x the plain reference ({pair.ratios[0]:.2f} to {pair.ratios[-1]:.2f}): "
+    text += f"{1000 * seconds:.4g} ms against {1000 * plain:.4g} ms"
+    wanted = "" if target is None else f"{target:g}x"
+    met = None if target is None else pair.met
+    found.add(task.title, text, wanted, met, ours=pair.ours, reference=pair.reference, ratio=pair.ratio)
+    rate = step_operations(task) / seconds
+    if task.precision in rates:
+        share = rate / rates[task.precision]
+        met = share >= SHARE if target is not None else None
+        name = f"of the {task.precision} matrix rate, {task.backbone}"
+        wanted = "" if met is None else f"{SHARE:.0%}"
+        found.add(name, f"{share:.1%}", wanted, met, share=share, operations_a_step=step_operations(task))
+
+
+def _epochs(found: Findings, task: Task, device: str, epochs: int, judged: bool) -> None:
+    """Training steps alone: no scoring of epochs, no files."""
+    ours = Ours(task, device)
+    ours.seconds(2)  # warm up; the epoch that is timed may begin in the middle of one
+    steps = -(-task.images // task.batch)
+    seconds = ours.seconds(epochs * steps) * EPOCHS / epochs
+    how = "measured" if epochs == EPOCHS else f"from {epochs} epoch of {steps} steps"
+    text = f"{seconds / 60:.2f} min ({how})"
+    found.add(
+        f"{EPOCHS} epochs of {task.images} images, {task.backbone}, {task.precision}",
+        text,
+        f"{MINUTES:g} min" if judged else "",
+        seconds / 60 <= MINUTES if judged else None,
+        seconds=seconds,
+        epochs_measured=epochs,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="torch device (default cuda)")
+    parser.add_argument("--tiny", action="store_true", help="a few images and a small model, to try this program itself")
+    parser.add_argument("--backbones", nargs="+", metavar="NAME", help=f"default: {' '.join(BACKBONES)}")
+    parser.add_argument("--repeats", type=int, help="pairs that count (default 7)")
+    workers = min(8, os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=workers, help=f"loader processes of the reference (here {workers})")
+    parser.add_argument("--full", action="store_true", help=f"measure all {EPOCHS} epochs instead of one")
+    out = Path(os.environ["OUT"]) if os.environ.get("OUT") else None
+    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="gpu.csv and gpu.json go there (default: $OUT)")
+    options = parser.parse_args(arguments)
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        print("no CUDA device is here: run this where one is, or try it with --device cpu --tiny", file=sys.stderr)
+        return 4
+    size = TINY if options.tiny else Size()
+    if options.backbones:
+        size = replace(size, backbones=tuple(options.backbones))
+    if options.repeats:
+        size = replace(size, repeats=options.repeats)
+    found = measure(options.device, size, options.workers, options.full, options.out)
+    print()
+    show(found.rows)
+    print("; ".join(f"{name} {value}" for name, value in found.figures["environment"].items()))
+    return 1 if found.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
