@@ -19,6 +19,8 @@ from stages.randomness import derive_seed
 NAMES = ("conv4-64", "conv4-512", "resnet12")
 RESNET12_WIDTHS = (64, 160, 320, 640)
 RESNET12_DROPPING = 2  # its last two blocks can have DropBlock
+# on a CPU wide convolutions of maps up to this side are faster channels first, all others channels last
+_SMALL_MAP, _WIDE = 5, 512
 
 
 class ConvNorm(Foldable):
@@ -31,10 +33,18 @@ class ConvNorm(Foldable):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
+        self._layout = torch.preserve_format
         self._folded: tuple[Tensor, Tensor] | None = None
+
+    def place(self, side: int) -> None:
+        """Take the memory layout that is fastest for maps of `side` on the device where the weights are."""
+        first = side <= _SMALL_MAP and self.conv.out_channels >= _WIDE and self.conv.weight.device.type == "cpu"
+        self._layout = torch.contiguous_format if first else torch.preserve_format
+        self.to(memory_format=torch.contiguous_format if first else torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Batch statistics in training mode, running statistics folded into the kernel in eval mode."""
+        x = x.to(memory_format=self._layout)
         if self.training:
             return self.norm(self.conv(x))
         if self._folded is None:
@@ -163,6 +173,16 @@ class TimmBackbone(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The pooled features."""
         return features_of(self.net, x)
+
+
+def place_backbone(backbone: nn.Module, image_size: int) -> None:
+    """Give every layer of a backbone the memory layout that is fastest on the device where it is."""
+    backbone.to(memory_format=torch.channels_last)
+    if isinstance(backbone, ConvNet | ResNet12):
+        for at, block in enumerate(backbone.blocks):
+            for layer in block.modules():
+                if isinstance(layer, ConvNorm):
+                    layer.place(image_size >> at)
 
 
 def check_backbone_name(name: str) -> None:

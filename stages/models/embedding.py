@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stages.models.backbones import build_backbone
+from stages.models.backbones import build_backbone, place_backbone
 from stages.models.clip_tower import ClipTower
 from stages.models.drop_block import MaskSource
 from stages.models.folding import Foldable
@@ -79,9 +79,9 @@ class EmbeddingModel(Foldable):
         return {**record, "tower": self.backbone.record} if isinstance(self.backbone, ClipTower) else record
 
     def placed(self, device: str) -> EmbeddingModel:
-        """This model on `device`, channels last, the layout that convolutions are fastest in."""
+        """This model on `device`, in the memory layout that is fastest there: mostly channels last."""
         self.to(device)
-        self.to(memory_format=torch.channels_last)
+        place_backbone(self.backbone, self.image_size)
         return self
 
     def draw_masks_from(self, generator: torch.Generator | None, rows: slice, total: int) -> None:

@@ -102,6 +102,28 @@ def test_the_layout_does_not_change_the_answer() -> None:
     torch.testing.assert_close(placed(images().contiguous(memory_format=torch.channels_last)), expected)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("backbone", ["resnet12", "conv4-512"])
+def test_layers_of_small_maps_keep_another_layout_and_give_the_same(backbone: str, training: bool) -> None:
+    answers = []
+    for place in (False, True):
+        # in float64: rounding would choose other maxima to pool, and with them other gradients
+        model = EmbeddingModel(backbone, 6, 32, mean=MEAN, std=STD).train(training).double()
+        x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
+        if place:
+            model.placed("cpu")
+            x = x.contiguous(memory_format=torch.channels_last)
+        x.requires_grad_(True)
+        embeddings = model(x)
+        embeddings[:, 0].sum().backward()
+        kernels = [weight for weight in model.parameters() if weight.ndim == 4 and weight.shape[2] == 3]
+        answers.append((embeddings, x.grad, kernels[0].grad, kernels[-1].grad))
+    torch.testing.assert_close(answers[1], answers[0], rtol=1e-6, atol=1e-9)
+    layouts = [weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels]
+    assert layouts[0]
+    assert not layouts[-1]
+
+
 def test_an_image_of_one_colour_gives_a_finite_embedding() -> None:
     for value in (0.0, 1.0):
         assert torch.isfinite(small().eval()(torch.full((1, 3, 16, 16), value))).all()

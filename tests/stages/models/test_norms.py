@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,9 @@ class Strange(nn.BatchNorm2d):
 def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """All cases, computed by three processes at once."""
     folder = tmp_path_factory.mktemp("norms")
-    running = mp.spawn(process, (folder,), nprocs=PROCESSES, join=False)
+    # one import of torch and timm for all of them
+    multiprocessing.set_forkserver_preload([__name__, "timm"])
+    running = mp.start_processes(process, (folder,), nprocs=PROCESSES, join=False, start_method="forkserver")
     try:
         while not running.join(timeout=60):  # raises what a process raised
             pass
