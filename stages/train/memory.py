@@ -12,7 +12,11 @@ import torch
 from stages.errors import ComputeError
 from stages.train.loop import Trainer
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|bad_alloc|cannot allocate", re.IGNORECASE)
+# the last is oneDNN's only word when an allocation of its own fails
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|bad_alloc|cannot allocate|could not create a (primitive|memory)",
+    re.IGNORECASE,
+)
 
 
 @contextmanager

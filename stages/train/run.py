@@ -164,7 +164,7 @@ class _Run:
         seen = torch.from_numpy(anchors.vectors[anchors.indices("seen")])
         self.trainer = Trainer(model, seen, training, settings, options.device, world=options.world, cache=options.cache)
         self._state = RunState(identity, [], "")
-        self._record = {
+        self._record: dict[str, Any] = {
             "settings": settings.to_record(),
             "identity": identity,
             "data": {**images.provenance.to_record(), "sha256": identity["inputs"]["data"]},
@@ -182,6 +182,8 @@ class _Run:
     def go(self, stop: StopRequest, tracker: Tracker) -> RunResult:
         """Train to the end, or until `stop` is asked for."""
         trainer, reports = self.trainer, self._state.reports
+        if reports:  # a run killed between writing and logging left its last epoch out
+            tracker.epoch(len(reports), reports[-1].figures_by_name())
         self._options.world.barrier()  # some read and prepare longer than others
         while len(reports) < self._settings.epochs:
             # a state may stand where an epoch's steps are done and only its score is missing

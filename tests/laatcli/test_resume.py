@@ -51,7 +51,9 @@ def start(here: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield begin
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
 
 
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
