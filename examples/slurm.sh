@@ -1,0 +1,42 @@
+#!/bin/bash
+# One run on several nodes under SLURM, which goes on by itself where the time limit or a preemption cut it off:
+#
+#   sbatch examples/slurm.sh [options of laat train]
+#   sbatch --nodes 4 examples/slurm.sh --anchors expanded.st --data photos --out run
+#
+# --out has to be on a file system that all nodes share. Any number of nodes gives the same result, so a run may go on with
+# another number than it began with. PROCESSES=4 (a node; default: one a GPU) can be set in the environment.
+#SBATCH --job-name=laat
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=32
+#SBATCH --time=04:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:TERM@120
+set -eu
+
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+processes=${PROCESSES:-${SLURM_GPUS_ON_NODE:-gpu}}
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
+
+# two minutes before the end all processes stop at the same step, and the first saves the state
+asked=
+trap 'asked=yes; kill -TERM "$step" 2>/dev/null || true' TERM
+
+srun --kill-on-bad-exit=1 torchrun --nnodes "$SLURM_JOB_NUM_NODES" --nproc-per-node "$processes" \
+    --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$first:$((20000 + SLURM_JOB_ID % 20000))" \
+    -m laatcli train --resume auto "$@" &
+step=$!
+
+code=0
+wait "$step" || code=$?
+if [ -n "$asked" ]; then # the signal ended the waiting, not yet the training
+    code=0
+    wait "$step" || code=$?
+fi
+if [ -n "$asked" ] && [ "$code" -ne 0 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
