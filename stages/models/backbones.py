@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.errors import MissingError, UsageError, nearest
-from stages.models.clip_tower import ClipTower, check_tower_name, tower_image_size
+from stages.models.clip_tower import ClipTower, check_tower_name, recorded_tower, tower_image_size
 from stages.models.drop_block import DropBlock, MaskSource
 from stages.models.folding import Foldable
 from stages.models.no_images import features_of
@@ -203,6 +203,11 @@ def required_image_size(name: str) -> int | None:
     """
     check_backbone_name(name)
     return tower_image_size(name) if name.startswith("clip:") else None
+
+
+def recorded_backbone(name: str) -> str:
+    """`name` as artifacts record it, without a path of this machine."""
+    return recorded_tower(name) if name.startswith("clip:") else name
 
 
 def build_backbone(

@@ -117,6 +117,12 @@ def tower_image_size(name: str) -> int:
     return _size_of(_configuration(*_split(name))[0])
 
 
+def recorded_tower(name: str) -> str:
+    """clip:NAME[/TAG] without a path of this machine: of folders and files the last part stays."""
+    model, tag = _split(name)
+    return PREFIX + "/".join(part for part in (recorded_name(model), tag and Path(tag).name) if part)
+
+
 def _split(name: str) -> tuple[str, str | None]:
     """clip:NAME[/TAG] -> NAME, TAG; NAME may have the slash of the papers (ViT-B/16), TAG may be a path."""
     rest = name.removeprefix(PREFIX)

@@ -17,6 +17,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
 from stages.data.streamed import StreamedSet
 from stages.errors import InputError
+from stages.models.backbones import recorded_backbone
 from stages.models.checkpoint import Checkpoint
 from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import initialise_from
@@ -112,7 +113,7 @@ def train_run(
         if decided == "go on":
             run.restore()
         log = options.log if options.world.leader else None
-        tracker = open_tracker(log, folder, settings.to_record(), resumed=decided == "go on")
+        tracker = open_tracker(log, folder, identity["settings"], resumed=decided == "go on")
         with closing(tracker), closing(run.trainer), explained(run.trainer), StopRequest() as stop:
             return run.go(stop, tracker)
 
@@ -133,7 +134,8 @@ def _decided(folder: Path, identity: dict[str, Any], options: RunOptions) -> Nex
 def run_identity(settings: TrainSettings, images: ImageSet | StreamedSet, inputs: dict[str, Any]) -> dict[str, Any]:
     """What a run's result follows from, JSON-able: two runs of the same identity give the same files."""
     digests = {name: record["sha256"] for name, record in inputs.items()}
-    return {"settings": settings.to_record(), "inputs": {"data": images.sha256(), **digests}}
+    recorded = {**settings.to_record(), "backbone": recorded_backbone(settings.backbone)}
+    return {"settings": recorded, "inputs": {"data": images.sha256(), **digests}}
 
 
 class _Run:
@@ -165,7 +167,7 @@ class _Run:
         self.trainer = Trainer(model, seen, training, settings, options.device, world=options.world, cache=options.cache)
         self._state = RunState(identity, [], "")
         self._record: dict[str, Any] = {
-            "settings": settings.to_record(),
+            "settings": identity["settings"],
             "identity": identity,
             "data": {**images.provenance.to_record(), "sha256": identity["inputs"]["data"]},
             "images": len(training),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -293,3 +294,18 @@ def test_a_run_with_a_file_missing_is_not_finished(broken: str, tmp_path: Path) 
     (tmp_path / broken).unlink()
     with pytest.raises(UsageError, match="holds a run already"):
         attempted(tmp_path)
+
+
+def test_an_image_tower_is_recorded_without_its_path(tmp_path: Path) -> None:
+    demo = Path(__file__).parents[3] / "stages/anchors/demo_clip"
+    folder = tmp_path / "somewhere/my-clip"
+    shutil.copytree(demo, folder)
+    images = made_up_images(per_class=3)
+    larger = ImageSet(images.images.repeat(1, 1, 2, 2), images.labels, images.classes, images.provenance)
+    settings = quick(backbone=f"clip:local-dir:{folder}", epochs=1, steps=1)
+    trained(tmp_path / "run", settings, images=larger)
+    shutil.rmtree(folder)
+    found = loaded(tmp_path / "run/model.st")
+    assert found.training["settings"]["backbone"] == found.model.backbone_name == "clip:local-dir:my-clip"
+    for path in (tmp_path / "run").iterdir():
+        assert b"somewhere" not in path.read_bytes()
