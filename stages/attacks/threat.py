@@ -101,8 +101,8 @@ class ThreatModel:
         return (x - self.radius).clamp_(low, high), (x + self.radius).clamp_(low, high)
 
     def climb(self, x_adv: Tensor, grad: Tensor, step_size: float, bounds: tuple[Tensor, Tensor]) -> Tensor:
-        """`step` and `project` in three passes over memory, with the `bounds` that are looked up once; `grad` is used up."""
-        return x_adv.add(grad.sign_(), alpha=step_size).clamp_(*bounds)
+        """`step` and `project` in three passes over memory, with the `bounds` that are looked up once."""
+        return x_adv.add(grad.sign(), alpha=step_size).clamp_(*bounds)
 
     def check(self, x_adv: Tensor, x: Tensor) -> None:
         """Raise ComputeError unless every image of `x_adv` is finite, in the pixel range and in the ball round `x`.

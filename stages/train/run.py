@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -199,13 +199,16 @@ class _Run:
         return RunResult(self._folder, best.epoch, best.score, reports, self._state.best_sha256)
 
     def _train_epoch(self, stop: StopRequest) -> None:
+        world = self._options.world
         self._started, self._images_before = time.monotonic(), self.trainer.images_done
         for _ in self.trainer.steps():
-            if self._options.world.any(stop.asked):
-                self._stop()
             now = time.monotonic()
-            if self._options.world.leader and now - self._saved >= self._options.save_every:
+            due = world.leader and now - self._saved >= self._options.save_every
+            stopping, saving = world.any(stop.asked, due)
+            if stopping or saving:
                 self._save()
+            if stopping:
+                raise KeyboardInterrupt
             if now - self._reported >= _REPORT_EVERY_SECONDS:
                 self._report(now)
 
@@ -226,7 +229,8 @@ class _Run:
 
         def poll() -> None:
             if stop.asked and alone:
-                self._stop()
+                self._save()
+                raise KeyboardInterrupt
 
         options = self._options
         return self._selection.score(self.trainer.scored_model, self._settings, options.device, world=options.world, stop=poll)
@@ -243,11 +247,11 @@ class _Run:
             if report.best:
                 self._state = replace(self._state, best_sha256=self._write(BEST, report))
             artifacts.write_file(self._folder / METRICS, to_lines(self._state.reports))
-            if report.epoch < self._settings.epochs:
-                self._save()
-            else:
-                (self._folder / STATE).unlink(missing_ok=True)
         self._options.world.barrier()  # while the leader writes
+        if report.epoch < self._settings.epochs:
+            self._save()
+        elif self._options.world.leader:
+            (self._folder / STATE).unlink(missing_ok=True)
         if self._options.on_epoch is not None:
             self._options.on_epoch(report)
 
@@ -258,12 +262,9 @@ class _Run:
         return artifacts.write(checkpoint.to_artifact(), self._folder / name).sha256
 
     def _save(self) -> None:
-        """Write the state, unless what it would hold is not finite: then the last good one stays."""
+        """Write the state, unless what it would hold is not finite: then the last good one stays. All processes meet here."""
         self.trainer.sums.figures()
-        artifacts.write(self._state.to_artifact(self.trainer), self._folder / STATE)
-        self._saved = time.monotonic()
-
-    def _stop(self) -> NoReturn:
         if self._options.world.leader:
-            self._save()
-        raise KeyboardInterrupt
+            artifacts.write(self._state.to_artifact(self.trainer), self._folder / STATE)
+        self._options.world.barrier()  # while the leader writes
+        self._saved = time.monotonic()

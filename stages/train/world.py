@@ -71,16 +71,16 @@ class World:
             for tensor, part in zip(same, message.split([tensor.numel() for tensor in same]), strict=True):
                 tensor.copy_(part.view(tensor.shape))
 
-    def any(self, flag: bool) -> bool:
-        """Whether `flag` is True in any process. The training device is not waited for."""
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Whether each flag is True in any process. The training device is not waited for."""
         if self._host is None:
-            return flag
+            return flags
         import torch
 
-        raised = torch.tensor([int(flag)])
+        raised = torch.tensor([int(flag) for flag in flags])
         with _answering():
             torch.distributed.all_reduce(raised, group=self._host)
-        return bool(raised.item())
+        return tuple(count > 0 for count in raised.tolist())
 
     def barrier(self) -> None:
         """Wait, long if need be, until every process is here: after what one of them does alone, or at a pace of its own."""

@@ -102,7 +102,7 @@ def _together(world: World) -> Any:
         "double dtype": str(double.dtype),
         "channels last": torch.equal(channels_last, world.size * picture),
         "bits": uneven.view(torch.int32).tolist(),
-        "flags": [world.any(False), world.any(rank == 1)],
+        "flags": list(world.any(False, rank == 1)),
         "part": [world.share(10).start, world.share(10).stop],
         "refusal": refusal,
     }
