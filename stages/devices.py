@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 from typing import TYPE_CHECKING
 
 from stages.errors import MissingError, UsageError
@@ -10,6 +12,8 @@ from stages.launch import Launch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 def check_device_name(name: str) -> None:
@@ -67,3 +71,17 @@ def has_bf16(device: str) -> bool:
     import torch
 
     return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def keep_freed_memory(device: str) -> None:
+    """Let this process keep the memory of freed tensors for the next ones when it computes on the CPU.
+
+    glibc gives large blocks back to the system at once, and each new tensor then costs a page fault for every 4 KB: a quarter
+    of a conv4-64 training step (tests/benchmarks/LOG.md). Elsewhere this does nothing.
+    """
+    if device != "cpu" or sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)

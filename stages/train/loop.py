@@ -14,7 +14,7 @@ from stages.data.augment import Augmentation
 from stages.data.feed import open_feed
 from stages.data.image_set import ImageSet
 from stages.data.streamed import StreamedSet
-from stages.devices import send
+from stages.devices import keep_freed_memory, send
 from stages.models.embedding import EmbeddingModel
 from stages.models.norms import synchronise_norms
 from stages.randomness import torch_generator
@@ -63,6 +63,7 @@ class Trainer:
         world: World | None = None,
         cache: str = "device",
     ) -> None:
+        keep_freed_memory(device)
         self.settings, self.device, self.world = settings, device, world or World()
         self.model = model.placed(device)
         self._objective = build_objective(settings, anchors.to(device))
@@ -118,7 +119,7 @@ class Trainer:
 
     def _shares(self, total: int) -> list[slice]:
         """This process's part of each piece of a batch of `total` images. A piece is the same set of images for any number of
-        processes: batch norm sees one at a time. Parts may be empty, but every process has one of each piece."""
+        processes. Parts may be empty, but every process has one of each piece: they make the same passes."""
         count = min(self.settings.accumulate, total)
         cuts = [total * at // count for at in range(count + 1)]
         own = [(start, self.world.share(stop - start)) for start, stop in pairwise(cuts)]

@@ -13,8 +13,9 @@ from stages.models.embedding import EmbeddingModel
 from stages.models.folding import folded
 from stages.train.awp import WeightPerturbation, running_statistics_kept
 from stages.train.ema import WeightAverage
-from stages.train.objectives import Objective, Outcome
+from stages.train.objectives import Embed, Objective, Outcome
 from stages.train.settings import TrainSettings
+from stages.train.whole_batch import WholeBatch, norms_in_training
 from stages.train.world import World
 
 
@@ -113,16 +114,23 @@ class Stepper:
         """Leave the gradient of the mean loss over the global batch in the parameters; returns what `step` returns."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=False)
-        sums: Tensor | None = None
-        start = masks.get_state()
-        for piece, x_adv in pieces:
-            masks.set_state(start)  # every piece takes its part of the same masks
+        found: dict[int, Tensor] = {}
+
+        def outer(at: tuple[Piece, Tensor], embed: Embed) -> Tensor:
+            piece, x_adv = at
             self.model.draw_masks_from(masks, piece.rows, total)
-            outcome = self._objective.outer(self.embed, piece.x, x_adv, piece.labels)
-            (outcome.losses.sum() / total).backward()
-            own = self._sums(outcome, piece.labels)
-            sums = own if sums is None else sums + own
-        assert sums is not None
+            outcome = self._objective.outer(embed, piece.x, x_adv, piece.labels)
+            found[id(piece)] = self._sums(outcome, piece.labels)
+            return outcome.losses.sum() / total
+
+        if len(pieces) > 1 and norms_in_training(self.model):
+            WholeBatch(self.model, self.embed, self._world, total, masks).run(pieces, outer)
+        else:
+            start = masks.get_state()
+            for at in pieces:
+                masks.set_state(start)  # every piece takes its part of the same masks
+                outer(at, self.embed).backward()
+        sums = torch.stack(list(found.values())).sum(0)
         self._world.sum([*(p.grad for p in self._parameters if p.grad is not None), sums])
         return sums
 
