@@ -1,5 +1,6 @@
-# make demo   the whole pipeline on bundled data, about 4 minutes on 2 cores after the install
-# make test   the tests;  make check  lint, types and tests;  make bench  the measurements
+# make demo   the whole pipeline on bundled data, about 3 minutes on 2 cores after the install
+# make test   the tests;  make check  lint, types and tests;  make bench  the measurements (2 minutes)
+# make soak   a training killed 100 times
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
