@@ -11,6 +11,7 @@ from stages.errors import MissingError, UsageError
 from stages.launch import Launch
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
@@ -71,6 +72,13 @@ def has_bf16(device: str) -> bool:
     import torch
 
     return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def widest_float(device: str) -> torch.dtype:
+    """float64, or float32 on Apple GPUs, which have nothing wider."""
+    import torch
+
+    return torch.float32 if device.startswith("mps") else torch.float64
 
 
 def keep_freed_memory(device: str) -> None:

@@ -122,7 +122,7 @@ def _decided(folder: Path, identity: dict[str, Any], options: RunOptions) -> Nex
     """What the leader finds in the folder, told to all processes."""
     world = options.world
     answers: tuple[Next, ...] = ("start", "go on", "done")
-    told = torch.zeros(1, dtype=torch.float64, device=options.device)
+    told = torch.zeros(1, device=options.device)
     if world.leader:
         told += answers.index(what_next(folder, identity, resume=options.resume, force=options.force))
         tidy(folder, old_state=options.force)

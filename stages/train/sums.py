@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stages.devices import widest_float
 from stages.errors import ComputeError
 
 _FIXED = 3  # loss, right when clean, right when attacked; the terms follow
@@ -39,9 +40,8 @@ class Sums:
     def __init__(self, device: str, terms: tuple[str, ...], sides: tuple[bool, bool]) -> None:
         self._terms, self._sides = terms, sides
         self.images = 0
-        exact = torch.float32 if device.startswith("mps") else torch.float64
         # one tensor, so that one copy reads all: the sums, then for each term its first bad step or -1
-        self._values = torch.zeros(_FIXED + 2 * len(terms), dtype=exact, device=device)
+        self._values = torch.zeros(_FIXED + 2 * len(terms), dtype=widest_float(device), device=device)
         self._totals, self._first_bad = self._values.split([_FIXED + len(terms), len(terms)])
         self._first_bad.fill_(-1)
         self._copy: tuple[int, Tensor, torch.cuda.Event] | None = None

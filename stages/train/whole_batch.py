@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from stages.devices import widest_float
 from stages.train.world import World
 
 Embed = Callable[[Tensor], Tensor]
@@ -176,12 +177,13 @@ def norms_in_training(model: nn.Module) -> list[_BatchNorm]:
 
 
 def _moments(x: Tensor) -> Tensor:
-    """The sum and the sum of squares of each channel, (2 C,) float64: they add up over pieces."""
+    """The sum and the sum of squares of each channel, (2 C,) in the widest type there is: they add up over pieces."""
+    exact = widest_float(x.device.type)
     count = x.numel() // x.shape[1]
     if not count:
-        return torch.zeros(2 * x.shape[1], dtype=torch.float64, device=x.device)
+        return torch.zeros(2 * x.shape[1], dtype=exact, device=x.device)
     variance, mean = torch.var_mean(x.to(_wide(x)), [0, *range(2, x.ndim)], correction=0)
-    mean, variance = mean.double(), variance.double()
+    mean, variance = mean.to(exact), variance.to(exact)
     return count * torch.cat([mean, variance + mean.square()])
 
 
