@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -25,7 +30,9 @@ from stages.errors import ComputeError, LaatError
 
 MOST_WORKERS = 8
 AHEAD = 2  # parts that each worker prepares ahead
-_ORPHAN_POLL_SECONDS = 0.5
+_POLL_SECONDS = 1.0
+_FAREWELL_SECONDS = 1.0
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def worker_count(device: str, processes: int = 1) -> int:
@@ -54,6 +61,8 @@ class StreamFeed(Feed):
         self._labels = images.labels.to(device)
         self._parts = _Parts()
         self._loader: Any = None
+        self._lifeline: Connection | None = None
+        self._at_exit = partial(_close, weakref.ref(self))
 
     def batches(self, parts: Sequence[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """As `Feed.batches`."""
@@ -65,25 +74,38 @@ class StreamFeed(Feed):
 
     def close(self) -> None:
         """End the workers."""
-        self._loader = None
+        loader, lifeline = self._loader, self._lifeline
+        self._loader = self._lifeline = None
+        atexit.unregister(self._at_exit)
+        if lifeline is not None:
+            lifeline.close()
+        # Not left to the garbage collector: from a cycle, such as an error's traceback makes, the loader's queues go before it
+        # can tell the workers.
+        started = getattr(loader, "_iterator", None)
+        if started is not None:
+            started._shutdown_workers()
 
     def _start(self) -> Iterator[np.ndarray | LaatError]:
-        if self._loader is None:
-            self._loader = DataLoader(
-                _Worker(self._images.reader, self._images.size),
-                batch_sampler=self._parts,
-                num_workers=self._workers,
-                collate_fn=_as_it_is,
-                worker_init_fn=_begin,
-                prefetch_factor=AHEAD,
-                persistent_workers=True,
-                generator=torch.Generator(),  # else every start would draw from the global stream
-                # Where it can be: nothing is imported again, and what the parent has read is shared. Workers use neither
-                # torch nor its threads, which do not survive a fork.
-                multiprocessing_context="fork" if sys.platform == "linux" else None,
-            )
+        # The loader warns of threads where it forks, and of more workers than cores.
         with _signals_wait(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork where there are threads
+            warnings.simplefilter("ignore")
+            if self._loader is None:
+                forks = sys.platform == "linux"
+                theirs, self._lifeline = Pipe(duplex=False)
+                atexit.register(self._at_exit)  # else the end of the process would wait for the workers for ever
+                self._loader = DataLoader(
+                    _Worker(self._images.reader, self._images.size),
+                    batch_sampler=self._parts,
+                    num_workers=self._workers,
+                    collate_fn=_as_it_is,
+                    worker_init_fn=partial(_begin, theirs, self._lifeline if forks else None),
+                    prefetch_factor=AHEAD,
+                    persistent_workers=True,
+                    generator=torch.Generator(),  # else every start would draw from the global stream
+                    # Where it can be: nothing is imported again, and what the parent has read is shared. Workers use neither
+                    # torch nor its threads, which do not survive a fork.
+                    multiprocessing_context="fork" if forks else None,
+                )
             return iter(self._loader)
 
     def _next(self, read: Iterator[np.ndarray | LaatError]) -> np.ndarray:
@@ -134,28 +156,38 @@ class _Worker(Dataset[Any]):
             return error
 
 
+def _close(feed: weakref.ref[StreamFeed]) -> None:
+    left = feed()
+    if left is not None:
+        left.close()
+
+
 def _as_it_is(found: Any) -> Any:
     return found
 
 
-def _begin(_: int) -> None:
-    """Called first thing in a worker."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+def _begin(lifeline: Connection, inherited: Connection | None, _: int) -> None:
+    """Called first thing in a worker.
+
+    Args:
+        lifeline: ends when the feed is closed or its process is gone.
+        inherited: the feed's end of it, of which a fork has a copy.
+    """
+    for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-    parent = os.getppid()
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if inherited is not None:
+        inherited.close()
+    threading.Thread(target=_end_with, args=(lifeline, os.getppid()), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, even while it waits for somebody to take its images."""
-    while os.getppid() == parent:
-        time.sleep(_ORPHAN_POLL_SECONDS)
+def _end_with(lifeline: Connection, parent: int) -> None:
+    """End this process when it is not needed any more, even while it waits for somebody to take its images."""
+    while not lifeline.poll(_POLL_SECONDS) and os.getppid() == parent:
+        pass
+    time.sleep(_FAREWELL_SECONDS)  # it may be told to end in good order
     os._exit(0)
-
-
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
