@@ -68,7 +68,6 @@ class ImageRequest:
         bundled: bool,
         cache: str,
         device: str,
-        processes: int = 1,
     ) -> tuple[ImageSet | StreamedSet, CacheKind]:
         """As `load`, in memory or streamed from disk, and which of these.
 
@@ -76,7 +75,6 @@ class ImageRequest:
             console, side, classes, bundled: as for `load`.
             cache: device, ram, none, or auto: by size, and said.
             device: torch device that trains.
-            processes: how many on this machine open the same images.
         """
         from stages.data.opened import open_images
 
@@ -88,7 +86,6 @@ class ImageRequest:
                 **self._options(side, classes, None),
                 cache=cache,
                 device=device,
-                processes=processes,
                 on_choice=bar.line,
                 on_progress=lambda done, total: bar.update(done, total, "every image once, before it is streamed"),
             )

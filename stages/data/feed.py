@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
+from stages.data.memory import processes_here
 from stages.data.streamed import StreamedSet
 from stages.devices import send
 
@@ -39,19 +40,18 @@ class Feed(ABC):
         self.close()
 
 
-def open_feed(images: ImageSet | StreamedSet, cache: str, device: str, *, processes: int = 1) -> Feed:
+def open_feed(images: ImageSet | StreamedSet, cache: str, device: str) -> Feed:
     """A feed of `images`.
 
     Args:
         images: the set; one that is streamed is read by worker processes whatever `cache` says.
         cache: 'device' holds images in memory on the device; anything else leaves them where they are.
         device: torch device.
-        processes: how many on this machine train, and share its cores.
     """
     if isinstance(images, StreamedSet):
         from stages.data.stream import StreamFeed, worker_count
 
-        return StreamFeed(images, device, workers=worker_count(device, processes))
+        return StreamFeed(images, device, workers=worker_count(device, processes_here()))
     if cache == "device" or not device.startswith("cuda"):
         return _ThereFeed(images, device)
     return _SentFeed(images, device)

@@ -42,6 +42,12 @@ def choose_cache(bytes_needed: int, device: str, *, processes: int = 1) -> tuple
     return "ram", f"images are kept in memory: {need}, {size_in_words(free)} free"
 
 
+def processes_here() -> int:
+    """How many processes a launcher started together on this machine, by its LOCAL_WORLD_SIZE; 1 without one."""
+    text = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(text)) if text.isdecimal() else 1
+
+
 def size_in_words(count: float) -> str:
     """'154 MB', '12.3 GB'."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB" if count >= 1e6 else "under 1 MB"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.data.decode import UnreadableImageError, attempt
-from stages.data.memory import CacheKind, check_cache_name, choose_cache
+from stages.data.memory import CacheKind, check_cache_name, choose_cache, processes_here
 from stages.data.sources import Selected, loaded, select_images
 from stages.data.splits import Side
 
@@ -30,7 +30,6 @@ def open_images(
     skip_corrupt: bool = False,
     cache: str = "auto",
     device: str = "cpu",
-    processes: int = 1,
     on_choice: Callable[[str], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[ImageSet | StreamedSet, CacheKind]:
@@ -40,7 +39,6 @@ def open_images(
         data, split, side, classes, classes_from, resize, image_column, label_column, skip_corrupt: see `load_images`.
         cache: 'device' or 'ram' (in memory), 'none' (streamed from disk), or 'auto': by size, see `choose_cache`.
         device: torch device that trains.
-        processes: how many on this machine open the same images.
         on_choice: called with a sentence on what 'auto' chose and why.
         on_progress: called with images done and in all, while every image is read once before streaming.
 
@@ -63,7 +61,7 @@ def open_images(
     )
     kind: CacheKind
     if cache == "auto":
-        kind, reason = choose_cache(_decoded_bytes(selected), device, processes=processes)
+        kind, reason = choose_cache(_decoded_bytes(selected), device, processes=processes_here())
         if on_choice is not None:
             on_choice(reason)
     else:

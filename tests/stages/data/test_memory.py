@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.data import memory
-from stages.data.memory import available_ram, check_cache_name, choose_cache
+from stages.data.memory import available_ram, check_cache_name, choose_cache, processes_here
 from stages.errors import UsageError
 
 GB = 10**9
@@ -78,3 +78,11 @@ def test_limits_of_control_groups_count(tmp_path: Path) -> None:
 def test_unknown_caches_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=rf"unknown --cache '{name}'; choose auto, device, ram or none"):
         check_cache_name(name)
+
+
+@pytest.mark.parametrize(("value", "count"), [(None, 1), ("", 1), ("4", 4), ("0", 1), ("many", 1)])
+def test_processes_of_a_launcher_share_the_machine(monkeypatch: pytest.MonkeyPatch, value: str | None, count: int) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", value)
+    assert processes_here() == count
