@@ -6,6 +6,7 @@ import inspect
 import sys
 import types
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -72,7 +73,8 @@ def _annotated_types(command: Any) -> dict[str, Any]:
             declared = get_args(declared)[0]
         if get_origin(declared) in (Union, types.UnionType):
             declared = next(choice for choice in get_args(declared) if choice is not type(None))
-        found[name] = declared
+        # choices are typed as text
+        found[name] = str if isinstance(declared, type) and issubclass(declared, Enum) else declared
     return found
 
 

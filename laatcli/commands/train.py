@@ -164,7 +164,7 @@ def train(
     chosen = resolve_device(device, launch)
     if precision == "auto" and has_bf16(chosen):
         settings = replace(settings, precision="bf16")
-    side = resize or required_image_size(backbone)
+    side = required_image_size(backbone) if resize is None else resize
     inputs = {"anchors": artifact.lineage()} | ({} if start is None else {"init": start.lineage()})
     with join_world(chosen, launch) as world:
         request = ImageRequest(data, split, side, image_column, label_column, skip_corrupt)

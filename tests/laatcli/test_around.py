@@ -265,10 +265,12 @@ def test_an_interrupted_training_keeps_the_last_finished_epoch(pipeline: Pipelin
     assert "Traceback" not in stderr
     epochs = len(metrics.read_text().splitlines())
     kept = next(line for line in stderr.splitlines() if line.startswith("stopped: "))
-    assert kept == f"stopped: run/last.st holds epoch {epochs}"
+    assert kept == "stopped: run/state.st holds where it stood; go on with --resume auto"
+    assert (tmp_path / "run/state.st").exists()
+    assert epochs >= 1
     held = json.loads(run("inspect", "run/last.st", "--json", cwd=tmp_path).stdout)
     assert held["params"]["training"]["selection"]["epoch"] == epochs
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["last.st", "metrics.jsonl", "model.st"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["last.st", "metrics.jsonl", "model.st", "state.st"]
 
 
 def test_published_features_give_the_published_expansion(tmp_path: Path) -> None:

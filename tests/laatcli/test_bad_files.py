@@ -174,5 +174,5 @@ def test_a_loss_that_is_not_finite(here: Path, pipeline: Pipeline) -> None:
     assert done.code == 5, done
     assert "Traceback" not in done.stderr
     error = done.stderr.splitlines()[-1]
-    assert error.startswith("error: the loss became non-finite in epoch")
+    assert error.startswith("error: the loss became non-finite at step ")
     assert "--lr" in error

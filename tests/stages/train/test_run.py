@@ -69,7 +69,7 @@ def test_the_best_epoch_and_the_last_are_kept(tmp_path: Path, monkeypatch: pytes
     scores = [Score(0.9, 0.2), Score(0.5, 0.4), Score(0.5, 0.4), Score(0.8, 0.3)]
     weights = scored(monkeypatch, *scores)
     result = trained(tmp_path / "run", quick(epochs=4))
-    assert names(tmp_path / "run") == [".lock", "last.st", "metrics.jsonl", "model.st"]
+    assert names(tmp_path / "run") == ["last.st", "metrics.jsonl", "model.st"]
     assert (result.best_epoch, result.score) == (3, scores[2])
     best, last = loaded(tmp_path / "run" / "model.st"), loaded(tmp_path / "run" / "last.st")
     assert torch.equal(best.model.projection.weight, weights[2])
@@ -240,14 +240,14 @@ def test_a_damaged_state_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model\.st', the best epoch of the unfinished run, is gone"):
         attempted(tmp_path, resume=True)
     assert trained(tmp_path, force=True).best_epoch in (1, 2)
-    assert names(tmp_path) == [".lock", "last.st", "metrics.jsonl", "model.st"]
+    assert names(tmp_path) == ["last.st", "metrics.jsonl", "model.st"]
 
 
 def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     for name in (".model.st.abc.part", ".state.st.xyz.part"):
         (tmp_path / name).write_bytes(b"half")
     trained(tmp_path)
-    assert names(tmp_path) == [".lock", "last.st", "metrics.jsonl", "model.st"]
+    assert names(tmp_path) == ["last.st", "metrics.jsonl", "model.st"]
 
 
 def test_a_run_starts_from_a_checkpoint(tmp_path: Path) -> None:
