@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,3 +80,13 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     class_folders(folder / "photos/train", 8)
     class_folders(folder / "photos/test", 6, first=8)
     return Pipeline(folder, run_pipeline(folder, folder / "photos", "--json"))
+
+
+@pytest.fixture
+def untrained(pipeline: Pipeline, tmp_path: Path) -> Path:
+    """A folder of its own with anchors and photos, and no run yet."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    shutil.copy(pipeline.folder / "expanded.st", folder)
+    shutil.copytree(pipeline.photos, folder / "photos")
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.laatcli.conftest import Pipeline
 from tests.laatcli.shell import elsewhere, environment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -18,12 +16,8 @@ LONG = ("--data", "photos", "--epochs", "500", "--steps", "1", "--backbone", "co
 
 
 @pytest.fixture
-def here(pipeline: Pipeline, tmp_path: Path) -> Path:
-    folder = tmp_path / "here"
-    folder.mkdir()
-    shutil.copy(pipeline.folder / "expanded.st", folder)
-    shutil.copytree(pipeline.photos, folder / "photos")
-    return folder
+def here(untrained: Path) -> Path:
+    return untrained
 
 
 def start(script: str, *args: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:

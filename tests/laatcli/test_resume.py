@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.laatcli.conftest import Pipeline
 from tests.laatcli.shell import LAAT, elsewhere, environment, refused, run
 
 # `make soak` asks for 100
@@ -25,13 +23,8 @@ FILES = ("model.st", "last.st", "metrics.jsonl")
 
 
 @pytest.fixture
-def here(pipeline: Pipeline, tmp_path: Path) -> Path:
-    """A folder of its own with anchors and photos, and no run yet."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    shutil.copy(pipeline.folder / "expanded.st", folder)
-    shutil.copytree(pipeline.photos, folder / "photos")
-    return folder
+def here(untrained: Path) -> Path:
+    return untrained
 
 
 @pytest.fixture

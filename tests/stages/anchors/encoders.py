@@ -30,6 +30,9 @@ class Letters:
         return torch.tensor([row + [self.padding] * (size - len(row)) for row in cut])
 
 
+NAMED = "laat-test-tiny"  # as open_clip knows the tiny CLIP where the fixture `named` is used
+
+
 def feature(text: str) -> Tensor:
     """What the stand-in encoder gives for `text`: how often letters of each residue class occur, and a shared offset."""
     counts = torch.full((WIDTH,), 2.0)

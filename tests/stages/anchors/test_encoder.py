@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +21,9 @@ from stages.anchors.text import text_anchors
 from stages.classes import ClassGroups
 from stages.clip_weights import Ways
 from stages.errors import InputError, MissingError, UsageError
-from tests.stages.anchors.encoders import tiny_config, tiny_folder, tiny_weights
+from tests.stages.anchors.encoders import NAMED, tiny_folder, tiny_weights
 
 TEXTS = ["This is a photo of a bear", "This is a photo of a sea lion"]
-NAMED = "laat-test-tiny"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def named(tmp_path: Path) -> Iterator[str]:
-    """A tiny architecture that open_clip knows by name, as it knows ViT-B-16."""
-    config = tmp_path / f"{NAMED}.json"
-    config.write_text(json.dumps(tiny_config()), encoding="utf-8")
-    open_clip.add_model_config(config)
-    yield NAMED
-    open_clip.factory._MODEL_CONFIGS.pop(NAMED)
 
 
 def assert_same(features: torch.Tensor, expected: torch.Tensor) -> None:

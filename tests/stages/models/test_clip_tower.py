@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,25 +20,8 @@ from stages.errors import InputError, MissingError, UsageError
 from stages.models.backbones import build_backbone, check_backbone_name, required_image_size
 from stages.models.checkpoint import Checkpoint
 from stages.models.embedding import EmbeddingModel
-from tests.stages.anchors.encoders import tiny_config, tiny_folder, tiny_weights
+from tests.stages.anchors.encoders import tiny_folder, tiny_weights
 from tests.stages.models.test_checkpoint import anchors
-
-NAMED = "laat-test-tiny"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def named(tmp_path: Path) -> Iterator[str]:
-    """A tiny architecture that open_clip knows by name, as it knows ViT-B-16."""
-    config = tmp_path / f"{NAMED}.json"
-    config.write_text(json.dumps(tiny_config()), encoding="utf-8")
-    open_clip.add_model_config(config)
-    yield NAMED
-    open_clip.factory._MODEL_CONFIGS.pop(NAMED)
 
 
 def model(backbone: str, width: int = 5, size: int = 16, seed: int = 0) -> EmbeddingModel:
