@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,35 +13,37 @@ import numpy as np
 
 from stages.errors import InputError
 
-ROWS = 256  # rows read at once
-# What was read of a mapped file, and what the system maps around it, counts as memory of the process until mapped anew.
-MAPPED_BYTES = 64 * 2**20
-PAGES_BYTES = 64 * 2**10  # around a place that is read, where the system does not say
+ROWS = 32  # rows read at once
+RESIDENT_BYTES = 32 * 2**20  # of mapped files that may count as memory of the process
 
 
 class LibraryTable:
     """A split as a `datasets.Dataset`: its files are mapped into memory, not read.
 
-    What was read of a mapped file counts as memory of the process. So the cells are read through a mapping of their own, which
-    is made anew now and then.
+    What was read of a mapped file, and what the system maps around it, counts as memory of the process for as long as it is
+    mapped: in time the whole file. So the files are mapped here once more, in a way that lets go of what was read.
     """
 
     any_order = True
 
     def __init__(self, dataset: Any, split: str) -> None:
-        self._dataset = dataset
+        self._files = _whole_files(dataset)
+        self._dataset = dataset if self._files is None else None
+        self._count = len(dataset)
         self._split = split
-        self._files = _mapped_files(dataset)
-        self._mapped: dict[str, Any] = {}
-        self._read = self._before = 0
+        self._mapped: _Mapped | None = None
         self.features: Mapping[str, Any] = dataset.features
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return self._count
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the mapping: another process makes its own."""
+        return {**self.__dict__, "_mapped": None}
 
     def column(self, name: str) -> Any:
         """The column, without decoding."""
-        return self._dataset.select_columns([name]).with_format("arrow")[:].column(name)
+        return self._whole().select_columns([name]).with_format("arrow")[:].column(name)
 
     def files(self) -> list[Path] | None:
         """The mapped files; None when the rows are in memory, or are not all rows of the files in their order."""
@@ -49,61 +51,83 @@ class LibraryTable:
 
     def cells(self, name: str, rows: np.ndarray) -> Iterator[tuple[str, Any]]:
         """The cells at `rows`, in any order, without decoding. Raises InputError when they cannot be read."""
+        table = None
         for start in range(0, len(rows), ROWS):
             own = rows[start : start + ROWS]
-            cells = self._taken(name, own)
-            yield from zip((f"in row {row} of split '{self._split}'" for row in own), cells, strict=True)
+            table = table or self._whole().select_columns([name]).with_format("arrow")
+            yield from zip(
+                (f"in row {row} of split '{self._split}'" for row in own), self._taken(table, name, own), strict=True
+            )
 
-    def _taken(self, name: str, rows: np.ndarray) -> list[Any]:
+    def _taken(self, table: Any, name: str, rows: np.ndarray) -> list[Any]:
         import pyarrow as pa
 
         try:
-            taken = self._table(name)[rows.tolist()].column(name)
-            self._read += taken.nbytes + PAGES_BYTES * len(rows)
-            return taken.to_pylist()
+            cells = table[rows.tolist()].column(name).to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
             what = f"rows {rows.min()} to {rows.max()} of split '{self._split}' cannot be read ({first_line(error)})"
             raise InputError(what, "write or fetch the data again") from error
+        if self._mapped is not None:
+            self._mapped.let_go()
+        return cells
 
-    def _table(self, name: str) -> Any:
-        resident = _resident_files()
-        if (self._read if resident is None else resident - self._before) > MAPPED_BYTES:
-            self._mapped.clear()
-            self._read, self._before = 0, _resident_files() or 0
-        if name not in self._mapped:
-            whole = self._dataset if self._files is None else _open_mapped(self._files)
-            self._mapped[name] = whole.select_columns([name]).with_format("arrow")
-        return self._mapped[name]
+    def _whole(self) -> Any:
+        if self._files is None:
+            return self._dataset
+        if self._mapped is None:
+            self._mapped = _Mapped(self._files)
+        return self._mapped.dataset
 
 
-def _resident_files() -> int | None:
-    """Bytes of mapped files that count as memory of this process; None where the system does not say."""
+class _Mapped:
+    """Arrow files, one after the other, mapped as a `datasets.Dataset`.
+
+    Attributes:
+        dataset: their rows.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        import datasets
+        import pyarrow as pa
+
+        self._maps = [_map(file) for file in files]
+        tables = [pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapped))).read_all() for mapped in self._maps]
+        # a fingerprint of its own making would read all of them
+        self.dataset = datasets.Dataset(datasets.table.InMemoryTable(pa.concat_tables(tables)), fingerprint="mapped")
+        self._resident = _resident_files()
+
+    def let_go(self) -> None:
+        """Have the pages that were read count no longer, if they are many; read again, they come from the file again."""
+        if _resident_files() - self._resident > RESIDENT_BYTES:
+            for mapped in self._maps:
+                mapped.madvise(mmap.MADV_DONTNEED)
+            self._resident = _resident_files()
+
+
+def _map(file: Path) -> mmap.mmap:
+    with file.open("rb") as opened:
+        return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _resident_files() -> int:
+    """Bytes of mapped files that count as memory of this process; 0 where the system does not say."""
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
+            return int(file.read().split()[2]) * mmap.PAGESIZE
     except (OSError, ValueError):
-        return None
+        return 0
 
 
-def _mapped_files(dataset: Any) -> list[Path] | None:
+def _whole_files(dataset: Any) -> list[Path] | None:
     """The Arrow files that, one after the other, hold the rows of a dataset; None when there are none such."""
     files = [Path(file["filename"]) for file in dataset.cache_files]
-    if getattr(dataset, "_indices", None) is not None:  # rows picked from the files
+    if not files or getattr(dataset, "_indices", None) is not None:  # in memory, or rows picked from the files
         return None
     try:
-        whole = _open_mapped(files) if files else None
+        whole = _Mapped(files).dataset
     except Exception:  # no Arrow streams of the same columns
         return None
-    same = whole is not None and len(whole) == len(dataset) and whole.features == dataset.features
-    return files if same else None
-
-
-def _open_mapped(files: Sequence[Path]) -> Any:
-    import datasets
-
-    with quiet_datasets():
-        parts = [datasets.Dataset.from_file(str(file)) for file in files]
-        return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+    return files if len(whole) == len(dataset) and whole.features == dataset.features else None
 
 
 def saved_tables(path: Path, name: str) -> dict[str, LibraryTable]:
