@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -179,6 +180,7 @@ def _begin(lifeline: Connection, inherited: Connection | None, _: int) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     if inherited is not None:
         inherited.close()
+    gc.freeze()  # looked through for garbage, what is shared with the parent would be copied
     threading.Thread(target=_end_with, args=(lifeline, os.getppid()), daemon=True).start()
 
 

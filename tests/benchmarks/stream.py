@@ -5,8 +5,8 @@
 
 The images are JPEG files of random smooth patterns, written into a saved data set (or, with --format parquet, a parquet file)
 in a temporary folder, which is removed at the end. Memory is that of the program and its worker processes together, sampled
-twice a second from /proc: RSS counts what they share once for each, PSS once in all. Most of the step's own memory is the
-model's, for the images that go through it at once: the batch size over --accumulate.
+twice a second from /proc: RSS counts what they share once for each, PSS once in all. What a step adds is the model's, for the
+images that go through it at once: ResNet-12 takes about 115 MB for each of 96 px, wherever the images come from.
 """
 
 from __future__ import annotations
@@ -179,7 +179,6 @@ def measure(data: Path, arguments: argparse.Namespace) -> list[list[str]]:
         settings = TrainSettings(
             backbone=arguments.backbone,
             batch_size=arguments.batch_size,
-            accumulate=arguments.accumulate,
             steps=arguments.steps,
         )
         trainer = Trainer(model, anchors, images, settings, "cpu", cache="none")
@@ -211,10 +210,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--format", choices=("saved", "parquet"), default="saved")
     parser.add_argument("--backbone", default="resnet12")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--accumulate", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=7)
-    parser.add_argument("--train-steps", type=int, default=3)
+    parser.add_argument("--train-steps", type=int, default=10)
     parser.add_argument("--read", type=int, default=50_000, help="images that the workers read alone")
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
