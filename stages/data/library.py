@@ -42,8 +42,16 @@ class LibraryTable:
         return {**self.__dict__, "_mapped": None}
 
     def column(self, name: str) -> Any:
-        """The column, without decoding."""
-        return self._whole().select_columns([name]).with_format("arrow")[:].column(name)
+        """The column, without decoding; a copy, so that its places in the files need not stay mapped."""
+        import pyarrow as pa
+
+        found = self._whole().select_columns([name]).with_format("arrow")[:].column(name)
+        chunks = []
+        for chunk in found.chunks:
+            chunks.append(pa.concat_arrays([chunk, chunk.slice(0, 0)]))  # of a single array it would not make a copy
+            if self._mapped is not None:
+                self._mapped.let_go()
+        return pa.chunked_array(chunks, found.type)
 
     def files(self) -> list[Path] | None:
         """The mapped files; None when the rows are in memory, or are not all rows of the files in their order."""
@@ -90,11 +98,12 @@ class _Mapped:
         import datasets
         import pyarrow as pa
 
+        self._resident = _resident_files()
         self._maps = [_map(file) for file in files]
         tables = [pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapped))).read_all() for mapped in self._maps]
         # a fingerprint of its own making would read all of them
         self.dataset = datasets.Dataset(datasets.table.InMemoryTable(pa.concat_tables(tables)), fingerprint="mapped")
-        self._resident = _resident_files()
+        self.let_go()
 
     def let_go(self) -> None:
         """Have the pages that were read count no longer, if they are many; read again, they come from the file again."""
