@@ -74,22 +74,25 @@ def all_way_points(labels: Tensor, anchors: Tensor) -> Points:
     return Points(torch.arange(count), labels.cpu(), torch.zeros(count, dtype=torch.int64), anchors[None])
 
 
-def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | None = None) -> Points:
+def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | None = None, *, blend: float = 0.0) -> Points:
     """Every query of every episode, against that episode's N-way head, in the order of episodes.
 
-    Zero-shot heads are the anchors of the episode's classes. With K > 0 shots a class anchor is the normalised mean of
-    its support images' embeddings (Li et al., CVPR 2024, Sec. 4).
+    Zero-shot heads are the anchors of the episode's classes. With K > 0 shots a class anchor is
+    blend * text anchor + K * mean of its support images' embeddings, normalised (Li et al., CVPR 2024, Sec. 4): with
+    blend 0, the images alone.
 
     Args:
         episodes: E episodes of N ways, K shots and Q queries.
         anchors: (C, D) unit rows on the model's device.
         embeddings: (images, D), clean unit embeddings, right at least at the support images; only needed for K > 0.
+        blend: weight of the text anchor, at least 0; 2 is the published suggestion. Without effect at K = 0.
     """
     count, ways, queries = episodes.query.shape
-    if episodes.support.shape[2] and embeddings is not None:
-        heads = normalize(embeddings[episodes.support.to(embeddings.device)].mean(2), dim=-1)
-    else:
-        heads = anchors[episodes.classes.to(anchors.device)]
+    shots = episodes.support.shape[2]
+    heads = anchors[episodes.classes.to(anchors.device)]
+    if shots and embeddings is not None:
+        shown = embeddings[episodes.support.to(embeddings.device)].mean(2)
+        heads = normalize(shown if blend == 0 else blend * heads + shots * shown, dim=-1)
     label = torch.arange(ways).repeat_interleave(queries).repeat(count)
     head = torch.arange(count).repeat_interleave(ways * queries)
     return Points(episodes.query.reshape(-1), label, head, heads)
