@@ -40,11 +40,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Judged:
-    """Attacked samples: rows (n,) on the CPU, adversarial images (n, 3, H, W) and the predictions for those (n,)."""
+    """Attacked samples: rows (n,) on the CPU, adversarial images (n, 3, H, W), their predictions (n,) and logits (n, K)."""
 
     rows: Tensor
     x_adv: Tensor
     predicted: Tensor
+    logits: Tensor
 
 
 def to_pixels(images: Tensor, rows: Tensor, device: torch.device | str) -> Tensor:
@@ -103,8 +104,8 @@ def attack_points(
     for done in _gathered(results, batch_size):
         threat.check(done.x_adv, done.x)
         with torch.no_grad():
-            predicted = decide(target.victim(done.x_adv, done.rows))
-        yield Judged(done.rows.cpu(), done.x_adv, predicted)
+            logits = target.victim(done.x_adv, done.rows)
+        yield Judged(done.rows.cpu(), done.x_adv, decide(logits), logits)
 
 
 def _gradient_attack(

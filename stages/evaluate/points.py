@@ -51,12 +51,14 @@ class Points:
         label: (P,) int64 on the CPU, the right answer, a row of the point's head.
         head: (P,) int64 on the CPU, which head; ascending.
         heads: (H, N, D) unit rows, on the model's device.
+        classes: (H, N) int64 on the CPU, the class of every row of every head.
     """
 
     image: Tensor
     label: Tensor
     head: Tensor
     heads: Tensor
+    classes: Tensor
 
     def __len__(self) -> int:
         return len(self.image)
@@ -71,7 +73,8 @@ class Points:
 def all_way_points(labels: Tensor, anchors: Tensor) -> Points:
     """Every image once, against all the anchors (C, D); labels (N,) int64 into them."""
     count = len(labels)
-    return Points(torch.arange(count), labels.cpu(), torch.zeros(count, dtype=torch.int64), anchors[None])
+    head = torch.zeros(count, dtype=torch.int64)
+    return Points(torch.arange(count), labels.cpu(), head, anchors[None], torch.arange(len(anchors))[None])
 
 
 def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | None = None, *, blend: float = 0.0) -> Points:
@@ -95,4 +98,4 @@ def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | Non
         heads = normalize(shown if blend == 0 else blend * heads + shots * shown, dim=-1)
     label = torch.arange(ways).repeat_interleave(queries).repeat(count)
     head = torch.arange(count).repeat_interleave(ways * queries)
-    return Points(episodes.query.reshape(-1), label, head, heads)
+    return Points(episodes.query.reshape(-1), label, head, heads, episodes.classes)

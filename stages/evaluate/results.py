@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from stages.errors import UsageError
 from stages.evaluate.intervals import student_t, wilson
+from stages.evaluate.rows import CLEAN, PointRows
 
 WILSON = "Wilson 95 % over images"
 STUDENT_T = "Student t 95 % over episodes"
@@ -81,6 +82,7 @@ class GroupResult:
         attacks: name -> accuracy under that attack; a point that is wrong when clean is wrong here too.
         worst: share of points that are right when clean and under every attack.
         correct: name -> (P,) bool, the decisions behind the numbers, 'clean' among them; not part of the record.
+        rows: what `correct` was computed from; not part of the record.
     """
 
     classes: int
@@ -92,6 +94,7 @@ class GroupResult:
     attacks: dict[str, Estimate]
     worst: Estimate
     correct: Mapping[str, np.ndarray] = field(repr=False, compare=False, default_factory=dict)
+    rows: PointRows | None = field(repr=False, compare=False, default=None)
 
     @property
     def interval(self) -> str:
@@ -114,6 +117,13 @@ class GroupResult:
         }
 
 
+def summarise_rows(rows: PointRows, *, classes: int, ways: int) -> GroupResult:
+    """Estimates from rows; `classes` and `ways` as in GroupResult."""
+    images = len(np.unique(rows.image))
+    found = summarise(rows.correct(), classes=classes, ways=ways, images=images, episodes=rows.episodes)
+    return replace(found, rows=rows)
+
+
 def summarise(correct: Mapping[str, np.ndarray], *, classes: int, ways: int, images: int, episodes: int = 0) -> GroupResult:
     """Estimates from decisions.
 
@@ -129,8 +139,8 @@ def summarise(correct: Mapping[str, np.ndarray], *, classes: int, ways: int, ima
         images=images,
         points=len(worst),
         episodes=episodes,
-        clean=estimate(correct["clean"], episodes),
-        attacks={name: estimate(value, episodes) for name, value in correct.items() if name != "clean"},
+        clean=estimate(correct[CLEAN], episodes),
+        attacks={name: estimate(value, episodes) for name, value in correct.items() if name != CLEAN},
         worst=estimate(worst, episodes),
         correct=correct,
     )

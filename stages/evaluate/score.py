@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,10 +13,11 @@ from stages.attacks.gradient import frozen
 from stages.attacks.named import AttackSpec
 from stages.attacks.run import Progress, Target, attack_points, checked_width, decide, full_precision, to_pixels
 from stages.attacks.threat import ThreatModel
-from stages.data.episodes import draw_episodes
+from stages.data.episodes import Episodes, draw_episodes
 from stages.errors import UsageError
 from stages.evaluate.points import Group, Points, all_way_points, episode_points
-from stages.evaluate.results import GroupResult, Protocol, summarise
+from stages.evaluate.results import GroupResult, Protocol, summarise_rows
+from stages.evaluate.rows import CLEAN, Judgement, PointRows
 
 
 def evaluate(
@@ -55,23 +57,55 @@ def evaluate(
     """
     scorer = _Scorer(model, group.images, batch_size, torch.device(device))
     with frozen(model), full_precision(), torch.no_grad():
-        points, embeddings = scorer.points(group, protocol)
+        points, embeddings, drawn = scorer.points(group, protocol)
         tell = _Teller(progress, len(points) * (1 + len(attacks)))
-        clean = scorer.right(points, embeddings)
-        tell(len(points), "clean")
-        correct = {"clean": clean.numpy()}
+        clean = scorer.judge(points, embeddings)
+        tell(len(points), CLEAN)
+        found = {}
         for spec in attacks:
             if threat is None:
                 raise UsageError(f"the attack {spec.name} needs a threat model", "give --eps, for example 8/255")
-            right = scorer.right_under(spec, threat, points, clean, seed=seed, scale=scale, tell=tell)
-            correct[spec.name] = right.numpy()
-    return summarise(
-        correct,
-        classes=len(group.classes),
-        ways=points.heads.shape[1],
-        images=len(points.image.unique()),
-        episodes=protocol.episodes if protocol.name == "episodes" else 0,
+            found[spec.name] = scorer.judge_under(spec, threat, points, clean, seed=seed, scale=scale, tell=tell)
+    rows = make_rows(points, clean, found, drawn)
+    return summarise_rows(rows, classes=len(group.classes), ways=points.heads.shape[1])
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit of the right class minus the best wrong one, (n, K) and (n,) on one device -> (n,); infinite for K = 1."""
+    at = labels[:, None]
+    return logits.gather(1, at)[:, 0] - logits.scatter(1, at, -torch.inf).amax(1)
+
+
+def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
+    """How far each of `x_adv` (n, 3, H, W) is from `x` in the norm 'Linf' or 'L2', (n,)."""
+    far = (x_adv - x).flatten(1)
+    return far.abs().amax(1) if norm == "Linf" else torch.linalg.vector_norm(far, dim=1)
+
+
+def note(found: Judgement, points: Points, part: Tensor, said: Tensor, cosines: Tensor) -> None:
+    """Put what was said at the points `part` ((n,) on the CPU) into `found`: rows of the heads `said` (n,), cosines (n, N)."""
+    found.predicted[part.numpy()] = points.classes[points.head[part], said.cpu()].numpy()
+    found.margin[part.numpy()] = margins(cosines, points.label[part].to(cosines.device)).float().cpu().numpy()
+
+
+def make_rows(points: Points, clean: Judgement, attacks: Mapping[str, Judgement], drawn: Episodes | None) -> PointRows:
+    """Rows of points that were judged, clean and after `attacks` by name; `drawn` are the episodes, None for all-way."""
+    episodes = {}
+    if drawn is not None:
+        episodes = {"heads": int32(drawn.classes), "support": int32(drawn.support)}
+    return PointRows(
+        image=int32(points.image),
+        label=int32(points.classes[points.head, points.label]),
+        episode=int32(points.head) if drawn is not None else np.full(len(points), -1, np.int32),
+        clean=clean,
+        attacks=attacks,
+        **episodes,
     )
+
+
+def int32(values: Tensor) -> np.ndarray:
+    """Integers as a numpy column."""
+    return values.cpu().numpy().astype(np.int32)
 
 
 class _Teller:
@@ -98,12 +132,12 @@ class _Scorer:
     def pixels(self, part: Tensor) -> Tensor:
         return to_pixels(self.images, part, self.device)
 
-    def points(self, group: Group, protocol: Protocol) -> tuple[Points, Tensor]:
-        """The protocol's points, and the clean embeddings (images, D), right at every image that they use."""
+    def points(self, group: Group, protocol: Protocol) -> tuple[Points, Tensor, Episodes | None]:
+        """The protocol's points, the clean embeddings (images, D), right at every image that they use, and the episodes."""
         anchors = group.anchors.to(self.device, torch.float32)
         if protocol.name == "all-way":
             points = all_way_points(group.labels, anchors)
-            return points, checked_width(self.embed(points.image), anchors)
+            return points, checked_width(self.embed(points.image), anchors), None
         episodes = draw_episodes(
             group.labels,
             group.classes,
@@ -115,7 +149,7 @@ class _Scorer:
         )
         used = torch.cat((episodes.query.reshape(-1), episodes.support.reshape(-1))).unique()
         embeddings = checked_width(self.embed(used), anchors)
-        return episode_points(episodes, anchors, embeddings), embeddings
+        return episode_points(episodes, anchors, embeddings), embeddings, episodes
 
     def embed(self, used: Tensor) -> Tensor:
         """A table (images, D) filled at the rows `used` (at least one); each image is embedded once."""
@@ -124,37 +158,40 @@ class _Scorer:
         table[used.to(self.device)] = torch.cat(parts)
         return table
 
-    def right(self, points: Points, embeddings: Tensor) -> Tensor:
-        """Which points are right by the embeddings (images, D) of their images, (P,) bool on the CPU."""
-        right = torch.empty(len(points), dtype=torch.bool)
+    def judge(self, points: Points, embeddings: Tensor) -> Judgement:
+        """What the clean embeddings (images, D) say at every point."""
+        found = Judgement.empty(len(points))
         for part in torch.arange(len(points)).split(self.batch_size):
-            rows = points.image[part].to(self.device)
-            logits = points.logits(embeddings[rows], points.head[part].to(self.device))
-            right[part] = decide(logits).cpu() == points.label[part]
-        return right
+            at = points.image[part].to(self.device)
+            cosines = points.logits(embeddings[at], points.head[part].to(self.device))
+            note(found, points, part, decide(cosines), cosines)
+        return found
 
-    def right_under(
+    def judge_under(
         self,
         spec: AttackSpec,
         threat: ThreatModel,
         points: Points,
-        clean: Tensor,
+        clean: Judgement,
         *,
         seed: int,
         scale: float,
         tell: _Teller,
-    ) -> Tensor:
-        """Which points are right when clean and after the attack, (P,) bool on the CPU."""
+    ) -> Judgement:
+        """What the model says after the attack at every point; at those that are wrong when clean, what it said then."""
         head = points.head.to(self.device)
 
         def victim(x: Tensor, rows: Tensor) -> Tensor:
             return scale * points.logits(self.model(x), head[rows])
 
         target = Target(victim, lambda part: self.pixels(points.image[part]), points.label.to(self.device))
-        right = torch.zeros(len(points), dtype=torch.bool)
-        rows = clean.nonzero()[:, 0]
+        found = clean.copy()
+        right = points.classes[points.head, points.label].numpy() == clean.predicted
+        rows = torch.from_numpy(right).nonzero()[:, 0]
         tell(len(points) - len(rows), spec.name)
         for judged in attack_points(target, rows, spec, threat, seed=seed, batch_size=self.batch_size):
-            right[judged.rows] = judged.predicted.cpu() == points.label[judged.rows]
+            note(found, points, judged.rows, judged.predicted, judged.logits / scale)
+            x = self.pixels(points.image[judged.rows])
+            found.norm[judged.rows.numpy()] = distances(judged.x_adv, x, threat.norm).cpu().numpy()
             tell(len(judged.rows), spec.name)
-        return right
+        return found
