@@ -77,7 +77,7 @@ def maximise(
         with torch.enable_grad():
             variable = x_adv.detach().requires_grad_(True)
             (grad,) = torch.autograd.grad(loss(variable).sum(), variable)
-        x_adv = threat.climb(x_adv, grad, step_size, bounds)
+        x_adv = threat.climb(x_adv, grad, step_size, x, bounds)
     return x_adv.detach()
 
 
