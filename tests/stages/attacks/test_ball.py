@@ -35,37 +35,30 @@ def dykstra(y: Tensor, x: Tensor, radius: float, rounds: int = 4000) -> Tensor:
     return y
 
 
-many = given(
+@settings(max_examples=60, deadline=None)
+@given(
     norm=st.sampled_from(NORMS),
     eps=st.sampled_from(RADII),
     seed=st.integers(0, 9999),
     spread=st.sampled_from([1e-4, 0.05, 1.0, 50.0]),
 )
-
-
-@settings(max_examples=60, deadline=None)
-@many
-def test_projections_are_inside_idempotent_and_nearest(norm: str, eps: Fraction, seed: int, spread: float) -> None:
+def test_projections_are_inside_and_idempotent(norm: str, eps: Fraction, seed: int, spread: float) -> None:
     threat = ThreatModel(min(eps, Fraction(1)) if norm == "Linf" else eps, norm)
     x, y = clean_and_moved(seed, spread)
     found = threat.project(y, x)
     threat.check(found, x)
     assert torch.equal(threat.project(found, x), found)
-    # p is the nearest point of a convex set to y if and only if <y - p, z - p> <= 0 for every z of the set
-    for at in range(4):
-        _, other = clean_and_moved(seed + at + 1, 1.0)
-        inside = threat.project(x + (other - x) * 0.2**at, x)
-        product = ((y - found).double() * (inside - found).double()).flatten(1).sum(1)
-        assert (product <= 2e-5 * (1 + spread)).all()
     assert torch.equal(threat.project(x, x), x)
 
 
-@settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 999), radius=st.sampled_from([0.3, 1.0, 2.0]))
-def test_the_l2_projection_is_that_of_alternating_projections(seed: int, radius: float) -> None:
-    x, y = clean_and_moved(seed, 0.7)
-    expected = dykstra(y, x, radius)
-    torch.testing.assert_close(nearest_inside(y, x, radius, 0.0, 1.0).double(), expected, rtol=0, atol=2e-4)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 999), eps=st.sampled_from(RADII[1:]), spread=st.sampled_from([0.05, 0.7]))
+def test_the_l2_projection_is_the_nearest_point_as_alternating_projections_find_it(
+    seed: int, eps: Fraction, spread: float
+) -> None:
+    x, y = clean_and_moved(seed, spread)
+    expected = dykstra(y, x, float(eps))
+    torch.testing.assert_close(ThreatModel(eps, "L2").project(y, x).double(), expected, rtol=0, atol=2e-4)
 
 
 def test_where_clipping_stops_a_pixel_the_others_get_its_length() -> None:
