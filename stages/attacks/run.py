@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stages.attacks.ensemble import EnsembleSpec
 from stages.attacks.gradient import Finished, frozen, projected_gradient
 from stages.attacks.losses import LOSSES
 from stages.attacks.named import AttackSpec
 from stages.attacks.start import StartNoise
 from stages.attacks.threat import ThreatModel
-from stages.errors import ComputeError, InputError, UsageError
+from stages.errors import ComputeError, InputError
 
 # (x (n, 3, H, W) in [0, 1], rows (n,) int64 on the device of x) -> logits (n, K); each row may have its own K-way head
 Victim = Callable[[Tensor, Tensor], Tensor]
