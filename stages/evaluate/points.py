@@ -22,6 +22,7 @@ class Group:
         anchors: (C, D) unit rows, in their order.
         images: (N, 3, H, W) uint8.
         labels: (N,) int64 into `classes`.
+        seen: how many of the classes, the first ones, are seen; only used by the protocol 'gzsl'.
 
     Raises InputError when there is no image, or the four do not fit together.
     """
@@ -30,6 +31,7 @@ class Group:
     anchors: Tensor
     images: Tensor
     labels: Tensor
+    seen: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.images):
@@ -52,6 +54,7 @@ class Points:
         head: (P,) int64 on the CPU, which head; ascending.
         heads: (H, N, D) unit rows, on the model's device.
         classes: (H, N) int64 on the CPU, the class of every row of every head.
+        seen: how many rows of the head, the first ones, are seen classes, where they are to be told from novel ones; else 0.
     """
 
     image: Tensor
@@ -59,6 +62,7 @@ class Points:
     head: Tensor
     heads: Tensor
     classes: Tensor
+    seen: int = 0
 
     def __len__(self) -> int:
         return len(self.image)
@@ -70,11 +74,11 @@ class Points:
         return torch.einsum("nd,nkd->nk", embeddings, self.heads[head])
 
 
-def all_way_points(labels: Tensor, anchors: Tensor) -> Points:
-    """Every image once, against all the anchors (C, D); labels (N,) int64 into them."""
+def all_way_points(labels: Tensor, anchors: Tensor, seen: int = 0) -> Points:
+    """Every image once, against all the anchors (C, D); labels (N,) int64 into them; `seen` as in Points."""
     count = len(labels)
     head = torch.zeros(count, dtype=torch.int64)
-    return Points(torch.arange(count), labels.cpu(), head, anchors[None], torch.arange(len(anchors))[None])
+    return Points(torch.arange(count), labels.cpu(), head, anchors[None], torch.arange(len(anchors))[None], seen)
 
 
 def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | None = None, *, blend: float = 0.0) -> Points:

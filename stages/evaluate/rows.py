@@ -20,20 +20,26 @@ class Judgement:
             wrong; infinite in a head of one class.
         norm: (P,) float32, distance from the clean image in the norm of the threat model, pixel units; 0 where nothing was
             attacked.
+        limit: (P,) float32, where seen and novel classes are candidates together (see `gzsl.limits`), else None: the bias on
+            the seen cosines at which the point changes sides, and of what is right under the attack the nearer one. Points
+            that have fallen, or were wrong when clean, are attacked with every step for it; the other columns do not say so.
     """
 
     predicted: np.ndarray
     margin: np.ndarray
     norm: np.ndarray
+    limit: np.ndarray | None = None
 
     @classmethod
-    def empty(cls, count: int) -> Judgement:
-        """Room for `count` points; norms are 0."""
-        return cls(np.empty(count, np.int32), np.empty(count, np.float32), np.zeros(count, np.float32))
+    def empty(cls, count: int, *, limits: bool = False) -> Judgement:
+        """Room for `count` points; norms are 0. Limits only where they are wanted."""
+        floats = (np.empty(count, np.float32), np.zeros(count, np.float32))
+        return cls(np.empty(count, np.int32), *floats, np.empty(count, np.float32) if limits else None)
 
     def copy(self) -> Judgement:
         """The same in memory of its own."""
-        return Judgement(self.predicted.copy(), self.margin.copy(), self.norm.copy())
+        limit = None if self.limit is None else self.limit.copy()
+        return Judgement(self.predicted.copy(), self.margin.copy(), self.norm.copy(), limit)
 
 
 @dataclass(frozen=True, eq=False)

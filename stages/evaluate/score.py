@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from stages.attacks.run import Progress, Target, attack_points, checked_width, d
 from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes, draw_episodes
 from stages.errors import UsageError
+from stages.evaluate.gzsl import GzslResult, Sides, limits, summarise_gzsl
 from stages.evaluate.points import Group, Points, all_way_points, episode_points
 from stages.evaluate.results import GroupResult, Protocol, summarise_rows
 from stages.evaluate.rows import CLEAN, Judgement, PointRows
@@ -41,7 +42,7 @@ def evaluate(
     Args:
         model: (n, 3, H, W) in [0, 1] -> unit embeddings (n, D), on `device`; left in the modes it came in.
         group: classes, anchors, images and labels.
-        protocol: all-way or episodes.
+        protocol: all-way, episodes or gzsl.
         attacks: any number, of different names; without one the worst case is the clean accuracy.
         threat: needed as soon as there is an attack.
         seed: of the attacks' random starts; episodes have their own in the protocol.
@@ -67,7 +68,14 @@ def evaluate(
                 raise UsageError(f"the attack {spec.name} needs a threat model", "give --eps, for example 8/255")
             found[spec.name] = scorer.judge_under(spec, threat, points, clean, seed=seed, scale=scale, tell=tell)
     rows = make_rows(points, clean, found, drawn)
-    return summarise_rows(rows, classes=len(group.classes), ways=points.heads.shape[1])
+    result = summarise_rows(rows, classes=len(group.classes), ways=points.heads.shape[1])
+    return replace(result, gzsl=gzsl_of(rows, points.seen, len(group.classes), seed)) if points.seen else result
+
+
+def gzsl_of(rows: PointRows, seen: int, classes: int, seed: int) -> GzslResult:
+    """The generalized figures of rows with limits; the first `seen` of the `classes` are seen."""
+    found = {name: one.limit for name, one in {CLEAN: rows.clean, **rows.attacks}.items() if one.limit is not None}
+    return summarise_gzsl(Sides(rows.label.astype(np.int64), seen, classes), found, seed=seed)
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
@@ -86,6 +94,8 @@ def note(found: Judgement, points: Points, part: Tensor, said: Tensor, cosines: 
     """Put what was said at the points `part` ((n,) on the CPU) into `found`: rows of the heads `said` (n,), cosines (n, N)."""
     found.predicted[part.numpy()] = points.classes[points.head[part], said.cpu()].numpy()
     found.margin[part.numpy()] = margins(cosines, points.label[part].to(cosines.device)).float().cpu().numpy()
+    if found.limit is not None:
+        found.limit[part.numpy()] = limits(cosines.cpu().numpy(), points.label[part].numpy(), points.seen)
 
 
 def make_rows(points: Points, clean: Judgement, attacks: Mapping[str, Judgement], drawn: Episodes | None) -> PointRows:
@@ -135,8 +145,8 @@ class _Scorer:
     def points(self, group: Group, protocol: Protocol) -> tuple[Points, Tensor, Episodes | None]:
         """The protocol's points, the clean embeddings (images, D), right at every image that they use, and the episodes."""
         anchors = group.anchors.to(self.device, torch.float32)
-        if protocol.name == "all-way":
-            points = all_way_points(group.labels, anchors)
+        if protocol.name != "episodes":
+            points = all_way_points(group.labels, anchors, group.seen if protocol.name == "gzsl" else 0)
             return points, checked_width(self.embed(points.image), anchors), None
         episodes = draw_episodes(
             group.labels,
@@ -149,7 +159,7 @@ class _Scorer:
         )
         used = torch.cat((episodes.query.reshape(-1), episodes.support.reshape(-1))).unique()
         embeddings = checked_width(self.embed(used), anchors)
-        return episode_points(episodes, anchors, embeddings), embeddings, episodes
+        return episode_points(episodes, anchors, embeddings, blend=protocol.blend), embeddings, episodes
 
     def embed(self, used: Tensor) -> Tensor:
         """A table (images, D) filled at the rows `used` (at least one); each image is embedded once."""
@@ -160,7 +170,7 @@ class _Scorer:
 
     def judge(self, points: Points, embeddings: Tensor) -> Judgement:
         """What the clean embeddings (images, D) say at every point."""
-        found = Judgement.empty(len(points))
+        found = Judgement.empty(len(points), limits=points.seen > 0)
         for part in torch.arange(len(points)).split(self.batch_size):
             at = points.image[part].to(self.device)
             cosines = points.logits(embeddings[at], points.head[part].to(self.device))
@@ -194,4 +204,29 @@ class _Scorer:
             x = self.pixels(points.image[judged.rows])
             found.norm[judged.rows.numpy()] = distances(judged.x_adv, x, threat.norm).cpu().numpy()
             tell(len(judged.rows), spec.name)
+        if found.limit is not None:
+            self._press(found, target, spec, threat, points, clean, seed=seed, scale=scale)
         return found
+
+    def _press(
+        self,
+        found: Judgement,
+        target: Target,
+        spec: AttackSpec,
+        threat: ThreatModel,
+        points: Points,
+        clean: Judgement,
+        *,
+        seed: int,
+        scale: float,
+    ) -> None:
+        """Attack what is wrong at bias 0, but was right at another when clean, with every step, and note the nearer limit."""
+        if found.limit is None or clean.limit is None:
+            return
+        label = points.label.numpy()
+        rows = torch.from_numpy((found.predicted != label) & np.isfinite(clean.limit)).nonzero()[:, 0]
+        own = label < points.seen
+        for judged in attack_points(target, rows, spec, threat, seed=seed, batch_size=self.batch_size, early_stop=False):
+            at = judged.rows.numpy()
+            more = limits((judged.logits / scale).cpu().numpy(), label[at], points.seen)
+            found.limit[at] = np.where(own[at], np.minimum(found.limit[at], more), np.maximum(found.limit[at], more))
