@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from stages.attacks.adversarial import AdversarialSet
@@ -13,12 +14,12 @@ from stages.attacks.named import AttackSpec
 from stages.attacks.run import Progress
 from stages.attacks.threat import ThreatModel
 from stages.classes import match_classes
-from stages.data.image_set import ImageSet
+from stages.data.image_set import ImageSet, restricted_labels
 from stages.errors import InputError
 from stages.evaluate.groups import ClassChoice, leak_notes
 from stages.evaluate.points import Group
 from stages.evaluate.report import ModelEntry, Row, make_report
-from stages.evaluate.results import Protocol
+from stages.evaluate.results import GroupResult, Protocol
 from stages.evaluate.saved import evaluate_saved
 from stages.evaluate.score import evaluate
 from stages.models.checkpoint import Checkpoint
@@ -43,6 +44,7 @@ def evaluate_checkpoints(
     seed: int = 0,
     batch_size: int = 256,
     device: str = "cpu",
+    suite: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score every checkpoint on every group of classes, on the same images, episodes and random starts.
@@ -52,6 +54,7 @@ def evaluate_checkpoints(
         choices: the groups.
         images: the images of all groups.
         protocol, attacks, threat, seed, batch_size, device: see `score.evaluate`.
+        suite: the named set that the attacks are, if they are one.
         progress: called with (done, total, what) over the whole evaluation.
     """
     jobs = [(name, choice) for choice in choices for name in checkpoints]
@@ -60,7 +63,7 @@ def evaluate_checkpoints(
     data = images.provenance.to_record()
     for at, (name, choice) in enumerate(jobs):
         checkpoint = checkpoints[name]
-        part = images.restricted_to(choice.names(checkpoint.anchors), names_from="the checkpoint")
+        part, kept = _restricted(images, choice.names(checkpoint.anchors))
         vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
         result = evaluate(
             checkpoint.model.placed(device),
@@ -74,7 +77,7 @@ def evaluate_checkpoints(
             scale=checkpoint.logit_scale,
             progress=_within(progress, at, len(jobs), f"{name} {choice.name}"),
         )
-        rows.append(Row(name, choice.name, result))
+        rows.append(Row(name, choice.name, _numbered(result, kept), part.classes))
         notes |= dict.fromkeys(leak_notes(checkpoint.anchors, [choice], checkpoint.training, data))
     report = make_report(
         models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
@@ -84,6 +87,7 @@ def evaluate_checkpoints(
         threat=threat if attacks else None,
         seed=seed,
         rows=rows,
+        suite=suite,
         notes=[*images.provenance.notes, *notes],
     )
     return Evaluation(report, rows)
@@ -134,7 +138,7 @@ def evaluate_adversarial(
             device=device,
             progress=_within(progress, at, len(checkpoints), name),
         )
-        rows.append(Row(name, saved.group, result))
+        rows.append(Row(name, saved.group, result, saved.classes))
         choice = ClassChoice(saved.group, tuple(members))
         notes |= dict.fromkeys(leak_notes(known, [choice], checkpoint.training, saved.data))
     report = make_report(
@@ -149,6 +153,18 @@ def evaluate_adversarial(
         notes=list(notes),
     )
     return Evaluation(report, rows)
+
+
+def _restricted(images: ImageSet, names: Sequence[str]) -> tuple[ImageSet, np.ndarray]:
+    """The images of the classes `names`, and which of all the images they are."""
+    source = images.provenance
+    kept, _ = restricted_labels(images.labels, images.classes, names, names_from="the checkpoint", provenance=source)
+    return images.restricted_to(names, names_from="the checkpoint"), kept.cpu().numpy()
+
+
+def _numbered(result: GroupResult, kept: np.ndarray) -> GroupResult:
+    """The result with the images of its rows numbered as in the whole set."""
+    return result if result.rows is None else replace(result, rows=result.rows.of_images(kept))
 
 
 def _entry(name: str, checkpoint: Checkpoint) -> ModelEntry:

@@ -35,7 +35,8 @@ def test_a_report_says_what_was_measured_and_how() -> None:
     assert (read["kind"], read["schema_version"]) == ("laat-report", 2)
     assert read["threat"] == {"norm": "Linf", "eps": "8/255", "clip": [0.0, 1.0]}
     assert read["protocol"] == {"name": "all-way"}
-    assert read["attacks"][0] == {"name": "pgd-20", "loss": "ce", "steps": 20, "step": "1/4 eps", "random_start": True}
+    pgd = {"name": "pgd-20", "loss": "ce", "steps": 20, "step": "1/4 eps", "random_start": True}
+    assert pgd.items() <= read["attacks"][0].items()
     assert read["notes"] == ["the classes were trained on"]
     (row,) = read["results"]
     assert (row["model"], row["group"], row["classes"], row["chance"], row["images"]) == ("run", "novel", 16, 1 / 16, 4)
@@ -93,7 +94,7 @@ def test_reports_that_cannot_be_read_are_refused(tmp_path: Path, change: dict[st
 def test_reports_of_the_first_format_are_refused_by_their_version(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(json.dumps({"kind": "laat-report", "format": 1, "results": []}))
-    with pytest.raises(InputError, match="has schema version 1, this laat .* reads 2; evaluate again with `laat eval`"):
+    with pytest.raises(InputError, match=r"has schema version 1, this laat .* reads 2; evaluate again with `laat eval`"):
         read_report(path)
 
 
