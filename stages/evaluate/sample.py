@@ -50,7 +50,7 @@ def drawn(images: ImageSet, sample: Sample) -> ImageSet:
     """The drawn images, in their old order.
 
     The draw follows from the labels, the limits and the seed alone. Each class is ordered by a generator of its own name, and
-    `images` is filled one image of each class after the other, in the order of the classes: as even as can be, and the
+    `images` is filled one image of each class after the other, in the order of their names: as even as can be, and the
     images of a smaller draw are among those of a larger one.
 
     Raises UsageError when `sample.images` leaves a class without an image.
@@ -59,6 +59,7 @@ def drawn(images: ImageSet, sample: Sample) -> ImageSet:
         return images
     labels = images.labels.cpu().numpy()
     rank = np.empty(len(labels), dtype=np.int64)
+    turn = np.argsort(np.argsort([fold(name) for name in images.classes]))
     for at, name in enumerate(images.classes):
         own = np.flatnonzero(labels == at)
         words = numpy_generator(sample.seed, f"{PURPOSE}/{fold(name)}").bit_generator.random_raw(len(own))
@@ -69,7 +70,7 @@ def drawn(images: ImageSet, sample: Sample) -> ImageSet:
         if sample.images < present:
             fix = f"give --max-images {present} or more"
             raise UsageError(f"--max-images {sample.images} leaves some of the {present} classes without an image", fix)
-        in_turn = kept[np.lexsort((labels[kept], rank[kept]))]
+        in_turn = kept[np.lexsort((turn[labels[kept]], rank[kept]))]
         kept = np.sort(in_turn[: sample.images])
     return images.take(torch.from_numpy(kept))
 

@@ -14,7 +14,7 @@ from stages.attacks.named import AttackSpec
 from stages.attacks.run import Progress, Target, attack_points, checked_width, decide, full_precision, to_pixels
 from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes, draw_episodes
-from stages.errors import UsageError
+from stages.errors import InputError, UsageError
 from stages.evaluate.gzsl import GzslResult, Sides, limits, summarise_gzsl
 from stages.evaluate.points import Group, Points, all_way_points, episode_points
 from stages.evaluate.results import GroupResult, Protocol, summarise_rows
@@ -56,6 +56,8 @@ def evaluate(
         InputError: anchors of another width than the embeddings.
         ComputeError: non-finite outputs, or a perturbation outside the threat model.
     """
+    if protocol.name == "gzsl":
+        _check_sides(group)
     scorer = _Scorer(model, group.images, batch_size, torch.device(device))
     with frozen(model), full_precision(), torch.no_grad():
         points, embeddings, drawn = scorer.points(group, protocol)
@@ -70,6 +72,16 @@ def evaluate(
     rows = make_rows(points, clean, found, drawn)
     result = summarise_rows(rows, classes=len(group.classes), ways=points.heads.shape[1])
     return replace(result, gzsl=gzsl_of(rows, points.seen, len(group.classes), seed)) if points.seen else result
+
+
+def _check_sides(group: Group) -> None:
+    """Raise InputError unless there are seen and novel classes, each with an image."""
+    counts = torch.bincount(group.labels.cpu(), minlength=len(group.classes))
+    if not 0 < group.seen < len(group.classes):
+        raise InputError("gzsl needs seen and novel classes", "name both, or use --protocol all-way")
+    if not bool(counts.all()):
+        empty = group.classes[int(counts.argmin())]
+        raise InputError(f"class '{empty}' has no image, and gzsl is a mean over classes", "add images, or leave it out")
 
 
 def gzsl_of(rows: PointRows, seen: int, classes: int, seed: int) -> GzslResult:
