@@ -8,8 +8,7 @@ sample; it depends on the batch size by float rounding only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,14 +19,13 @@ from torch import Tensor
 
 from stages.attacks.ensemble import EnsembleSpec
 from stages.attacks.gradient import Finished
+from stages.attacks.library_random import LibraryStarts, drawing
 from stages.attacks.losses import margin_loss
 from stages.attacks.run import Target, Victim, decide
 from stages.attacks.threat import ThreatModel
 from stages.errors import InputError
 from stages.randomness import derive_seed
 
-# the first so many rows start where the library would start them as one batch with the same seed
-BLOCK = 250
 _FIRST_SQUARE = 0.8
 
 
@@ -37,20 +35,29 @@ def library_seed(seed: int, spec: EnsembleSpec) -> int:
 
 
 def ensemble_attacked(
-    target: Target, rows: Tensor, spec: EnsembleSpec, threat: ThreatModel, *, seed: int, batch_size: int
+    target: Target,
+    rows: Tensor,
+    spec: EnsembleSpec,
+    threat: ThreatModel,
+    *,
+    seed: int,
+    batch_size: int,
+    early_stop: bool = True,
 ) -> Iterator[Finished]:
     """Run one of AutoAttack's attacks.
 
     Args:
         target: the samples.
-        rows: (M,) int64 on the CPU, ascending, which of them; all classified rightly as they are.
+        rows: (M,) int64 on the CPU, ascending, which of them; with `early_stop` all classified rightly as they are.
         spec: the attack. Targeted ones run once a target, over those still standing.
         threat: the ball.
         seed: of the run.
         batch_size: samples in one forward pass.
+        early_stop: False runs against every target for every row, right or wrong.
 
     Yields:
-        Each row once, inside the ball: with the image that made it fall, or, where none did, its clean image.
+        Each row once, inside the ball: with the image that made it fall, or, where none did, its clean image. Without
+        `early_stop` with the image of the largest margin among the clean one and the results of the runs.
 
     Raises:
         UsageError: fewer than two classes.
@@ -62,6 +69,13 @@ def ensemble_attacked(
         for part in rows.split(batch_size):
             x = target.source(part)
             yield Finished(part.to(x.device), x, x)
+        return
+    if not early_stop:
+        for part in rows.split(batch_size):
+            batch = _Batch(target, part, target.source(part))
+            yield Finished(
+                batch.rows, batch.x, _pressed(batch, part + target.first_row, spec, threat, library_seed(seed, spec))
+            )
         return
     at = rounds = 0
     while len(standing):
@@ -76,6 +90,17 @@ def ensemble_attacked(
             missed.append(part[~over.cpu()])
             yield Finished(batch.rows[over], x[over], x_adv[over])
         standing, at = torch.cat(missed), at + 1
+
+
+def _pressed(batch: _Batch, positions: Tensor, spec: EnsembleSpec, threat: ThreatModel, seed: int) -> Tensor:
+    """The images (n, 3, H, W) of the largest margin, of all targets."""
+    found, most = batch.x, batch.margin(batch.x)
+    for at in range(spec.rounds(batch.classes)):
+        x_adv = threat.project(_one_round(batch, positions, spec, threat, seed, at, early_stop=False)[0], batch.x)
+        margin = batch.margin(x_adv)
+        found = torch.where((margin > most)[:, None, None, None], x_adv, found)
+        most = torch.maximum(margin, most)
+    return found
 
 
 class _Batch:
@@ -104,24 +129,38 @@ class _Batch:
         decide(logits.detach())
         return logits
 
+    @torch.no_grad()
+    def margin(self, x: Tensor) -> Tensor:
+        """By how much each sample is wrong at the images `x`, (n,)."""
+        return margin_loss(self(x), self.labels)
+
 
 def _one_round(
-    batch: _Batch, positions: Tensor, spec: EnsembleSpec, threat: ThreatModel, seed: int, at: int
+    batch: _Batch,
+    positions: Tensor,
+    spec: EnsembleSpec,
+    threat: ThreatModel,
+    seed: int,
+    at: int,
+    *,
+    early_stop: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Images (n, 3, H, W), and which of them (n,) fell; `at` counts the targets, `positions` (n,) are rows of the whole."""
     seed = derive_seed(seed, f"target {at}") if at else seed
     with torch.no_grad():
         if spec.kind == "square":
-            with _drawing(seed):
+            with drawing(seed):
                 return _square(batch, spec, threat)
         if spec.kind == "fab-t":
             return _fab(batch, spec, threat, at)
-        start = _Starts(seed, threat.norm, tuple(batch.x.shape[1:])).rows(positions)
-        with _drawing(seed):
-            return _apgd(batch, spec, threat, at, start.to(batch.x.device))
+        start = LibraryStarts(seed, threat.norm, tuple(batch.x.shape[1:])).rows(positions)
+        with drawing(seed):
+            best, x_adv, fallen = _apgd(batch, spec, threat, at, start.to(batch.x.device))
+            return x_adv if early_stop else best, fallen
 
 
-def _apgd(batch: _Batch, spec: EnsembleSpec, threat: ThreatModel, at: int, start: Tensor) -> tuple[Tensor, Tensor]:
+def _apgd(batch: _Batch, spec: EnsembleSpec, threat: ThreatModel, at: int, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The iterates of the largest loss, the last misclassified ones, and which samples were misclassified at any."""
     settings: dict[str, Any] = {
         "n_iter": spec.steps,
         "norm": threat.norm,
@@ -138,8 +177,8 @@ def _apgd(batch: _Batch, spec: EnsembleSpec, threat: ThreatModel, at: int, start
     attack.init_hyperparam(batch.x)
     # as the library computes it, to the last bit
     first = batch.x + threat.radius * torch.ones_like(batch.x) * attack.normalize(start)
-    _, right, _, x_adv = attack.attack_single_run(batch.x, batch.labels, x_init=first)
-    return x_adv, ~right.bool()
+    best, right, _, x_adv = attack.attack_single_run(batch.x, batch.labels, x_init=first)
+    return best, x_adv, ~right.bool()
 
 
 class _Margin(APGDAttack):
@@ -241,42 +280,3 @@ class _Square(SquareAttack):
             return torch.zeros(0, device=x.device), torch.zeros(0, device=x.device)
         lead = -margin_loss(self.predict.at(x, self.predict.rows[y]), self.predict.labels[y])
         return lead, lead.clone()  # both are written to
-
-
-class _Starts:
-    """The library's random starts, for any rows: those of a block are drawn in turn from one generator.
-
-    A row's start depends neither on the batch size nor on which other rows are attacked. Block 0 has the stream of the
-    seed itself, which is the library's own when the rows from 0 on are its batch.
-    """
-
-    def __init__(self, seed: int, norm: str, shape: tuple[int, ...]) -> None:
-        self._seed, self._shape = seed, shape
-        self._draw: Callable[..., Tensor] = torch.rand if norm == "Linf" else torch.randn
-        self._scale = norm == "Linf"
-        self._block = self._next = -1
-        self._generator = torch.Generator()
-
-    def rows(self, rows: Tensor) -> Tensor:
-        """The starts of `rows` ((n,) int64 on the CPU), (n, 3, H, W): uniform on [-1, 1) for Linf, normal for L2."""
-        drawn = torch.stack([self._row(row) for row in rows.tolist()])
-        return 2 * drawn - 1 if self._scale else drawn
-
-    def _row(self, row: int) -> Tensor:
-        block, at = divmod(row, BLOCK)
-        if block != self._block or at < self._next:
-            seed = derive_seed(self._seed, f"block {block}") if block else self._seed
-            self._generator.manual_seed(seed)
-            self._block, self._next = block, 0
-        for _ in range(at - self._next):
-            self._draw(self._shape, generator=self._generator)
-        self._next = at + 1
-        return self._draw(self._shape, generator=self._generator)
-
-
-@contextmanager
-def _drawing(seed: int) -> Iterator[None]:
-    """Within: the CPU's global stream, the only one from which the library draws, starts at `seed`. After: as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield

@@ -15,7 +15,7 @@ from stages.attacks.losses import LOSSES
 from stages.attacks.named import AttackSpec
 from stages.attacks.start import StartNoise
 from stages.attacks.threat import ThreatModel
-from stages.errors import ComputeError, InputError, UsageError
+from stages.errors import ComputeError, InputError
 
 # (x (n, 3, H, W) in [0, 1], rows (n,) int64 on the device of x) -> logits (n, K); each row may have its own K-way head
 Victim = Callable[[Tensor, Tensor], Tensor]
@@ -112,7 +112,9 @@ def attack_points(
     labels = target.labels.cpu()
     for restart in range(spec.restarts):
         if isinstance(spec, EnsembleSpec):
-            results = _ensemble_attack(target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
+            from stages.attacks.autoattack import ensemble_attacked
+
+            results = ensemble_attacked(target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
         else:
             results = _gradient_attack(
                 target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop, restart=restart
@@ -136,23 +138,6 @@ def _judged(target: Target, done: Finished, threat: ThreatModel) -> Judged:
     with torch.no_grad():
         logits = target.victim(done.x_adv, done.rows)
     return Judged(done.rows.cpu(), done.x_adv, decide(logits), logits)
-
-
-def _ensemble_attack(
-    target: Target,
-    rows: Tensor,
-    spec: EnsembleSpec,
-    threat: ThreatModel,
-    *,
-    seed: int,
-    batch_size: int,
-    early_stop: bool,
-) -> Iterator[Finished]:
-    from stages.attacks.autoattack import ensemble_attacked
-
-    if not early_stop:
-        raise UsageError(f"{spec.name} stops at the first image that falls", "for images that are to transfer, use pgd-N")
-    return ensemble_attacked(target, rows, spec, threat, seed=seed, batch_size=batch_size)
 
 
 def _gradient_attack(

@@ -10,9 +10,11 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from stages.attacks.autoattack import BLOCK, library_seed
+from stages.attacks.autoattack import library_seed
 from stages.attacks.ensemble import ENSEMBLE, EnsembleSpec
 from stages.attacks.gradient import frozen
+from stages.attacks.library_random import BLOCK
+from stages.attacks.losses import margin_loss
 from stages.attacks.named import parse_attack
 from stages.attacks.run import Judged, Target, attack_images, attack_points, to_pixels
 from stages.attacks.threat import ThreatModel
@@ -131,6 +133,21 @@ def test_no_global_state_changes(name: str) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
     assert model.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_without_early_stop_every_image_is_pressed_on(name: str) -> None:
+    model, images, heads = TinyNet(), pixels(20), anchors(5)
+    labels = answers(model, images, heads)
+    labels[::2] = (labels[::2] + 1) % 5
+    x_adv, _, attacked = attack_images(model, heads, images, labels, spec(name), threat=LINF, seed=0, early_stop=False)
+    LINF.check(x_adv, images / 255)
+    with frozen(model), torch.no_grad():
+        before, after = (margin_loss(model(x) @ heads.T, labels) for x in (images / 255, x_adv))
+    assert (after >= before - 1e-6).all()
+    # Square and FAB have nothing more to do on an image that is wrong
+    assert (after > before + 1e-3).float().mean() > (0.9 if "ce" in name else 0.3)
+    assert (attacked != labels)[::2].all()
 
 
 def heads_of_its_own(name: str, threat: ThreatModel, batch_size: int) -> tuple[dict[int, bool], Target, Tensor]:
@@ -252,8 +269,6 @@ def test_what_cannot_be_run_is_refused() -> None:
     labels = torch.zeros(4, dtype=torch.int64)
     with pytest.raises(UsageError, match="one class"):
         attack_images(model, anchors(1), images, labels, spec("apgd-ce"), threat=LINF, seed=0)
-    with pytest.raises(UsageError, match="stops at the first image"):
-        attack_images(model, anchors(4), images, labels, spec("apgd-ce"), threat=LINF, seed=0, early_stop=False)
     small = torch.zeros(2, 3, 14, 14, dtype=torch.uint8)
     with pytest.raises(InputError, match="14x14"):
         attack_images(Slope(), torch.eye(2), small, torch.zeros(2, dtype=torch.int64), spec("square"), threat=L2, seed=0)
