@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from laatcli import options
-from laatcli.console import Column, Console, percent
+from laatcli.console import Console
+from laatcli.formats import Format, check_format, show_table
 from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
 from stages import artifacts
 from stages.attacks.named import AttackSpec, parse_attacks
 from stages.attacks.threat import ThreatModel, parse_eps
 from stages.devices import check_device_name
 from stages.errors import UsageError, require_at_least
-from stages.evaluate.results import GroupResult, Protocol
+from stages.evaluate.results import Protocol
 
 if TYPE_CHECKING:
-    from stages.evaluate.report import Row
+    from stages.evaluate.checkpoints import Evaluation
 
 EXAMPLES = (
     "laat eval run/model.st --data shapes",
@@ -61,6 +62,11 @@ def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the report; - is standard output.")] = Path(
         "report.json"
     ),
+    rows: Annotated[
+        str | None,
+        typer.Option(help="A row a point and attack, parquet; or none. \\[default: report.rows.parquet beside the report]"),
+    ] = None,
+    form: Format = "table",
 ) -> None:
     """Clean and robust accuracy with 95 % intervals, on novel classes unless told otherwise."""
     console.stdout_taken = str(output) == artifacts.STDIO
@@ -70,7 +76,9 @@ def evaluate(
         raise UsageError("--adversarial scores saved images, all-way", "leave --attack and --protocol out")
     require_at_least("--batch-size", batch_size, 1)
     check_device_name(device)
-    for target in (output, plot):
+    check_format(form, console)
+    rows_file = _rows_file(rows, output)
+    for target in (output, plot, rows_file):
         if target is not None:
             artifacts.check_writable(target)
     if len({path.resolve() for path in models}) < len(models):
@@ -105,7 +113,7 @@ def evaluate(
                 device=place,
                 progress=bar.update,
             )
-    _finish(console, done.report, done.rows, output, plot)
+    _finish(console, done, output, rows_file, plot, form)
 
 
 def _attacks(names: list[str] | None) -> tuple[AttackSpec, ...]:
@@ -127,44 +135,42 @@ def _run_name(path: Path, models: Sequence[Path]) -> str:
     return f"{models.index(path) + 1}"
 
 
-def _finish(console: Console, report: dict[str, Any], rows: Sequence[Row], output: Path, plot: Path | None) -> None:
-    from stages.evaluate.report import report_bytes
+def _rows_file(asked: str | None, output: Path) -> Path | None:
+    """Where the rows go; nowhere when they were left out, or when the report goes to standard output and none was named."""
+    if asked == "none" or (asked is None and str(output) == artifacts.STDIO):
+        return None
+    from stages.evaluate.report_files import default_rows_path
 
+    path = default_rows_path(output) if asked is None else Path(asked)
+    if str(path) == artifacts.STDIO:
+        raise UsageError("--rows cannot be standard output", "name a parquet file, or none")
+    if path.resolve() == output.resolve():
+        raise UsageError("--rows and --output name the same file", "name two files")
+    return path
+
+
+def _finish(console: Console, done: Evaluation, output: Path, rows_file: Path | None, plot: Path | None, form: str) -> None:
+    from stages.evaluate.report import report_bytes
+    from stages.evaluate.report_files import with_rows
+    from stages.report.tables import report_tables
+
+    report = done.report
+    files: dict[Path, bytes] = {}
+    to_stdout = str(output) == artifacts.STDIO
+    if rows_file is not None:
+        report, files = with_rows(report, done.rows, rows_file, None if to_stdout else output)
     if plot is not None:
         from stages.report.plots import plot_results
 
         plot_results(report, plot)
     data = report_bytes(report)
-    if str(output) == artifacts.STDIO:
+    if to_stdout:
+        artifacts.write_files(files)
         typer.get_binary_stream("stdout").write(data)
     else:
-        artifacts.write_file(output, data)
+        artifacts.write_files({**files, output: data})
     console.result(report)
-    show_report(console, report, rows)
-    console.line(f"report: {output}")
-
-
-def show_report(console: Console, report: dict[str, Any], rows: Sequence[Row]) -> None:
-    """The table of a report: one row a model and group, accuracies in percent ± the larger side of their interval."""
-    names = list(dict.fromkeys(name for row in rows for name in row.result.attacks))
-    columns = ["clean", *names, *(["worst"] if len(names) > 1 else [])]
-    threat = report["threat"]
-    under = f", attacks in {threat['norm']} {threat['eps']}" if threat else ""
-    table = [
-        [row.model, row.group, f"{100 / row.result.ways:.1f}", *(_cell(row.result, name) for name in columns)] for row in rows
-    ]
-    console.table(
-        [Column("model"), Column("classes"), Column("chance", True), *(Column(name, True) for name in columns)],
-        table,
-        title=f"accuracy %{under}",
-    )
-    first = rows[0].result
-    size = f"{first.episodes:,} episodes of {first.ways} ways" if first.episodes else "every image of a group once"
-    console.line(f"± {first.interval}; {size}")
-    for note in report["notes"]:
-        console.line(f"note: {note}")
-
-
-def _cell(result: GroupResult, name: str) -> str:
-    value = {"clean": result.clean, "worst": result.worst, **result.attacks}[name]
-    return percent(value.accuracy, max(value.high - value.accuracy, value.accuracy - value.low))
+    for table in report_tables([report]):
+        show_table(console, table, form)
+    if form == "table":
+        console.line(f"report: {output}")
