@@ -13,8 +13,7 @@ from laatcli.console import Console
 from laatcli.formats import Format, check_format, show_table
 from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
 from stages import artifacts
-from stages.attacks.named import AttackSpec, parse_attacks
-from stages.attacks.threat import ThreatModel, parse_eps
+from stages.attacks.named import AttackSpec, check_fits, parse_attacks
 from stages.devices import check_device_name
 from stages.errors import UsageError, require_at_least
 from stages.evaluate.results import Protocol
@@ -49,7 +48,8 @@ def evaluate(
         list[str] | None,
         typer.Option(help="fgsm, pgd-N, margin-pgd-N, cw-linf, or none; repeatable. \\[default: pgd-20, margin-pgd-20]"),
     ] = None,
-    eps: options.Eps = "8/255",
+    norm: options.Norm = "linf",
+    eps: options.Eps = None,
     adversarial: Annotated[Path | None, typer.Option(help="Score these saved images instead of running attacks.")] = None,
     resize: options.Resize = None,
     image_column: options.ImageColumn = None,
@@ -70,8 +70,9 @@ def evaluate(
 ) -> None:
     """Clean and robust accuracy with 95 % intervals, on novel classes unless told otherwise."""
     console.stdout_taken = str(output) == artifacts.STDIO
-    specs, threat = _attacks(attack), ThreatModel(parse_eps(eps))
+    specs, threat = _attacks(attack), options.read_threat(norm, eps)
     how = Protocol(protocol, ways, shots, queries, episodes, episode_seed)
+    check_fits(specs, threat, how.ways if how.name == "episodes" else None)
     if adversarial is not None and (attack or protocol != "all-way"):
         raise UsageError("--adversarial scores saved images, all-way", "leave --attack and --protocol out")
     require_at_least("--batch-size", batch_size, 1)
@@ -100,6 +101,8 @@ def evaluate(
     else:
         request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
         choices, images = load_group_images(console, list(checkpoints.values()), classes_from or [None], request)
+        if how.name == "all-way":
+            check_fits(specs, threat, min(len(choice.indices) for choice in choices))
         with console.progress("eval") as bar:
             done = evaluate_checkpoints(
                 checkpoints,

@@ -110,6 +110,12 @@ def parse_attack(name: str) -> AttackSpec:
     )
 
 
+def check_fits(specs: Sequence[AttackSpec], threat: ThreatModel, ways: int | None = None) -> None:
+    """Raise UsageError where one of the attacks is not made for this norm or number of candidates (None: not known yet)."""
+    for spec in specs:
+        spec.check_fits(threat, ways)
+
+
 def parse_attacks(names: Sequence[str]) -> tuple[AttackSpec, ...]:
     """The attacks called `names`, in order. Raises UsageError for an unknown name and for one given twice."""
     specs = tuple(parse_attack(name) for name in names)
