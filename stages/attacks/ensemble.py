@@ -51,7 +51,8 @@ class EnsembleSpec(AttackSpec):
 
     def ran_as(self, classes: int) -> str:
         """One line for the reader: the variant that runs against heads of `classes`."""
-        aims = f", {self.rounds(classes)} targets" if self.targeted else ""
+        rounds = self.rounds(classes)
+        aims = f", {rounds} target{'s' * (rounds > 1)}" if self.targeted else ""
         swapped = f", margin in place of DLR ({classes} classes)" if self.loss_on(classes) != self.loss else ""
         return f"{self.name}: {self.steps} {'queries' if self.kind == 'square' else 'steps'}{aims}{swapped}"
 
