@@ -12,6 +12,7 @@ import torch
 from stages.attacks.adversarial import AdversarialSet
 from stages.attacks.named import AttackSpec
 from stages.attacks.run import Progress
+from stages.attacks.suites import variant_notes
 from stages.attacks.threat import ThreatModel
 from stages.classes import match_classes
 from stages.data.episodes import check_episodes
@@ -97,6 +98,7 @@ def evaluate_checkpoints(
             scale=checkpoint.logit_scale,
             progress=_within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}"),
         )
+        notes |= dict.fromkeys(variant_notes(attacks, result.ways))
         rows.append(Row(name, choice.name, _numbered(result, kept), part.classes, f"{one.shots}-shot" if shots else ""))
         told = leak_notes(checkpoint.anchors, [choice], checkpoint.training, data, trained=checkpoint.trained)
         notes |= dict.fromkeys(told)
