@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from laatcli.formats import Format, check_format, show_table
 from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
 from stages import artifacts
 from stages.attacks.named import AttackSpec, check_fits, parse_attacks
+from stages.attacks.suites import find_suite
 from stages.devices import check_device_name
 from stages.errors import UsageError, require_at_least
 from stages.evaluate.results import Protocol
@@ -46,7 +48,13 @@ def evaluate(
     episode_seed: Annotated[int, typer.Option(help="The episodes follow from it, whatever the attacks.")] = 0,
     attack: Annotated[
         list[str] | None,
-        typer.Option(help="fgsm, pgd-N, margin-pgd-N, cw-linf, or none; repeatable. \\[default: pgd-20, margin-pgd-20]"),
+        typer.Option(
+            help="fgsm, pgd-N, margin-pgd-N, dlr-pgd-N, cw-linf, apgd-ce, apgd-t, fab-t, square, …, or none; repeatable. "
+            "\\[default: pgd-20, margin-pgd-20]"
+        ),
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="A named set of attacks instead, for example aa-few-class: laat suites lists them.")
     ] = None,
     norm: options.Norm = "linf",
     eps: options.Eps = None,
@@ -70,9 +78,13 @@ def evaluate(
 ) -> None:
     """Clean and robust accuracy with 95 % intervals, on novel classes unless told otherwise."""
     console.stdout_taken = str(output) == artifacts.STDIO
-    specs, threat = _attacks(attack), options.read_threat(norm, eps)
+    if suite is not None and (attack or adversarial is not None):
+        raise UsageError("--suite stands beside --attack or --adversarial", "leave one of them out")
+    named = None if suite is None else find_suite(suite)
+    specs, threat = named.specs() if named else _attacks(attack), options.read_threat(norm, eps)
+    fits = named.check_fits if named else partial(check_fits, specs)
     how = Protocol(protocol, ways, shots, queries, episodes, episode_seed)
-    check_fits(specs, threat, how.ways if how.name == "episodes" else None)
+    fits(threat, how.ways if how.name == "episodes" else None)
     if adversarial is not None and (attack or protocol != "all-way"):
         raise UsageError("--adversarial scores saved images, all-way", "leave --attack and --protocol out")
     require_at_least("--batch-size", batch_size, 1)
@@ -102,7 +114,7 @@ def evaluate(
         request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
         choices, images = load_group_images(console, list(checkpoints.values()), classes_from or [None], request)
         if how.name == "all-way":
-            check_fits(specs, threat, min(len(choice.indices) for choice in choices))
+            fits(threat, min(len(choice.indices) for choice in choices))
         with console.progress("eval") as bar:
             done = evaluate_checkpoints(
                 checkpoints,
@@ -114,6 +126,7 @@ def evaluate(
                 seed=seed,
                 batch_size=batch_size,
                 device=place,
+                suite=named.label if named else None,
                 progress=bar.update,
             )
     _finish(console, done, output, rows_file, plot, form)
