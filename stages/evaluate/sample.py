@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from stages.classes import fold
 from stages.data.image_set import ImageSet
@@ -57,6 +56,8 @@ def drawn(images: ImageSet, sample: Sample) -> ImageSet:
     """
     if not sample.asked:
         return images
+    import torch
+
     labels = images.labels.cpu().numpy()
     rank = np.empty(len(labels), dtype=np.int64)
     turn = np.argsort(np.argsort([fold(name) for name in images.classes]))

@@ -113,7 +113,9 @@ def report_tables(reports: Sequence[Mapping[str, Any]]) -> list[FigureTable]:
         key = [report[name] for name in ("suite", "attacks", "threat", "protocol")]
         saved = report["adversarial"] and report["adversarial"]["sha256"]
         alike.setdefault(json.dumps([*key, saved], sort_keys=True), []).append(report)
-    return [_results_table(group) for group in alike.values()]
+    from stages.report.gzsl_table import gzsl_tables
+
+    return [table for group in alike.values() for table in (_results_table(group), *gzsl_tables(group))]
 
 
 def _results_table(reports: Sequence[Mapping[str, Any]]) -> FigureTable:
