@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stages.train.world import World
+from stages.world import World
 
 Embed = Callable[[Tensor], Tensor]
 P = TypeVar("P")
