@@ -13,12 +13,14 @@ from laatcli import options
 from laatcli.console import Console
 from laatcli.formats import Format, check_format, show_table
 from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
+from laatcli.protocols import check_together, read_protocol, with_named_classes
 from stages import artifacts
 from stages.attacks.named import AttackSpec, check_fits, parse_attacks
 from stages.attacks.suites import find_suite
 from stages.devices import check_device_name
 from stages.errors import UsageError, require_at_least
 from stages.evaluate.results import Protocol
+from stages.evaluate.sample import Sample
 
 if TYPE_CHECKING:
     from stages.evaluate.checkpoints import Evaluation
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "laat eval run/model.st --data shapes",
     "laat eval run/model.st --data photos --protocol episodes --ways 5 --episodes 500 --attack pgd-20 -o report.json",
+    "laat eval run/model.st --data photos --protocol gzsl --plot curves.png",
+    "laat eval run/model.st --data other-photos --classes other-names.txt --max-per-class 20",
 )
 DEFAULT_ATTACKS = ("pgd-20", "margin-pgd-20")
 
@@ -40,9 +44,21 @@ def evaluate(
         typer.Option(help="novel, seen, val, all or a file of names; repeatable. Default: novel if there are any, else seen."),
     ] = None,
     anchors: options.OtherAnchors = None,
-    protocol: Annotated[str, typer.Option(help="all-way (all classes of the group are candidates) or episodes.")] = "all-way",
+    classes: Annotated[
+        str | None,
+        typer.Option(help="File of class names of other data, to be encoded and expanded as the training anchors were."),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(help="all-way (all classes of the group are candidates), episodes, or gzsl (seen and novel together)."),
+    ] = "all-way",
     ways: Annotated[int, typer.Option(help="Classes an episode.")] = 5,
-    shots: Annotated[int, typer.Option(help="Support images a class; 0 is zero-shot, from the names alone.")] = 0,
+    shots: Annotated[
+        str, typer.Option(help="Support images a class; 0 is zero-shot, from the names alone. 0,1,5 is a row each.")
+    ] = "0",
+    blend: Annotated[
+        float, typer.Option(help="Weight of the name's anchor beside K shots of weight 1; 0 is images alone, 2 as published.")
+    ] = 0.0,
     queries: Annotated[int, typer.Option(help="Query images a class and episode.")] = 20,
     episodes: Annotated[int, typer.Option(help="Number of episodes.")] = 2000,
     episode_seed: Annotated[int, typer.Option(help="The episodes follow from it, whatever the attacks.")] = 0,
@@ -59,6 +75,10 @@ def evaluate(
     norm: options.Norm = "linf",
     eps: options.Eps = None,
     adversarial: Annotated[Path | None, typer.Option(help="Score these saved images instead of running attacks.")] = None,
+    max_images: Annotated[
+        int | None, typer.Option(help="A quick look: at most N images, drawn evenly over the classes.")
+    ] = None,
+    max_per_class: Annotated[int | None, typer.Option(help="A quick look: at most N images of each class.")] = None,
     resize: options.Resize = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -66,7 +86,9 @@ def evaluate(
     batch_size: options.BatchSize = 256,
     seed: options.Seed = 0,
     device: options.Device = "auto",
-    plot: Annotated[Path | None, typer.Option(help="Draw the table as bars into this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the table as bars, or with gzsl the seen-unseen curves, into this PNG.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the report; - is standard output.")] = Path(
         "report.json"
     ),
@@ -83,10 +105,19 @@ def evaluate(
     named = None if suite is None else find_suite(suite)
     specs, threat = named.specs() if named else _attacks(attack), options.read_threat(norm, eps)
     fits = named.check_fits if named else partial(check_fits, specs)
-    how = Protocol(protocol, ways, shots, queries, episodes, episode_seed)
+    asked = read_protocol(Protocol(protocol, ways, 0, queries, episodes, episode_seed, blend), shots)
+    how, sample = asked.protocol, Sample(max_images, max_per_class, seed)
     fits(threat, how.ways if how.name == "episodes" else None)
     if adversarial is not None and (attack or protocol != "all-way"):
         raise UsageError("--adversarial scores saved images, all-way", "leave --attack and --protocol out")
+    check_together(
+        asked,
+        classes_from=classes_from,
+        classes=classes,
+        anchors=anchors,
+        adversarial=adversarial is not None,
+        drawn=sample.asked,
+    )
     require_at_least("--batch-size", batch_size, 1)
     check_device_name(device)
     check_format(form, console)
@@ -102,6 +133,8 @@ def evaluate(
     from stages.evaluate.checkpoints import evaluate_adversarial, evaluate_checkpoints
 
     place = resolve_device(device)
+    if classes is not None:
+        checkpoints = {name: with_named_classes(console, one, classes, place) for name, one in checkpoints.items()}
     if adversarial is not None:
         artifact = artifacts.read(adversarial, KIND)
         where = f"'{adversarial}'"
@@ -112,8 +145,9 @@ def evaluate(
             )
     else:
         request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
-        choices, images = load_group_images(console, list(checkpoints.values()), classes_from or [None], request)
-        if how.name == "all-way":
+        groups: list[str | None] = [*classes_from] if classes_from else [None if classes is None else "all"]
+        choices, images = load_group_images(console, list(checkpoints.values()), groups, request, gzsl=asked.gzsl)
+        if how.name != "episodes":
             fits(threat, min(len(choice.indices) for choice in choices))
         with console.progress("eval") as bar:
             done = evaluate_checkpoints(
@@ -127,6 +161,8 @@ def evaluate(
                 batch_size=batch_size,
                 device=place,
                 suite=named.label if named else None,
+                shots=asked.sweep,
+                sample=sample,
                 progress=bar.update,
             )
     _finish(console, done, output, rows_file, plot, form)
@@ -176,9 +212,11 @@ def _finish(console: Console, done: Evaluation, output: Path, rows_file: Path | 
     if rows_file is not None:
         report, files = with_rows(report, done.rows, rows_file, None if to_stdout else output)
     if plot is not None:
+        from stages.report.gzsl_plot import plot_seen_unseen
         from stages.report.plots import plot_results
 
-        plot_results(report, plot)
+        draw = plot_seen_unseen if report["protocol"]["name"] == "gzsl" else plot_results
+        draw(report, plot)
     data = report_bytes(report)
     if to_stdout:
         artifacts.write_files(files)

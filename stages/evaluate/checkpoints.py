@@ -101,6 +101,8 @@ def evaluate_checkpoints(
         notes |= dict.fromkeys(variant_notes(attacks, result.ways))
         rows.append(Row(name, choice.name, _numbered(result, kept), part.classes, f"{one.shots}-shot" if shots else ""))
         told = leak_notes(checkpoint.anchors, [choice], checkpoint.training, data, trained=checkpoint.trained)
+        if checkpoint.own is not None:
+            told.insert(0, _transfer_note(checkpoint))
         notes |= dict.fromkeys(told)
     report = make_report(
         models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
@@ -180,6 +182,11 @@ def evaluate_adversarial(
         notes=list(notes),
     )
     return Evaluation(report, rows)
+
+
+def _transfer_note(checkpoint: Checkpoint) -> str:
+    moved = ", moved by its own fitted expansion" if checkpoint.anchors.expansion is not None else ""
+    return f"{len(checkpoint.anchors.classes)} classes named after training{moved}; those trained on go by their names"
 
 
 def _check_episodes(images: ImageSet, names: Sequence[str], protocols: Sequence[Protocol]) -> None:
