@@ -239,7 +239,7 @@ class Slope(nn.Module):
         return torch.stack((torch.full((len(x),), 0.5, device=x.device), x.mean((1, 2, 3))), 1)
 
 
-@pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "fab-t", "square"])
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "fab-t", "square-500"])
 def test_a_linear_model_falls_just_where_it_can(name: str) -> None:
     # the mean rises by eps at most in Linf, by eps / sqrt(D) in L2
     grey = torch.tensor([117, 118, 119, 121])
@@ -253,7 +253,7 @@ def test_a_linear_model_falls_just_where_it_can(name: str) -> None:
         assert not can.all()
         fell = attacked == 1
         assert not fell[~can].any()
-        if name != "square":
+        if "square" not in name:
             assert torch.equal(fell, can)
 
 
