@@ -20,6 +20,8 @@ NO_ATTACK = "none"
 _KEYS = ("model", "group", "protocol", "attack")
 _CLASSES = ("true_class", "clean_prediction", "attacked_prediction")
 _FLOATS = ("clean_margin", "attacked_margin", "norm")
+# not a number unless seen and novel classes were candidates together
+_LIMITS = ("clean_limit", "attacked_limit")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ class RowPart:
 
 
 def row_schema() -> Any:
-    """The columns: names are dictionaries, episode and image int32, margins and norm float32."""
+    """The columns: names are dictionaries, episode and image int32, margins, norm and limits float32."""
     import pyarrow as pa
 
     name = pa.dictionary(pa.int32(), pa.string())
@@ -55,7 +57,7 @@ def row_schema() -> Any:
             ("episode", pa.int32()),
             ("image", pa.int32()),
             *((key, name) for key in _CLASSES),
-            *((key, pa.float32()) for key in _FLOATS),
+            *((key, pa.float32()) for key in (*_FLOATS, *_LIMITS)),
         ]
     )
 
@@ -84,12 +86,14 @@ def _tables(part: RowPart, names: Sequence[str]) -> list[Any]:
         return pa.DictionaryArray.from_arrays(where[codes], pa.array(names, pa.string()))
 
     tables = []
+    none = np.full(len(rows), np.nan, np.float32)
     for attack, found in (rows.attacks or {NO_ATTACK: rows.clean}).items():
         columns = [
             *(constant(name) for name in (*part.key, attack)),
             *(pa.array(column) for column in (rows.episode, rows.image)),
             *(classes(codes) for codes in (rows.label, rows.clean.predicted, found.predicted)),
             *(pa.array(column) for column in (rows.clean.margin, found.margin, found.norm)),
+            *(pa.array(none if one.limit is None else one.limit) for one in (rows.clean, found)),
         ]
         tables.append(pa.Table.from_arrays(columns, schema=row_schema()))
     return tables
@@ -111,7 +115,7 @@ def read_rows(path: Path | str, sha256: str | None = None) -> tuple[list[RowPart
     change = np.flatnonzero((codes[:, 1:] != codes[:, :-1]).any(0)) + 1
     bounds = [0, *change.tolist(), len(table)] if len(table) else [0]
     classes = list(dict.fromkeys(name for key in _CLASSES for name in _names(table, key)[1]))
-    columns = {key: table[key].to_numpy() for key in ("episode", "image", *_FLOATS)} | {
+    columns = {key: table[key].to_numpy() for key in ("episode", "image", *_FLOATS, *_LIMITS)} | {
         key: _recoded(table, key, classes) for key in _CLASSES
     }
     found: dict[tuple[str, str, str], dict[str, dict[str, np.ndarray]]] = {}
@@ -144,10 +148,17 @@ def _points(attacks: Mapping[str, Mapping[str, np.ndarray]], where: str) -> Poin
         if not all(np.array_equal(first[key], other[key]) for key in shared):
             raise InputError(f"{where} is inconsistent: the rows of {name} are of other points than the first attack's", AGAIN)
     count = len(first["image"])
-    clean = Judgement(first["clean_prediction"], first["clean_margin"], np.zeros(count, np.float32))
+    clean = Judgement(
+        first["clean_prediction"], first["clean_margin"], np.zeros(count, np.float32), _limits(first["clean_limit"])
+    )
     after = {
-        name: Judgement(part["attacked_prediction"], part["attacked_margin"], part["norm"])
+        name: Judgement(part["attacked_prediction"], part["attacked_margin"], part["norm"], _limits(part["attacked_limit"]))
         for name, part in attacks.items()
         if name != NO_ATTACK
     }
     return PointRows(first["image"], first["true_class"], first["episode"], clean, after)
+
+
+def _limits(column: np.ndarray) -> np.ndarray | None:
+    """The limits of a part's points; None where it has none."""
+    return None if np.isnan(column).all() else column

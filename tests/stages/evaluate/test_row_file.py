@@ -12,10 +12,11 @@ import pytest
 from stages.data.episodes import draw_episodes
 from stages.errors import InputError
 from stages.evaluate.episode_file import episodes_bytes, read_episodes
+from stages.evaluate.points import Group
 from stages.evaluate.results import Protocol
 from stages.evaluate.row_file import RowPart, read_rows, rows_bytes
 from stages.evaluate.rows import PointRows
-from stages.evaluate.score import evaluate
+from stages.evaluate.score import evaluate, gzsl_of
 from tests.stages.evaluate.models import Channels
 from tests.stages.evaluate.test_score import ALL, NAMES, THREAT, noisy_group
 
@@ -65,6 +66,21 @@ def test_rows_come_back_as_they_were(parts: list[RowPart], tmp_path: Path) -> No
             assert np.array_equal(found.norm, after.rows.attacks[name].norm)
 
 
+def test_the_figures_of_seen_and_novel_together_can_be_made_again_from_the_rows(tmp_path: Path) -> None:
+    plain = noisy_group()
+    group = Group(plain.classes, plain.anchors, plain.images, plain.labels, seen=2)
+    result = evaluate(Channels(0.38), group, Protocol("gzsl"), ALL, THREAT)
+    assert result.rows is not None
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(rows_bytes([RowPart("one", "seen+novel", "gzsl", NAMES, result.rows)], RECORD))
+    (read,) = read_rows(path)[0]
+    # the classes of a file are in the order in which they are met
+    order = [list(NAMES).index(name) for name in read.classes]
+    assert order == [0, 1, 2]
+    again = gzsl_of(read.rows, 2, 3, 0)
+    assert again.to_record() == result.to_record()["gzsl"]
+
+
 def test_anyone_reads_a_row_an_image_and_attack(parts: list[RowPart], tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     path.write_bytes(rows_bytes(parts[:1], RECORD))
@@ -74,6 +90,7 @@ def test_anyone_reads_a_row_an_image_and_attack(parts: list[RowPart], tmp_path: 
     assert list(first) == [
         *("model", "group", "protocol", "attack", "episode", "image"),
         *("true_class", "clean_prediction", "attacked_prediction", "clean_margin", "attacked_margin", "norm"),
+        *("clean_limit", "attacked_limit"),
     ]
     assert (first["model"], first["group"], first["attack"], first["episode"]) == ("one", "novel", "fgsm", -1)
     assert first["true_class"] == "red"
