@@ -201,7 +201,8 @@ def _ausuc(sides: Sides, limit: np.ndarray, seed: int) -> Estimate:
 
     def area(share: np.ndarray) -> float:
         over = np.concatenate((np.cumsum(share[seen_at][::-1])[::-1], [0.0]))
-        return float((share[novel_at] * (over[after] + over[upto]) / 2)[counted].sum())
+        # sums of parts of 1 may round to a little over it
+        return min(1.0, float((share[novel_at] * (over[after] + over[upto]) / 2)[counted].sum()))
 
     generator = numpy_generator(seed, "evaluate/gzsl/bootstrap")
     counts = np.bincount(sides.labels, minlength=sides.classes)

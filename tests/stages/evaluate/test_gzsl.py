@@ -87,6 +87,7 @@ def test_perfect_and_hopeless_models() -> None:
     best = figures(Sides(labels, 2, 4), apart, seed=0)
     assert best.seen.accuracy == best.novel.accuracy == best.harmonic.accuracy == 1
     assert best.ausuc.accuracy == pytest.approx(1)
+    assert best.ausuc.high <= 1
     assert best.seen.low < 1
     never = np.where(labels < 2, -np.inf, np.inf)
     worst = figures(Sides(labels, 2, 4), never, seed=0)
