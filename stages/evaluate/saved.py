@@ -13,6 +13,7 @@ from stages.evaluate.points import Group, all_way_points
 from stages.evaluate.results import GroupResult, summarise_rows
 from stages.evaluate.rows import Judgement
 from stages.evaluate.score import distances, make_rows, note
+from stages.evaluate.work import filled
 
 
 def evaluate_saved(
@@ -50,7 +51,8 @@ def evaluate_saved(
     clean, attacked = Judgement.empty(count), Judgement.empty(count)
 
     def judge(found: Judgement, x: Tensor, part: Tensor) -> None:
-        cosines = points.logits(checked_width(model(x), points.heads), points.head[part])
+        embeddings = checked_width(model(filled(x)), points.heads)
+        cosines = points.logits(embeddings, filled(points.head[part]))[: len(x)]
         note(found, points, part, decide(cosines), cosines)
 
     with frozen(model), full_precision(), torch.no_grad():

@@ -16,9 +16,11 @@ from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes, draw_episodes
 from stages.errors import InputError, UsageError
 from stages.evaluate.gzsl import GzslResult, Sides, limits, summarise_gzsl
+from stages.evaluate.known import Known, known_when_clean
 from stages.evaluate.points import Group, Points, all_way_points, episode_points
 from stages.evaluate.results import GroupResult, Protocol, summarise_rows
 from stages.evaluate.rows import CLEAN, Judgement, PointRows
+from stages.evaluate.work import Work, filled, piece_size
 
 
 def evaluate(
@@ -32,12 +34,14 @@ def evaluate(
     batch_size: int = 256,
     device: torch.device | str = "cpu",
     scale: float = 1.0,
+    work: Work | None = None,
     progress: Progress | None = None,
 ) -> GroupResult:
     """Clean and robust accuracy of a model on one group of classes.
 
     The attack sees exactly the head of its point. Points that are wrong when clean are not attacked and count as wrong.
-    Decisions are float32 in eval mode; results depend on the batch size by float rounding only.
+    Decisions are float32 in eval mode; results depend on the batch size by float rounding only, and on the CPU, for models
+    that treat every image alike, not at all.
 
     Args:
         model: (n, 3, H, W) in [0, 1] -> unit embeddings (n, D), on `device`; left in the modes it came in.
@@ -49,7 +53,8 @@ def evaluate(
         batch_size: samples in one forward pass.
         device: where the model is.
         scale: logits are scale * cosine; 1 / tau of training.
-        progress: called between batches with (points done, points in all, what is done now).
+        work: who evaluates together, and where finished parts are kept; None is alone and nowhere.
+        progress: called between batches with (points done, points in all, what is done now and the accuracy so far).
 
     Raises:
         UsageError: numbers of the protocol that do not fit the data, an attack without a threat model.
@@ -58,17 +63,18 @@ def evaluate(
     """
     if protocol.name == "gzsl":
         _check_sides(group)
-    scorer = _Scorer(model, group.images, batch_size, torch.device(device))
+    scorer = _Scorer(model, group.images, batch_size, torch.device(device), work or Work())
     with frozen(model), full_precision(), torch.no_grad():
         points, embeddings, drawn = scorer.points(group, protocol)
-        tell = _Teller(progress, len(points) * (1 + len(attacks)))
         clean = scorer.judge(points, embeddings)
-        tell(len(points), CLEAN)
+        known = known_when_clean(points, clean, progress, 1 + len(attacks))
+        known.tell(0)
         found = {}
         for spec in attacks:
             if threat is None:
                 raise UsageError(f"the attack {spec.name} needs a threat model", "give --eps, for example 8/255")
-            found[spec.name] = scorer.judge_under(spec, threat, points, clean, seed=seed, scale=scale, tell=tell)
+            known = known.under(spec.name, scorer.work.world.size)
+            found[spec.name] = scorer.judge_under(spec, threat, points, clean, seed=seed, scale=scale, known=known)
     rows = make_rows(points, clean, found, drawn)
     result = summarise_rows(rows, classes=len(group.classes), ways=points.heads.shape[1])
     return replace(result, gzsl=gzsl_of(rows, points.seen, len(group.classes), seed)) if points.seen else result
@@ -130,18 +136,6 @@ def int32(values: Tensor) -> np.ndarray:
     return values.cpu().numpy().astype(np.int32)
 
 
-class _Teller:
-    """Adds up progress and passes it on."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-
-    def __call__(self, more: int, note: str) -> None:
-        self._done += more
-        if self._progress is not None:
-            self._progress(self._done, self._total, note)
-
-
 @dataclass(frozen=True)
 class _Scorer:
     """A frozen model and the images that it is to judge, `batch_size` at a time."""
@@ -150,6 +144,7 @@ class _Scorer:
     images: Tensor
     batch_size: int
     device: torch.device
+    work: Work
 
     def pixels(self, part: Tensor) -> Tensor:
         return to_pixels(self.images, part, self.device)
@@ -175,7 +170,7 @@ class _Scorer:
 
     def embed(self, used: Tensor) -> Tensor:
         """A table (images, D) filled at the rows `used` (at least one); each image is embedded once."""
-        parts = [self.model(self.pixels(part)).float() for part in used.split(self.batch_size)]
+        parts = [self.model(filled(self.pixels(part)))[: len(part)].float() for part in used.split(self.batch_size)]
         table = torch.zeros((len(self.images), parts[0].shape[1]), device=self.device)
         table[used.to(self.device)] = torch.cat(parts)
         return table
@@ -184,8 +179,8 @@ class _Scorer:
         """What the clean embeddings (images, D) say at every point."""
         found = Judgement.empty(len(points), limits=points.seen > 0)
         for part in torch.arange(len(points)).split(self.batch_size):
-            at = points.image[part].to(self.device)
-            cosines = points.logits(embeddings[at], points.head[part].to(self.device))
+            at, head = (filled(index[part].to(self.device)) for index in (points.image, points.head))
+            cosines = points.logits(embeddings[at], head)[: len(part)]
             note(found, points, part, decide(cosines), cosines)
         return found
 
@@ -198,47 +193,63 @@ class _Scorer:
         *,
         seed: int,
         scale: float,
-        tell: _Teller,
+        known: Known,
     ) -> Judgement:
         """What the model says after the attack at every point; at those that are wrong when clean, what it said then."""
-        head = points.head.to(self.device)
-
-        def victim(x: Tensor, rows: Tensor) -> Tensor:
-            return scale * points.logits(self.model(x), head[rows])
-
-        target = Target(victim, lambda part: self.pixels(points.image[part]), points.label.to(self.device))
+        target = self._target(points, scale)
         found = clean.copy()
         right = points.classes[points.head, points.label].numpy() == clean.predicted
         rows = torch.from_numpy(right).nonzero()[:, 0]
-        tell(len(points) - len(rows), spec.name)
-        for judged in attack_points(target, rows, spec, threat, seed=seed, batch_size=self.batch_size):
-            note(found, points, judged.rows, judged.predicted, judged.logits / scale)
-            x = self.pixels(points.image[judged.rows])
-            found.norm[judged.rows.numpy()] = distances(judged.x_adv, x, threat.norm).cpu().numpy()
-            tell(len(judged.rows), spec.name)
-        if found.limit is not None:
-            self._press(found, target, spec, threat, points, clean, seed=seed, scale=scale)
+        if not len(rows):
+            known.tell(1)
+
+        def judge(piece: Tensor) -> None:
+            for judged in attack_points(target, piece, spec, threat, seed=seed, batch_size=self.batch_size):
+                note(found, points, judged.rows, judged.predicted, judged.logits / scale)
+                x = self.pixels(points.image[judged.rows])
+                found.norm[judged.rows.numpy()] = distances(judged.x_adv, x, threat.norm).cpu().numpy()
+                known.add(judged.rows.numpy(), found.predicted)
+
+        columns = [found.predicted, found.margin, found.norm, *([] if found.limit is None else [found.limit])]
+        about = {
+            "attack": spec.to_record(),
+            "batch_size": self.batch_size,
+            "scale": scale,
+            "seed": seed,
+            "threat": threat.to_record(),
+        }
+        size = piece_size(spec, self.batch_size)
+        self.work.through(
+            rows,
+            size,
+            columns,
+            judge,
+            about=about,
+            device=self.device,
+            known=lambda piece: known.add(piece.numpy(), found.predicted),
+        )
+        if found.limit is None or clean.limit is None:
+            return found
+        limit, label, own = found.limit, points.label.numpy(), points.label.numpy() < points.seen
+
+        def press(piece: Tensor) -> None:
+            """Attack what is wrong at bias 0, but was right at another when clean, with every step: note the nearer limit."""
+            every_step = attack_points(target, piece, spec, threat, seed=seed, batch_size=self.batch_size, early_stop=False)
+            for judged in every_step:
+                at = judged.rows.numpy()
+                more = limits((judged.logits / scale).cpu().numpy(), label[at], points.seen)
+                limit[at] = np.where(own[at], np.minimum(limit[at], more), np.maximum(limit[at], more))
+                known.tell(1)
+
+        rows = torch.from_numpy((found.predicted != label) & np.isfinite(clean.limit)).nonzero()[:, 0]
+        pressed = {**about, "early_stop": False}
+        self.work.through(rows, size, [limit], press, about=pressed, device=self.device, known=lambda _: known.tell(1))
         return found
 
-    def _press(
-        self,
-        found: Judgement,
-        target: Target,
-        spec: AttackSpec,
-        threat: ThreatModel,
-        points: Points,
-        clean: Judgement,
-        *,
-        seed: int,
-        scale: float,
-    ) -> None:
-        """Attack what is wrong at bias 0, but was right at another when clean, with every step, and note the nearer limit."""
-        if found.limit is None or clean.limit is None:
-            return
-        label = points.label.numpy()
-        rows = torch.from_numpy((found.predicted != label) & np.isfinite(clean.limit)).nonzero()[:, 0]
-        own = label < points.seen
-        for judged in attack_points(target, rows, spec, threat, seed=seed, batch_size=self.batch_size, early_stop=False):
-            at = judged.rows.numpy()
-            more = limits((judged.logits / scale).cpu().numpy(), label[at], points.seen)
-            found.limit[at] = np.where(own[at], np.minimum(found.limit[at], more), np.maximum(found.limit[at], more))
+    def _target(self, points: Points, scale: float) -> Target:
+        head = points.head.to(self.device)
+
+        def victim(x: Tensor, rows: Tensor) -> Tensor:
+            return scale * points.logits(self.model(filled(x)), filled(head[rows]))[: len(x)]
+
+        return Target(victim, lambda part: self.pixels(points.image[part]), points.label.to(self.device))

@@ -137,7 +137,7 @@ def test_two_attacks_meet_the_same_episodes() -> None:
 def test_each_distinct_image_is_embedded_once() -> None:
     model = Channels()
     evaluate(model, group(), Protocol("episodes", ways=2, queries=1, episodes=50), batch_size=3)
-    assert sum(model.judged) <= 7
+    assert len(model.judged) <= 3  # batches of 3 of 7 images
 
 
 def test_points_that_are_wrong_when_clean_are_not_attacked() -> None:
@@ -162,8 +162,8 @@ def test_progress_counts_every_point_for_clean_and_each_attack() -> None:
     evaluate(Channels(), group(), Protocol(), ALL[:2], THREAT, batch_size=2, progress=lambda *news: told.append(news))
     counts = [done for done, _, _ in told]
     assert counts == sorted(counts)
-    assert told[-1] == (21, 21, "pgd-20")
-    assert {note for _, _, note in told} == {"clean", "fgsm", "pgd-20"}
+    assert told[-1] == (21, 21, "pgd-20 42.9%")  # 3 of 7
+    assert {note.split()[0] for _, _, note in told} == {"clean", "fgsm", "pgd-20"}
 
 
 def test_what_cannot_be_evaluated_is_refused() -> None:
