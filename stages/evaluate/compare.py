@@ -128,7 +128,11 @@ def compare_reports(first: Source, second: Source) -> Comparison:
 def _check_alike(reports: tuple[Mapping[str, Any], ...], names: tuple[str, str]) -> None:
     """Refuse reports whose figures say nothing about each other."""
     _refuse_unlike("suites", names, [report["suite"] or "none" for report in reports], str)
-    _refuse_unlike("data", names, [report["data"].get("sha256", "unknown") for report in reports], lambda sha: f"sha256 {sha}")
+    images = [report["data"].get("sha256") for report in reports]
+    for name, sha256 in zip(names, images, strict=True):
+        if sha256 is None:
+            raise InputError(f"{name} does not say which images it is about: its data has no sha256", AGAIN)
+    _refuse_unlike("data", names, images, lambda sha256: f"sha256 {sha256}")
     _refuse_unlike("protocols", names, [report["protocol"] for report in reports], _shown)
     saved = [(report["adversarial"] or {}).get("sha256", "none") for report in reports]
     _refuse_unlike("saved adversarial images", names, saved, str)

@@ -31,7 +31,11 @@ def _table(found: Comparison, pair: tuple[str, str]) -> FigureTable:
     size = f"{first.episodes:,} episodes" if first.episodes else "every image of a group once"
     return FigureTable(
         f"accuracy %: A is {pair[0]}, B is {pair[1]}",
-        ("classes", *(["protocol"] if several else []), "measure", "A", "B", "B − A", "p", "only A right", "only B right"),
+        ("classes", *(["protocol"] if several else []), "measure", "A", "B", "B − A", "p", "only A", "only B"),
         tuple(rows),
-        (f"[ ] {OVER_EPISODES if first.episodes else OVER_IMAGES}; {size}", *(f"note: {note}" for note in found.notes)),
+        (
+            f"[ ] {OVER_EPISODES if first.episodes else OVER_IMAGES}; {size}",
+            "only A, only B: decisions that one alone got right",
+            *(f"note: {note}" for note in found.notes),
+        ),
     )

@@ -162,7 +162,7 @@ def test_compare_shows_a_table_json_or_text(reports: Path) -> None:
     assert "A is run, B is other" in table
     assert "Newcombe 95 % over paired images; p: exact McNemar" in table
     markdown = run("compare", "run.json", "other.json", "--format", "markdown", cwd=reports).stdout
-    assert "| classes | measure | A | B | B − A | p | only A right | only B right |" in markdown
+    assert "| classes | measure | A | B | B − A | p | only A | only B |" in markdown
     same = run("compare", "both.json:run", "both.json:other", "--json", cwd=reports).stdout
     assert json.loads(same)["results"] == record["results"]
     episodes = json.loads(run("compare", "run-episodes.json", "other-episodes.json", "--json", cwd=reports).stdout)

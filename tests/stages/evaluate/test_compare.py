@@ -145,6 +145,7 @@ def test_the_worst_case_is_over_the_attacks_that_both_have(tmp_path: Path) -> No
         ({"change": {"suite": "aa-standard"}}, "different suites: 'a' has none and 'b' has aa-standard"),
         ({"change": {"adversarial": {"sha256": "ef"}}}, "different saved adversarial images: 'a' has none and 'b' has ef"),
         ({"change": {"attacks": [{"name": "fgsm", "steps": 2}]}}, "settings of fgsm: 'a' has .*steps 1.*'b' has .*steps 2"),
+        ({"change": {"data": {"source": "shapes"}}}, "'b' does not say which images it is about"),
         ({"change": {"rows": None}}, "was written without its rows; evaluate again with `laat eval`, without `--rows none`"),
     ],
 )  # fmt: skip
@@ -199,8 +200,8 @@ def test_the_record_and_the_table_have_the_same_figures(tmp_path: Path) -> None:
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     (table,) = comparison_tables(found)
     lines = render(table, "csv").splitlines()
-    assert lines[0] == "classes,measure,A,B,B − A,B − A low,B − A high,p,only A right,only B right"
+    assert lines[0] == "classes,measure,A,B,B − A,B − A low,B − A high,p,only A,only B"
     for line, entry in zip(lines[1:], record["results"], strict=True):
         figures = [*entry["accuracies"], *(entry[name] for name in ("difference", "low", "high", "p")), *entry["only"]]
         assert [float(cell) for cell in line.split(",")[2:]] == figures
-    assert table.notes == ("[ ] Newcombe 95 % over paired images; p: exact McNemar; every image of a group once",)
+    assert table.notes[0] == "[ ] Newcombe 95 % over paired images; p: exact McNemar; every image of a group once"
