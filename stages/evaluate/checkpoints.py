@@ -186,7 +186,10 @@ def evaluate_adversarial(
 
 def _transfer_note(checkpoint: Checkpoint) -> str:
     moved = ", moved by its own fitted expansion" if checkpoint.anchors.expansion is not None else ""
-    return f"{len(checkpoint.anchors.classes)} classes named after training{moved}; those trained on go by their names"
+    told = f"{len(checkpoint.anchors.classes)} classes named after training{moved}; those trained on go by their names"
+    if checkpoint.anchors.origin.get("source") == "features":
+        told += "; their anchors are imported features, of whose encoder nothing is known"
+    return told
 
 
 def _check_episodes(images: ImageSet, names: Sequence[str], protocols: Sequence[Protocol]) -> None:

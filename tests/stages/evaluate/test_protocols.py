@@ -152,3 +152,18 @@ def test_gzsl_of_a_group_that_has_not_both_sides_is_refused() -> None:
             evaluate(Channels(), Group(("r", "g", "b"), torch.eye(3), pictures, labels, seen), Protocol("gzsl"))
     with pytest.raises(InputError, match="class 'b' has no image, and gzsl is a mean over classes"):
         evaluate(Channels(), Group(("r", "g", "b"), torch.eye(3), pictures[:2], labels[:2], 1), Protocol("gzsl"))
+
+
+@pytest.mark.parametrize(("source", "said"), [("random", False), ("features", True)])
+def test_classes_named_later_are_said_and_what_cannot_be_known_of_them(
+    checkpoint: Checkpoint, images: ImageSet, source: str, said: bool
+) -> None:
+    own = replace(checkpoint.anchors, origin={"source": source})
+    later = replace(own, groups=ClassGroups.from_counts(5, None))  # as `laat anchors` makes them: all seen
+    given = replace(checkpoint, anchors=own).with_anchors(later, "later.st")
+    notes = score(given, images, Protocol()).report["notes"]
+    assert notes[0].startswith("5 classes named after training; those trained on go by their names")
+    assert ("imported features, of whose encoder nothing is known" in notes[0]) == said
+    # by their names, not by the groups of the file
+    assert "all: 2 of 5 classes were trained on" in notes
+    assert "all: 1 of 5 classes selected the epoch" in notes
