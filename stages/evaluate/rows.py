@@ -52,6 +52,7 @@ class PointRows:
         episode: (P,) int32, ascending; -1 where there are none.
         clean: on clean images.
         attacks: name -> after that attack. A point that is wrong when clean is not attacked: there it is as when clean.
+            One that falls is judged on the image that it fell on first. Saved images are judged wherever they are.
         heads: (E, N) int32, the classes of each episode in the order of its head; (0, 0) without episodes.
         support: (E, N, K) int32, the images that the head was made from; (0, 0, 0) without episodes.
     """
