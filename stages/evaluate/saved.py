@@ -12,7 +12,7 @@ from stages.errors import ComputeError, InputError
 from stages.evaluate.points import Group, all_way_points
 from stages.evaluate.results import GroupResult, summarise_rows
 from stages.evaluate.rows import Judgement
-from stages.evaluate.score import distances, make_rows, note
+from stages.evaluate.score import make_rows, note
 from stages.evaluate.work import filled
 
 
@@ -65,7 +65,7 @@ def evaluate_saved(
                 raise InputError(error.what, "give the data that the attack was run on, and its artifact unchanged") from None
             judge(clean, x, part)
             judge(attacked, x_adv, part)
-            attacked.norm[part.numpy()] = distances(x_adv, x, threat.norm).cpu().numpy()
+            attacked.norm[part.numpy()] = threat.distance(x_adv, x).cpu().numpy()
             if progress is not None:
                 progress(int(part[-1]) + 1, count, name)
     ways = len(group.classes)

@@ -102,12 +102,6 @@ def margins(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.gather(1, at)[:, 0] - logits.scatter(1, at, -torch.inf).amax(1)
 
 
-def distances(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
-    """How far each of `x_adv` (n, 3, H, W) is from `x` in the norm 'Linf' or 'L2', (n,)."""
-    far = (x_adv - x).flatten(1)
-    return far.abs().amax(1) if norm == "Linf" else torch.linalg.vector_norm(far, dim=1)
-
-
 def note(found: Judgement, points: Points, part: Tensor, said: Tensor, cosines: Tensor) -> None:
     """Put what was said at the points `part` ((n,) on the CPU) into `found`: rows of the heads `said` (n,), cosines (n, N)."""
     found.predicted[part.numpy()] = points.classes[points.head[part], said.cpu()].numpy()
@@ -207,7 +201,7 @@ class _Scorer:
             for judged in attack_points(target, piece, spec, threat, seed=seed, batch_size=self.batch_size):
                 note(found, points, judged.rows, judged.predicted, judged.logits / scale)
                 x = self.pixels(points.image[judged.rows])
-                found.norm[judged.rows.numpy()] = distances(judged.x_adv, x, threat.norm).cpu().numpy()
+                found.norm[judged.rows.numpy()] = threat.distance(judged.x_adv, x).cpu().numpy()
                 known.add(judged.rows.numpy(), found.predicted)
 
         columns = [found.predicted, found.margin, found.norm, *([] if found.limit is None else [found.limit])]
