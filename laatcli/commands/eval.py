@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "laat eval run/model.st --data shapes",
     "laat eval run/model.st --data photos --protocol episodes --ways 5 --episodes 500 --attack pgd-20 -o report.json",
-    "laat eval run/model.st --data photos --protocol gzsl --plot curves.png",
-    "laat eval run/model.st --data other-photos --classes other-names.txt --max-per-class 20",
 )
 DEFAULT_ATTACKS = ("pgd-20", "margin-pgd-20")
 
