@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,15 +22,20 @@ from stages.devices import check_device_name
 from stages.errors import UsageError, require_at_least
 from stages.evaluate.results import Protocol
 from stages.evaluate.sample import Sample
+from stages.launch import read_launch
 
 if TYPE_CHECKING:
     from stages.evaluate.checkpoints import Evaluation
+    from stages.evaluate.work import Work
+    from stages.launch import Launch
 
 EXAMPLES = (
     "laat eval run/model.st --data shapes",
     "laat eval run/model.st --data photos --protocol episodes --ways 5 --episodes 500 --attack pgd-20 -o report.json",
 )
 DEFAULT_ATTACKS = ("pgd-20", "margin-pgd-20")
+# how long the processes of one evaluation wait for each other's share of an attack
+WAIT_SECONDS = 86400.0
 
 
 def evaluate(
@@ -97,6 +103,7 @@ def evaluate(
     form: Format = "table",
 ) -> None:
     """Clean and robust accuracy with 95 % intervals, on novel classes unless told otherwise."""
+    launch = read_launch()
     console.stdout_taken = str(output) == artifacts.STDIO
     if suite is not None and (attack or adversarial is not None):
         raise UsageError("--suite stands beside --attack or --adversarial", "leave one of them out")
@@ -130,40 +137,76 @@ def evaluate(
     from stages.devices import resolve_device
     from stages.evaluate.checkpoints import evaluate_adversarial, evaluate_checkpoints
 
-    place = resolve_device(device)
-    if classes is not None:
-        checkpoints = {name: with_named_classes(console, one, classes, place) for name, one in checkpoints.items()}
-    if adversarial is not None:
-        artifact = artifacts.read(adversarial, KIND)
-        where = f"'{adversarial}'"
-        saved = AdversarialSet.from_artifact(artifact, where)
-        with console.progress("eval") as bar:
-            done = evaluate_adversarial(
-                checkpoints, saved, artifact.lineage(), where=where, batch_size=batch_size, device=place, progress=bar.update
-            )
-    else:
-        request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
-        groups: list[str | None] = [*classes_from] if classes_from else [None if classes is None else "all"]
-        choices, images = load_group_images(console, list(checkpoints.values()), groups, request, gzsl=asked.gzsl)
-        if how.name != "episodes":
-            fits(threat, min(len(choice.indices) for choice in choices))
-        with console.progress("eval") as bar:
-            done = evaluate_checkpoints(
-                checkpoints,
-                choices,
-                images,
-                how,
-                specs,
-                threat,
-                seed=seed,
-                batch_size=batch_size,
-                device=place,
-                suite=named.label if named else None,
-                shots=asked.sweep,
-                sample=sample,
-                progress=bar.update,
-            )
-    _finish(console, done, output, rows_file, plot, form)
+    place = resolve_device(device, launch)
+    with _working(console, output, place, launch) as work:
+        if classes is not None:
+            checkpoints = {name: with_named_classes(console, one, classes, place) for name, one in checkpoints.items()}
+        if adversarial is not None:
+            artifact = artifacts.read(adversarial, KIND)
+            where = f"'{adversarial}'"
+            saved = AdversarialSet.from_artifact(artifact, where)
+            with console.progress("eval") as bar:
+                done = evaluate_adversarial(
+                    checkpoints,
+                    saved,
+                    artifact.lineage(),
+                    where=where,
+                    batch_size=batch_size,
+                    device=place,
+                    progress=bar.update,
+                )
+        else:
+            request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
+            groups: list[str | None] = [*classes_from] if classes_from else [None if classes is None else "all"]
+            choices, images = load_group_images(console, list(checkpoints.values()), groups, request, gzsl=asked.gzsl)
+            if how.name != "episodes":
+                fits(threat, min(len(choice.indices) for choice in choices))
+            with console.progress("eval") as bar:
+                done = evaluate_checkpoints(
+                    checkpoints,
+                    choices,
+                    images,
+                    how,
+                    specs,
+                    threat,
+                    seed=seed,
+                    batch_size=batch_size,
+                    device=place,
+                    suite=named.label if named else None,
+                    shots=asked.sweep,
+                    sample=sample,
+                    work=work,
+                    progress=bar.update,
+                )
+        _end(console, work, partial(_finish, console, done, output, rows_file, plot, form))
+
+
+@contextmanager
+def _working(console: Console, output: Path, device: str, launch: Launch) -> Iterator[Work]:
+    """Within: the processes of the launch evaluate together, and keep what is done beside the report."""
+    from stages.evaluate.parts import Parts, parts_folder
+    from stages.evaluate.work import Work
+    from stages.world import join_world
+
+    parts = None if console.stdout_taken else Parts(parts_folder(output))
+    try:
+        with join_world(device, launch, step_seconds=WAIT_SECONDS) as world:
+            yield Work(world, parts)
+    except KeyboardInterrupt:
+        if parts is not None:
+            console.note("stopped: the same command goes on from here")
+        raise
+
+
+def _end(console: Console, work: Work, write: Callable[[], None]) -> None:
+    """One process writes the report; then what was kept for it goes."""
+    if work.world.leader:
+        write()
+    work.world.barrier()
+    if work.parts is not None:
+        if work.parts.found:
+            console.note(f"{work.parts.found:,} finished parts of an interrupted evaluation were not computed again")
+        work.parts.remove()
 
 
 def _attacks(names: list[str] | None) -> tuple[AttackSpec, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages import __version__
 from stages.attacks.adversarial import AdversarialSet
 from stages.attacks.named import AttackSpec
 from stages.attacks.run import Progress
@@ -19,12 +20,14 @@ from stages.data.episodes import check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
 from stages.errors import InputError
 from stages.evaluate.groups import ClassChoice, leak_notes
+from stages.evaluate.parts import digest_of
 from stages.evaluate.points import Group
 from stages.evaluate.report import ModelEntry, Row, make_report
 from stages.evaluate.results import GroupResult, Protocol
 from stages.evaluate.sample import Sample, drawn, sample_note
 from stages.evaluate.saved import evaluate_saved
 from stages.evaluate.score import evaluate
+from stages.evaluate.work import Work
 from stages.models.checkpoint import Checkpoint
 
 UPPER_BOUND = (
@@ -55,6 +58,7 @@ def evaluate_checkpoints(
     suite: str | None = None,
     shots: Sequence[int] = (),
     sample: Sample | None = None,
+    work: Work | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score every checkpoint on every group of classes, on the same images, episodes and random starts.
@@ -67,9 +71,11 @@ def evaluate_checkpoints(
         suite: the named set that the attacks are, if they are one.
         shots: of a sweep over several numbers of shots, each a row on the same queries; else those of `protocol`.
         sample: the draw of images for a quick look.
+        work: who evaluates together, and where finished parts are kept; None is alone and nowhere.
         progress: called with (done, total, what) over the whole evaluation.
 
-    Raises UsageError for numbers that do not fit a group, before anything is scored.
+    Raises UsageError for numbers that do not fit a group, before anything is scored; InputError when the processes of `work` do
+    not evaluate the same.
     """
     sample = sample or Sample()
     whole, images = len(images), drawn(images, sample)
@@ -82,13 +88,18 @@ def evaluate_checkpoints(
     if protocol.name == "gzsl" and attacks:
         notes[UPPER_BOUND] = None
     data = images.provenance.to_record()
+    work, sha256 = work or Work(), images.sha256()
+    work.world.agree(
+        digest_of({"data": sha256, "models": [one.sha256 for one in checkpoints.values()]}), "images and checkpoints"
+    )
     for at, (name, choice, one) in enumerate(jobs):
         checkpoint = checkpoints[name]
         part, kept = _restricted(images, choice.names(checkpoint.anchors))
         vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
+        group = Group(part.classes, vectors, part.images, part.labels, choice.seen)
         result = evaluate(
             checkpoint.model.placed(device),
-            Group(part.classes, vectors, part.images, part.labels, choice.seen),
+            group,
             one,
             attacks,
             threat if attacks else None,
@@ -96,6 +107,7 @@ def evaluate_checkpoints(
             batch_size=batch_size,
             device=device,
             scale=checkpoint.logit_scale,
+            work=replace(work, about=_follows_from(checkpoint, group, one, sha256, device)),
             progress=_within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}"),
         )
         notes |= dict.fromkeys(variant_notes(attacks, result.ways))
@@ -106,7 +118,7 @@ def evaluate_checkpoints(
         notes |= dict.fromkeys(told)
     report = make_report(
         models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
-        data={**data, "sha256": images.sha256()},
+        data={**data, "sha256": sha256},
         protocol=protocol,
         attacks=attacks,
         threat=threat if attacks else None,
@@ -190,6 +202,20 @@ def _transfer_note(checkpoint: Checkpoint) -> str:
     if checkpoint.anchors.origin.get("source") == "features":
         told += "; their anchors are imported features, of whose encoder nothing is known"
     return told
+
+
+def _follows_from(checkpoint: Checkpoint, group: Group, protocol: Protocol, data: str, device: str) -> dict[str, Any]:
+    """All that results of a group follow from, besides attacks and points: a kept part with another record is not used."""
+    return {
+        "anchors": digest_of({"classes": list(group.classes), "seen": group.seen}, group.anchors.numpy()),
+        "data": data,
+        "device": device.partition(":")[0],
+        "model": checkpoint.sha256,
+        "protocol": protocol.to_record(),
+        "threads": torch.get_num_threads(),
+        "tool": __version__,
+        "torch": torch.__version__,
+    }
 
 
 def _check_episodes(images: ImageSet, names: Sequence[str], protocols: Sequence[Protocol]) -> None:
