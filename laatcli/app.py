@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from laatcli.command import command
-from laatcli.commands import anchors, attack, demo, doctor, eval, expand, inspect, plot, train
+from laatcli.commands import anchors, attack, compare, demo, doctor, eval, expand, inspect, plot, suites, train
 from laatcli.console import Console
 from laatcli.settings import apply_settings
 from stages import __version__
@@ -28,8 +28,10 @@ command(app, "anchors", anchors.EXAMPLES, PIPELINE)(anchors.anchors)
 command(app, "expand", expand.EXAMPLES, PIPELINE)(expand.expand)
 command(app, "train", train.EXAMPLES, PIPELINE, together=True)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
-command(app, "eval", eval.EXAMPLES, PIPELINE)(eval.evaluate)
+command(app, "eval", eval.EXAMPLES, PIPELINE, together=True)(eval.evaluate)
+command(app, "compare", compare.EXAMPLES, HELPERS)(compare.compare)
 command(app, "inspect", inspect.EXAMPLES, HELPERS)(inspect.inspect)
+command(app, "suites", suites.EXAMPLES, HELPERS)(suites.suites)
 command(app, "plot", plot.EXAMPLES, HELPERS)(plot.plot)
 command(app, "demo", demo.EXAMPLES, HELPERS)(demo.demo_command(app))
 command(app, "doctor", doctor.EXAMPLES, HELPERS)(doctor.doctor)

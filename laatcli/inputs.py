@@ -135,19 +135,27 @@ def load_checkpoint(path: Path, anchors: Path | None) -> tuple[Checkpoint, dict[
 
 
 def load_group_images(
-    console: Console, checkpoints: Sequence[Checkpoint], groups: Sequence[str | None], request: ImageRequest
+    console: Console,
+    checkpoints: Sequence[Checkpoint],
+    groups: Sequence[str | None],
+    request: ImageRequest,
+    *,
+    gzsl: bool = False,
 ) -> tuple[list[ClassChoice], ImageSet]:
     """The chosen groups of classes, and the images of all of them in the size that the checkpoints were trained at.
 
+    With `gzsl` there is one group, the seen and the novel classes together, and `groups` does not count.
+
     Raises UsageError for missing data, InputError for checkpoints of different classes or images of another size.
     """
-    from stages.evaluate.groups import choose_classes
+    from stages.evaluate.groups import choose_classes, seen_and_novel
 
     first = checkpoints[0]
     for other in checkpoints:
         if other.anchors.classes != first.anchors.classes or other.anchors.groups != first.anchors.groups:
             raise InputError("the checkpoints were trained on different classes", "evaluate them one by one")
-    choices = [choose_classes(first.anchors, group) for group in dict.fromkeys(groups)]
+    chosen = dict.fromkeys(groups)
+    choices = [seen_and_novel(first.anchors)] if gzsl else [choose_classes(first.anchors, group) for group in chosen]
     images = request.load(
         console,
         side="test",

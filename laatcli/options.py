@@ -8,11 +8,19 @@ from typing import Annotated
 
 import typer
 
+from stages.attacks.threat import ThreatModel, parse_eps, parse_norm
 from stages.errors import UsageError
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", show_default=True)]
 Seed = Annotated[int, typer.Option(help="Every random draw follows from it.")]
-Eps = Annotated[str, typer.Option(help="L-inf radius in pixel units, as a fraction: 8/255 is 8 of 255 grey levels.")]
+Norm = Annotated[str, typer.Option(help="linf (the largest change of a colour value) or l2 (Euclidean, over an image).")]
+Eps = Annotated[
+    str | None,
+    typer.Option(
+        help="Radius in pixel units: 8/255 is 8 of 255 grey levels. \\[default: 8/255 in linf, 128/255 in l2]",
+        show_default=False,
+    ),
+]
 BatchSize = Annotated[int, typer.Option(help="Images a batch. Does not change the figures.")]
 Data = Annotated[
     str | None,
@@ -39,6 +47,15 @@ Cache = Annotated[
 
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+DEFAULT_EPS = {"Linf": "8/255", "L2": "128/255"}
+
+
+def read_threat(norm: str, eps: str | None) -> ThreatModel:
+    """The threat model of --norm and --eps. Raises UsageError for a norm or radius that there is not."""
+    known = parse_norm(norm)
+    return ThreatModel(parse_eps(DEFAULT_EPS[known] if eps is None else eps, known), known)
 
 
 def parse_duration(text: str) -> float:

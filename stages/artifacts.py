@@ -208,33 +208,53 @@ def write_file(path: Path | str, data: bytes) -> None:
     The file gets the ordinary permissions of the user's umask; a device or a pipe is written to as it is. Raises
     MissingError (no space, read-only, a folder there).
     """
-    path = Path(path)
-    temporary = ""
+    write_files({Path(path): data})
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write several files as `write_file` does one, and rename them only when all are on the disk: a full one changes none.
+
+    Raises MissingError that names the file that cannot be written.
+    """
+    staged: list[tuple[str, Path]] = []
+    place = Path()
     try:
-        if _is_device(path):
-            path.write_bytes(data)
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(21, "a folder is in the way")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        for place, data in files.items():
+            if not _is_device(place):
+                staged.append((_stage(place, data), place))
+        for place, data in files.items():
+            if _is_device(place):
+                place.write_bytes(data)
+        while staged:
+            temporary, place = staged[0]
+            os.replace(temporary, place)
+            staged.pop(0)
+    except OSError as error:
+        raise MissingError(
+            f"cannot write '{place}': {error.strerror or error}",
+            "free some space or choose another place with -o / --out",
+        ) from None
+    finally:
+        for temporary, _ in staged:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _stage(path: Path, data: bytes) -> str:
+    """The name of a new file beside `path` with `data`, flushed to the disk; none is left when that fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(21, "a folder is in the way")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        raise MissingError(
-            f"cannot write '{path}': {error.strerror or error}",
-            "free some space or choose another place with -o / --out",
-        ) from None
     except BaseException:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
+    return temporary
 
 
 def check_writable(path: Path | str) -> None:

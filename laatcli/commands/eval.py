@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from laatcli import options
-from laatcli.console import Column, Console, percent
+from laatcli.console import Console
+from laatcli.formats import Format, check_format, show_table
 from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
+from laatcli.protocols import check_together, read_protocol, with_named_classes
 from stages import artifacts
-from stages.attacks.named import AttackSpec, parse_attacks
-from stages.attacks.threat import ThreatModel, parse_eps
+from stages.attacks.named import AttackSpec, check_fits, parse_attacks
+from stages.attacks.suites import find_suite
 from stages.devices import check_device_name
 from stages.errors import UsageError, require_at_least
-from stages.evaluate.results import GroupResult, Protocol
+from stages.evaluate.results import Protocol
+from stages.evaluate.sample import Sample
+from stages.launch import read_launch
 
 if TYPE_CHECKING:
-    from stages.evaluate.report import Row
+    from stages.evaluate.checkpoints import Evaluation
+    from stages.evaluate.work import Work
+    from stages.launch import Launch
 
 EXAMPLES = (
     "laat eval run/model.st --data shapes",
     "laat eval run/model.st --data photos --protocol episodes --ways 5 --episodes 500 --attack pgd-20 -o report.json",
 )
 DEFAULT_ATTACKS = ("pgd-20", "margin-pgd-20")
+# how long the processes of one evaluation wait for each other's share of an attack
+WAIT_SECONDS = 86400.0
 
 
 def evaluate(
@@ -38,18 +48,41 @@ def evaluate(
         typer.Option(help="novel, seen, val, all or a file of names; repeatable. Default: novel if there are any, else seen."),
     ] = None,
     anchors: options.OtherAnchors = None,
-    protocol: Annotated[str, typer.Option(help="all-way (all classes of the group are candidates) or episodes.")] = "all-way",
+    classes: Annotated[
+        str | None,
+        typer.Option(help="File of class names of other data, to be encoded and expanded as the training anchors were."),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(help="all-way (all classes of the group are candidates), episodes, or gzsl (seen and novel together)."),
+    ] = "all-way",
     ways: Annotated[int, typer.Option(help="Classes an episode.")] = 5,
-    shots: Annotated[int, typer.Option(help="Support images a class; 0 is zero-shot, from the names alone.")] = 0,
+    shots: Annotated[
+        str, typer.Option(help="Support images a class; 0 is zero-shot, from the names alone. 0,1,5 is a row each.")
+    ] = "0",
+    blend: Annotated[
+        float, typer.Option(help="Weight of the name's anchor beside K shots of weight 1; 0 is images alone, 2 as published.")
+    ] = 0.0,
     queries: Annotated[int, typer.Option(help="Query images a class and episode.")] = 20,
     episodes: Annotated[int, typer.Option(help="Number of episodes.")] = 2000,
     episode_seed: Annotated[int, typer.Option(help="The episodes follow from it, whatever the attacks.")] = 0,
     attack: Annotated[
         list[str] | None,
-        typer.Option(help="fgsm, pgd-N, margin-pgd-N, cw-linf, or none; repeatable. \\[default: pgd-20, margin-pgd-20]"),
+        typer.Option(
+            help="fgsm, pgd-N, margin-pgd-N, dlr-pgd-N, cw-linf, apgd-ce, apgd-t, fab-t, square, …, or none; repeatable. "
+            "\\[default: pgd-20, margin-pgd-20]"
+        ),
     ] = None,
-    eps: options.Eps = "8/255",
+    suite: Annotated[
+        str | None, typer.Option(help="A named set of attacks instead, for example aa-few-class: laat suites lists them.")
+    ] = None,
+    norm: options.Norm = "linf",
+    eps: options.Eps = None,
     adversarial: Annotated[Path | None, typer.Option(help="Score these saved images instead of running attacks.")] = None,
+    max_images: Annotated[
+        int | None, typer.Option(help="A quick look: at most N images, drawn evenly over the classes.")
+    ] = None,
+    max_per_class: Annotated[int | None, typer.Option(help="A quick look: at most N images of each class.")] = None,
     resize: options.Resize = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -57,20 +90,44 @@ def evaluate(
     batch_size: options.BatchSize = 256,
     seed: options.Seed = 0,
     device: options.Device = "auto",
-    plot: Annotated[Path | None, typer.Option(help="Draw the table as bars into this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the table as bars, or with gzsl the seen-unseen curves, into this PNG.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the report; - is standard output.")] = Path(
         "report.json"
     ),
+    rows: Annotated[
+        str | None,
+        typer.Option(help="A row a point and attack, parquet; or none. \\[default: report.rows.parquet beside the report]"),
+    ] = None,
+    form: Format = "table",
 ) -> None:
     """Clean and robust accuracy with 95 % intervals, on novel classes unless told otherwise."""
+    launch = read_launch()
     console.stdout_taken = str(output) == artifacts.STDIO
-    specs, threat = _attacks(attack), ThreatModel(parse_eps(eps))
-    how = Protocol(protocol, ways, shots, queries, episodes, episode_seed)
+    if suite is not None and (attack or adversarial is not None):
+        raise UsageError("--suite stands beside --attack or --adversarial", "leave one of them out")
+    named = None if suite is None else find_suite(suite)
+    specs, threat = named.specs() if named else _attacks(attack), options.read_threat(norm, eps)
+    fits = named.check_fits if named else partial(check_fits, specs)
+    asked = read_protocol(Protocol(protocol, ways, 0, queries, episodes, episode_seed, blend), shots)
+    how, sample = asked.protocol, Sample(max_images, max_per_class, seed)
+    fits(threat, how.ways if how.name == "episodes" else None)
     if adversarial is not None and (attack or protocol != "all-way"):
         raise UsageError("--adversarial scores saved images, all-way", "leave --attack and --protocol out")
+    check_together(
+        asked,
+        classes_from=classes_from,
+        classes=classes,
+        anchors=anchors,
+        adversarial=adversarial is not None,
+        drawn=sample.asked,
+    )
     require_at_least("--batch-size", batch_size, 1)
     check_device_name(device)
-    for target in (output, plot):
+    check_format(form, console)
+    rows_file = _rows_file(rows, output)
+    for target in (output, plot, rows_file):
         if target is not None:
             artifacts.check_writable(target)
     if len({path.resolve() for path in models}) < len(models):
@@ -80,32 +137,76 @@ def evaluate(
     from stages.devices import resolve_device
     from stages.evaluate.checkpoints import evaluate_adversarial, evaluate_checkpoints
 
-    place = resolve_device(device)
-    if adversarial is not None:
-        artifact = artifacts.read(adversarial, KIND)
-        where = f"'{adversarial}'"
-        saved = AdversarialSet.from_artifact(artifact, where)
-        with console.progress("eval") as bar:
-            done = evaluate_adversarial(
-                checkpoints, saved, artifact.lineage(), where=where, batch_size=batch_size, device=place, progress=bar.update
-            )
-    else:
-        request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
-        choices, images = load_group_images(console, list(checkpoints.values()), classes_from or [None], request)
-        with console.progress("eval") as bar:
-            done = evaluate_checkpoints(
-                checkpoints,
-                choices,
-                images,
-                how,
-                specs,
-                threat,
-                seed=seed,
-                batch_size=batch_size,
-                device=place,
-                progress=bar.update,
-            )
-    _finish(console, done.report, done.rows, output, plot)
+    place = resolve_device(device, launch)
+    with _working(console, output, place, launch) as work:
+        if classes is not None:
+            checkpoints = {name: with_named_classes(console, one, classes, place) for name, one in checkpoints.items()}
+        if adversarial is not None:
+            artifact = artifacts.read(adversarial, KIND)
+            where = f"'{adversarial}'"
+            saved = AdversarialSet.from_artifact(artifact, where)
+            with console.progress("eval") as bar:
+                done = evaluate_adversarial(
+                    checkpoints,
+                    saved,
+                    artifact.lineage(),
+                    where=where,
+                    batch_size=batch_size,
+                    device=place,
+                    progress=bar.update,
+                )
+        else:
+            request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
+            groups: list[str | None] = [*classes_from] if classes_from else [None if classes is None else "all"]
+            choices, images = load_group_images(console, list(checkpoints.values()), groups, request, gzsl=asked.gzsl)
+            if how.name != "episodes":
+                fits(threat, min(len(choice.indices) for choice in choices))
+            with console.progress("eval") as bar:
+                done = evaluate_checkpoints(
+                    checkpoints,
+                    choices,
+                    images,
+                    how,
+                    specs,
+                    threat,
+                    seed=seed,
+                    batch_size=batch_size,
+                    device=place,
+                    suite=named.label if named else None,
+                    shots=asked.sweep,
+                    sample=sample,
+                    work=work,
+                    progress=bar.update,
+                )
+        _end(console, work, partial(_finish, console, done, output, rows_file, plot, form))
+
+
+@contextmanager
+def _working(console: Console, output: Path, device: str, launch: Launch) -> Iterator[Work]:
+    """Within: the processes of the launch evaluate together, and keep what is done beside the report."""
+    from stages.evaluate.parts import Parts, parts_folder
+    from stages.evaluate.work import Work
+    from stages.world import join_world
+
+    parts = None if console.stdout_taken else Parts(parts_folder(output))
+    try:
+        with join_world(device, launch, step_seconds=WAIT_SECONDS) as world:
+            yield Work(world, parts)
+    except KeyboardInterrupt:
+        if parts is not None:
+            console.note("stopped: the same command goes on from here")
+        raise
+
+
+def _end(console: Console, work: Work, write: Callable[[], None]) -> None:
+    """One process writes the report; then what was kept for it goes."""
+    if work.world.leader:
+        write()
+    work.world.barrier()
+    if work.parts is not None:
+        if work.parts.found:
+            console.note(f"{work.parts.found:,} finished parts of an interrupted evaluation were not computed again")
+        work.parts.remove()
 
 
 def _attacks(names: list[str] | None) -> tuple[AttackSpec, ...]:
@@ -127,44 +228,44 @@ def _run_name(path: Path, models: Sequence[Path]) -> str:
     return f"{models.index(path) + 1}"
 
 
-def _finish(console: Console, report: dict[str, Any], rows: Sequence[Row], output: Path, plot: Path | None) -> None:
-    from stages.evaluate.report import report_bytes
+def _rows_file(asked: str | None, output: Path) -> Path | None:
+    """Where the rows go; nowhere when they were left out, or when the report goes to standard output and none was named."""
+    if asked == "none" or (asked is None and str(output) == artifacts.STDIO):
+        return None
+    from stages.evaluate.report_files import default_rows_path
 
+    path = default_rows_path(output) if asked is None else Path(asked)
+    if str(path) == artifacts.STDIO:
+        raise UsageError("--rows cannot be standard output", "name a parquet file, or none")
+    if path.resolve() == output.resolve():
+        raise UsageError("--rows and --output name the same file", "name two files")
+    return path
+
+
+def _finish(console: Console, done: Evaluation, output: Path, rows_file: Path | None, plot: Path | None, form: str) -> None:
+    from stages.evaluate.report import report_bytes
+    from stages.evaluate.report_files import with_rows
+    from stages.report.tables import report_tables
+
+    report = done.report
+    files: dict[Path, bytes] = {}
+    to_stdout = str(output) == artifacts.STDIO
+    if rows_file is not None:
+        report, files = with_rows(report, done.rows, rows_file, None if to_stdout else output)
     if plot is not None:
+        from stages.report.gzsl_plot import plot_seen_unseen
         from stages.report.plots import plot_results
 
-        plot_results(report, plot)
+        draw = plot_seen_unseen if report["protocol"]["name"] == "gzsl" else plot_results
+        draw(report, plot)
     data = report_bytes(report)
-    if str(output) == artifacts.STDIO:
+    if to_stdout:
+        artifacts.write_files(files)
         typer.get_binary_stream("stdout").write(data)
     else:
-        artifacts.write_file(output, data)
+        artifacts.write_files({**files, output: data})
     console.result(report)
-    show_report(console, report, rows)
-    console.line(f"report: {output}")
-
-
-def show_report(console: Console, report: dict[str, Any], rows: Sequence[Row]) -> None:
-    """The table of a report: one row a model and group, accuracies in percent ± the larger side of their interval."""
-    names = list(dict.fromkeys(name for row in rows for name in row.result.attacks))
-    columns = ["clean", *names, *(["worst"] if len(names) > 1 else [])]
-    threat = report["threat"]
-    under = f", attacks in {threat['norm']} {threat['eps']}" if threat else ""
-    table = [
-        [row.model, row.group, f"{100 / row.result.ways:.1f}", *(_cell(row.result, name) for name in columns)] for row in rows
-    ]
-    console.table(
-        [Column("model"), Column("classes"), Column("chance", True), *(Column(name, True) for name in columns)],
-        table,
-        title=f"accuracy %{under}",
-    )
-    first = rows[0].result
-    size = f"{first.episodes:,} episodes of {first.ways} ways" if first.episodes else "every image of a group once"
-    console.line(f"± {first.interval}; {size}")
-    for note in report["notes"]:
-        console.line(f"note: {note}")
-
-
-def _cell(result: GroupResult, name: str) -> str:
-    value = {"clean": result.clean, "worst": result.worst, **result.attacks}[name]
-    return percent(value.accuracy, max(value.high - value.accuracy, value.accuracy - value.low))
+    for table in report_tables([report]):
+        show_table(console, table, form)
+    if form == "table":
+        console.line(f"report: {output}")

@@ -158,7 +158,7 @@ def train(
     from stages.devices import has_bf16, resolve_device
     from stages.models.backbones import check_backbone_name, required_image_size
     from stages.train.run import RunOptions, train_run
-    from stages.train.world import join_world
+    from stages.world import join_world
 
     check_backbone_name(backbone)
     chosen = resolve_device(device, launch)

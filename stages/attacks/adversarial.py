@@ -21,7 +21,7 @@ class AdversarialSet:
     """What `laat attack` writes; complete in one file, so that another model can be scored on it.
 
     Attributes:
-        images: (N, 3, H, W) float32 in [0, 1], exact.
+        images: (N, 3, H, W) float32 in [0, 1], exact; multiples of 1/255 where the attack's record says 'quantized'.
         clean_images: (N, 3, H, W) uint8, their originals.
         labels: (N,) int64 into `classes`.
         clean_predictions, attacked_predictions: (N,) int64 of the attacked model.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from stages.attacks.threat import ThreatModel
 
@@ -28,25 +27,6 @@ class Finished:
     rows: Tensor
     x: Tensor
     x_adv: Tensor
-
-
-def ce_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each sample; logits (n, K), labels (n,) int64 -> (n,)."""
-    return cross_entropy(logits, labels, reduction="none")
-
-
-def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Best wrong logit minus the right one, (n, K), (n,) -> (n,); positive when misclassified."""
-    right = logits.gather(1, labels[:, None])
-    return logits.scatter(1, labels[:, None], -torch.inf).amax(1) - right[:, 0]
-
-
-def cw_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The negative of max(z_y - max other z, 0) (Carlini & Wagner, S&P 2017), to be ascended; (n, K), (n,) -> (n,)."""
-    return margin_loss(logits, labels).clamp(max=0)
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": ce_loss, "margin": margin_loss, "cw": cw_loss}
 
 
 def maximise(
@@ -77,7 +57,7 @@ def maximise(
         with torch.enable_grad():
             variable = x_adv.detach().requires_grad_(True)
             (grad,) = torch.autograd.grad(loss(variable).sum(), variable)
-        x_adv = threat.climb(x_adv, grad, step_size, bounds)
+        x_adv = threat.climb(x_adv, grad, step_size, x, bounds)
     return x_adv.detach()
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stages.attacks.gradient import LOSSES, Finished, frozen, projected_gradient
+from stages.attacks.ensemble import EnsembleSpec
+from stages.attacks.gradient import Finished, frozen, projected_gradient
+from stages.attacks.losses import LOSSES
 from stages.attacks.named import AttackSpec
 from stages.attacks.start import StartNoise
 from stages.attacks.threat import ThreatModel
@@ -40,11 +42,18 @@ class Target:
 
 @dataclass(frozen=True)
 class Judged:
-    """Attacked samples: rows (n,) on the CPU, adversarial images (n, 3, H, W) and the predictions for those (n,)."""
+    """Attacked samples: rows (n,) on the CPU, adversarial images (n, 3, H, W), their predictions (n,) and logits (n, K)."""
 
     rows: Tensor
     x_adv: Tensor
     predicted: Tensor
+    logits: Tensor
+
+    def part(self, mask: Tensor) -> Judged:
+        """The samples marked in `mask` (n,) bool, on the CPU."""
+        at = mask.nonzero()[:, 0]
+        there = at.to(self.x_adv.device)
+        return Judged(self.rows[at], self.x_adv[there], self.predicted[there], self.logits[there])
 
 
 def to_pixels(images: Tensor, rows: Tensor, device: torch.device | str) -> Tensor:
@@ -81,7 +90,8 @@ def attack_points(
     """Attack samples and judge the results.
 
     A sample is fallen once an iterate is misclassified; that iterate is its result. The results are checked against the
-    threat model, and the predictions come from a fresh forward pass over them. Random starts belong to the row (see
+    threat model, and the predictions come from a fresh forward pass over them. With restarts, each one attacks what still
+    stands by that pass; the result of a sample that stands to the end is the last one's. Random starts belong to the row (see
     StartNoise), so the outcome depends on the batch size by float rounding only.
 
     Args:
@@ -99,12 +109,35 @@ def attack_points(
     Raises:
         ComputeError: non-finite outputs or images, or a result outside the threat model.
     """
-    results = _gradient_attack(target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
-    for done in _gathered(results, batch_size):
-        threat.check(done.x_adv, done.x)
-        with torch.no_grad():
-            predicted = decide(target.victim(done.x_adv, done.rows))
-        yield Judged(done.rows.cpu(), done.x_adv, predicted)
+    labels = target.labels.cpu()
+    for restart in range(spec.restarts):
+        if isinstance(spec, EnsembleSpec):
+            from stages.attacks.autoattack import ensemble_attacked
+
+            results = ensemble_attacked(target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
+        else:
+            results = _gradient_attack(
+                target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop, restart=restart
+            )
+        standing = []
+        for done in _gathered(results, batch_size):
+            judged = _judged(target, done, threat)
+            if restart == spec.restarts - 1:
+                yield judged
+                continue
+            fell = judged.predicted.cpu() != labels[judged.rows]
+            standing.append(judged.rows[~fell])
+            if bool(fell.any()):
+                yield judged.part(fell)
+        if standing:
+            rows = torch.cat(standing).sort().values
+
+
+def _judged(target: Target, done: Finished, threat: ThreatModel) -> Judged:
+    threat.check(done.x_adv, done.x)
+    with torch.no_grad():
+        logits = target.victim(done.x_adv, done.rows)
+    return Judged(done.rows.cpu(), done.x_adv, decide(logits), logits)
 
 
 def _gradient_attack(
@@ -116,6 +149,7 @@ def _gradient_attack(
     seed: int,
     batch_size: int,
     early_stop: bool,
+    restart: int,
 ) -> Iterator[Finished]:
     loss = LOSSES[spec.loss]
     noise: StartNoise | None = None
@@ -125,7 +159,7 @@ def _gradient_attack(
         x = target.source(part)
         if not spec.random_start:
             return x, x
-        noise = noise or StartNoise(seed, f"attack/{spec.name}", tuple(x.shape[1:]))
+        noise = noise or StartNoise(seed, spec.stream(restart), tuple(x.shape[1:]))
         return x, threat.random_start(x, noise.rows(part + target.first_row).to(x.device))
 
     def objective(x_adv: Tensor, at: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -13,45 +13,69 @@ from stages.errors import ComputeError, InputError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-NORMS = ("Linf",)
+NORMS = ("Linf", "L2")
 # float32 rounding of x + eps near 1 is 6e-8; a result further out than this is a fault, not rounding
 TOLERANCE = 1e-6
 # at most two exponent digits: `1e999999999` would otherwise be computed exactly, digit by digit
-_ADVICE = "write it as a fraction of 255, for example 8/255"
+_ADVICE = {
+    "Linf": "write it as a fraction of 255, for example 8/255",
+    "L2": "write it as a number or a fraction of 255, for example 0.5 or 128/255",
+}
+# how far an image can be from another: a pixel goes from 0 to 1, and no image has more than a million of three colours
+_LARGEST = {"Linf": 1, "L2": 1732}
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2})?|\.[0-9]{1,20}([eE][+-]?[0-9]{1,2})?")
 
 
-def parse_eps(text: str) -> Fraction:
-    """The radius of the L-inf ball as people write it ('8/255', '0.03', '0'), exact, in [0, 1] of pixel space.
+def parse_norm(text: str) -> str:
+    """The norm called `text` ('linf', 'l2', …) as it stands in results: 'Linf' or 'L2'. Raises UsageError."""
+    for norm in NORMS:
+        if text.strip().replace("-", "").casefold() == norm.casefold():
+            return norm
+    raise UsageError(f"unknown norm '{text}'", f"known norms: {', '.join(norm.lower() for norm in NORMS)}")
 
-    Raises UsageError for anything else: not a number, negative, a zero denominator, and a number over 1, naming the
-    fraction of 255 that was probably meant.
+
+def parse_eps(text: str, norm: str = "Linf") -> Fraction:
+    """The radius of the ball as people write it ('8/255', '0.03', '0'), exact, in pixel units ([0, 1] scale).
+
+    An L-inf radius is at most 1, an L2 radius can be more (0.5, 3, 128/255).
+
+    Raises UsageError for anything else: not a number, negative, a zero denominator, and an L-inf radius over 1, naming
+    the fraction of 255 that was probably meant.
     """
     parts = text.strip().split("/")
     numbers = [part.strip() for part in parts]
+    advice = _ADVICE[norm]
     if len(numbers) > 2 or not all(_NUMBER.fullmatch(number) for number in numbers):
-        raise UsageError(f"eps '{text}' is not a number between 0 and 1", _ADVICE)
+        raise UsageError(f"eps '{text}' is not a number {'between 0 and 1' if norm == 'Linf' else 'of at least 0'}", advice)
     top = Fraction(numbers[0])
     bottom = Fraction(numbers[1]) if len(numbers) == 2 else Fraction(1)
     if bottom == 0:
-        raise UsageError(f"eps '{text}' divides by zero", _ADVICE)
+        raise UsageError(f"eps '{text}' divides by zero", advice)
     eps = top / bottom
-    if eps > 1:
+    if norm == "Linf" and eps > 1:
         raise UsageError(f"eps '{text}' is over 1, and pixels go from 0 to 1", _probably_meant(numbers[0], top))
+    if eps > _LARGEST[norm]:
+        raise UsageError(f"eps '{text}' is over {_LARGEST[norm]}: no two images are so far apart", advice)
     return eps
 
 
 def _probably_meant(number: str, value: Fraction) -> str:
     if value <= 255:
         return f"did you mean {number}/255?"
-    return _ADVICE
+    return _ADVICE["Linf"]
 
 
-def format_eps(eps: Fraction) -> str:
-    """The canonical text of `eps`: over 255 where exact ('8/255', '51/255'), else the reduced fraction; zero is '0'."""
-    levels = eps * 255
+def format_eps(eps: Fraction, norm: str = "Linf") -> str:
+    """The canonical text of `eps`; `parse_eps` reads it back exactly. Zero is '0'.
+
+    L-inf: over 255 where exact ('8/255', '51/255'), else the reduced fraction. L2: a decimal of at most three places
+    where exact ('0.5', '3'), else as L-inf ('128/255').
+    """
+    levels, thousandths = eps * 255, eps * 1000
     if eps == 0:
         return "0"
+    if norm == "L2" and thousandths.denominator == 1:
+        return f"{float(eps):.3f}".rstrip("0").rstrip(".")
     return f"{levels.numerator}/255" if levels.denominator == 1 else f"{eps.numerator}/{eps.denominator}"
 
 
@@ -60,11 +84,11 @@ class ThreatModel:
     """All images within `eps` of the clean one in the given norm, and inside the pixel range.
 
     Attributes:
-        norm: 'Linf', the only one so far.
-        eps: radius in pixel units ([0, 1] scale), exact.
+        norm: 'Linf' (the largest change of a colour value) or 'L2' (Euclidean, over all values of an image).
+        eps: radius in pixel units ([0, 1] scale), exact; at most 1 for 'Linf'.
         clip: lowest and highest pixel value.
 
-    Raises UsageError for an unknown norm or an eps outside [0, 1].
+    Raises UsageError for an unknown norm, an eps below 0 or above what the norm allows.
     """
 
     eps: Fraction
@@ -74,63 +98,103 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise UsageError(f"unknown norm '{self.norm}'", f"known norms: {', '.join(NORMS)}")
-        if not 0 <= self.eps <= 1:
-            raise UsageError(f"eps {self.eps} is outside [0, 1]", _ADVICE)
+        if not 0 <= self.eps <= _LARGEST[self.norm]:
+            raise UsageError(f"eps {self.eps} is outside [0, {_LARGEST[self.norm]}]", _ADVICE[self.norm])
 
     @property
     def radius(self) -> float:
         """`eps` as a float."""
         return float(self.eps)
 
+    def __str__(self) -> str:
+        return f"{self.norm} {format_eps(self.eps, self.norm)}"
+
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The allowed image nearest to each of `x_adv`, for clean images `x` in [0, 1], both (N, 3, H, W)."""
         low, high = self.clip
+        if self.norm == "L2":
+            from stages.attacks.ball import nearest_inside
+
+            return nearest_inside(x_adv, x, self.radius, low, high)
         return x_adv.clamp(x - self.radius, x + self.radius).clamp_(low, high)
 
     def random_start(self, x: Tensor, noise: Tensor) -> Tensor:
         """An allowed image at `noise`, uniform on [0, 1) and shaped as `x`: uniform in the ball, then clipped."""
+        if self.norm == "L2":
+            from stages.attacks.ball import uniform_in_ball
+
+            return self.project(x + uniform_in_ball(noise, self.radius), x)
         return self.project(x + (2 * noise - 1) * self.radius, x)
 
     def step(self, x_adv: Tensor, grad: Tensor, step_size: float) -> Tensor:
-        """The steepest ascent step of length `step_size` (pixel units) in this norm; not projected yet."""
+        """The steepest ascent step of length `step_size` (pixel units) in this norm; not projected yet.
+
+        Where the gradient is zero nothing moves.
+        """
+        if self.norm == "L2":
+            from stages.attacks.ball import direction
+
+            return x_adv + step_size * direction(grad)
         return x_adv + step_size * grad.sign()
 
-    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The lowest and highest allowed value of every pixel round `x` (N, 3, H, W)."""
+    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The lowest and highest allowed value of every pixel round `x` (N, 3, H, W); None where the ball is no box."""
+        if self.norm == "L2":
+            return None
         low, high = self.clip
         return (x - self.radius).clamp_(low, high), (x + self.radius).clamp_(low, high)
 
-    def climb(self, x_adv: Tensor, grad: Tensor, step_size: float, bounds: tuple[Tensor, Tensor]) -> Tensor:
-        """`step` and `project` in three passes over memory, with the `bounds` that are looked up once."""
+    def climb(self, x_adv: Tensor, grad: Tensor, step_size: float, x: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
+        """`step` and `project` at once. With the `bounds`, looked up once, three passes over memory."""
+        if bounds is None:
+            return self.project(self.step(x_adv, grad, step_size), x)
         return x_adv.add(grad.sign(), alpha=step_size).clamp_(*bounds)
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """How far each image is from its clean one in this norm, (N, 3, H, W) twice -> (N,)."""
+        moved = (x_adv - x).flatten(1)
+        if self.norm == "L2":
+            from stages.attacks.ball import lengths
+
+            return lengths(moved)
+        return moved.abs().amax(1)
+
+    def tolerance(self, pixels: int) -> float:
+        """How far outside the ball float32 rounding can put an image of `pixels` values."""
+        if self.norm == "L2":
+            from stages.attacks.ball import slack
+
+            return 2 * slack(self.radius, pixels)
+        return TOLERANCE
 
     def check(self, x_adv: Tensor, x: Tensor) -> None:
         """Raise ComputeError unless every image of `x_adv` is finite, in the pixel range and in the ball round `x`.
 
-        The ball has a tolerance of 1e-6 for float32 rounding; the pixel range has none.
+        The ball has the `tolerance` of float32 rounding; the pixel range has none.
         """
         if not bool(x_adv.isfinite().all()):
             raise ComputeError("an adversarial image has a pixel that is not finite", "check the model's gradients")
         low, high = self.clip
         if bool((x_adv < low).any()) or bool((x_adv > high).any()):
             raise ComputeError(f"an adversarial image leaves the pixel range [{low:g}, {high:g}]", "check the attack")
-        far = float((x_adv - x).abs().max()) if x.numel() else 0.0
-        if far > self.radius + TOLERANCE:
+        far = float(self.distance(x_adv, x).max()) if x.numel() else 0.0
+        if far > self.radius + self.tolerance(x[0].numel() if len(x) else 0):
             raise ComputeError(
-                f"an adversarial image is {far:.6g} from its clean image, outside eps {format_eps(self.eps)}",
+                f"an adversarial image is {far:.6g} from its clean image, outside eps {format_eps(self.eps, self.norm)}",
                 "the images are not those that were attacked, or the attack is at fault",
             )
 
     def to_record(self) -> dict[str, Any]:
         """The threat model as a JSON-able record."""
-        return {"clip": list(self.clip), "eps": format_eps(self.eps), "norm": self.norm}
+        return {"clip": list(self.clip), "eps": format_eps(self.eps, self.norm), "norm": self.norm}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ThreatModel:
         """The inverse of `to_record`. Raises InputError when the record is not one."""
         try:
             low, high = (float(value) for value in record["clip"])
-            return cls(parse_eps(record["eps"]), record["norm"], (low, high))
+            norm = parse_norm(record["norm"])
+            return cls(parse_eps(record["eps"], norm), norm, (low, high))
         except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
             fix = "make the file again with the command that wrote it"
             raise InputError(f"damaged threat model record: {error}", fix) from None

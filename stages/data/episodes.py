@@ -45,8 +45,7 @@ def draw_episodes(
     Raises:
         UsageError: a number out of range, more ways than classes, or a class with fewer images than shots + queries.
     """
-    _check_numbers(len(classes), episodes=episodes, ways=ways, shots=shots, queries=queries)
-    members = _members(labels.cpu().numpy(), classes, shots, queries)
+    members = check_episodes(labels, classes, episodes=episodes, ways=ways, shots=shots, queries=queries)
     generator = numpy_generator(seed, "episodes")
     chosen = np.empty((episodes, ways), dtype=np.int64)
     images = np.empty((episodes, ways, queries + shots), dtype=np.int64)
@@ -56,6 +55,14 @@ def draw_episodes(
             images[episode, way] = generator.permutation(members[at])[: queries + shots]
     drawn = torch.from_numpy(images)
     return Episodes(torch.from_numpy(chosen), drawn[:, :, queries:].contiguous(), drawn[:, :, :queries].contiguous())
+
+
+def check_episodes(
+    labels: Tensor, classes: Sequence[str], *, episodes: int, ways: int, shots: int, queries: int
+) -> list[np.ndarray]:
+    """The images of each class, int64 ascending. Raises UsageError where `draw_episodes` would, without drawing."""
+    _check_numbers(len(classes), episodes=episodes, ways=ways, shots=shots, queries=queries)
+    return _members(labels.cpu().numpy(), classes, shots, queries)
 
 
 def _check_numbers(available: int, *, episodes: int, ways: int, shots: int, queries: int) -> None:

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
+from stages import __version__
 from stages.attacks.adversarial import AdversarialSet
 from stages.attacks.named import AttackSpec
 from stages.attacks.run import Progress
+from stages.attacks.suites import variant_notes
 from stages.attacks.threat import ThreatModel
 from stages.classes import match_classes
-from stages.data.image_set import ImageSet
+from stages.data.episodes import check_episodes
+from stages.data.image_set import ImageSet, restricted_labels
 from stages.errors import InputError
 from stages.evaluate.groups import ClassChoice, leak_notes
+from stages.evaluate.parts import digest_of
 from stages.evaluate.points import Group
 from stages.evaluate.report import ModelEntry, Row, make_report
-from stages.evaluate.results import Protocol
+from stages.evaluate.results import GroupResult, Protocol
+from stages.evaluate.sample import Sample, drawn, sample_note
 from stages.evaluate.saved import evaluate_saved
 from stages.evaluate.score import evaluate
+from stages.evaluate.work import Work
 from stages.models.checkpoint import Checkpoint
+
+UPPER_BOUND = (
+    "the attacks were run at bias 0, for the curve with every step on every point, and not again at each bias: "
+    "away from bias 0 the robust seen-unseen curve and its area are upper bounds"
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,10 @@ def evaluate_checkpoints(
     seed: int = 0,
     batch_size: int = 256,
     device: str = "cpu",
+    suite: str | None = None,
+    shots: Sequence[int] = (),
+    sample: Sample | None = None,
+    work: Work | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score every checkpoint on every group of classes, on the same images, episodes and random starts.
@@ -52,40 +68,68 @@ def evaluate_checkpoints(
         choices: the groups.
         images: the images of all groups.
         protocol, attacks, threat, seed, batch_size, device: see `score.evaluate`.
+        suite: the named set that the attacks are, if they are one.
+        shots: of a sweep over several numbers of shots, each a row on the same queries; else those of `protocol`.
+        sample: the draw of images for a quick look.
+        work: who evaluates together, and where finished parts are kept; None is alone and nowhere.
         progress: called with (done, total, what) over the whole evaluation.
+
+    Raises UsageError for numbers that do not fit a group, before anything is scored; InputError when the processes of `work` do
+    not evaluate the same.
     """
-    jobs = [(name, choice) for choice in choices for name in checkpoints]
+    sample = sample or Sample()
+    whole, images = len(images), drawn(images, sample)
+    swept = [replace(protocol, shots=count) for count in shots] or [protocol]
+    for choice in choices:
+        _check_episodes(images, choice.names(next(iter(checkpoints.values())).anchors), swept)
+    jobs = [(name, choice, one) for choice in choices for name in checkpoints for one in swept]
     rows: list[Row] = []
-    notes: dict[str, None] = {}
+    notes: dict[str, None] = dict.fromkeys([sample_note(sample, len(images), whole)] if sample.asked else [])
+    if protocol.name == "gzsl" and attacks:
+        notes[UPPER_BOUND] = None
     data = images.provenance.to_record()
-    for at, (name, choice) in enumerate(jobs):
+    work, sha256 = work or Work(), images.sha256()
+    work.world.agree(
+        digest_of({"data": sha256, "models": [one.sha256 for one in checkpoints.values()]}), "images and checkpoints"
+    )
+    for at, (name, choice, one) in enumerate(jobs):
         checkpoint = checkpoints[name]
-        part = images.restricted_to(choice.names(checkpoint.anchors), names_from="the checkpoint")
+        part, kept = _restricted(images, choice.names(checkpoint.anchors))
         vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
+        group = Group(part.classes, vectors, part.images, part.labels, choice.seen)
         result = evaluate(
             checkpoint.model.placed(device),
-            Group(part.classes, vectors, part.images, part.labels),
-            protocol,
+            group,
+            one,
             attacks,
             threat if attacks else None,
             seed=seed,
             batch_size=batch_size,
             device=device,
             scale=checkpoint.logit_scale,
-            progress=_within(progress, at, len(jobs), f"{name} {choice.name}"),
+            work=replace(work, about=_follows_from(checkpoint, group, one, sha256, device)),
+            progress=_within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}"),
         )
-        rows.append(Row(name, choice.name, result))
-        notes |= dict.fromkeys(leak_notes(checkpoint.anchors, [choice], checkpoint.training, data))
+        notes |= dict.fromkeys(variant_notes(attacks, result.ways))
+        rows.append(Row(name, choice.name, _numbered(result, kept), part.classes, f"{one.shots}-shot" if shots else ""))
+        told = leak_notes(checkpoint.anchors, [choice], checkpoint.training, data, trained=checkpoint.trained)
+        if checkpoint.own is not None:
+            told.insert(0, _transfer_note(checkpoint))
+        notes |= dict.fromkeys(told)
     report = make_report(
         models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
-        data={**data, "sha256": images.sha256()},
+        data={**data, "sha256": sha256},
         protocol=protocol,
         attacks=attacks,
         threat=threat if attacks else None,
         seed=seed,
         rows=rows,
+        suite=suite,
         notes=[*images.provenance.notes, *notes],
     )
+    if shots:
+        report["protocol"] |= {"blend": protocol.blend, "shots": list(shots)}
+    report["sample"] = {**sample.to_record(), "images": len(images), "of": whole} if sample.asked else None
     return Evaluation(report, rows)
 
 
@@ -134,9 +178,10 @@ def evaluate_adversarial(
             device=device,
             progress=_within(progress, at, len(checkpoints), name),
         )
-        rows.append(Row(name, saved.group, result))
+        rows.append(Row(name, saved.group, result, saved.classes))
         choice = ClassChoice(saved.group, tuple(members))
-        notes |= dict.fromkeys(leak_notes(known, [choice], checkpoint.training, saved.data))
+        told = leak_notes(known, [choice], checkpoint.training, saved.data, trained=checkpoint.trained)
+        notes |= dict.fromkeys(told)
     report = make_report(
         models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
         data=saved.data,
@@ -149,6 +194,52 @@ def evaluate_adversarial(
         notes=list(notes),
     )
     return Evaluation(report, rows)
+
+
+def _transfer_note(checkpoint: Checkpoint) -> str:
+    moved = ", moved by its own fitted expansion" if checkpoint.anchors.expansion is not None else ""
+    told = f"{len(checkpoint.anchors.classes)} classes named after training{moved}; those trained on go by their names"
+    if checkpoint.anchors.origin.get("source") == "features":
+        told += "; their anchors are imported features, of whose encoder nothing is known"
+    return told
+
+
+def _follows_from(checkpoint: Checkpoint, group: Group, protocol: Protocol, data: str, device: str) -> dict[str, Any]:
+    """All that results of a group follow from, besides attacks and points: a kept part with another record is not used."""
+    return {
+        "anchors": digest_of({"classes": list(group.classes), "seen": group.seen}, group.anchors.numpy()),
+        "data": data,
+        "device": device.partition(":")[0],
+        "model": checkpoint.sha256,
+        "protocol": protocol.to_record(),
+        "threads": torch.get_num_threads(),
+        "tool": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _check_episodes(images: ImageSet, names: Sequence[str], protocols: Sequence[Protocol]) -> None:
+    """Raise UsageError where the episodes of one of the protocols cannot be drawn from the images of the classes `names`."""
+    if protocols[0].name == "episodes":
+        _, labels = _restricted_labels(images, names)
+        for one in protocols:
+            check_episodes(labels, names, episodes=one.episodes, ways=one.ways, shots=one.shots, queries=one.queries)
+
+
+def _restricted(images: ImageSet, names: Sequence[str]) -> tuple[ImageSet, np.ndarray]:
+    """The images of the classes `names`, and which of all the images they are."""
+    kept, _ = _restricted_labels(images, names)
+    return images.restricted_to(names, names_from="the checkpoint"), kept.cpu().numpy()
+
+
+def _restricted_labels(images: ImageSet, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    source = images.provenance
+    return restricted_labels(images.labels, images.classes, names, names_from="the checkpoint", provenance=source)
+
+
+def _numbered(result: GroupResult, kept: np.ndarray) -> GroupResult:
+    """The result with the images of its rows numbered as in the whole set."""
+    return result if result.rows is None else replace(result, rows=result.rows.of_images(kept))
 
 
 def _entry(name: str, checkpoint: Checkpoint) -> ModelEntry:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.anchors.anchor_set import AnchorSet
-from stages.classes import match_classes, read_class_file
+from stages.classes import fold, match_classes, read_class_file
 from stages.errors import InputError, nearest
 
 GROUPS = ("novel", "seen", "val", "all")
@@ -16,10 +16,17 @@ GROUPS = ("novel", "seen", "val", "all")
 
 @dataclass(frozen=True)
 class ClassChoice:
-    """A group of classes of a checkpoint: what it is called, and the indices of its classes among the anchors."""
+    """A group of classes of a checkpoint.
+
+    Attributes:
+        name: what it is called.
+        indices: of its classes among the anchors.
+        seen: how many of them, the first ones, are seen classes that compete with novel ones; 0 unless that is asked.
+    """
 
     name: str
     indices: tuple[int, ...]
+    seen: int = 0
 
     def names(self, anchors: AnchorSet) -> list[str]:
         """The class names."""
@@ -56,30 +63,79 @@ def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:
     return ClassChoice(Path(spec).stem, tuple(found))
 
 
+def seen_and_novel(anchors: AnchorSet) -> ClassChoice:
+    """The candidates of the generalized protocol: the seen classes, then the novel ones.
+
+    Raises InputError when one of the two groups has no class.
+    """
+    groups = anchors.groups
+    for name in ("seen", "novel"):
+        if not groups.of(name):
+            raise InputError(
+                f"the checkpoint has no {name} classes, and --protocol gzsl is about seen and novel ones together",
+                "give anchors of more classes with --anchors, or use --protocol all-way",
+            )
+    return ClassChoice("seen+novel", (*groups.seen, *groups.novel), seen=len(groups.seen))
+
+
 def leak_notes(
-    anchors: AnchorSet, choices: Sequence[ClassChoice], training: Mapping[str, Any], data: Mapping[str, Any]
+    anchors: AnchorSet,
+    choices: Sequence[ClassChoice],
+    training: Mapping[str, Any],
+    data: Mapping[str, Any],
+    *,
+    trained: AnchorSet | None = None,
 ) -> list[str]:
     """What a report says when classes, or even images, of an evaluation were trained on or selected the epoch.
 
     Args:
-        anchors: the checkpoint's anchors.
+        anchors: what the checkpoint is scored against.
         choices: the groups evaluated.
         training: the checkpoint's training record.
         data: provenance record of the images evaluated.
+        trained: the anchors that it was trained with, where `anchors` are others. Classes are then the same by their names.
     """
     notes = []
-    trained = training.get("data", {})
+    own = trained or anchors
+    groups = {part: {fold(name) for name in own.names(part)} for part in ("seen", "val")}
+    same = _same_images(training.get("data", {}), data)
     for choice in choices:
-        seen = set(choice.indices) & set(anchors.groups.seen)
-        val = set(choice.indices) & set(anchors.groups.val)
-        if seen:
-            notes.append(f"{choice.name}: {len(seen)} of {len(choice.indices)} classes were trained on")
-        if val:
-            notes.append(f"{choice.name}: {len(val)} of {len(choice.indices)} classes selected the epoch")
-        if (seen or val) and _same_images(trained, data):
+        names = [fold(name) for name in choice.names(anchors)]
+        count = {part: sum(name in known for name in names) for part, known in groups.items()}
+        if choice.seen:
+            notes += _gzsl_notes(choice, names, groups, len(anchors.groups.val), same=same)
+            continue
+        if count["seen"]:
+            notes.append(f"{choice.name}: {count['seen']} of {len(names)} classes were trained on")
+        if count["val"]:
+            notes.append(f"{choice.name}: {count['val']} of {len(names)} classes selected the epoch")
+        if (count["seen"] or count["val"]) and same:
             notes.append(
                 f"{choice.name}: images of these classes were trained on or selected the epoch (same data, same split)"
             )
+    return notes
+
+
+def _gzsl_notes(
+    choice: ClassChoice, names: Sequence[str], groups: Mapping[str, set[str]], val: int, *, same: bool
+) -> list[str]:
+    """That seen classes were trained on is what they are; what may not be so is that their images were, or novel classes."""
+    notes = []
+    seen, novel = names[: choice.seen], names[choice.seen :]
+    if same:
+        notes.append(
+            f"{choice.name}: S is not on held-out images: those of the seen classes were trained on or selected the epoch "
+            "(same data, same split)"
+        )
+    unlearnt = sum(name not in groups["seen"] for name in seen)
+    if unlearnt:
+        notes.append(f"{choice.name}: {unlearnt} of the {len(seen)} seen classes were not trained on")
+    for part, said in (("seen", "were trained on"), ("val", "selected the epoch")):
+        met = sum(name in groups[part] for name in novel)
+        if met:
+            notes.append(f"{choice.name}: {met} of the {len(novel)} novel classes {said}")
+    if val:
+        notes.append(f"{choice.name}: the {val} validation classes are no candidates")
     return notes
 
 

@@ -15,12 +15,16 @@ def wilson(correct: int, total: int, level: float = 0.95) -> tuple[float, float]
     """
     if not 0 <= correct <= total or total < 1:
         raise ValueError(f"{correct} of {total} is not a proportion")
+    return wilson_share(correct / total, total, level)
+
+
+def wilson_share(share: float, total: float, level: float = 0.95) -> tuple[float, float]:
+    """The Wilson score interval of a `share` in [0, 1] that is as certain as one among `total` (> 0), not always whole."""
     from scipy.special import ndtri
 
     z = float(ndtri(0.5 + level / 2))
-    share = correct / total
     centre = share + z * z / (2 * total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    half = z * math.sqrt(max(0.0, share * (1 - share)) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     # at the ends the exact bound is the share itself; rounding must not put it outside
     return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))

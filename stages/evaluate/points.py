@@ -22,6 +22,7 @@ class Group:
         anchors: (C, D) unit rows, in their order.
         images: (N, 3, H, W) uint8.
         labels: (N,) int64 into `classes`.
+        seen: how many of the classes, the first ones, are seen; only used by the protocol 'gzsl'.
 
     Raises InputError when there is no image, or the four do not fit together.
     """
@@ -30,6 +31,7 @@ class Group:
     anchors: Tensor
     images: Tensor
     labels: Tensor
+    seen: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.images):
@@ -51,12 +53,16 @@ class Points:
         label: (P,) int64 on the CPU, the right answer, a row of the point's head.
         head: (P,) int64 on the CPU, which head; ascending.
         heads: (H, N, D) unit rows, on the model's device.
+        classes: (H, N) int64 on the CPU, the class of every row of every head.
+        seen: how many rows of the head, the first ones, are seen classes, where they are to be told from novel ones; else 0.
     """
 
     image: Tensor
     label: Tensor
     head: Tensor
     heads: Tensor
+    classes: Tensor
+    seen: int = 0
 
     def __len__(self) -> int:
         return len(self.image)
@@ -68,28 +74,32 @@ class Points:
         return torch.einsum("nd,nkd->nk", embeddings, self.heads[head])
 
 
-def all_way_points(labels: Tensor, anchors: Tensor) -> Points:
-    """Every image once, against all the anchors (C, D); labels (N,) int64 into them."""
+def all_way_points(labels: Tensor, anchors: Tensor, seen: int = 0) -> Points:
+    """Every image once, against all the anchors (C, D); labels (N,) int64 into them; `seen` as in Points."""
     count = len(labels)
-    return Points(torch.arange(count), labels.cpu(), torch.zeros(count, dtype=torch.int64), anchors[None])
+    head = torch.zeros(count, dtype=torch.int64)
+    return Points(torch.arange(count), labels.cpu(), head, anchors[None], torch.arange(len(anchors))[None], seen)
 
 
-def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | None = None) -> Points:
+def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | None = None, *, blend: float = 0.0) -> Points:
     """Every query of every episode, against that episode's N-way head, in the order of episodes.
 
-    Zero-shot heads are the anchors of the episode's classes. With K > 0 shots a class anchor is the normalised mean of
-    its support images' embeddings (Li et al., CVPR 2024, Sec. 4).
+    Zero-shot heads are the anchors of the episode's classes. With K > 0 shots a class anchor is
+    blend * text anchor + K * mean of its support images' embeddings, normalised (Li et al., CVPR 2024, Sec. 4): with
+    blend 0, the images alone.
 
     Args:
         episodes: E episodes of N ways, K shots and Q queries.
         anchors: (C, D) unit rows on the model's device.
         embeddings: (images, D), clean unit embeddings, right at least at the support images; only needed for K > 0.
+        blend: weight of the text anchor, at least 0; 2 is the published suggestion. Without effect at K = 0.
     """
     count, ways, queries = episodes.query.shape
-    if episodes.support.shape[2] and embeddings is not None:
-        heads = normalize(embeddings[episodes.support.to(embeddings.device)].mean(2), dim=-1)
-    else:
-        heads = anchors[episodes.classes.to(anchors.device)]
+    shots = episodes.support.shape[2]
+    heads = anchors[episodes.classes.to(anchors.device)]
+    if shots and embeddings is not None:
+        shown = embeddings[episodes.support.to(embeddings.device)].mean(2)
+        heads = normalize(shown if blend == 0 else blend * heads + shots * shown, dim=-1)
     label = torch.arange(ways).repeat_interleave(queries).repeat(count)
     head = torch.arange(count).repeat_interleave(ways * queries)
-    return Points(episodes.query.reshape(-1), label, head, heads)
+    return Points(episodes.query.reshape(-1), label, head, heads, episodes.classes)

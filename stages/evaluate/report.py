@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
-from stages import __version__
+from stages import __version__, artifacts
 from stages.attacks.named import AttackSpec
 from stages.attacks.threat import ThreatModel
+from stages.errors import InputError
+from stages.evaluate.parquet import AGAIN, SCHEMA_VERSION, check_version
 from stages.evaluate.results import GroupResult, Protocol
+from stages.evaluate.schema import find_fault, report_schema
 
 KIND = "laat-report"
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,19 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Row:
-    """One result: which model (its name), on which group of classes ('seen', 'novel', …)."""
+    """One result: which model (its name), on which group of classes ('seen', 'novel', …).
+
+    Attributes:
+        model, group, result: as said.
+        classes: the names of the group's classes, in the order of the labels in `result.rows`.
+        protocol: what tells results of one model and group apart; '' is the protocol's name.
+    """
 
     model: str
     group: str
     result: GroupResult
+    classes: Sequence[str] = ()
+    protocol: str = ""
 
 
 def make_report(
@@ -48,10 +60,11 @@ def make_report(
     threat: ThreatModel | None,
     seed: int,
     rows: Sequence[Row],
+    suite: str | None = None,
     adversarial: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The record of a report.
+    """The record of a report, which fits `schema.report_schema`.
 
     Args:
         models: the models scored.
@@ -60,7 +73,8 @@ def make_report(
         attacks: the attacks that were run.
         threat: None when nothing was attacked.
         seed: of the attacks' random starts.
-        rows: one a (model, group), in the order to be shown.
+        rows: one a (model, group, protocol), in the order to be shown.
+        suite: the named set that the attacks are; None for attacks named one by one.
         adversarial: lineage record of the saved adversarial images that were scored instead of running attacks.
         notes: what a reader must know, such as that these classes or images were trained on.
     """
@@ -68,13 +82,19 @@ def make_report(
         "adversarial": dict(adversarial) if adversarial else None,
         "attacks": [spec.to_record() for spec in attacks],
         "data": dict(data),
-        "format": FORMAT,
+        "episodes": None,
         "kind": KIND,
         "models": [model.to_record() for model in models],
         "notes": list(notes),
         "protocol": protocol.to_record(),
-        "results": [{"model": row.model, "group": row.group, **row.result.to_record()} for row in rows],
+        "results": [
+            {"model": row.model, "group": row.group, "protocol": row.protocol or protocol.name, **row.result.to_record()}
+            for row in rows
+        ],
+        "rows": None,
+        "schema_version": SCHEMA_VERSION,
         "seed": seed,
+        "suite": suite,
         "threat": threat.to_record() if threat else None,
         "tool": __version__,
     }
@@ -83,3 +103,27 @@ def make_report(
 def report_bytes(record: Mapping[str, Any]) -> bytes:
     """The record as the bytes of report.json: sorted keys, indented, UTF-8, a final newline. ValueError on a NaN."""
     return (json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_report(path: Path | str) -> dict[str, Any]:
+    """Read a report, from standard input for `-`, strictly.
+
+    Raises InputError: not there, cut short, not a report, of another schema version, or not as the schema says.
+    """
+    where = "standard input" if str(path) == artifacts.STDIO else f"'{path}'"
+    data = sys.stdin.buffer.read() if str(path) == artifacts.STDIO else artifacts.read_file(path)
+    try:
+        record = json.loads(data, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise InputError(f"{where} is cut short or not JSON", f"give a report of `laat eval`, or {AGAIN}") from None
+    if not isinstance(record, dict) or record.get("kind") != KIND:
+        raise InputError(f"{where} is JSON, but not a report of laat", "give a report of `laat eval`")
+    check_version(record.get("schema_version", record.get("format")), where)
+    fault = find_fault(record, report_schema())
+    if fault:
+        raise InputError(f"{where} is damaged: {fault}", AGAIN)
+    return record
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")

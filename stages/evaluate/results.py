@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.errors import UsageError
+from stages.errors import UsageError, require_at_least
 from stages.evaluate.intervals import student_t, wilson
+from stages.evaluate.rows import CLEAN, PointRows
 
+if TYPE_CHECKING:
+    from stages.evaluate.gzsl import GzslResult
+
+PROTOCOLS = ("all-way", "episodes", "gzsl")
 WILSON = "Wilson 95 % over images"
 STUDENT_T = "Student t 95 % over episodes"
 
@@ -20,11 +25,13 @@ class Protocol:
     """How images are put to the test.
 
     Attributes:
-        name: 'all-way' (every image once, all classes are candidates) or 'episodes' (N-way K-shot).
+        name: 'all-way' (every image once, all classes are candidates), 'episodes' (N-way K-shot) or 'gzsl' (all-way over seen
+            and novel classes together).
         ways, shots, queries, episodes: numbers of an episode and of episodes; only used by 'episodes'.
         seed: of the episodes.
+        blend: weight of the text anchor in an anchor made from K > 0 images, against a weight of K; 0 is images alone.
 
-    Raises UsageError for another name; the numbers are checked when episodes are drawn.
+    Raises UsageError for another name or a blend below 0; the other numbers are checked when episodes are drawn.
     """
 
     name: str = "all-way"
@@ -33,17 +40,20 @@ class Protocol:
     queries: int = 20
     episodes: int = 2000
     seed: int = 0
+    blend: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.name not in ("all-way", "episodes"):
-            raise UsageError(f"unknown protocol '{self.name}'", "known protocols: all-way, episodes")
+        if self.name not in PROTOCOLS:
+            raise UsageError(f"unknown protocol '{self.name}'", f"known protocols: {', '.join(PROTOCOLS)}")
+        require_at_least("--blend", self.blend, 0)
 
     def to_record(self) -> dict[str, Any]:
         """The protocol as a JSON-able record, with the numbers that it uses."""
-        if self.name == "all-way":
+        if self.name != "episodes":
             return {"name": self.name}
         numbers = {"ways": self.ways, "shots": self.shots, "queries": self.queries, "episodes": self.episodes}
-        return {"name": self.name, "episode_seed": self.seed, **numbers}
+        blend = {"blend": self.blend} if self.shots else {}
+        return {"name": self.name, "episode_seed": self.seed, **numbers, **blend}
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,8 @@ class GroupResult:
         attacks: name -> accuracy under that attack; a point that is wrong when clean is wrong here too.
         worst: share of points that are right when clean and under every attack.
         correct: name -> (P,) bool, the decisions behind the numbers, 'clean' among them; not part of the record.
+        rows: what `correct` was computed from; not part of the record.
+        gzsl: the figures of the two sides, where seen and novel classes were candidates together.
     """
 
     classes: int
@@ -92,6 +104,8 @@ class GroupResult:
     attacks: dict[str, Estimate]
     worst: Estimate
     correct: Mapping[str, np.ndarray] = field(repr=False, compare=False, default_factory=dict)
+    rows: PointRows | None = field(repr=False, compare=False, default=None)
+    gzsl: GzslResult | None = None
 
     @property
     def interval(self) -> str:
@@ -111,7 +125,15 @@ class GroupResult:
             "points": self.points,
             "ways": self.ways,
             "worst": self.worst.to_record(),
+            **({} if self.gzsl is None else {"gzsl": self.gzsl.to_record()}),
         }
+
+
+def summarise_rows(rows: PointRows, *, classes: int, ways: int) -> GroupResult:
+    """Estimates from rows; `classes` and `ways` as in GroupResult."""
+    images = len(np.unique(rows.image))
+    found = summarise(rows.correct(), classes=classes, ways=ways, images=images, episodes=rows.episodes)
+    return replace(found, rows=rows)
 
 
 def summarise(correct: Mapping[str, np.ndarray], *, classes: int, ways: int, images: int, episodes: int = 0) -> GroupResult:
@@ -129,8 +151,8 @@ def summarise(correct: Mapping[str, np.ndarray], *, classes: int, ways: int, ima
         images=images,
         points=len(worst),
         episodes=episodes,
-        clean=estimate(correct["clean"], episodes),
-        attacks={name: estimate(value, episodes) for name, value in correct.items() if name != "clean"},
+        clean=estimate(correct[CLEAN], episodes),
+        attacks={name: estimate(value, episodes) for name, value in correct.items() if name != CLEAN},
         worst=estimate(worst, episodes),
         correct=correct,
     )

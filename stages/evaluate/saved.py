@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,8 +9,11 @@ from stages.attacks.gradient import frozen
 from stages.attacks.run import Progress, checked_width, decide, full_precision, to_pixels
 from stages.attacks.threat import ThreatModel
 from stages.errors import ComputeError, InputError
-from stages.evaluate.points import Group
-from stages.evaluate.results import GroupResult, summarise
+from stages.evaluate.points import Group, all_way_points
+from stages.evaluate.results import GroupResult, summarise_rows
+from stages.evaluate.rows import Judgement
+from stages.evaluate.score import make_rows, note
+from stages.evaluate.work import filled
 
 
 def evaluate_saved(
@@ -44,14 +46,14 @@ def evaluate_saved(
             f"the adversarial images have shape {tuple(adversarial.shape)}, the clean ones {tuple(group.images.shape)}",
             "give the data that the attack was run on",
         )
-    count = len(group.images)
-    anchors = group.anchors.to(device, torch.float32)
-    labels = group.labels.cpu()
-    clean, attacked = np.empty(count, dtype=np.bool_), np.empty(count, dtype=np.bool_)
+    points = all_way_points(group.labels, group.anchors.to(device, torch.float32))
+    count = len(points)
+    clean, attacked = Judgement.empty(count), Judgement.empty(count)
 
-    def right(x: Tensor, part: Tensor) -> np.ndarray:
-        logits = checked_width(model(x), anchors) @ anchors.T
-        return (decide(logits).cpu() == labels[part]).numpy()
+    def judge(found: Judgement, x: Tensor, part: Tensor) -> None:
+        embeddings = checked_width(model(filled(x)), points.heads)
+        cosines = points.logits(embeddings, filled(points.head[part]))[: len(x)]
+        note(found, points, part, decide(cosines), cosines)
 
     with frozen(model), full_precision(), torch.no_grad():
         for part in torch.arange(count).split(batch_size):
@@ -61,9 +63,10 @@ def evaluate_saved(
                 threat.check(x_adv, x)
             except ComputeError as error:
                 raise InputError(error.what, "give the data that the attack was run on, and its artifact unchanged") from None
-            clean[part] = right(x, part)
-            attacked[part] = right(x_adv, part) & clean[part]
+            judge(clean, x, part)
+            judge(attacked, x_adv, part)
+            attacked.norm[part.numpy()] = threat.distance(x_adv, x).cpu().numpy()
             if progress is not None:
                 progress(int(part[-1]) + 1, count, name)
     ways = len(group.classes)
-    return summarise({"clean": clean, name: attacked}, classes=ways, ways=ways, images=count)
+    return summarise_rows(make_rows(points, clean, {name: attacked}, None), classes=ways, ways=ways)

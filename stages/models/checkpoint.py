@@ -30,6 +30,7 @@ class Checkpoint:
         training: settings, data and selection that it came from; JSON-able.
         inputs: lineage of the artifacts it came from.
         sha256: of the file; empty when it was not read from one.
+        own: the anchors it was trained with where `anchors` are others, given later; else None.
     """
 
     model: EmbeddingModel
@@ -37,6 +38,12 @@ class Checkpoint:
     training: dict[str, Any]
     inputs: dict[str, Any]
     sha256: str = ""
+    own: AnchorSet | None = None
+
+    @property
+    def trained(self) -> AnchorSet:
+        """The anchors it was trained with, whatever anchors it has now."""
+        return self.own or self.anchors
 
     @property
     def logit_scale(self) -> float:
@@ -93,7 +100,7 @@ class Checkpoint:
                     f"{anchors.origin.get(key)!r} there and {own.origin.get(key)!r} here",
                     "encode the classes with the model that the training anchors came from",
                 )
-        return replace(self, anchors=_on_the_same_map(anchors, own, where))
+        return replace(self, anchors=_on_the_same_map(anchors, own, where), own=self.trained)
 
 
 def _on_the_same_map(anchors: AnchorSet, own: AnchorSet, where: str) -> AnchorSet:

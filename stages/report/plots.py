@@ -76,9 +76,15 @@ def _bars(axis: Any, entries: list[Mapping[str, Any]]) -> list[str]:
             color=COLOURS[at % len(COLOURS)],
             error_kw={"linewidth": 0.8},
         )
-    axis.set_xticks(range(len(entries)), [entry["model"] for entry in entries], fontsize=9)
+    axis.set_xticks(range(len(entries)), _names(entries), fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     return measures
+
+
+def _names(entries: list[Mapping[str, Any]]) -> list[str]:
+    """The models, with the protocol below where a model has results of several, as of several numbers of shots."""
+    several = len({entry.get("protocol") for entry in entries}) > 1
+    return [f"{entry['model']}\n{entry['protocol']}" if several else entry["model"] for entry in entries]
 
 
 def _name_classes(axis: Any, anchors: AnchorSet) -> None:

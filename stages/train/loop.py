@@ -23,7 +23,7 @@ from stages.train.schedules import learning_rate
 from stages.train.settings import TrainSettings
 from stages.train.step import Piece, Stepper
 from stages.train.sums import Sums
-from stages.train.world import World
+from stages.world import World
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from stages.train.settings import TrainSettings
 from stages.train.signals import StopRequest
 from stages.train.state import RunState
 from stages.train.trackers import Tracker, open_tracker
-from stages.train.world import World
+from stages.world import World
 
 _REPORT_EVERY_SECONDS = 0.25
 _ALONE = World()

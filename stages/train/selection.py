@@ -18,7 +18,7 @@ from stages.errors import InputError
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
 from stages.train.settings import TrainSettings
-from stages.train.world import World
+from stages.world import World
 
 MAX_IMAGES = 1000
 HELD_OUT = 0.05

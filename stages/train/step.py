@@ -16,7 +16,7 @@ from stages.train.ema import WeightAverage
 from stages.train.objectives import Embed, Objective, Outcome
 from stages.train.settings import TrainSettings
 from stages.train.whole_batch import WholeBatch, norms_in_training
-from stages.train.world import World
+from stages.world import World
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.devices import widest_float
-from stages.train.world import World
+from stages.world import World
 
 Embed = Callable[[Tensor], Tensor]
 P = TypeVar("P")

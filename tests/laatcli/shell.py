@@ -18,7 +18,7 @@ LAAT = BIN / "laat"
 NOTES = re.compile(
     r"reading |images are |loading |one split only: |warning: |accuracies are |[\d,]+ images of \d+ classes, |epoch +\d+ "
 )
-OUTPUTS = ("anchors.st", "expanded.st", "run/model.st", "run/last.st", "adversarial.st", "report.json")
+OUTPUTS = ("anchors.st", "expanded.st", "run/model.st", "run/last.st", "adversarial.st", "report.json", "report.rows.parquet")
 
 
 class Done(NamedTuple):

@@ -43,7 +43,7 @@ def test_the_same_inputs_give_the_same_bytes_and_quiet_says_nothing(pipeline: Pi
     assert tree(tmp_path) == first
     assert set(first) == {
         *("classes.txt", "anchors.st", "expanded.st", "run/model.st", "run/last.st", "run/metrics.jsonl"),
-        *("adversarial.st", "report.json"),
+        *("adversarial.st", "report.json", "report.rows.parquet"),
     }
 
 

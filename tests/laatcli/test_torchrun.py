@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stages.train.world import World
+from stages.world import World
 from tests.laatcli.conftest import Pipeline
 from tests.laatcli.shell import Done, elsewhere, environment, run
 from tests.stages.train.steps_together import RUNS, losses

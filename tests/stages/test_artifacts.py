@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from stages import __version__
-from stages.artifacts import FORMAT, Artifact, check_writable, describe, from_bytes, read, to_bytes, write, write_file
+from stages.artifacts import (
+    FORMAT,
+    Artifact,
+    check_writable,
+    describe,
+    from_bytes,
+    read,
+    to_bytes,
+    write,
+    write_file,
+    write_files,
+)
 from stages.errors import InputError, MissingError
 from tests.where import GOLDEN
 
@@ -325,3 +336,15 @@ def test_describe() -> None:
         {"tensor": "a", "dtype": "uint8", "shape": [0, 2]},
         {"tensor": "b", "dtype": "float64", "shape": [2], "min": 1.0, "mean": 2.0, "max": 3.0},
     ]
+
+
+def test_several_files_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MissingError, match=r"cannot write '.*folder': a folder is in the way"):
+        write_files({tmp_path / "old": b"new", tmp_path / "more/new": b"new", tmp_path / "folder": b"new"})
+    assert (tmp_path / "old").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["old"]
+    write_files({tmp_path / "old": b"new", tmp_path / "more/new": b"also"})
+    assert (tmp_path / "old").read_bytes() == b"new"
+    assert (tmp_path / "more/new").read_bytes() == b"also"

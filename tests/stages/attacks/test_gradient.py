@@ -6,15 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.attacks.gradient import (
-    LOSSES,
-    ce_loss,
-    cw_loss,
-    frozen,
-    margin_loss,
-    maximise,
-    projected_gradient,
-)
+from stages.attacks.gradient import frozen, maximise, projected_gradient
+from stages.attacks.losses import LOSSES, ce_loss
 from stages.attacks.threat import ThreatModel
 
 THREAT = ThreatModel(Fraction(8, 255))
@@ -25,14 +18,7 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def test_margin_and_cw_values() -> None:
-    logits = torch.tensor([[2.0, 5.0, 1.0], [2.0, 5.0, 1.0]])
-    labels = torch.tensor([1, 2])
-    torch.testing.assert_close(margin_loss(logits, labels), torch.tensor([-3.0, 4.0]))
-    torch.testing.assert_close(cw_loss(logits, labels), torch.tensor([-3.0, 0.0]))
-
-
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ["ce", "margin", "cw"])
 @pytest.mark.parametrize("random_start", [False, True])
 def test_on_a_linear_two_class_model_the_optimum_is_the_corner_of_the_ball(loss: str, random_start: bool) -> None:
     # z = W x with two classes: the worst case is x + eps * sign(w_other - w_y), cut to the pixel range

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from stages.attacks.named import KNOWN, parse_attack
 from stages.attacks.run import attack_images
-from stages.attacks.threat import ThreatModel
+from stages.attacks.threat import NORMS, ThreatModel
 from stages.errors import ComputeError, InputError
 
 THREAT = ThreatModel(Fraction(8, 255))
@@ -58,9 +58,12 @@ def own_labels(model: nn.Module, images: Tensor) -> Tensor:
     name=st.sampled_from(KNOWN),
     seed=st.integers(0, 99),
     eps=st.sampled_from([Fraction(0), Fraction(1, 255), Fraction(8, 255), Fraction(1, 2), Fraction(1)]),
+    norm=st.sampled_from(NORMS),
     early_stop=st.booleans(),
 )
-def test_every_attack_stays_in_the_ball_and_in_the_pixel_range(name: str, seed: int, eps: Fraction, early_stop: bool) -> None:
+def test_every_attack_stays_in_the_ball_and_in_the_pixel_range(
+    name: str, seed: int, eps: Fraction, norm: str, early_stop: bool
+) -> None:
     model, images = TinyNet(seed), pixels(9, seed)
     labels = torch.arange(9) % 4
     x_adv, _, _ = attack_images(
@@ -69,7 +72,7 @@ def test_every_attack_stays_in_the_ball_and_in_the_pixel_range(name: str, seed: 
         images,
         labels,
         parse_attack(name),
-        threat=ThreatModel(eps),
+        threat=ThreatModel(eps, norm),
         seed=0,
         batch_size=4,
         early_stop=early_stop,
@@ -77,7 +80,10 @@ def test_every_attack_stays_in_the_ball_and_in_the_pixel_range(name: str, seed: 
     assert x_adv.dtype == torch.float32
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
-    assert (x_adv - images / 255).abs().max() <= float(eps) + 1e-6
+    moved = (x_adv - images / 255).flatten(1)
+    assert moved.abs().max() <= float(eps) + 1e-6
+    if norm == "L2":
+        assert moved.norm(dim=1).max() <= float(eps) + 1e-5
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd-5", "margin-pgd-5"])
@@ -135,6 +141,42 @@ def test_a_fallen_image_is_the_first_iterate_that_fell() -> None:
         assert fell.any()
         moved.append(float((x_adv - images / 255).abs()[fell].mean()))
     assert moved[0] < 0.9 * moved[1]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_restart_attacks_what_stands_and_leaves_what_fell(norm: str) -> None:
+    threat = THREAT if norm == "Linf" else ThreatModel(Fraction(1, 4), "L2")
+    model, images = TinyNet(), pixels(60)
+    labels = own_labels(model, images)
+    results = [
+        attack_images(model, anchors(), images, labels, parse_attack(name), threat=threat, seed=0, batch_size=7)
+        for name in ("pgd-2", "pgd-2x2", "pgd-2x6")
+    ]
+    fell = [attacked != labels for _, _, attacked in results]
+    assert 0 < int(fell[0].sum()) < int(fell[2].sum())
+    for fewer, more, (x_fewer, *_), (x_more, *_) in zip(fell, fell[1:], results, results[1:], strict=False):
+        assert bool((more | ~fewer).all())  # what fell stays fallen
+        assert torch.equal(x_more[fewer], x_fewer[fewer])  # to the same image
+    stood = ~fell[2]
+    assert not torch.equal(results[0][0][stood], results[2][0][stood])
+
+
+def test_a_restarts_forward_passes_are_spent_on_what_stands() -> None:
+    model, images = TinyNet(), pixels(40)
+    labels = own_labels(model, images)
+    seen: list[int] = []
+    model.register_forward_hook(lambda _module, inputs, _out: seen.append(len(inputs[0])))
+
+    def spent(name: str) -> tuple[int, int]:
+        seen.clear()
+        _, _, attacked = attack_images(
+            model, anchors(), images, labels, parse_attack(name), threat=THREAT, seed=0, batch_size=4
+        )
+        return sum(seen), int((attacked == labels).sum())
+
+    (once, stood), (twice, _) = spent("pgd-2"), spent("pgd-2x2")
+    assert 0 < stood < 40
+    assert twice - once <= 3 * stood  # two steps and the judgement, each for those that stood
 
 
 def test_without_early_stop_every_image_is_attacked() -> None:

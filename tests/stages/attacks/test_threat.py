@@ -8,7 +8,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from stages.attacks.threat import ThreatModel, format_eps, parse_eps
+from stages.attacks.threat import ThreatModel, format_eps, parse_eps, parse_norm
 from stages.errors import ComputeError, InputError, UsageError
 
 EIGHT = Fraction(8, 255)
@@ -61,6 +61,38 @@ def test_a_wrong_eps_is_a_usage_error_that_says_what_to_type(text: str, message:
         parse_eps(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "eps", "shown"),
+    [
+        ("0.5", Fraction(1, 2), "0.5"),
+        ("1/2", Fraction(1, 2), "0.5"),
+        ("3.0", Fraction(3), "3"),
+        ("10", Fraction(10), "10"),
+        ("128/255", Fraction(128, 255), "128/255"),
+        ("255/255", Fraction(1), "1"),
+        ("2/3", Fraction(2, 3), "170/255"),
+        ("0.0001", Fraction(1, 10000), "1/10000"),
+        ("0", Fraction(0), "0"),
+    ],
+)
+def test_an_l2_radius_can_be_over_1_and_is_shown_as_people_write_it(text: str, eps: Fraction, shown: str) -> None:
+    assert parse_eps(text, "L2") == eps
+    assert format_eps(eps, "L2") == shown
+    assert parse_eps(shown, "L2") == eps
+
+
+@pytest.mark.parametrize(("text", "message"), [("-1", "not a number of at least 0"), ("1e30", "over 1732"), ("1/0", "zero")])
+def test_a_wrong_l2_radius_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=rf"{message}.*0\.5 or 128/255"):
+        parse_eps(text, "L2")
+
+
+def test_norms_by_name() -> None:
+    assert [parse_norm(text) for text in ("linf", "Linf", "L-inf", " l2 ", "L2")] == ["Linf", "Linf", "Linf", "L2", "L2"]
+    with pytest.raises(UsageError, match="unknown norm 'l1'; known norms: linf, l2"):
+        parse_norm("l1")
+
+
 def test_a_threat_model_refuses_what_it_cannot_mean() -> None:
     with pytest.raises(UsageError, match="unknown norm 'L7'"):
         ThreatModel(EIGHT, norm="L7")
@@ -101,8 +133,16 @@ def test_check_refuses_images_outside_the_threat_model(adversarial: float, messa
         threat.check(bad, x)
 
 
-def test_record_round_trip_through_json() -> None:
-    threat = ThreatModel(EIGHT)
+def test_check_measures_the_l2_norm_over_the_whole_image() -> None:
+    threat = ThreatModel(Fraction(1, 2), "L2")
+    x = torch.full((2, 3, 4, 4), 0.5)
+    threat.check(x + 0.5 / 48**0.5, x)
+    with pytest.raises(ComputeError, match=r"is 0\.5\d* from its clean image, outside eps 0\.5"):
+        threat.check(x + 0.51 / 48**0.5, x)
+
+
+@pytest.mark.parametrize("threat", [ThreatModel(EIGHT), ThreatModel(Fraction(3), "L2"), ThreatModel(Fraction(1, 2), "L2")])
+def test_record_round_trip_through_json(threat: ThreatModel) -> None:
     assert ThreatModel.from_record(json.loads(json.dumps(threat.to_record()))) == threat
 
 

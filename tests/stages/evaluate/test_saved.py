@@ -52,3 +52,13 @@ def test_images_that_are_not_of_this_data_are_refused() -> None:
         evaluate_saved(Channels(), group(), attacked()[:3], THREAT, name="saved")
     with pytest.raises(InputError, match="outside eps 8/255; give the data that the attack was run on"):
         evaluate_saved(Channels(), group(), attacked().flip(0), THREAT, name="saved")
+
+
+def test_rows_tell_how_far_saved_images_are() -> None:
+    rows = evaluate_saved(Channels(), group(), attacked(), THREAT, name="saved pgd-20", batch_size=3).rows
+    assert rows is not None
+    found = rows.attacks["saved pgd-20"]
+    far = (attacked() - group().images / 255).abs().amax((1, 2, 3))
+    assert found.norm == pytest.approx(far.numpy(), abs=1e-7)
+    assert ((found.margin > 0) == (found.predicted == rows.label)).all()
+    assert rows.clean.predicted.tolist() == [0, 0, 1, 1, 2, 2, 1]

@@ -137,7 +137,7 @@ def test_two_attacks_meet_the_same_episodes() -> None:
 def test_each_distinct_image_is_embedded_once() -> None:
     model = Channels()
     evaluate(model, group(), Protocol("episodes", ways=2, queries=1, episodes=50), batch_size=3)
-    assert sum(model.judged) <= 7
+    assert len(model.judged) <= 3  # batches of 3 of 7 images
 
 
 def test_points_that_are_wrong_when_clean_are_not_attacked() -> None:
@@ -162,8 +162,8 @@ def test_progress_counts_every_point_for_clean_and_each_attack() -> None:
     evaluate(Channels(), group(), Protocol(), ALL[:2], THREAT, batch_size=2, progress=lambda *news: told.append(news))
     counts = [done for done, _, _ in told]
     assert counts == sorted(counts)
-    assert told[-1] == (21, 21, "pgd-20")
-    assert {note for _, _, note in told} == {"clean", "fgsm", "pgd-20"}
+    assert told[-1] == (21, 21, "pgd-20 42.9%")  # 3 of 7
+    assert {note.split()[0] for _, _, note in told} == {"clean", "fgsm", "pgd-20"}
 
 
 def test_what_cannot_be_evaluated_is_refused() -> None:
@@ -187,3 +187,57 @@ def test_a_group_that_does_not_fit_together_is_refused() -> None:
     for bad in (good.labels[:3], good.labels + 1, good.labels - 1):
         with pytest.raises(InputError, match="do not fit together"):
             Group(NAMES, torch.eye(3), good.images, bad)
+
+
+def test_rows_hold_what_each_image_met() -> None:
+    rows = evaluate(Channels(), group(), Protocol(), ALL, THREAT, batch_size=3, scale=16.0).rows
+    assert rows is not None
+    assert rows.image.tolist() == list(range(7))
+    assert rows.label.tolist() == [0, 0, 1, 1, 2, 2, 2]
+    assert rows.episode.tolist() == [-1] * 7
+    assert rows.clean.predicted.tolist() == [0, 0, 1, 1, 2, 2, 1]
+    assert not rows.clean.norm.any()
+    # (110, 100, 100) and (140, 100, 100) as unit vectors: the first number minus the second
+    small, large = 10 / np.sqrt(110**2 + 2 * 100**2), 40 / np.sqrt(140**2 + 2 * 100**2)
+    assert rows.clean.margin == pytest.approx([small, large, small, large, small, large, -large], abs=1e-6)
+    for name, found in rows.attacks.items():
+        assert (found.predicted[[0, 2, 4]] != rows.label[[0, 2, 4]]).all(), name
+        assert (found.margin[[0, 2, 4]] <= 0).all()
+        assert ((found.margin > 0) == (found.predicted == rows.label)).all()
+        assert (found.margin <= rows.clean.margin + 1e-6).all()
+        assert found.norm[:6] == pytest.approx(np.minimum(found.norm[:6], 8 / 255), abs=1e-6)
+        assert (found.norm[:6] > 0).all()
+        # wrong when clean: not attacked, it stays as it was
+        assert (found.predicted[6], found.margin[6], found.norm[6]) == (1, rows.clean.margin[6], 0)
+
+
+def test_rows_of_episodes_name_classes_and_the_episodes_are_kept() -> None:
+    protocol = Protocol("episodes", ways=2, shots=3, queries=4, episodes=6, seed=2)
+    one = noisy_group()
+    rows = evaluate(Channels(0.38), one, protocol, ALL[:1], THREAT).rows
+    assert rows is not None
+    drawn = draw_episodes(one.labels, NAMES, episodes=6, ways=2, shots=3, queries=4, seed=2)
+    assert np.array_equal(rows.heads, drawn.classes.numpy())
+    assert np.array_equal(rows.support, drawn.support.numpy())
+    assert np.array_equal(rows.image, drawn.query.numpy().ravel())
+    assert np.array_equal(rows.label, one.labels.numpy()[rows.image])
+    assert np.array_equal(rows.episode, np.arange(6).repeat(8))
+    inside = rows.heads[rows.episode]
+    for found in (rows.clean, *rows.attacks.values()):
+        assert (inside == found.predicted[:, None]).any(1).all()
+
+
+def test_every_figure_is_computed_from_the_rows() -> None:
+    protocol = Protocol("episodes", ways=2, shots=0, queries=5, episodes=12)
+    result = evaluate(Channels(0.38), noisy_group(), protocol, ALL, THREAT)
+    rows = result.rows
+    assert rows is not None
+    clean = rows.clean.predicted == rows.label
+    worst = clean.copy()
+    assert result.clean.accuracy == clean.mean()
+    for name, found in rows.attacks.items():
+        right = clean & (found.predicted == rows.label)
+        worst &= right
+        assert result.attacks[name].accuracy == right.mean()
+        assert (result.attacks[name].low, result.attacks[name].high) == student_t(right.reshape(12, -1).mean(1))
+    assert result.worst.accuracy == worst.mean()

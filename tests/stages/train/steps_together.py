@@ -13,7 +13,7 @@ import torch
 from stages.launch import read_launch
 from stages.models.embedding import EmbeddingModel
 from stages.train.loop import Trainer
-from stages.train.world import World, join_world
+from stages.world import World, join_world
 from tests.stages.train.synthetic import SIZE, made_up_anchors, made_up_images, quick
 
 STEPS = {"resnet12 in float64": 4}  # of the others 20

@@ -13,7 +13,7 @@ from stages.data.image_set import ImageSet
 from stages.errors import InputError
 from stages.train.selection import MAX_IMAGES, Score, Selection, plan_selection, predictions
 from stages.train.settings import TrainSettings
-from stages.train.world import World
+from stages.world import World
 from tests.stages.train.synthetic import NAMES, made_up_anchors, made_up_images, quick, small_model
 
 

@@ -19,7 +19,7 @@ import torch
 
 from stages.errors import InputError, LaatError
 from stages.launch import read_launch
-from stages.train.world import World, join_world
+from stages.world import World, join_world
 
 ROOT = Path(__file__).parents[3]
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.launch import Launch
-from stages.train.world import World, join_world
+from stages.world import World, join_world
 from tests.stages.train.together import start, wait_for
 
 LOST = "another process of the run stopped answering; look for its own error, then go on with --resume auto\n"
@@ -121,7 +121,7 @@ def test_a_process_that_never_comes_and_an_address_that_nobody_has() -> None:
 
 def test_alone_torch_distributed_is_not_set_up() -> None:
     line = (
-        "from stages.launch import read_launch; from stages.train.world import join_world; import sys\n"
+        "from stages.launch import read_launch; from stages.world import join_world; import sys\n"
         "with join_world('cpu', read_launch()): print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The processes that train one model together: who takes which part of a batch, and sums over all of them."""
+"""The processes that do one command together: who takes which part of the work, and sums over all of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FAREWELL_SECONDS = 1.0  # the store may go with rank 0: time for the others to 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that train together.
+    """This process among those that work together.
 
     What waits for other processes raises ComputeError when one of them has died, or does not come in time.
 

@@ -1,0 +1,33 @@
+"""`laat compare`: two reports in, their differences with intervals and p-values out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from laatcli.console import Console
+from laatcli.formats import Format, check_format, show_table
+
+EXAMPLES = (
+    "laat compare raw/report.json expanded/report.json",
+    "laat compare report.json:laat-raw report.json:laat-expanded --format markdown",
+)
+
+
+def compare(
+    console: Console,
+    first: Annotated[str, typer.Argument(metavar="A", help="A report of laat eval; A:MODEL where it has several models.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another report, or another model of the same one.")],
+    form: Format = "table",
+) -> None:
+    """Compare two models on the same images or episodes: difference, 95 % interval, p-value."""
+    check_format(form, console)
+    from stages.evaluate.compare import Source, compare_reports, comparison_record
+    from stages.report.compare_table import comparison_tables
+
+    sources = Source.parse(first), Source.parse(second)
+    found = compare_reports(*sources)
+    console.result(comparison_record(sources, found))
+    for table in comparison_tables(found):
+        show_table(console, table, form)

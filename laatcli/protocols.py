@@ -1,0 +1,93 @@
+"""The options of `laat eval` that say how images are put to the test, read and checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from laatcli.console import Console
+from stages.errors import UsageError
+from stages.evaluate.results import Protocol
+
+if TYPE_CHECKING:
+    from stages.models.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A protocol, with the numbers of shots of a sweep; no sweep where there is one number."""
+
+    protocol: Protocol
+    sweep: tuple[int, ...] = ()
+
+    @property
+    def gzsl(self) -> bool:
+        """Whether seen and novel classes are candidates together."""
+        return self.protocol.name == "gzsl"
+
+
+def read_protocol(protocol: Protocol, shots: str) -> Asked:
+    """The protocol with the shots that were asked for, '5' or '0,1,5'.
+
+    Raises UsageError for shots that are no such numbers, for one given twice, and for a blend where no images are shown.
+    """
+    counts = _counts(shots)
+    if protocol.blend and (protocol.name != "episodes" or not any(counts)):
+        raise UsageError("--blend mixes names with the images of shots", "give --protocol episodes and --shots 1 or more")
+    if len(counts) > 1 and protocol.name != "episodes":
+        raise UsageError(f"--shots {shots} is about episodes", "add --protocol episodes")
+    numbers = {"episodes": protocol.episodes, "ways": protocol.ways, "queries": protocol.queries}
+    for name, value in numbers.items() if protocol.name == "episodes" else ():
+        if value < 1:
+            raise UsageError(f"--{name} {value} is too few", f"give --{name} 1 or more")
+    one = Protocol(protocol.name, protocol.ways, counts[0], protocol.queries, protocol.episodes, protocol.seed, protocol.blend)
+    return Asked(one, counts if len(counts) > 1 else ())
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not part.removeprefix("-").isdecimal() or len(part) > 9:
+            raise UsageError(f"--shots '{text}' is no list of whole numbers", "write one number, or several as 0,1,5")
+        if int(part) < 0:
+            raise UsageError(f"--shots {part} is too few", "give --shots 0 or more")
+    counts = tuple(int(part) for part in parts)
+    twice = next((count for at, count in enumerate(counts) if count in counts[:at]), None)
+    if twice is not None:
+        raise UsageError(f"--shots {text} names {twice} twice", "name each number once")
+    return counts
+
+
+def check_together(
+    asked: Asked,
+    *,
+    classes_from: Sequence[str] | None,
+    classes: str | None,
+    anchors: Path | None,
+    adversarial: bool,
+    drawn: bool,
+) -> None:
+    """Raise UsageError for options that say different things; `drawn` is whether a quick look was asked for."""
+    if asked.gzsl and classes_from:
+        raise UsageError("--protocol gzsl takes all seen and novel classes together", "leave --classes-from out")
+    if classes is not None and anchors is not None:
+        raise UsageError("the classes are given twice, by --classes and by --anchors", "leave one of them out")
+    if adversarial and drawn:
+        raise UsageError("--adversarial scores all the saved images", "leave --max-images and --max-per-class out")
+    if adversarial and classes is not None:
+        raise UsageError("--adversarial scores saved images of the classes in their file", "leave --classes out")
+
+
+def with_named_classes(console: Console, checkpoint: Checkpoint, classes: str, device: str) -> Checkpoint:
+    """The checkpoint with anchors for the names of a class file, encoded and expanded as its own were.
+
+    Raises what `read_class_file`, `encoded_like` and `Checkpoint.with_anchors` raise.
+    """
+    from stages.classes import read_class_file
+    from stages.evaluate.transfer import encoded_like
+
+    names = read_class_file(classes)
+    console.note(f"loading {checkpoint.trained.origin.get('model', 'the encoder')}")
+    return checkpoint.with_anchors(encoded_like(checkpoint, names, device), f"'{classes}'")

@@ -1,0 +1,160 @@
+"""Named, versioned sets of attacks, as data. Importing this file does not import torch: a wrong name is refused at once.
+
+A suite never changes: another set of attacks or other settings get another version, so that figures with one label can be
+put in one column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.attacks.ensemble import CLASSES_FOR_DLR, EnsembleSpec
+from stages.attacks.named import AttackSpec, parse_attacks
+from stages.attacks.threat import ThreatModel
+from stages.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A set of attacks that are run on the same points.
+
+    Attributes:
+        name, version: what results carry.
+        attacks: names, in the order in which they run.
+        why: what it is for, one line.
+        source: where its attacks and settings come from.
+        remarks: where it differs from its source, or what is not known of it.
+        least_classes: candidates that a decision must have at least.
+    """
+
+    name: str
+    version: int
+    attacks: tuple[str, ...]
+    why: str
+    source: str
+    remarks: tuple[str, ...] = ()
+    least_classes: int = 2
+
+    @property
+    def label(self) -> str:
+        """Name and version in one, as a report carries them."""
+        return f"{self.name} v{self.version}"
+
+    def specs(self) -> tuple[AttackSpec, ...]:
+        """The attacks."""
+        return parse_attacks(self.attacks)
+
+    def check_fits(self, threat: ThreatModel | None = None, ways: int | None = None) -> None:
+        """Raise UsageError where it cannot run under this norm or on this number of candidates, each if it is known."""
+        if ways is not None and ways < self.least_classes:
+            raise UsageError(
+                f"the suite {self.name} needs at least {self.least_classes} candidate classes, and there are {ways}",
+                "use --suite aa-few-class or quick" if ways > 1 else "add classes",
+            )
+        for spec in self.specs():
+            try:
+                spec.check_fits(threat, ways)
+            except UsageError as error:
+                raise UsageError(
+                    f"the suite {self.name} cannot run: {error.what}", "use --suite aa-few-class or quick"
+                ) from None
+
+    def to_record(self) -> dict[str, Any]:
+        """The suite as a JSON-able record, with every attack's settings."""
+        return {
+            "attacks": [spec.to_record() for spec in self.specs()],
+            "label": self.label,
+            "least_classes": self.least_classes,
+            "name": self.name,
+            "remarks": list(self.remarks),
+            "source": self.source,
+            "version": self.version,
+            "why": self.why,
+        }
+
+
+_AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
+_CROCE = "Croce & Hein, Reliable evaluation of adversarial robustness, ICML 2020: the version 'standard' of AutoAttack"
+_ONE_RESTART = "100 steps and one restart an attack, as in AutoAttack's version 'standard'."
+
+_ALL = (
+    Suite(
+        "quick",
+        1,
+        ("pgd-20", "margin-pgd-20"),
+        "A first look, and what `laat eval` runs unless told otherwise: an upper bound of the robust accuracy.",
+        "PGD-20 of Li et al., CVPR 2024, and the same steps on the margin, which no scale of the logits shelters from.",
+    ),
+    Suite(
+        "laat-2024",
+        1,
+        ("fgsm", "pgd-20", "cw-linf"),
+        "The white-box attacks of the paper on language-driven anchors, on all of its 2000 episodes.",
+        "Li et al., Language-driven anchors for zero-shot adversarial robustness, CVPR 2024, Sec. 4",
+        (
+            "The paper's AutoAttack column is on 100 episodes: --suite aa-standard --episodes 100.",
+            "CW's published step of 0.8/255 at eps 8/255 is eps/10 here, and grows with eps. L-inf only.",
+        ),
+    ),
+    Suite(
+        "aa-standard",
+        1,
+        _AUTOATTACK,
+        "AutoAttack as it is compared in the literature; for a claim of robustness on many classes.",
+        _CROCE,
+        (
+            "With fewer than ten classes all C - 1 wrong ones are targets, where the original, with its nine, ends in an error "
+            "once a point survives them.",
+        ),
+        CLASSES_FOR_DLR,
+    ),
+    Suite(
+        "aa-few-class",
+        1,
+        _AUTOATTACK,
+        "AutoAttack for any number of classes: on 5-way episodes and down to two classes.",
+        f"{_CROCE}, made to fit: min(9, C - 1) targets",
+        ("With three classes or fewer the difference of two logits takes the place of DLR. From four on it is aa-standard.",),
+    ),
+    Suite(
+        "tecoa-2023",
+        1,
+        ("apgd-ce", "apgd-dlr"),
+        "What TeCoA's and TGA-ZSR's programs call AutoAttack: weaker than AutoAttack, for comparison with their figures only.",
+        "Mao et al., ICLR 2023; the list of attacks in its published program's `validate`",
+        (
+            _ONE_RESTART,
+            "That program leaves DLR out on its two data sets of two classes; here the suite needs four classes.",
+            "Not in the suite: its PGD and CW columns, whose eps and steps are options of the program (5 steps of 1/255 unless "
+            "given).",
+        ),
+        CLASSES_FOR_DLR,
+    ),
+    Suite(
+        "robustvlm-2024",
+        1,
+        ("apgd-ce", "apgd-t"),
+        "The white-box half of AutoAttack, as FARE's program runs it on CLIP models.",
+        "Schlarmann et al., Robust CLIP, ICML 2024; the list of attacks in its published program's `clip_robustbench`",
+        (_ONE_RESTART, "Its program runs a modified AutoAttack, whose restarts are not known from what is published."),
+        CLASSES_FOR_DLR,
+    ),
+)
+SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}
+
+
+def find_suite(name: str) -> Suite:
+    """The suite called `name`, upper or lower case. Raises UsageError with the nearest names for any other."""
+    folded = name.strip().lower()
+    if folded not in SUITES:
+        raise UsageError(
+            f"unknown suite '{name}' (nearest: {nearest(folded, SUITES)})", "`laat suites` lists and explains all of them"
+        )
+    return SUITES[folded]
+
+
+def variant_notes(specs: Sequence[AttackSpec], ways: int) -> list[str]:
+    """Which variants of attacks with targets or DLR run against heads of `ways` classes, one line each."""
+    return [spec.ran_as(ways) for spec in specs if isinstance(spec, EnsembleSpec) and (spec.targeted or "dlr" in spec.loss)]

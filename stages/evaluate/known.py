@@ -1,0 +1,62 @@
+"""The accuracy so far, for the progress line."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stages.attacks.run import Progress
+from stages.evaluate.points import Points
+from stages.evaluate.rows import CLEAN, Judgement
+
+
+class Known:
+    """What is known so far of the points under one attack, or when clean, for the progress line.
+
+    Args:
+        progress: what to tell it to.
+        jobs: clean passes and attacks in all.
+        labels: (P,) the right classes.
+        right: how many points are right when clean.
+        name: of the attack.
+        job: how many were done before it.
+        processes: how many share the points.
+    """
+
+    def __init__(
+        self,
+        progress: Progress | None,
+        jobs: int,
+        labels: np.ndarray,
+        right: int,
+        name: str = CLEAN,
+        job: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self._progress, self._jobs, self._labels, self._right = progress, jobs, labels, right
+        self._name, self._job, self._processes = name, job, processes
+        self._attacked = self._stood = 0
+
+    def under(self, name: str, processes: int) -> Known:
+        """Nothing known yet of the next attack."""
+        return Known(self._progress, self._jobs, self._labels, self._right, name, self._job + 1, processes)
+
+    def add(self, rows: np.ndarray, predicted: np.ndarray) -> None:
+        """The points `rows` (n,), right when clean, have been attacked; `predicted` (P,) says so for all."""
+        self._attacked += len(rows)
+        self._stood += int((predicted[rows] == self._labels[rows]).sum())
+        self.tell(min(1.0, self._processes * self._attacked / max(self._right, 1)))
+
+    def tell(self, share: float) -> None:
+        """Show that a share of this job is done, and the accuracy: of the attacked points, times the clean one."""
+        if self._progress is None:
+            return
+        count = len(self._labels)
+        accuracy = self._right / count * (self._stood / self._attacked if self._attacked else 1.0)
+        done = count * (self._job + share) if self._job else count
+        self._progress(round(done), count * self._jobs, f"{self._name} {100 * accuracy:.1f}%")
+
+
+def known_when_clean(points: Points, clean: Judgement, progress: Progress | None, jobs: int) -> Known:
+    """What is known before the first attack; `jobs` counts the clean passes as one and every attack."""
+    labels = points.classes[points.head, points.label].numpy()
+    return Known(progress, jobs, labels, int((clean.predicted == labels).sum()))

@@ -1,0 +1,84 @@
+"""Parquet files beside a report: written the same byte for byte, read strictly. pyarrow is imported when a file is met."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages import __version__, artifacts
+from stages.errors import InputError
+
+# of report.json, its rows and its episodes together
+SCHEMA_VERSION = 2
+AGAIN = "evaluate again with `laat eval`"
+_KEY = b"laat"
+
+
+def table_bytes(table: Any, kind: str, record: Mapping[str, Any]) -> bytes:
+    """A pyarrow table as the bytes of a parquet file, with `record` (JSON-able), kind and schema version in its schema."""
+    import pyarrow.parquet as pq
+
+    text = json.dumps({**record, "kind": kind, "schema_version": SCHEMA_VERSION}, sort_keys=True, ensure_ascii=False)
+    stream = io.BytesIO()
+    labelled = table.replace_schema_metadata({_KEY: text.encode()})
+    pq.write_table(labelled, stream, compression="zstd", write_page_checksum=True)
+    return stream.getvalue()
+
+
+def read_table(path: Path | str, schema: Any, kind: str, sha256: str | None = None) -> tuple[Any, dict[str, Any]]:
+    """Read what `table_bytes` wrote.
+
+    Args:
+        path: of the file.
+        schema: the pyarrow schema that it must have; metadata aside.
+        kind: that it must be.
+        sha256: of its bytes, if it is known.
+
+    Returns:
+        The table and the record.
+
+    Raises:
+        InputError: not there, cut short, damaged, other bytes than `sha256`, another kind, schema version or schema.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data, where = artifacts.read_file(path), f"'{path}'"
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(f"{where} is not the file that the report was written with: its SHA-256 differs", AGAIN)
+    try:
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["not parquet"])[0]
+        raise InputError(f"{where} is cut short, damaged or no parquet file: {reason}", AGAIN) from None
+    record = _record(table.schema.metadata, where, kind)
+    if not table.schema.equals(schema, check_metadata=False):
+        raise InputError(f"{where} has other columns than a {kind} file of schema version {SCHEMA_VERSION}", AGAIN)
+    if any(column.null_count for column in table.columns):
+        raise InputError(f"{where} has empty cells", AGAIN)
+    return table, record
+
+
+def _record(metadata: Mapping[bytes, bytes] | None, where: str, kind: str) -> dict[str, Any]:
+    try:
+        record = json.loads((metadata or {})[_KEY])
+        found, version = record["kind"], record["schema_version"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise InputError(f"{where} is a parquet file, but not one of laat's: it has no laat record", AGAIN) from None
+    if found != kind:
+        raise InputError(f"{where} is a {found} file, expected {kind}", f"give the {kind} file of the report")
+    check_version(version, where)
+    return dict(record)
+
+
+def check_version(version: Any, where: str) -> None:
+    """Raise InputError unless `version` is the schema version that this laat reads; `where` is how errors call the file."""
+    if version != SCHEMA_VERSION:
+        fix = AGAIN
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            fix = "upgrade laat: pip install -U laat"
+        raise InputError(f"{where} has schema version {version}, this laat ({__version__}) reads {SCHEMA_VERSION}", fix)

@@ -1,0 +1,213 @@
+"""Rows, formats and `laat compare` through the installed command, on reports of a trained model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from stages.evaluate.schema import find_fault, report_schema
+from tests.laatcli.conftest import Pipeline
+from tests.laatcli.shell import check_refusal, refused, run, run_on_full_disk, tree
+
+EPISODES = ("--protocol", "episodes", "--ways", 2, "--queries", 3, "--shots", 1, "--episodes", 8)
+FAST = ("--attack", "fgsm", "--attack", "pgd-2", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def reports(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """images.json of two models; run.json and last.json of one each, and the same over episodes."""
+    here = tmp_path_factory.mktemp("reports")
+    shutil.copy(pipeline.model, here / "run.st")
+    # another model on the same images: trained with other random numbers
+    made = run(
+        *("train", "--anchors", pipeline.folder / "expanded.st", "--data", pipeline.photos, "--quiet"),
+        *("--backbone", "conv4-8", "--epochs", 2, "--steps", 1, "--batch-size", 16, "--seed", 7, "--out", "other"),
+        cwd=here,
+    )  # fmt: skip
+    assert made.code == 0, made.stderr
+    shutil.copy(here / "other/model.st", here / "other.st")
+    for name, args in {
+        "both.json": ("run.st", "other.st"),
+        "run.json": ("run.st",),
+        "other.json": ("other.st",),
+        "run-episodes.json": ("run.st", *EPISODES),
+        "other-episodes.json": ("other.st", *EPISODES),
+        "seen.json": ("run.st", "--classes-from", "seen"),
+    }.items():
+        done = run("eval", *args, "--data", pipeline.photos, *FAST, "-o", name, cwd=here)
+        assert done.code == 0, done.stderr
+    return here
+
+
+def test_real_reports_fit_the_published_schema(reports: Path) -> None:
+    for path in reports.glob("*.json"):
+        assert find_fault(json.loads(path.read_text()), report_schema()) is None, path
+    jsonschema = pytest.importorskip("jsonschema")
+    for path in reports.glob("*.json"):
+        jsonschema.Draft202012Validator(report_schema()).validate(json.loads(path.read_text()))
+
+
+def test_every_figure_of_a_report_follows_from_its_rows(reports: Path) -> None:
+    for name in ("both.json", "run-episodes.json"):
+        report = json.loads((reports / name).read_text())
+        rows = pq.read_table(reports / report["rows"]["file"])
+        column = {key: np.array(rows[key].to_pylist()) for key in rows.column_names}
+        for entry in report["results"]:
+            mine = (column["model"] == entry["model"]) & (column["group"] == entry["group"])
+            clean = column["true_class"] == column["clean_prediction"]
+            right = clean & (column["true_class"] == column["attacked_prediction"])
+            standing = []
+            for attack, value in entry["attacks"].items():
+                of_attack = mine & (column["attack"] == attack)
+                assert of_attack.sum() == entry["points"]
+                assert value["accuracy"] == right[of_attack].mean()
+                assert entry["clean"]["accuracy"] == clean[of_attack].mean()
+                assert column["norm"][of_attack].max() <= 8 / 255 + 1e-6
+                standing.append(right[of_attack])
+            assert entry["worst"]["accuracy"] == np.logical_and.reduce(standing).mean()
+            assert len(set(column["image"][mine])) == entry["images"]
+            assert column["episode"][mine].max() == entry["episodes"] - 1
+
+
+def flat(lists: list[list[int]]) -> list[int]:
+    return [item for one in lists for item in one]
+
+
+def test_episodes_are_saved_for_anyone_to_replay(reports: Path) -> None:
+    assert json.loads((reports / "run.json").read_text())["episodes"] is None
+    report = json.loads((reports / "run-episodes.json").read_text())
+    episodes = pq.read_table(reports / report["episodes"]["file"]).to_pylist()
+    assert len(episodes) == 8
+    rows = pq.read_table(reports / report["rows"]["file"]).to_pylist()
+    fgsm = [row for row in rows if row["attack"] == "fgsm"]
+    for episode in episodes:
+        mine = [row for row in fgsm if row["episode"] == episode["episode"]]
+        assert [row["image"] for row in mine] == flat(episode["query"])
+        assert [row["true_class"] for row in mine] == [name for name in episode["classes"] for _ in range(3)]
+        assert not set(flat(episode["query"])) & set(flat(episode["support"]))
+    other = json.loads((reports / "other-episodes.json").read_text())
+    assert pq.read_table(reports / other["episodes"]["file"]).to_pylist() == episodes
+
+
+def test_images_of_rows_are_numbered_in_the_evaluated_set(reports: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    args = ("--classes-from", "seen", "--classes-from", "novel", "--data", pipeline.photos, "--attack", "none", "--quiet")
+    assert run("eval", reports / "run.st", *args, cwd=tmp_path).code == 0
+    rows = pq.read_table(tmp_path / "report.rows.parquet").to_pylist()
+    assert sorted(row["image"] for row in rows) == list(range(36))
+    assert {row["attack"] for row in rows} == {"none"}
+
+
+def test_rows_go_where_they_are_told_and_are_found_again(reports: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    common = ("eval", reports / "run.st", "--data", pipeline.photos, *FAST)
+    assert run(*common, "-o", "there/a.json", "--rows", "rows/mine.parquet", cwd=tmp_path).code == 0
+    assert json.loads((tmp_path / "there/a.json").read_text())["rows"]["file"] == "../rows/mine.parquet"
+    assert run("compare", "there/a.json", reports / "run.json", cwd=tmp_path).code == 0
+    assert run(*common, "-o", "there/b.json", "--rows", "none", cwd=tmp_path).code == 0
+    assert sorted(tree(tmp_path)) == ["rows/mine.parquet", "there/a.json", "there/b.json"]
+    check_refusal(run("compare", "there/a.json", "there/b.json", cwd=tmp_path), 3, "there/b.json' was written without its rows")
+    check_refusal(run(*common, "--rows", "-", cwd=tmp_path), 2, "--rows cannot be standard output")
+    check_refusal(run(*common, "--rows", "report.json", cwd=tmp_path), 2, "name the same file")
+
+
+def test_a_full_disk_leaves_report_and_rows_as_they_were(reports: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    for name in ("run.json", "run.rows.parquet"):
+        shutil.copy(reports / name, tmp_path)
+    before = tree(tmp_path)
+    args = ("eval", reports / "other.st", "--data", pipeline.photos, *FAST, "-o", "run.json")
+    check_refusal(run_on_full_disk(*args, cwd=tmp_path, room=2000), 4, "cannot write 'run.")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ("markdown", "| model | classes | chance | clean | fgsm | pgd-2 | worst |"),
+        ("csv", "model,classes,chance,clean,clean low,clean high,fgsm,"),
+        ("latex", r"model & classes & chance & clean & fgsm & pgd-2 & worst \\"),
+    ],
+)
+def test_eval_prints_its_table_in_other_formats(pipeline: Pipeline, tmp_path: Path, form: str, says: str) -> None:
+    args = ("--data", pipeline.photos, "--attack", "fgsm", "--attack", "pgd-2", "--format", form)
+    done = run("eval", pipeline.model, *args, cwd=tmp_path)
+    assert done.code == 0, done.stderr
+    assert says in done.stdout
+    assert "report:" not in done.stdout
+    if form == "csv":
+        (row,) = csv.DictReader(io.StringIO(done.stdout))
+        entry = json.loads((tmp_path / "report.json").read_text())["results"][0]
+        assert float(row["worst"]) == entry["worst"]["accuracy"]
+        assert "Wilson 95 % over images" in done.stderr
+
+
+def test_compare_shows_a_table_json_or_text(reports: Path) -> None:
+    record = json.loads(run("compare", "run.json", "other.json", "--json", cwd=reports).stdout)
+    entries = {name: json.loads((reports / f"{name}.json").read_text())["results"][0] for name in ("run", "other")}
+    assert [result["measure"] for result in record["results"]] == ["clean", "fgsm", "pgd-2", "worst"]
+    for result in record["results"]:
+        name = result["measure"]
+        held = [(entry[name] if name in entry else entry["attacks"][name])["accuracy"] for entry in entries.values()]
+        assert result["accuracies"] == held
+        assert result["difference"] == pytest.approx(held[1] - held[0])
+        assert result["low"] <= result["difference"] <= result["high"]
+    table = run("compare", "run.json", "other.json", cwd=reports).stdout
+    assert "A is run, B is other" in table
+    assert "Newcombe 95 % over paired images; p: exact McNemar" in table
+    markdown = run("compare", "run.json", "other.json", "--format", "markdown", cwd=reports).stdout
+    assert "| classes | measure | A | B | B − A | p | only A | only B |" in markdown
+    same = run("compare", "both.json:run", "both.json:other", "--json", cwd=reports).stdout
+    assert json.loads(same)["results"] == record["results"]
+    episodes = json.loads(run("compare", "run-episodes.json", "other-episodes.json", "--json", cwd=reports).stdout)
+    assert {result["interval"] for result in episodes["results"]} == {"Student t 95 % over paired episodes; p: paired t"}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("run.json", "seen.json"), 3, ["different data: 'run.json' has sha256", "and 'seen.json' has sha256"]),
+        (("run.json", "run-episodes.json"), 3, ["different protocols", "'run.json' has name all-way"]),
+        (("run.json", "none.json"), 3, ["'none.json' does not exist"]),
+        (("run.json", "run.st"), 3, ["'run.st' is cut short or not JSON"]),
+        (("run.json", "run.rows.parquet"), 3, ["'run.rows.parquet' is cut short or not JSON"]),
+        (("run.json", "both.json"), 2, ["'both.json' has several models: run, other", "Say which: both.json:run"]),
+        (("run.json", "both.json:rnu"), 2, ["has no model 'rnu'", "'run'"]),
+        (("run.json", "other.json", "--format", "html"), 2, ["unknown format 'html'", "markdown"]),
+        (("run.json", "other.json", "--format", "csv", "--json"), 2, ["--json and --format csv"]),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(reports: Path, args: tuple[str, ...], code: int, says: list[str]) -> None:
+    refused(reports, "compare", *args, code=code, says=says)
+
+
+def test_reports_and_rows_that_are_damaged_are_refused(reports: Path, tmp_path: Path) -> None:
+    for name in ("run", "other"):
+        shutil.copy(reports / f"{name}.json", tmp_path)
+        shutil.copy(reports / f"{name}.rows.parquet", tmp_path)
+    rows = tmp_path / "other.rows.parquet"
+    whole = rows.read_bytes()
+    rows.write_bytes(whole[: len(whole) // 2])
+    refused(tmp_path, "compare", "run.json", "other.json", code=3, says=["other.rows.parquet", "SHA-256 differs"])
+    rows.unlink()
+    refused(tmp_path, "compare", "run.json", "other.json", code=3, says=["other.rows.parquet' does not exist"])
+    rows.write_bytes(whole)
+    report = json.loads((tmp_path / "other.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps({**report, "schema_version": 1}))
+    says = ["'other.json' has schema version 1, this laat", "reads 2"]
+    refused(tmp_path, "compare", "run.json", "other.json", code=3, says=says)
+
+
+def test_compare_needs_no_torch(reports: Path) -> None:
+    script = (
+        "import sys\nsys.modules['torch'] = None\nfrom laatcli.app import app\n"
+        "app(['compare', 'run.json', 'other.json'], standalone_mode=False)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=reports, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import logging
+import warnings
+from fractions import Fraction
+
+import pytest
+import torch
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from stages.attacks.autoattack import library_seed
+from stages.attacks.ensemble import ENSEMBLE, EnsembleSpec
+from stages.attacks.gradient import frozen
+from stages.attacks.library_random import BLOCK
+from stages.attacks.losses import margin_loss
+from stages.attacks.named import parse_attack
+from stages.attacks.run import Judged, Target, attack_images, attack_points, to_pixels
+from stages.attacks.threat import ThreatModel
+from stages.errors import InputError, UsageError
+from tests.stages.attacks.test_run import TinyNet, anchors, pixels
+
+LINF, L2 = ThreatModel(Fraction(8, 255)), ThreatModel(Fraction(1, 3), "L2")
+# enough steps for APGD to come to its first decisions
+SHORT = ("apgd-ce-20", "apgd-dlr-20", "apgd-t-10", "fab-t-10", "square-100")
+
+
+def spec(name: str) -> EnsembleSpec:
+    found = parse_attack(name)
+    assert isinstance(found, EnsembleSpec)
+    return found
+
+
+def answers(model: nn.Module, images: Tensor, heads: Tensor) -> Tensor:
+    """What the model says, so that every image is attacked."""
+    with frozen(model), torch.no_grad():
+        return (model(to_pixels(images, torch.arange(len(images)), "cpu")) @ heads.T).argmax(1)
+
+
+def run(
+    name: str, ways: int = 5, *, threat: ThreatModel = LINF, count: int = 30, seed: int = 0, batch_size: int = 256
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adversarial images, labels and predictions of a small network on images that it gets right."""
+    model, images, heads = TinyNet(), pixels(count), anchors(ways)
+    labels = answers(model, images, heads)
+    x_adv, _, attacked = attack_images(
+        model, heads, images, labels, spec(name), threat=threat, seed=seed, batch_size=batch_size
+    )
+    return x_adv, labels, attacked
+
+
+@pytest.mark.parametrize("threat", [LINF, L2], ids=["Linf", "L2"])
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+def test_apgd_is_the_librarys_own_on_the_same_points_and_seed(threat: ThreatModel, loss: str) -> None:
+    name = f"apgd-{loss}"
+    x_adv, labels, attacked = run(name, threat=threat, count=40, seed=3)
+    model, heads = TinyNet(), anchors(5)
+    with frozen(model):
+        attack = APGDAttack(
+            lambda x: model(x.contiguous(memory_format=torch.channels_last)) @ heads.T,
+            norm=threat.norm,
+            eps=threat.radius,
+            loss=loss,
+            seed=library_seed(3, spec(name)),
+            logger=logging.getLogger("test"),
+        )
+        with torch.random.fork_rng(devices=[]):
+            theirs = attack.perturb(pixels(40) / 255, labels)
+    fell = attacked != labels
+    assert 0 < int(fell.sum()) < 40
+    if threat.norm == "Linf":
+        assert torch.equal(x_adv, theirs)
+    else:  # theirs lies on the sphere by its rounding, ours is put inside
+        torch.testing.assert_close(x_adv, theirs, rtol=0, atol=1e-6)
+
+
+def test_the_first_target_of_apgd_t_is_the_librarys_own() -> None:
+    model, images, heads = TinyNet(), pixels(40), anchors(12)
+    labels = answers(model, images, heads)
+    with frozen(model), torch.random.fork_rng(devices=[]):
+        attack = APGDAttack_targeted(
+            lambda x: model(x.contiguous(memory_format=torch.channels_last)) @ heads.T,
+            eps=LINF.radius,
+            seed=library_seed(0, spec("apgd-t")),
+            n_target_classes=1,
+        )
+        theirs = attack.perturb(images / 255, labels)
+    x_adv, _, attacked = attack_images(model, heads, images, labels, spec("apgd-t"), threat=LINF, seed=0)
+    first = (theirs != images / 255).flatten(1).any(1)
+    assert 0 < int(first.sum()) < 40
+    assert torch.equal(x_adv[first], theirs[first])
+    assert (attacked != labels)[first].all()
+
+
+@pytest.mark.parametrize("ways", [2, 3, 5])
+@pytest.mark.parametrize("name", SHORT)
+def test_few_classes_run_to_the_end_with_points_that_survive_every_target(
+    name: str, ways: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weak = ThreatModel(Fraction(2, 255))
+    x_adv, labels, attacked = run(name, ways, threat=weak, count=20)
+    fell = attacked != labels
+    assert not fell.all()
+    assert torch.equal(x_adv[~fell], (pixels(20) / 255)[~fell])
+    if "square" not in name:
+        assert fell.any()
+    assert tuple(capfd.readouterr()) == ("", "")
+
+
+@pytest.mark.parametrize("threat", [LINF, L2], ids=["Linf", "L2"])
+@pytest.mark.parametrize("name", SHORT)
+def test_results_repeat_whatever_the_batch_and_stay_inside(name: str, threat: ThreatModel) -> None:
+    whole, labels, attacked = run(name, threat=threat)
+    again, _, _ = run(name, threat=threat)
+    assert torch.equal(whole, again)
+    parts, _, said = run(name, threat=threat, batch_size=7)
+    assert torch.equal(said, attacked)
+    assert ((parts - whole).abs() > 1e-3).float().mean() < 1e-2
+    assert (attacked != labels).any()
+    threat.check(whole, pixels(30) / 255)
+    if "fab" not in name:  # FAB starts at the clean image
+        other, _, _ = run(name, threat=threat, seed=1)
+        assert not torch.equal(whole, other)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_no_global_state_changes(name: str) -> None:
+    model, images, heads = TinyNet(), pixels(8), anchors(5)
+    labels = answers(model, images, heads)
+    before = torch.random.get_rng_state()
+    attack_images(model, heads, images, labels, spec(name), threat=LINF, seed=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert model.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_without_early_stop_every_image_is_pressed_on(name: str) -> None:
+    model, images, heads = TinyNet(), pixels(20), anchors(5)
+    labels = answers(model, images, heads)
+    labels[::2] = (labels[::2] + 1) % 5
+    x_adv, _, attacked = attack_images(model, heads, images, labels, spec(name), threat=LINF, seed=0, early_stop=False)
+    LINF.check(x_adv, images / 255)
+    with frozen(model), torch.no_grad():
+        before, after = (margin_loss(model(x) @ heads.T, labels) for x in (images / 255, x_adv))
+    assert (after >= before - 1e-6).all()
+    # Square and FAB have nothing more to do on an image that is wrong
+    assert (after > before + 1e-3).float().mean() > (0.9 if "ce" in name else 0.3)
+    assert (attacked != labels)[::2].all()
+
+
+def heads_of_its_own(name: str, threat: ThreatModel, batch_size: int) -> tuple[dict[int, bool], Target, Tensor]:
+    """Which of 48 rows fell, where row r is judged by head r % 3 and the heads lie in the wildest order."""
+    model, images = TinyNet(), pixels(48)
+    model.eval().requires_grad_(False)
+    heads = torch.stack([normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(at)), dim=1) for at in range(3)])
+
+    def victim(x: Tensor, rows: Tensor) -> Tensor:
+        return torch.einsum("nd,nkd->nk", model(x), heads[rows % 3])
+
+    everything = torch.arange(48)
+    source = lambda part: to_pixels(images, part, "cpu")  # noqa: E731
+    with torch.no_grad():
+        labels = victim(source(everything), everything).argmax(1)
+    target = Target(victim, source, labels)
+    found: dict[int, bool] = {}
+    judged: Judged
+    for judged in attack_points(target, everything, spec(name), threat, seed=0, batch_size=batch_size):
+        again = victim(judged.x_adv, judged.rows).argmax(1)
+        assert torch.equal(again, judged.predicted)
+        for row, said in zip(judged.rows.tolist(), judged.predicted.tolist(), strict=True):
+            assert row not in found
+            found[row] = said != int(labels[row])
+    return found, target, everything
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_each_row_is_attacked_against_its_own_head(name: str) -> None:
+    found, target, everything = heads_of_its_own(name, LINF, 48)
+    assert sorted(found) == everything.tolist()
+    for at in range(3):  # the rows of one head, by themselves
+        rows = everything[everything % 3 == at]
+        alone = attack_points(target, rows, spec(name), LINF, seed=0, batch_size=48)
+        fell = {
+            row: said != int(target.labels[row])
+            for judged in alone
+            for row, said in zip(judged.rows.tolist(), judged.predicted.tolist(), strict=True)
+        }
+        assert fell == {row: found[row] for row in rows.tolist()}
+    assert 0 < sum(found.values()) < 48
+
+
+def test_rows_past_the_first_block_start_elsewhere() -> None:
+    count = BLOCK + 5
+    images = pixels(1).expand(count, -1, -1, -1).contiguous()
+    model, heads = TinyNet(), anchors(5)
+    labels = answers(model, images, heads)
+    x_adv, _, attacked = attack_images(
+        model, heads, images, labels, spec("apgd-ce-1"), threat=ThreatModel(Fraction(1, 4)), seed=0
+    )
+    fell = (attacked != labels).nonzero()[:, 0]
+    assert len(fell) > 2
+    assert len(x_adv[fell].flatten(1).unique(dim=0)) == len(fell)
+    own, _, said = attack_images(
+        model, heads, images[250:], labels[250:], spec("apgd-ce-1"), threat=ThreatModel(Fraction(1, 4)), seed=0, first_row=250
+    )
+    assert torch.equal(said, attacked[250:])
+    torch.testing.assert_close(own, x_adv[250:], rtol=0, atol=1e-5)
+
+
+class Flat(nn.Module):
+    """Says 0 for every image; its gradient is zero everywhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.eye(4)[torch.zeros(len(x), dtype=torch.int64)] + 0 * x.sum((1, 2, 3))[:, None]
+
+
+@pytest.mark.parametrize("threat", [LINF, L2], ids=["Linf", "L2"])
+@pytest.mark.parametrize("name", SHORT)
+def test_a_model_without_gradients_falls_to_nothing_and_breaks_nothing(
+    name: str, threat: ThreatModel, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = pixels(6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x_adv, _, attacked = attack_images(
+            Flat(), torch.eye(4), images, torch.zeros(6, dtype=torch.int64), spec(name), threat=threat, seed=0
+        )
+    assert torch.equal(x_adv, images / 255)
+    assert not attacked.any()
+    assert tuple(capfd.readouterr()) == ("", "")
+
+
+class Slope(nn.Module):
+    """Two classes; the second wins once the mean of the pixels is over a half."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack((torch.full((len(x),), 0.5, device=x.device), x.mean((1, 2, 3))), 1)
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "fab-t", "square-500"])
+def test_a_linear_model_falls_just_where_it_can(name: str) -> None:
+    # the mean rises by eps at most in Linf, by eps / sqrt(D) in L2
+    grey = torch.tensor([117, 118, 119, 121])
+    images = grey.to(torch.uint8)[:, None, None, None].repeat(1, 3, 8, 8)
+    needed = 0.5 - grey / 255
+    for threat, reach in ((LINF, LINF.radius), (ThreatModel(Fraction(1, 2), "L2"), 0.5 / (3 * 64) ** 0.5)):
+        labels = torch.zeros(4, dtype=torch.int64)
+        _, _, attacked = attack_images(Slope(), torch.eye(2), images, labels, spec(name), threat=threat, seed=0)
+        can = needed < reach
+        assert can.any()
+        assert not can.all()
+        fell = attacked == 1
+        assert not fell[~can].any()
+        if "square" not in name:
+            assert torch.equal(fell, can)
+
+
+def test_eps_0_changes_nothing() -> None:
+    for name in ENSEMBLE:
+        x_adv, labels, attacked = run(name, threat=ThreatModel(Fraction(0)), count=5)
+        assert torch.equal(x_adv, pixels(5) / 255)
+        assert torch.equal(attacked, labels)
+
+
+def test_what_cannot_be_run_is_refused() -> None:
+    model, images = TinyNet(), pixels(4)
+    labels = torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(UsageError, match="one class"):
+        attack_images(model, anchors(1), images, labels, spec("apgd-ce"), threat=LINF, seed=0)
+    small = torch.zeros(2, 3, 14, 14, dtype=torch.uint8)
+    with pytest.raises(InputError, match="14x14"):
+        attack_images(Slope(), torch.eye(2), small, torch.zeros(2, dtype=torch.int64), spec("square"), threat=L2, seed=0)
+
+
+def test_names_and_what_runs_on_few_classes() -> None:
+    assert spec("APGD-CE-100") == spec("apgd-ce")
+    assert (spec("apgd-t").steps, spec("square").steps, spec("square-70").name) == (100, 5000, "square-70")
+    assert [spec("apgd-t").rounds(ways) for ways in (2, 3, 5, 10, 100)] == [1, 2, 4, 9, 9]
+    assert [spec("fab-t").rounds(ways) for ways in (2, 5, 100)] == [1, 4, 9]
+    assert [spec("apgd-t").loss_on(ways) for ways in (3, 4)] == ["margin-targeted", "dlr-targeted"]
+    assert spec("apgd-t").ran_as(3) == "apgd-t: 100 steps, 2 targets, margin in place of DLR (3 classes)"
+    assert spec("apgd-t").ran_as(5) == "apgd-t: 100 steps, 4 targets"
+    record = spec("apgd-dlr").to_record()
+    assert record["library"].startswith("pyautoattack 0.")
+    assert record["few_classes"] == "margin in place of DLR below 4 classes"
+    with pytest.raises(UsageError, match="nearest: 'fab-t'"):
+        parse_attack("fab")
