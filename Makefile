@@ -1,5 +1,5 @@
 # make demo   the whole pipeline on bundled data, about 3 minutes on 2 cores after the install
-# make test   the tests;  make check  lint, types and tests;  make bench  the measurements (2 minutes)
+# make test   the tests;  make check  lint, types and tests;  make bench  the measurements (5 minutes)
 # make soak   a training killed 100 times
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,7 @@ check: lint types test
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py
+	$(BIN)/python tests/benchmarks/evaluation.py
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info

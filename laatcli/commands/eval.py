@@ -19,10 +19,11 @@ from stages import artifacts
 from stages.attacks.named import AttackSpec, check_fits, parse_attacks
 from stages.attacks.suites import find_suite
 from stages.devices import check_device_name
-from stages.errors import UsageError, require_at_least
+from stages.errors import ComputeError, UsageError, require_at_least
 from stages.evaluate.results import Protocol
 from stages.evaluate.sample import Sample
 from stages.launch import read_launch
+from stages.report.check_lines import check_lines, failed_checks
 
 if TYPE_CHECKING:
     from stages.evaluate.checkpoints import Evaluation
@@ -100,6 +101,11 @@ def evaluate(
         str | None,
         typer.Option(help="A row a point and attack, parquet; or none. \\[default: report.rows.parquet beside the report]"),
     ] = None,
+    checks: Annotated[
+        bool,
+        typer.Option("--checks/--no-checks", help="Check on 64 points whether the accuracies under attack can be believed."),
+    ] = True,
+    strict_checks: Annotated[bool, typer.Option(help="Exit with 5 when a check fails, after the report is written.")] = False,
     form: Format = "table",
 ) -> None:
     """Clean and robust accuracy with 95 % intervals, on novel classes unless told otherwise."""
@@ -123,6 +129,8 @@ def evaluate(
         adversarial=adversarial is not None,
         drawn=sample.asked,
     )
+    if strict_checks and not checks:
+        raise UsageError("--strict-checks stands beside --no-checks", "leave one of them out")
     require_at_least("--batch-size", batch_size, 1)
     check_device_name(device)
     check_format(form, console)
@@ -175,10 +183,14 @@ def evaluate(
                     suite=named.label if named else None,
                     shots=asked.sweep,
                     sample=sample,
+                    checks=checks,
                     work=work,
                     progress=bar.update,
                 )
         _end(console, work, partial(_finish, console, done, output, rows_file, plot, form))
+        failed = failed_checks(done.report)
+        if strict_checks and failed:
+            raise ComputeError(f"checks failed: {', '.join(failed)}", "the report says why; --no-checks leaves them out")
 
 
 @contextmanager
@@ -267,5 +279,7 @@ def _finish(console: Console, done: Evaluation, output: Path, rows_file: Path | 
     console.result(report)
     for table in report_tables([report]):
         show_table(console, table, form)
+    for line in check_lines(report):
+        (console.line if form == "table" else console.note)(line)
     if form == "table":
         console.line(f"report: {output}")

@@ -19,6 +19,7 @@ from stages.classes import match_classes
 from stages.data.episodes import check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
 from stages.errors import InputError
+from stages.evaluate.checks import run_checks
 from stages.evaluate.groups import ClassChoice, leak_notes
 from stages.evaluate.parts import digest_of
 from stages.evaluate.points import Group
@@ -58,6 +59,7 @@ def evaluate_checkpoints(
     suite: str | None = None,
     shots: Sequence[int] = (),
     sample: Sample | None = None,
+    checks: bool = False,
     work: Work | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -71,6 +73,7 @@ def evaluate_checkpoints(
         suite: the named set that the attacks are, if they are one.
         shots: of a sweep over several numbers of shots, each a row on the same queries; else those of `protocol`.
         sample: the draw of images for a quick look.
+        checks: whether to check each result under attack (see `checks.run_checks`).
         work: who evaluates together, and where finished parts are kept; None is alone and nowhere.
         progress: called with (done, total, what) over the whole evaluation.
 
@@ -84,6 +87,7 @@ def evaluate_checkpoints(
         _check_episodes(images, choice.names(next(iter(checkpoints.values())).anchors), swept)
     jobs = [(name, choice, one) for choice in choices for name in checkpoints for one in swept]
     rows: list[Row] = []
+    checked: list[dict[str, Any]] = []
     notes: dict[str, None] = dict.fromkeys([sample_note(sample, len(images), whole)] if sample.asked else [])
     if protocol.name == "gzsl" and attacks:
         notes[UPPER_BOUND] = None
@@ -112,6 +116,21 @@ def evaluate_checkpoints(
         )
         notes |= dict.fromkeys(variant_notes(attacks, result.ways))
         rows.append(Row(name, choice.name, _numbered(result, kept), part.classes, f"{one.shots}-shot" if shots else ""))
+        if checks and attacks and result.rows is not None:
+            found = run_checks(
+                checkpoint.model,
+                group,
+                one,
+                result.rows,
+                attacks,
+                threat,
+                seed=seed,
+                batch_size=batch_size,
+                device=device,
+                scale=checkpoint.logit_scale,
+            )
+            which = {"model": name, "group": choice.name, "protocol": rows[-1].protocol or one.name}
+            checked.append({**which, **found.to_record()})
         told = leak_notes(checkpoint.anchors, [choice], checkpoint.training, data, trained=checkpoint.trained)
         if checkpoint.own is not None:
             told.insert(0, _transfer_note(checkpoint))
@@ -129,6 +148,7 @@ def evaluate_checkpoints(
     )
     if shots:
         report["protocol"] |= {"blend": protocol.blend, "shots": list(shots)}
+    report["checks"] = checked or None
     report["sample"] = {**sample.to_record(), "images": len(images), "of": whole} if sample.asked else None
     return Evaluation(report, rows)
 

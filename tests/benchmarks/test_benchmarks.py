@@ -104,3 +104,14 @@ def test_without_a_gpu_the_gpu_measurements_say_so() -> None:
     assert "no CUDA device" in done.stderr
     assert "--tiny" in done.stderr
     assert not done.stdout
+
+
+def test_evaluations_against_plain_programs_from_beginning_to_end(tmp_path: Path) -> None:
+    table = tmp_path / "evaluation.csv"
+    small = ("--backbone", "conv4-8", "--repeats", "1", "--episodes", "2", "--queries", "4", "--library-steps", "2")
+    done = run("evaluation.py", *small, "--attacks", "pgd-2", "--csv", str(table))
+    assert done.returncode == 0, done.stderr
+    with table.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2  # an attack on episodes, and AutoAttack's four
+    assert all(float(row["plain/ours"]) > 0 and float(row["points/s"]) > 0 for row in rows)
