@@ -18,7 +18,6 @@ from stages.devices import check_device_name
 from stages.errors import UsageError, require_at_least
 
 EXAMPLES = (
-    "laat attack run/model.st --data shapes",
     "laat attack run/model.st --data photos --classes-from seen --attack margin-pgd-20 --eps 4/255 -o adversarial.st",
     "laat attack run/model.st --data photos --norm l2 --eps 0.5 --attack pgd-20x5 --png pictures",
 )

@@ -88,7 +88,10 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Images a step, over all processes.", rich_help_panel=DESCENT)] = 128,
     accumulate: Annotated[
         int,
-        typer.Option(help="Pieces a batch goes through the model in: the same step in less memory.", rich_help_panel=DESCENT),
+        typer.Option(
+            help="Pieces a batch goes through the model in: the same step in less memory; with batch norm, in several times the time.",
+            rich_help_panel=DESCENT,
+        ),
     ] = 1,
     lr: Annotated[float, typer.Option(help="Highest learning rate of SGD.", rich_help_panel=DESCENT)] = 0.05,
     schedule: Annotated[
