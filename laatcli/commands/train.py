@@ -89,7 +89,7 @@ def train(
     accumulate: Annotated[
         int,
         typer.Option(
-            help="Pieces a batch goes through the model in: the same step in less memory; with batch norm, in several times the time.",
+            help="Pieces a batch goes through the model in: the same step in less memory and, with batch norm, more time.",
             rich_help_panel=DESCENT,
         ),
     ] = 1,
