@@ -1,6 +1,6 @@
 # make demo   the whole pipeline on bundled data, about 3 minutes on 2 cores after the install
-# make test   the tests;  make check  lint, types and tests;  make bench  the measurements (5 minutes)
-# make soak   a training killed 100 times
+# make test   the tests;  make check  lint, types and tests;  make bench  the measurements
+# make soak   a training and an evaluation, each killed 100 times
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,9 +20,10 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-# kills a training 100 times and compares every byte of what it ends with
+# kills both again and again and compares every byte of what they end with
 soak: $(READY)
-	OMP_NUM_THREADS=1 LAAT_SOAK_KILLS=100 $(BIN)/python -m pytest tests/laatcli/test_resume.py -k killed
+	OMP_NUM_THREADS=1 LAAT_SOAK_KILLS=100 $(BIN)/python -m pytest -k killed \
+		tests/laatcli/test_resume.py tests/stages/evaluate/test_resume_eval.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

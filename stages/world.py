@@ -263,5 +263,6 @@ def _answering() -> Iterator[None]:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
         raise _LostError(
-            "another process of the run stopped answering", "look for its own error, then go on with --resume auto"
+            "another process of the run stopped answering",
+            "look for its own error, then start again (train: with --resume auto)",
         ) from error

@@ -159,13 +159,6 @@ class Augmentation:
         return source if inside is None else source.mul_(inside), inside
 
 
-def to_unit(images: torch.Tensor) -> torch.Tensor:
-    """uint8 pixels as float32 in [0, 1]: value / 255."""
-    import torch
-
-    return _scaled(images.to(torch.float32))
-
-
 def _scaled(pixels: torch.Tensor) -> torch.Tensor:
     """float32 pixels divided by 255 in place, the same on every device."""
     import torch

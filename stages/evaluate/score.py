@@ -22,7 +22,7 @@ from stages.evaluate.results import GroupResult, Protocol, summarise_rows
 from stages.evaluate.rows import CLEAN, Judgement, PointRows
 from stages.evaluate.work import Work, filled, piece_size
 
-# larger batches leave the caches of a CPU: conv4-64 at 32 pixels then attacks a third fewer images a second
+# larger ones were slower for conv4-64: 0.9 against 1.6 times a plain loop (few pairs, tests/benchmarks/LOG.md)
 MOST_ON_CPU = 64
 
 

@@ -124,7 +124,8 @@ def test_a_dead_rank_ends_the_run_which_then_goes_on_with_other_numbers_of_proce
     done = ended(launcher, 30)
     assert time.monotonic() - killed < 30
     assert done.code != 0
-    line = "[rank 1] error: another process of the run stopped answering. Look for its own error, then go on with --resume auto"
+    lost = "another process of the run stopped answering. Look for its own error, then start again (train: with --resume auto)"
+    line = f"[rank 1] error: {lost}"
     assert line in done.stderr.splitlines()
     assert len(rows(here / "broken")) < EPOCHS if metrics.exists() else state.exists()
 

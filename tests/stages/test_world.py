@@ -18,7 +18,7 @@ from stages.launch import Launch
 from stages.world import World, join_world
 from tests.stages.train.together import start, wait_for
 
-LOST = "another process of the run stopped answering; look for its own error, then go on with --resume auto\n"
+LOST = "another process of the run stopped answering; look for its own error, then start again (train: with --resume auto)\n"
 
 
 @given(count=st.integers(0, 1000), size=st.integers(1, 40))

@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from stages.data.augment import Augmentation, Drawn, to_unit
+from stages.data.augment import Augmentation, Drawn
 from stages.data.colour import blend_weights, jitter_
 from stages.errors import UsageError
 from stages.randomness import torch_generator
 from tests.stages.data.plain_augment import augmented_by_hand
+
+
+def to_unit(images: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels as float32 in [0, 1]."""
+    return images.to(torch.float32) / 255
 
 
 def pictures(count: int, height: int = 9, width: int = 9, seed: int = 0) -> torch.Tensor:
