@@ -78,7 +78,7 @@ def attack(
     from stages.attacks.quantize import quantize as quantized
     from stages.attacks.run import attack_images
     from stages.devices import resolve_device
-    from stages.evaluate.results import estimate
+    from stages.evaluate.intervals import estimate
 
     chosen = resolve_device(device)
     network = checkpoint.model.placed(chosen)

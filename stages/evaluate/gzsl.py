@@ -1,77 +1,26 @@
 """Generalized zero-shot figures: seen and novel classes are candidates together (Li et al., CVPR 2024, Sec. 4).
 
 S is the mean over the seen classes of each one's accuracy, U the same over the novel classes, H = 2 S U / (S + U). The
-seen-unseen curve (Chao et al., ECCV 2016) follows S and U while a bias is subtracted from the seen classes' logits. A point
-changes sides at one bias, its limit: a seen point is right up to it, a novel point beyond it. So the curve is exact, and the
-area under it (AUSUC) is a weighted Mann-Whitney count. No torch here.
+seen-unseen curve (Chao et al., ECCV 2016) follows S and U while a bias is subtracted from the seen classes' logits (see
+`sides`). No torch here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stages.evaluate.intervals import wilson_share
-from stages.evaluate.results import Estimate
-from stages.randomness import numpy_generator
+from stages.evaluate.intervals import Estimate, wilson_share
+from stages.evaluate.sides import DRAWS, Sides
 
-DRAWS = 1000
 CURVE_POINTS = 201
 INTERVAL = (
     f"S, U: Wilson 95 % of a per-class mean; H: both combined (square and add); "
     f"AUSUC: 95 % of {DRAWS:,} bootstrap draws over images within class"
 )
-
-
-def limits(cosines: np.ndarray, labels: np.ndarray, seen: int) -> np.ndarray:
-    """The bias at which each point changes sides.
-
-    Args:
-        cosines: (P, C), the seen classes first; of equals the first wins, as in a decision.
-        labels: (P,) the right class of each.
-        seen: how many of the C are seen.
-
-    Returns:
-        (P,) float64. A seen point (label < seen) is right at every bias <= its limit, -inf for never; a novel point at every
-        bias > its limit, inf for never.
-    """
-    values = np.asarray(cosines, dtype=np.float64)
-    best = {True: values[:, :seen].argmax(1), False: seen + values[:, seen:].argmax(1)}
-    top = values[:, :seen].max(1) - values[:, seen:].max(1)
-    own = labels < seen
-    first = np.where(own, best[True], best[False]) == labels
-    return np.where(first, top, np.where(own, -np.inf, np.inf))
-
-
-@dataclass(frozen=True)
-class Sides:
-    """Points of a generalized evaluation.
-
-    Attributes:
-        labels: (P,) int64, the right class of each; those below `seen` are seen classes.
-        seen, classes: how many classes are seen, and how many there are; each has a point.
-    """
-
-    labels: np.ndarray
-    seen: int
-    classes: int
-
-    @property
-    def own(self) -> np.ndarray:
-        """(P,) bool: whose class is seen."""
-        return self.labels < self.seen
-
-    def worst(self, several: Sequence[np.ndarray]) -> np.ndarray:
-        """The limits (P,) of the points that are right in every one of `several` (P,) limits."""
-        together = np.stack(several)
-        return np.where(self.own, together.min(0), together.max(0))
-
-    def right(self, limit: np.ndarray, bias: float = 0.0) -> np.ndarray:
-        """(P,) bool: which points are right when `bias` is subtracted from the seen logits."""
-        return np.where(self.own, bias <= limit, bias > limit)
 
 
 @dataclass(frozen=True)
@@ -124,7 +73,7 @@ def curve(sides: Sides, limit: np.ndarray) -> SeenUnseenCurve:
 
     The bias given for a piece is the breakpoint at which it begins; of the first, one step below the lowest.
     """
-    weights = _weights(sides)
+    weights = sides.weights()
     ends = np.unique(limit[np.isfinite(limit)])
     seen_at, novel_at = (np.zeros(len(ends) + 1) for _ in "su")
     own = sides.own
@@ -142,7 +91,7 @@ def curve(sides: Sides, limit: np.ndarray) -> SeenUnseenCurve:
 def figures(sides: Sides, limit: np.ndarray, *, seed: int) -> GzslFigures:
     """S, U, H and AUSUC of points with these limits (P,); `seed` is of the bootstrap."""
     right = sides.right(limit)
-    seen, novel = (_per_class(sides, right, part) for part in (True, False))
+    seen, novel = (per_class(sides, right, part) for part in (True, False))
     return GzslFigures(seen, novel, harmonic(seen, novel), _ausuc(sides, limit, seed))
 
 
@@ -152,37 +101,30 @@ def harmonic(seen: Estimate, novel: Estimate) -> Estimate:
     Where S = U = 0 neither reaches anything alone, and the upper end is that of both upper ends.
     Source: R. G. Newcombe, Statistics in Medicine 1998 (the principle); Zou & Donner, Statistics in Medicine 2008.
     """
-    value = _harmonic(seen.accuracy, novel.accuracy)
+    value = harmonic_mean(seen.accuracy, novel.accuracy)
     ends = []
     for side in ("low", "high"):
-        one, two = _harmonic(getattr(seen, side), novel.accuracy), _harmonic(seen.accuracy, getattr(novel, side))
+        one, two = harmonic_mean(getattr(seen, side), novel.accuracy), harmonic_mean(seen.accuracy, getattr(novel, side))
         ends.append(float(np.hypot(one - value, two - value)))
-    high = value + ends[1] if seen.accuracy or novel.accuracy else _harmonic(seen.high, novel.high)
+    high = value + ends[1] if seen.accuracy or novel.accuracy else harmonic_mean(seen.high, novel.high)
     return Estimate(value, max(0.0, value - ends[0]), min(1.0, high))
 
 
-def _harmonic(one: float, two: float) -> float:
+def harmonic_mean(one: float, two: float) -> float:
+    """H of S and U, 0 where both are 0."""
     return 2 * one * two / (one + two) if one + two > 0 else 0.0
 
 
-def _per_class(sides: Sides, right: np.ndarray, part: bool) -> Estimate:
-    """The mean over classes of each one's accuracy.
+def per_class(sides: Sides, right: np.ndarray, part: bool) -> Estimate:
+    """The mean over the classes of a side, the seen one or not, of each one's accuracy; `right` is (P,) bool.
 
-    Its variance is at most that of a share among n images, C^2 / n = sum over classes of 1 / n_c (with as many images a
-    class; else nearly), so Wilson's interval for n is used: sound also at 0 and 1, where resampling would show no spread.
+    Wilson's interval of a share among `Sides.size` images: sound also at 0 and 1, where resampling would show no spread.
     """
     chosen = sides.own == part
-    counts = np.bincount(sides.labels[chosen], minlength=sides.classes)
     hits = np.bincount(sides.labels[chosen & right], minlength=sides.classes)
-    counts, hits = (x[: sides.seen] if part else x[sides.seen :] for x in (counts, hits))
+    hits, counts = (x[: sides.seen] if part else x[sides.seen :] for x in (hits, sides.counts))
     mean = float((hits / counts).mean())
-    return Estimate(mean, *wilson_share(mean, len(counts) ** 2 / float((1 / counts).sum())))
-
-
-def _weights(sides: Sides) -> np.ndarray:
-    """(P,) what each point adds to S or U when it is right."""
-    counts = np.bincount(sides.labels, minlength=sides.classes)
-    return 1 / (counts[sides.labels] * np.where(sides.own, sides.seen, sides.classes - sides.seen))
+    return Estimate(mean, *wilson_share(mean, sides.size(part)))
 
 
 def _ausuc(sides: Sides, limit: np.ndarray, seed: int) -> Estimate:
@@ -190,34 +132,12 @@ def _ausuc(sides: Sides, limit: np.ndarray, seed: int) -> Estimate:
 
     An area of 0 stays 0 however it is drawn; its upper end is then that of the largest S times that of the largest U.
     """
-    weights = _weights(sides)
-    order = np.argsort(limit[sides.own], kind="stable")
-    seen_at, novel_at = np.flatnonzero(sides.own)[order], np.flatnonzero(~sides.own)
-    ranked = limit[seen_at]
-    # S right of a novel point's limit: seen points with a larger limit, and half of those with an equal one
-    after = np.searchsorted(ranked, limit[novel_at], side="right")
-    upto = np.searchsorted(ranked, limit[novel_at], side="left")
-    counted = np.isfinite(limit[novel_at])
-
-    def area(share: np.ndarray) -> float:
-        over = np.concatenate((np.cumsum(share[seen_at][::-1])[::-1], [0.0]))
-        # sums of parts of 1 may round to a little over it
-        return min(1.0, float((share[novel_at] * (over[after] + over[upto]) / 2)[counted].sum()))
-
-    generator = numpy_generator(seed, "evaluate/gzsl/bootstrap")
-    counts = np.bincount(sides.labels, minlength=sides.classes)
-    by_class = np.argsort(sides.labels, kind="stable")
-    starts = np.concatenate(([0], np.cumsum(counts)))[:-1]
-    areas = np.empty(DRAWS)
-    for draw in range(DRAWS):
-        within = (generator.random(len(limit)) * np.repeat(counts, counts)).astype(np.int64) + np.repeat(starts, counts)
-        times = np.bincount(by_class[within], minlength=len(limit))
-        areas[draw] = area(weights * times)
-    low, high = np.quantile(areas, (0.025, 0.975))
+    weights, area = sides.weights(), sides.area(limit)
     value = area(weights)
     if value == 0:
         ever = np.isfinite(limit)
-        return Estimate(0.0, 0.0, _per_class(sides, ever, True).high * _per_class(sides, ever, False).high)
+        return Estimate(0.0, 0.0, per_class(sides, ever, True).high * per_class(sides, ever, False).high)
+    low, high = np.quantile([area(weights * times) for times in sides.redrawn(seed)], (0.025, 0.975))
     return Estimate(value, min(value, float(low)), max(value, float(high)))
 
 

@@ -1,9 +1,10 @@
-"""Confidence intervals of accuracies, 95 % by default."""
+"""Accuracies with their confidence intervals, 95 % by default."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,3 +46,24 @@ def student_t(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tupl
     mean = float(sample.mean())
     half = float(stdtrit(sample.size - 1, 0.5 + level / 2)) * float(sample.std(ddof=1)) / math.sqrt(sample.size)
     return max(0.0, mean - half), min(1.0, mean + half)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An accuracy and its 95 % interval, as fractions of 1."""
+
+    accuracy: float
+    low: float
+    high: float
+
+    def to_record(self) -> dict[str, float]:
+        """As a JSON-able record."""
+        return {"accuracy": self.accuracy, "low": self.low, "high": self.high}
+
+
+def estimate(correct: np.ndarray, episodes: int = 0) -> Estimate:
+    """The accuracy of `correct` (P,) bool: over images (Wilson), or over `episodes` equal runs (Student t)."""
+    accuracy = float(correct.mean())
+    if episodes:
+        return Estimate(accuracy, *student_t(correct.reshape(episodes, -1).mean(axis=1)))
+    return Estimate(accuracy, *wilson(int(correct.sum()), len(correct)))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from stages.errors import UsageError, require_at_least
-from stages.evaluate.intervals import student_t, wilson
+from stages.evaluate.gzsl import GzslResult
+from stages.evaluate.intervals import Estimate, estimate
 from stages.evaluate.rows import CLEAN, PointRows
-
-if TYPE_CHECKING:
-    from stages.evaluate.gzsl import GzslResult
 
 PROTOCOLS = ("all-way", "episodes", "gzsl")
 WILSON = "Wilson 95 % over images"
@@ -54,27 +52,6 @@ class Protocol:
         numbers = {"ways": self.ways, "shots": self.shots, "queries": self.queries, "episodes": self.episodes}
         blend = {"blend": self.blend} if self.shots else {}
         return {"name": self.name, "episode_seed": self.seed, **numbers, **blend}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """An accuracy and its 95 % interval, as fractions of 1."""
-
-    accuracy: float
-    low: float
-    high: float
-
-    def to_record(self) -> dict[str, float]:
-        """As a JSON-able record."""
-        return {"accuracy": self.accuracy, "low": self.low, "high": self.high}
-
-
-def estimate(correct: np.ndarray, episodes: int = 0) -> Estimate:
-    """The accuracy of `correct` (P,) bool: over images (Wilson), or over `episodes` equal runs (Student t)."""
-    accuracy = float(correct.mean())
-    if episodes:
-        return Estimate(accuracy, *student_t(correct.reshape(episodes, -1).mean(axis=1)))
-    return Estimate(accuracy, *wilson(int(correct.sum()), len(correct)))
 
 
 @dataclass(frozen=True)

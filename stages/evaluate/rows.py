@@ -20,7 +20,7 @@ class Judgement:
             wrong; infinite in a head of one class.
         norm: (P,) float32, distance from the clean image in the norm of the threat model, pixel units; 0 where nothing was
             attacked.
-        limit: (P,) float32, where seen and novel classes are candidates together (see `gzsl.limits`), else None: the bias on
+        limit: (P,) float32, where seen and novel classes are candidates together (see `sides.limits`), else None: the bias on
             the seen cosines at which the point changes sides, and of what is right under the attack the nearer one. Points
             that have fallen, or were wrong when clean, are attacked with every step for it; the other columns do not say so.
     """

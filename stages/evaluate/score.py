@@ -15,11 +15,12 @@ from stages.attacks.run import Progress, Target, attack_points, checked_width, d
 from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes, draw_episodes
 from stages.errors import InputError, UsageError
-from stages.evaluate.gzsl import GzslResult, Sides, limits, summarise_gzsl
+from stages.evaluate.gzsl import GzslResult, summarise_gzsl
 from stages.evaluate.known import Known, known_when_clean
 from stages.evaluate.points import Group, Points, all_way_points, episode_points
 from stages.evaluate.results import GroupResult, Protocol, summarise_rows
 from stages.evaluate.rows import CLEAN, Judgement, PointRows
+from stages.evaluate.sides import Sides, limits
 from stages.evaluate.work import Work, filled, piece_size
 
 # larger ones were slower for conv4-64: 0.9 against 1.6 times a plain loop (few pairs, tests/benchmarks/LOG.md)

@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from stages.evaluate.gzsl import Sides, curve, figures, harmonic, limits, summarise_gzsl
-from stages.evaluate.intervals import wilson
-from stages.evaluate.results import Estimate
+from stages.evaluate.gzsl import curve, figures, harmonic, summarise_gzsl
+from stages.evaluate.intervals import Estimate, wilson
+from stages.evaluate.sides import Sides, limits
 
 SEEN, CLASSES = 3, 5
 

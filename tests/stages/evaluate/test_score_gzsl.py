@@ -10,10 +10,10 @@ import torch
 
 from stages.attacks.named import parse_attacks
 from stages.attacks.threat import ThreatModel
-from stages.evaluate.gzsl import Sides
 from stages.evaluate.points import Group
 from stages.evaluate.results import GroupResult, Protocol
 from stages.evaluate.score import evaluate
+from stages.evaluate.sides import Sides
 from tests.stages.evaluate.models import Channels, coloured
 from tests.stages.evaluate.test_score import NAMES, THREAT, group, lead
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from stages.errors import InputError, UsageError
-from stages.evaluate.gzsl import Sides, limits, summarise_gzsl
+from stages.evaluate.gzsl import summarise_gzsl
+from stages.evaluate.sides import Sides, limits
 from stages.report.figures import COLOURS
 from stages.report.gzsl_plot import plot_seen_unseen
 from stages.report.gzsl_table import gzsl_tables
