@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from stages.errors import InputError, UsageError, nearest
-from stages.evaluate.paired import Paired, paired_episodes, paired_images
+from stages.evaluate.compare_sides import side_measures
+from stages.evaluate.measure import Measure
+from stages.evaluate.paired import paired_episodes, paired_images
 from stages.evaluate.parquet import AGAIN
 from stages.evaluate.report import read_report
 from stages.evaluate.report_files import rows_of_report
 from stages.evaluate.row_file import RowPart
-from stages.evaluate.rows import PointRows
+from stages.evaluate.rows import WORST, PointRows
 
 OVER_IMAGES = "Newcombe 95 % over paired images; p: exact McNemar"
 OVER_EPISODES = "Student t 95 % over paired episodes; p: paired t"
-WORST = "worst"
 
 
 @dataclass(frozen=True)
@@ -37,49 +38,6 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One line of a comparison: a measure ('clean', an attack, 'worst') of two models on one group.
-
-    Attributes:
-        models: the names of the two, as in their reports.
-        group, protocol: as in both reports.
-        measure: what is compared.
-        accuracies: of the two.
-        paired: the difference, the second minus the first.
-        only: how many points only the first and only the second got right.
-        points, episodes: in all; episodes 0 for none.
-    """
-
-    models: tuple[str, str]
-    group: str
-    protocol: str
-    measure: str
-    accuracies: tuple[float, float]
-    paired: Paired
-    only: tuple[int, int]
-    points: int
-    episodes: int
-
-    def to_record(self) -> dict[str, Any]:
-        """As a JSON-able record."""
-        return {
-            "models": list(self.models),
-            "group": self.group,
-            "protocol": self.protocol,
-            "measure": self.measure,
-            "accuracies": list(self.accuracies),
-            "difference": self.paired.difference,
-            "low": self.paired.low,
-            "high": self.paired.high,
-            "p": self.paired.p,
-            "only": list(self.only),
-            "points": self.points,
-            "episodes": self.episodes,
-            "interval": OVER_EPISODES if self.episodes else OVER_IMAGES,
-        }
-
-
-@dataclass(frozen=True)
 class Comparison:
     """The lines, and what a reader must know."""
 
@@ -90,7 +48,8 @@ class Comparison:
 def compare_reports(first: Source, second: Source) -> Comparison:
     """Compare two reports, or two models of one report, by their rows.
 
-    Clean, each attack that both have, and the pointwise worst case over those.
+    Clean, each attack that both have, and the pointwise worst case over those; of seen and novel classes together also S, U, H
+    and the area under the seen-unseen curve of each.
 
     Raises:
         UsageError: a model that is not in the report, or several to choose from.
@@ -116,12 +75,13 @@ def compare_reports(first: Source, second: Source) -> Comparison:
             one, other = (_part(parts[at], (models[at], group, protocol), names[at]) for at in (0, 1))
             _check_same_points(one, other, names)
             measures += _measures(one, other)
+            seen = [_seen_classes(report, part) for report, part in zip(reports, (one, other), strict=True)]
+            _refuse_unlike("seen classes", names, [sorted(part) for part in seen], str)
+            measures += side_measures(one, other, len(seen[0]))
             left_out = set(one.rows.attacks) ^ set(other.rows.attacks)
             if left_out:
                 text = ", ".join(sorted(left_out))
                 notes[f"only in one of the reports, so neither compared nor part of the worst case: {text}"] = None
-    if any(report["protocol"]["name"] == "gzsl" for report in reports):
-        notes["compared is the share of all points; S, U and H are in the reports"] = None
     return Comparison(measures, list(notes))
 
 
@@ -194,6 +154,12 @@ def _check_same_points(one: RowPart, other: RowPart, names: tuple[str, str]) -> 
         )
 
 
+def _seen_classes(report: Mapping[str, Any], part: RowPart) -> Sequence[str]:
+    """The seen classes that compete with novel ones in the rows `part`; none where they do not."""
+    entry = next(entry for entry in report["results"] if (entry["model"], entry["group"]) == (part.model, part.group))
+    return part.classes[: entry["gzsl"]["seen_classes"]] if "gzsl" in entry else ()
+
+
 def _measures(one: RowPart, other: RowPart) -> list[Measure]:
     right = [part.rows.correct() for part in (one, other)]
     common = [name for name in right[0] if name in right[1]]
@@ -224,6 +190,7 @@ def _measure(one: RowPart, other: RowPart, name: str, first: np.ndarray, second:
         (int((first & ~second).sum()), int((second & ~first).sum())),
         len(first),
         episodes,
+        OVER_EPISODES if episodes else OVER_IMAGES,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.evaluate.intervals import wilson
+from stages.evaluate.intervals import wilson_share
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,17 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * float(bdtr(min(only_first, only_second), throws, 0.5))) if throws else 1.0
 
 
-def newcombe(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
-    """The 95 % interval of the difference (second minus first) of paired proportions.
+def newcombe(both: float, only_first: float, only_second: float, neither: float) -> tuple[float, float]:
+    """The 95 % interval of the difference (second minus first) of paired proportions, from counts, not always whole.
 
     Two Wilson intervals put together with regard to their correlation (R. G. Newcombe, Statistics in Medicine 17, 1998,
     2635-2650, method 10): inside [-1, 1] and sound for few images, too.
     """
     total = both + only_first + only_second + neither
     right = {"second": both + only_second, "first": both + only_first}
-    (share, low, high), (other, other_low, other_high) = ((n / total, *wilson(n, total)) for n in right.values())
+    (share, low, high), (other, other_low, other_high) = ((n / total, *wilson_share(n / total, total)) for n in right.values())
     product = right["first"] * (total - right["first"]) * right["second"] * (total - right["second"])
-    cross = float(both * neither - only_first * only_second)
+    cross = both * neither - only_first * only_second
     cross = max(cross - total / 2, 0.0) if cross > 0 else cross
     correlation = cross / math.sqrt(product) if product else 0.0
 

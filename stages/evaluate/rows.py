@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 CLEAN = "clean"
+WORST = "worst"
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,12 +43,14 @@ def save(
     threat: ThreatModel = THREAT,
     data: str = "ab",
     groups: tuple[str, ...] = ("novel",),
+    seen: int = 0,
     change: dict[str, Any] | None = None,
 ) -> list[GroupResult]:
-    """A report of models that lean to green by a factor each, with its rows."""
+    """A report of models that lean to green by a factor each, with its rows; the first `seen` classes are seen."""
     specs = parse_attacks(attacks)
+    images = replace(noisy_group(), seen=seen)
     rows = [
-        Row(name, group, evaluate(leaning(factor), noisy_group(), protocol, specs, threat), NAMES)
+        Row(name, group, evaluate(leaning(factor), images, protocol, specs, threat), NAMES)
         for group in groups
         for name, factor in models.items()
     ]
@@ -132,6 +134,60 @@ def test_the_worst_case_is_over_the_attacks_that_both_have(tmp_path: Path) -> No
     save(tmp_path / "c.json", {"raw": 1.0}, attacks=())
     clean_only = compare_reports(Source(tmp_path / "a.json"), Source(tmp_path / "c.json"))
     assert [measure.measure for measure in clean_only.measures] == ["clean"]
+
+
+def test_seen_and_novel_together_are_compared_side_by_side(tmp_path: Path) -> None:
+    gzsl = Protocol("gzsl")
+    paths = tmp_path / "a.json", tmp_path / "b.json"
+    results = [save(path, {"raw": factor}, gzsl, seen=2)[0] for path, factor in zip(paths, (1.0, 2.0), strict=True)]
+    found = compare_reports(Source(paths[0]), Source(paths[1]))
+    by_name = {measure.measure: measure for measure in found.measures}
+    assert list(by_name)[4:8] == ["clean S", "clean U", "clean H", "clean AUSUC"]
+    for name in ("clean", *BOTH, "worst"):
+        told = [result.gzsl for result in results if result.gzsl is not None]
+        sides = [one.clean if name == "clean" else one.worst if name == "worst" else one.attacks[name] for one in told]
+        for key, field in (("S", "seen"), ("U", "novel"), ("H", "harmonic"), ("AUSUC", "ausuc")):
+            measure = by_name[f"{name} {key}"]
+            assert measure.accuracies == pytest.approx([getattr(side, field).accuracy for side in sides], abs=1e-12)
+            assert measure.paired.difference == pytest.approx(measure.accuracies[1] - measure.accuracies[0], abs=1e-12)
+            assert measure.paired.low <= measure.paired.difference <= measure.paired.high
+            assert (measure.only is None) == (key in ("H", "AUSUC"))
+    # classes of as many images: S and U are shares of the images of a side
+    result_rows = [result.rows for result in results if result.rows is not None]
+    own = result_rows[0].label < 2
+    right = [rows.correct()["pgd-2"][own] for rows in result_rows]
+    paired = by_name["pgd-2 S"].paired
+    expected = paired_images(*right)
+    assert (paired.difference, paired.low, paired.high) == pytest.approx(
+        (expected.difference, expected.low, expected.high), abs=1e-12
+    )
+    assert paired.p == expected.p
+    assert [measure.p for measure in (paired, by_name["clean H"].paired)] != [1, 1]
+    mirrored = {measure.measure: measure.paired for measure in compare_reports(*map(Source, paths[::-1])).measures}
+    for name, measure in by_name.items():
+        assert mirrored[name].p == measure.paired.p
+        assert (-mirrored[name].high, -mirrored[name].low) == pytest.approx((measure.paired.low, measure.paired.high))
+    shown = [render(table, "table") for table in comparison_tables(found)]
+    assert len(shown) == 2
+    assert "clean AUSUC" in shown[1]
+    assert "paired bootstrap draws" in shown[1]
+    assert "clean AUSUC" not in shown[0]
+
+
+def test_a_model_is_no_better_than_itself_on_both_sides(tmp_path: Path) -> None:
+    save(tmp_path / "a.json", {"raw": 1.0}, Protocol("gzsl"), seen=2)
+    measures = compare_reports(Source(tmp_path / "a.json"), Source(tmp_path / "a.json")).measures
+    assert len(measures) == 20
+    for measure in measures:
+        assert (measure.paired.difference, measure.paired.p) == (0, 1)
+        assert measure.paired.low <= 0 <= measure.paired.high
+
+
+def test_other_seen_classes_are_refused(tmp_path: Path) -> None:
+    for name, seen in (("a.json", 2), ("b.json", 1)):
+        save(tmp_path / name, {"raw": 1.0}, Protocol("gzsl"), seen=seen)
+    with pytest.raises(InputError, match=r"different seen classes: '.*a.json' has .* and '.*b.json' has"):
+        compare_reports(Source(tmp_path / "a.json"), Source(tmp_path / "b.json"))
 
 
 @pytest.mark.parametrize(
