@@ -7,25 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from laatcli.console import Console
 from stages.errors import UsageError
 from stages.evaluate.results import Protocol
 
 if TYPE_CHECKING:
+    from stages.evaluate.replay import Replay
     from stages.models.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A protocol, with the numbers of shots of a sweep; no sweep where there is one number."""
+    """A protocol, with the numbers of shots of a sweep (none where there is one number) and episodes from a file, if so."""
 
     protocol: Protocol
     sweep: tuple[int, ...] = ()
+    replay: Replay | None = None
 
     @property
     def gzsl(self) -> bool:
         """Whether seen and novel classes are candidates together."""
         return self.protocol.name == "gzsl"
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups of classes of the episodes from a file."""
+        return [] if self.replay is None else self.replay.groups
 
 
 def read_protocol(protocol: Protocol, shots: str) -> Asked:
@@ -44,6 +53,25 @@ def read_protocol(protocol: Protocol, shots: str) -> Asked:
             raise UsageError(f"--{name} {value} is too few", f"give --{name} 1 or more")
     one = Protocol(protocol.name, protocol.ways, counts[0], protocol.queries, protocol.episodes, protocol.seed, protocol.blend)
     return Asked(one, counts if len(counts) > 1 else ())
+
+
+_OF_THE_FILE = ("protocol", "ways", "shots", "blend", "queries", "episodes", "episode_seed")
+
+
+def replayed(context: typer.Context, path: Path) -> Asked:
+    """The protocol of episodes from a file.
+
+    Raises UsageError for options on the command line that the file decides, and what `read_replay` raises.
+    """
+    for name in _OF_THE_FILE:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} stands beside --replay, whose file says how its episodes are", f"leave {option} out")
+    from stages.evaluate.replay import read_replay
+
+    found = read_replay(path)
+    return Asked(found.protocol, found.sweep, found)
 
 
 def _counts(text: str) -> tuple[int, ...]:

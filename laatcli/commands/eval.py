@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,9 +11,10 @@ import typer
 
 from laatcli import options
 from laatcli.console import Console
-from laatcli.formats import Format, check_format, show_table
+from laatcli.formats import Format, check_format
 from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
-from laatcli.protocols import check_together, read_protocol, with_named_classes
+from laatcli.protocols import check_together, read_protocol, replayed, with_named_classes
+from laatcli.reporting import end, rows_place, working, write_report
 from stages import artifacts
 from stages.attacks.named import AttackSpec, check_fits, parse_attacks
 from stages.attacks.suites import find_suite
@@ -23,24 +23,22 @@ from stages.errors import ComputeError, UsageError, require_at_least
 from stages.evaluate.results import Protocol
 from stages.evaluate.sample import Sample
 from stages.launch import read_launch
-from stages.report.check_lines import check_lines, failed_checks
+from stages.report.check_lines import failed_checks
 
 if TYPE_CHECKING:
     from stages.evaluate.checkpoints import Evaluation
-    from stages.evaluate.work import Work
-    from stages.launch import Launch
+    from stages.models.checkpoint import Checkpoint
 
 EXAMPLES = (
     "laat eval run/model.st --data shapes",
     "laat eval run/model.st --data photos --protocol episodes --ways 5 --episodes 500 --attack pgd-20 -o report.json",
 )
 DEFAULT_ATTACKS = ("pgd-20", "margin-pgd-20")
-# how long the processes of one evaluation wait for each other's share of an attack
-WAIT_SECONDS = 86400.0
 
 
 def evaluate(
     console: Console,
+    context: typer.Context,
     models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Checkpoints, run/model.st.", show_default=False)],
     data: options.Data = None,
     split: options.Split = None,
@@ -67,6 +65,9 @@ def evaluate(
     queries: Annotated[int, typer.Option(help="Query images a class and episode.")] = 20,
     episodes: Annotated[int, typer.Option(help="Number of episodes.")] = 2000,
     episode_seed: Annotated[int, typer.Option(help="The episodes follow from it, whatever the attacks.")] = 0,
+    replay: Annotated[
+        Path | None, typer.Option(help="The very episodes of a report, from its report.episodes.parquet.")
+    ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,11 +117,15 @@ def evaluate(
     named = None if suite is None else find_suite(suite)
     specs, threat = named.specs() if named else _attacks(attack), options.read_threat(norm, eps)
     fits = named.check_fits if named else partial(check_fits, specs)
-    asked = read_protocol(Protocol(protocol, ways, 0, queries, episodes, episode_seed, blend), shots)
+    asked = (
+        read_protocol(Protocol(protocol, ways, 0, queries, episodes, episode_seed, blend), shots)
+        if replay is None
+        else replayed(context, replay)
+    )
     how, sample = asked.protocol, Sample(max_images, max_per_class, seed)
     fits(threat, how.ways if how.name == "episodes" else None)
-    if adversarial is not None and (attack or protocol != "all-way"):
-        raise UsageError("--adversarial scores saved images, all-way", "leave --attack and --protocol out")
+    if adversarial is not None and (attack or how.name != "all-way"):
+        raise UsageError("--adversarial scores saved images, all-way", "leave --attack, --protocol and --replay out")
     check_together(
         asked,
         classes_from=classes_from,
@@ -134,38 +139,25 @@ def evaluate(
     require_at_least("--batch-size", batch_size, 1)
     check_device_name(device)
     check_format(form, console)
-    rows_file = _rows_file(rows, output)
+    rows_file = rows_place(rows, output)
     for target in (output, plot, rows_file):
         if target is not None:
             artifacts.check_writable(target)
     if len({path.resolve() for path in models}) < len(models):
         raise UsageError("a checkpoint is given twice", "name each checkpoint once")
     checkpoints = {_run_name(path, models): load_checkpoint(path, anchors)[0] for path in models}
-    from stages.attacks.adversarial import KIND, AdversarialSet
     from stages.devices import resolve_device
-    from stages.evaluate.checkpoints import evaluate_adversarial, evaluate_checkpoints
+    from stages.evaluate.checkpoints import evaluate_checkpoints
 
     place = resolve_device(device, launch)
-    with _working(console, output, place, launch) as work:
+    with working(console, output, place, launch) as work:
         if classes is not None:
             checkpoints = {name: with_named_classes(console, one, classes, place) for name, one in checkpoints.items()}
         if adversarial is not None:
-            artifact = artifacts.read(adversarial, KIND)
-            where = f"'{adversarial}'"
-            saved = AdversarialSet.from_artifact(artifact, where)
-            with console.progress("eval") as bar:
-                done = evaluate_adversarial(
-                    checkpoints,
-                    saved,
-                    artifact.lineage(),
-                    where=where,
-                    batch_size=batch_size,
-                    device=place,
-                    progress=bar.update,
-                )
+            done = _on_saved(console, checkpoints, adversarial, batch_size, place)
         else:
             request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
-            groups: list[str | None] = [*classes_from] if classes_from else [None if classes is None else "all"]
+            groups: list[str | None] = [*(classes_from or asked.groups)] or [None if classes is None else "all"]
             choices, images = load_group_images(console, list(checkpoints.values()), groups, request, gzsl=asked.gzsl)
             if how.name != "episodes":
                 fits(threat, min(len(choice.indices) for choice in choices))
@@ -184,41 +176,33 @@ def evaluate(
                     shots=asked.sweep,
                     sample=sample,
                     checks=checks,
+                    replay=asked.replay,
                     work=work,
                     progress=bar.update,
                 )
-        _end(console, work, partial(_finish, console, done, output, rows_file, plot, form))
+        end(console, work, partial(write_report, console, done, output, rows_file, plot, form))
         failed = failed_checks(done.report)
         if strict_checks and failed:
             raise ComputeError(f"checks failed: {', '.join(failed)}", "the report says why; --no-checks leaves them out")
 
 
-@contextmanager
-def _working(console: Console, output: Path, device: str, launch: Launch) -> Iterator[Work]:
-    """Within: the processes of the launch evaluate together, and keep what is done beside the report."""
-    from stages.evaluate.parts import Parts, parts_folder
-    from stages.evaluate.work import Work
-    from stages.world import join_world
+def _on_saved(console: Console, checkpoints: Mapping[str, Checkpoint], path: Path, batch_size: int, device: str) -> Evaluation:
+    """The checkpoints on the adversarial images in a file."""
+    from stages.attacks.adversarial import KIND, AdversarialSet
+    from stages.evaluate.adversarial import evaluate_adversarial
 
-    parts = None if console.stdout_taken else Parts(parts_folder(output))
-    try:
-        with join_world(device, launch, step_seconds=WAIT_SECONDS) as world:
-            yield Work(world, parts)
-    except KeyboardInterrupt:
-        if parts is not None:
-            console.note("stopped: the same command goes on from here")
-        raise
-
-
-def _end(console: Console, work: Work, write: Callable[[], None]) -> None:
-    """One process writes the report; then what was kept for it goes."""
-    if work.world.leader:
-        write()
-    work.world.barrier()
-    if work.parts is not None:
-        if work.parts.found:
-            console.note(f"{work.parts.found:,} finished parts of an interrupted evaluation were not computed again")
-        work.parts.remove()
+    artifact, where = artifacts.read(path, KIND), f"'{path}'"
+    saved = AdversarialSet.from_artifact(artifact, where)
+    with console.progress("eval") as bar:
+        return evaluate_adversarial(
+            checkpoints,
+            saved,
+            artifact.lineage(),
+            where=where,
+            batch_size=batch_size,
+            device=device,
+            progress=bar.update,
+        )
 
 
 def _attacks(names: list[str] | None) -> tuple[AttackSpec, ...]:
@@ -238,48 +222,3 @@ def _run_name(path: Path, models: Sequence[Path]) -> str:
         if len({name(other) for other in models}) == len(models):
             return name(path)
     return f"{models.index(path) + 1}"
-
-
-def _rows_file(asked: str | None, output: Path) -> Path | None:
-    """Where the rows go; nowhere when they were left out, or when the report goes to standard output and none was named."""
-    if asked == "none" or (asked is None and str(output) == artifacts.STDIO):
-        return None
-    from stages.evaluate.report_files import default_rows_path
-
-    path = default_rows_path(output) if asked is None else Path(asked)
-    if str(path) == artifacts.STDIO:
-        raise UsageError("--rows cannot be standard output", "name a parquet file, or none")
-    if path.resolve() == output.resolve():
-        raise UsageError("--rows and --output name the same file", "name two files")
-    return path
-
-
-def _finish(console: Console, done: Evaluation, output: Path, rows_file: Path | None, plot: Path | None, form: str) -> None:
-    from stages.evaluate.report import report_bytes
-    from stages.evaluate.report_files import with_rows
-    from stages.report.tables import report_tables
-
-    report = done.report
-    files: dict[Path, bytes] = {}
-    to_stdout = str(output) == artifacts.STDIO
-    if rows_file is not None:
-        report, files = with_rows(report, done.rows, rows_file, None if to_stdout else output)
-    if plot is not None:
-        from stages.report.gzsl_plot import plot_seen_unseen
-        from stages.report.plots import plot_results
-
-        draw = plot_seen_unseen if report["protocol"]["name"] == "gzsl" else plot_results
-        draw(report, plot)
-    data = report_bytes(report)
-    if to_stdout:
-        artifacts.write_files(files)
-        typer.get_binary_stream("stdout").write(data)
-    else:
-        artifacts.write_files({**files, output: data})
-    console.result(report)
-    for table in report_tables([report]):
-        show_table(console, table, form)
-    for line in check_lines(report):
-        (console.line if form == "table" else console.note)(line)
-    if form == "table":
-        console.line(f"report: {output}")

@@ -1,4 +1,4 @@
-"""The eval stage: checkpoints and images, or saved adversarial images, in; a report out."""
+"""The eval stage: checkpoints and images in, a report out."""
 
 from __future__ import annotations
 
@@ -10,23 +10,20 @@ import numpy as np
 import torch
 
 from stages import __version__
-from stages.attacks.adversarial import AdversarialSet
 from stages.attacks.named import AttackSpec
 from stages.attacks.run import Progress
 from stages.attacks.suites import variant_notes
 from stages.attacks.threat import ThreatModel
-from stages.classes import match_classes
-from stages.data.episodes import check_episodes
+from stages.data.episodes import Episodes, check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
-from stages.errors import InputError
 from stages.evaluate.checks import run_checks
 from stages.evaluate.groups import ClassChoice, leak_notes
 from stages.evaluate.parts import digest_of
 from stages.evaluate.points import Group
+from stages.evaluate.replay import DRAWN_OTHERWISE, Replay
 from stages.evaluate.report import ModelEntry, Row, make_report
 from stages.evaluate.results import GroupResult, Protocol
 from stages.evaluate.sample import Sample, drawn, sample_note
-from stages.evaluate.saved import evaluate_saved
 from stages.evaluate.score import evaluate
 from stages.evaluate.work import Work
 from stages.models.checkpoint import Checkpoint
@@ -60,6 +57,7 @@ def evaluate_checkpoints(
     shots: Sequence[int] = (),
     sample: Sample | None = None,
     checks: bool = False,
+    replay: Replay | None = None,
     work: Work | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -74,6 +72,7 @@ def evaluate_checkpoints(
         shots: of a sweep over several numbers of shots, each a row on the same queries; else those of `protocol`.
         sample: the draw of images for a quick look.
         checks: whether to check each result under attack (see `checks.run_checks`).
+        replay: episodes from a file, instead of those that the seed of `protocol` draws; `protocol` and `shots` are its own.
         work: who evaluates together, and where finished parts are kept; None is alone and nowhere.
         progress: called with (done, total, what) over the whole evaluation.
 
@@ -93,6 +92,8 @@ def evaluate_checkpoints(
         notes[UPPER_BOUND] = None
     data = images.provenance.to_record()
     work, sha256 = work or Work(), images.sha256()
+    if replay is not None:
+        replay.check_data(sha256)
     work.world.agree(
         digest_of({"data": sha256, "models": [one.sha256 for one in checkpoints.values()]}), "images and checkpoints"
     )
@@ -101,6 +102,9 @@ def evaluate_checkpoints(
         part, kept = _restricted(images, choice.names(checkpoint.anchors))
         vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
         group = Group(part.classes, vectors, part.images, part.labels, choice.seen)
+        given = None if replay is None else replay.episodes(choice.name, group, one, kept)
+        if given is not None:
+            notes[DRAWN_OTHERWISE] = None
         result = evaluate(
             checkpoint.model.placed(device),
             group,
@@ -111,8 +115,9 @@ def evaluate_checkpoints(
             batch_size=batch_size,
             device=device,
             scale=checkpoint.logit_scale,
-            work=replace(work, about=_follows_from(checkpoint, group, one, sha256, device)),
-            progress=_within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}"),
+            episodes=given,
+            work=replace(work, about=_follows_from(checkpoint, group, one, given, sha256, device)),
+            progress=within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}"),
         )
         notes |= dict.fromkeys(variant_notes(attacks, result.ways))
         rows.append(Row(name, choice.name, _numbered(result, kept), part.classes, f"{one.shots}-shot" if shots else ""))
@@ -136,7 +141,7 @@ def evaluate_checkpoints(
             told.insert(0, _transfer_note(checkpoint))
         notes |= dict.fromkeys(told)
     report = make_report(
-        models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
+        models=[model_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
         data={**data, "sha256": sha256},
         protocol=protocol,
         attacks=attacks,
@@ -148,71 +153,10 @@ def evaluate_checkpoints(
     )
     if shots:
         report["protocol"] |= {"blend": protocol.blend, "shots": list(shots)}
+    if DRAWN_OTHERWISE in notes and replay is not None:
+        report["protocol"]["replayed"] = replay.sha256
     report["checks"] = checked or None
     report["sample"] = {**sample.to_record(), "images": len(images), "of": whole} if sample.asked else None
-    return Evaluation(report, rows)
-
-
-def evaluate_adversarial(
-    checkpoints: Mapping[str, Checkpoint],
-    saved: AdversarialSet,
-    lineage: Mapping[str, Any],
-    *,
-    where: str,
-    batch_size: int = 256,
-    device: str = "cpu",
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Score saved adversarial images on checkpoints, the attacked one or others (transfer), all-way over the saved classes.
-
-    Args:
-        checkpoints: name in the report -> checkpoint.
-        saved: see `AdversarialSet`.
-        lineage: of the file they came from.
-        where: how errors call that file.
-        batch_size, device, progress: see `score.evaluate`.
-
-    Raises InputError for classes that a checkpoint does not know, images of another size than it was trained at, or outside
-    their threat model.
-    """
-    rows = []
-    notes: dict[str, None] = {}
-    height, width = saved.images.shape[2:]
-    for at, (name, checkpoint) in enumerate(checkpoints.items()):
-        known = checkpoint.anchors
-        members = match_classes(saved.classes, known.classes, wanted_from=where, available_from=f"the checkpoint {name}")
-        wanted = checkpoint.model.image_size
-        if (height, width) != (wanted, wanted):
-            raise InputError(
-                f"the images in {where} are {width}x{height} and the checkpoint {name} was trained at {wanted}x{wanted}",
-                f"attack images of that size: `laat attack --resize {wanted}` with a checkpoint trained at it",
-            )
-        group = Group(saved.classes, torch.from_numpy(known.vectors[members]), saved.clean_images, saved.labels)
-        result = evaluate_saved(
-            checkpoint.model.placed(device),
-            group,
-            saved.images,
-            saved.threat,
-            name=f"saved {saved.attack.get('name', 'images')}",
-            batch_size=batch_size,
-            device=device,
-            progress=_within(progress, at, len(checkpoints), name),
-        )
-        rows.append(Row(name, saved.group, result, saved.classes))
-        choice = ClassChoice(saved.group, tuple(members))
-        told = leak_notes(known, [choice], checkpoint.training, saved.data, trained=checkpoint.trained)
-        notes |= dict.fromkeys(told)
-    report = make_report(
-        models=[_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
-        data=saved.data,
-        protocol=Protocol(),
-        attacks=(),
-        threat=saved.threat,
-        seed=int(saved.attack.get("seed", 0)),
-        rows=rows,
-        adversarial={**lineage, "attack": saved.attack},
-        notes=list(notes),
-    )
     return Evaluation(report, rows)
 
 
@@ -224,12 +168,15 @@ def _transfer_note(checkpoint: Checkpoint) -> str:
     return told
 
 
-def _follows_from(checkpoint: Checkpoint, group: Group, protocol: Protocol, data: str, device: str) -> dict[str, Any]:
+def _follows_from(
+    checkpoint: Checkpoint, group: Group, protocol: Protocol, given: Episodes | None, data: str, device: str
+) -> dict[str, Any]:
     """All that results of a group follow from, besides attacks and points: a kept part with another record is not used."""
     return {
         "anchors": digest_of({"classes": list(group.classes), "seen": group.seen}, group.anchors.numpy()),
         "data": data,
         "device": device.partition(":")[0],
+        "episodes": None if given is None else digest_of({}, *(part.numpy() for part in vars(given).values())),
         "model": checkpoint.sha256,
         "protocol": protocol.to_record(),
         "threads": torch.get_num_threads(),
@@ -262,7 +209,7 @@ def _numbered(result: GroupResult, kept: np.ndarray) -> GroupResult:
     return result if result.rows is None else replace(result, rows=result.rows.of_images(kept))
 
 
-def _entry(name: str, checkpoint: Checkpoint) -> ModelEntry:
+def model_entry(name: str, checkpoint: Checkpoint) -> ModelEntry:
     """How the report names a checkpoint: what it was trained for, and against which anchors."""
     origin, settings = checkpoint.anchors.origin, checkpoint.training.get("settings", {})
     spread = "expanded" if checkpoint.anchors.expansion is not None else "raw"
@@ -270,7 +217,7 @@ def _entry(name: str, checkpoint: Checkpoint) -> ModelEntry:
     return ModelEntry(name, checkpoint.sha256, str(settings.get("objective", "unknown")), source)
 
 
-def _within(progress: Progress | None, at: int, jobs: int, label: str) -> Progress | None:
+def within(progress: Progress | None, at: int, jobs: int, label: str) -> Progress | None:
     """Progress of job `at` as a part of `jobs` equal ones."""
     if progress is None:
         return None

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluate.parquet import read_table, table_bytes
+from stages.errors import InputError
+from stages.evaluate.parquet import AGAIN, read_table, table_bytes
 from stages.evaluate.row_file import RowPart
 
 KIND = "laat-episodes"
@@ -75,18 +76,21 @@ def episodes_bytes(parts: Sequence[RowPart], record: Mapping[str, Any]) -> bytes
 
 
 def read_episodes(path: Path | str, sha256: str | None = None) -> tuple[list[SavedEpisodes], dict[str, Any]]:
-    """Read what `episodes_bytes` wrote, with its record. Raises InputError (see `parquet.read_table`)."""
+    """Read what `episodes_bytes` wrote, with its record. Raises InputError (see `parquet.read_table`), also where the
+    episodes of one group and protocol are not all of one size."""
     table, record = read_table(path, episode_schema(), KIND, sha256)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in table.to_pylist():
         found.setdefault((row["group"], row["protocol"]), []).append(row)
-    return [
-        SavedEpisodes(
-            group,
-            protocol,
-            [row["classes"] for row in rows],
-            np.array([row["support"] for row in rows], dtype=np.int32),
-            np.array([row["query"] for row in rows], dtype=np.int32),
-        )
-        for (group, protocol), rows in found.items()
-    ], record
+    try:
+        return [_episodes(*key, rows) for key, rows in found.items()], record
+    except ValueError:
+        raise InputError(f"'{path}' has episodes of different sizes under one name", AGAIN) from None
+
+
+def _episodes(group: str, protocol: str, rows: Sequence[Mapping[str, Any]]) -> SavedEpisodes:
+    support, query = (np.array([row[key] for row in rows], dtype=np.int32) for key in ("support", "query"))
+    classes = np.array([row["classes"] for row in rows], dtype=object)
+    if not classes.ndim == 2 or not classes.shape == support.shape[:2] == query.shape[:2] or support.ndim != query.ndim:
+        raise ValueError("classes, support and query do not fit together")
+    return SavedEpisodes(group, protocol, classes.tolist(), support, query)

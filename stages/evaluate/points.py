@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from stages.data.episodes import Episodes
+from stages.data.episodes import Episodes, draw_episodes
 from stages.errors import InputError
+from stages.evaluate.results import Protocol
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,19 @@ def all_way_points(labels: Tensor, anchors: Tensor, seen: int = 0) -> Points:
     count = len(labels)
     head = torch.zeros(count, dtype=torch.int64)
     return Points(torch.arange(count), labels.cpu(), head, anchors[None], torch.arange(len(anchors))[None], seen)
+
+
+def protocol_episodes(group: Group, protocol: Protocol) -> Episodes:
+    """The episodes of a group that the seed of the protocol draws. Raises UsageError (see `draw_episodes`)."""
+    return draw_episodes(
+        group.labels,
+        group.classes,
+        episodes=protocol.episodes,
+        ways=protocol.ways,
+        shots=protocol.shots,
+        queries=protocol.queries,
+        seed=protocol.seed,
+    )
 
 
 def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | None = None, *, blend: float = 0.0) -> Points:

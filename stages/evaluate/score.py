@@ -13,11 +13,11 @@ from stages.attacks.gradient import frozen
 from stages.attacks.named import AttackSpec
 from stages.attacks.run import Progress, Target, attack_points, checked_width, decide, full_precision, to_pixels
 from stages.attacks.threat import ThreatModel
-from stages.data.episodes import Episodes, draw_episodes
+from stages.data.episodes import Episodes
 from stages.errors import InputError, UsageError
 from stages.evaluate.gzsl import GzslResult, summarise_gzsl
 from stages.evaluate.known import Known, known_when_clean
-from stages.evaluate.points import Group, Points, all_way_points, episode_points
+from stages.evaluate.points import Group, Points, all_way_points, episode_points, protocol_episodes
 from stages.evaluate.results import GroupResult, Protocol, summarise_rows
 from stages.evaluate.rows import CLEAN, Judgement, PointRows
 from stages.evaluate.sides import Sides, limits
@@ -38,6 +38,7 @@ def evaluate(
     batch_size: int = 256,
     device: torch.device | str = "cpu",
     scale: float = 1.0,
+    episodes: Episodes | None = None,
     work: Work | None = None,
     progress: Progress | None = None,
 ) -> GroupResult:
@@ -57,6 +58,7 @@ def evaluate(
         batch_size: samples in one forward pass.
         device: where the model is.
         scale: logits are scale * cosine; 1 / tau of training.
+        episodes: instead of those that the protocol's seed draws; its numbers are theirs.
         work: who evaluates together, and where finished parts are kept; None is alone and nowhere.
         progress: called between batches with (points done, points in all, what is done now and the accuracy so far).
 
@@ -70,7 +72,7 @@ def evaluate(
     size = min(batch_size, MOST_ON_CPU) if torch.device(device).type == "cpu" else batch_size
     scorer = _Scorer(model, group.images, size, torch.device(device), work or Work())
     with frozen(model), full_precision(), torch.no_grad():
-        points, embeddings, drawn = scorer.points(group, protocol)
+        points, embeddings, drawn = scorer.points(group, protocol, episodes)
         clean = scorer.judge(points, embeddings)
         known = known_when_clean(points, clean, progress, 1 + len(attacks))
         known.tell(0)
@@ -148,21 +150,13 @@ class _Scorer:
     def pixels(self, part: Tensor) -> Tensor:
         return to_pixels(self.images, part, self.device)
 
-    def points(self, group: Group, protocol: Protocol) -> tuple[Points, Tensor, Episodes | None]:
+    def points(self, group: Group, protocol: Protocol, given: Episodes | None) -> tuple[Points, Tensor, Episodes | None]:
         """The protocol's points, the clean embeddings (images, D), right at every image that they use, and the episodes."""
         anchors = group.anchors.to(self.device, torch.float32)
         if protocol.name != "episodes":
             points = all_way_points(group.labels, anchors, group.seen if protocol.name == "gzsl" else 0)
             return points, checked_width(self.embed(points.image), anchors), None
-        episodes = draw_episodes(
-            group.labels,
-            group.classes,
-            episodes=protocol.episodes,
-            ways=protocol.ways,
-            shots=protocol.shots,
-            queries=protocol.queries,
-            seed=protocol.seed,
-        )
+        episodes = given or protocol_episodes(group, protocol)
         used = torch.cat((episodes.query.reshape(-1), episodes.support.reshape(-1))).unique()
         embeddings = checked_width(self.embed(used), anchors)
         return episode_points(episodes, anchors, embeddings, blend=protocol.blend), embeddings, episodes

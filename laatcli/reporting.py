@@ -1,0 +1,103 @@
+"""What `laat eval` leaves: finished parts while it works, then the report, the files beside it and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from laatcli.console import Console
+from laatcli.formats import show_table
+from stages import artifacts
+from stages.errors import UsageError
+from stages.report.check_lines import check_lines
+
+if TYPE_CHECKING:
+    from stages.evaluate.checkpoints import Evaluation
+    from stages.evaluate.work import Work
+    from stages.launch import Launch
+
+# how long the processes of one evaluation wait for each other's share of an attack
+WAIT_SECONDS = 86400.0
+
+
+@contextmanager
+def working(console: Console, output: Path, device: str, launch: Launch) -> Iterator[Work]:
+    """Within: the processes of the launch evaluate together, and keep what is done beside the report."""
+    from stages.evaluate.parts import Parts, parts_folder
+    from stages.evaluate.work import Work
+    from stages.world import join_world
+
+    parts = None if console.stdout_taken else Parts(parts_folder(output))
+    try:
+        with join_world(device, launch, step_seconds=WAIT_SECONDS) as world:
+            yield Work(world, parts)
+    except KeyboardInterrupt:
+        if parts is not None:
+            console.note("stopped: the same command goes on from here")
+        raise
+
+
+def end(console: Console, work: Work, write: Callable[[], None]) -> None:
+    """One process writes the report; then what was kept for it goes."""
+    if work.world.leader:
+        write()
+    work.world.barrier()
+    if work.parts is not None:
+        if work.parts.found:
+            console.note(f"{work.parts.found:,} finished parts of an interrupted evaluation were not computed again")
+        work.parts.remove()
+
+
+def rows_place(asked: str | None, output: Path) -> Path | None:
+    """Where the rows go; nowhere when they were left out, or when the report goes to standard output and none was named."""
+    if asked == "none" or (asked is None and str(output) == artifacts.STDIO):
+        return None
+    from stages.evaluate.report_files import default_rows_path
+
+    path = default_rows_path(output) if asked is None else Path(asked)
+    if str(path) == artifacts.STDIO:
+        raise UsageError("--rows cannot be standard output", "name a parquet file, or none")
+    if path.resolve() == output.resolve():
+        raise UsageError("--rows and --output name the same file", "name two files")
+    return path
+
+
+def write_report(
+    console: Console, done: Evaluation, output: Path, rows_file: Path | None, plot: Path | None, form: str
+) -> None:
+    """Write the report, its rows and its episodes together, draw the plot, and show the tables.
+
+    Raises MissingError when a file cannot be written.
+    """
+    from stages.evaluate.report import report_bytes
+    from stages.evaluate.report_files import with_rows
+    from stages.report.tables import report_tables
+
+    report = done.report
+    files: dict[Path, bytes] = {}
+    to_stdout = str(output) == artifacts.STDIO
+    if rows_file is not None:
+        report, files = with_rows(report, done.rows, rows_file, None if to_stdout else output)
+    if plot is not None:
+        from stages.report.gzsl_plot import plot_seen_unseen
+        from stages.report.plots import plot_results
+
+        draw = plot_seen_unseen if report["protocol"]["name"] == "gzsl" else plot_results
+        draw(report, plot)
+    data = report_bytes(report)
+    if to_stdout:
+        artifacts.write_files(files)
+        typer.get_binary_stream("stdout").write(data)
+    else:
+        artifacts.write_files({**files, output: data})
+    console.result(report)
+    for table in report_tables([report]):
+        show_table(console, table, form)
+    for line in check_lines(report):
+        (console.line if form == "table" else console.note)(line)
+    if form == "table":
+        console.line(f"report: {output}")
