@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from laatcli.command import command
-from laatcli.commands import anchors, attack, compare, demo, doctor, eval, expand, inspect, plot, suites, train
+from laatcli.commands import anchors, attack, compare, demo, doctor, eval, expand, inspect, plot, report, suites, train
 from laatcli.console import Console
 from laatcli.settings import apply_settings
 from stages import __version__
@@ -30,6 +30,7 @@ command(app, "train", train.EXAMPLES, PIPELINE, together=True)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE, together=True)(eval.evaluate)
 command(app, "compare", compare.EXAMPLES, HELPERS)(compare.compare)
+command(app, "report", report.EXAMPLES, HELPERS)(report.report)
 command(app, "inspect", inspect.EXAMPLES, HELPERS)(inspect.inspect)
 command(app, "suites", suites.EXAMPLES, HELPERS)(suites.suites)
 command(app, "plot", plot.EXAMPLES, HELPERS)(plot.plot)

@@ -56,6 +56,11 @@ class Console:
         """Whether tables and notes are wanted."""
         return not self.as_json and not self.quiet
 
+    @property
+    def width(self) -> int:
+        """Characters of a line of tables: of the terminal, or 80."""
+        return self._out().width
+
     def note(self, text: str) -> None:
         """A remark on standard error."""
         if not self.quiet:

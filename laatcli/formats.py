@@ -21,8 +21,10 @@ def check_format(form: str, console: Console) -> None:
 
 
 def show_table(console: Console, table: tables.FigureTable, form: str) -> None:
-    """Print a table; the notes of a CSV go to standard error."""
+    """Print a table, one too wide for the terminal with its figures one below the other; the notes of a CSV go to standard
+    error."""
     if form == "table":
+        table = table.within(console.width)
         columns = [Column(name, right) for name, right in zip(table.columns, table.figures(), strict=True)]
         console.table(columns, table.texts(), title=table.title)
         for note in table.notes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -75,7 +75,6 @@ def write_report(
     """
     from stages.evaluate.report import report_bytes
     from stages.evaluate.report_files import with_rows
-    from stages.report.tables import report_tables
 
     report = done.report
     files: dict[Path, bytes] = {}
@@ -95,9 +94,17 @@ def write_report(
     else:
         artifacts.write_files({**files, output: data})
     console.result(report)
-    for table in report_tables([report]):
-        show_table(console, table, form)
-    for line in check_lines(report):
-        (console.line if form == "table" else console.note)(line)
+    show_reports(console, {str(output): report}, form)
     if form == "table":
         console.line(f"report: {output}")
+
+
+def show_reports(console: Console, reports: Mapping[str, Mapping[str, Any]], form: str) -> None:
+    """Print the tables of reports, by their names, and what their checks found."""
+    from stages.report.results_table import report_tables
+
+    for table in report_tables(reports):
+        show_table(console, table, form)
+    for report in reports.values():
+        for line in check_lines(report):
+            (console.line if form == "table" else console.note)(line)

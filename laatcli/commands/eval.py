@@ -16,7 +16,8 @@ from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
 from laatcli.protocols import check_together, read_protocol, replayed, with_named_classes
 from laatcli.reporting import end, rows_place, working, write_report
 from stages import artifacts
-from stages.attacks.named import AttackSpec, check_fits, parse_attacks
+from stages.attacks.named import check_fits, parse_attacks
+from stages.attacks.spec import AttackSpec
 from stages.attacks.suites import find_suite
 from stages.devices import check_device_name
 from stages.errors import ComputeError, UsageError, require_at_least

@@ -21,7 +21,7 @@ from stages.attacks.ensemble import EnsembleSpec
 from stages.attacks.gradient import Finished
 from stages.attacks.library_random import LibraryStarts, drawing
 from stages.attacks.losses import margin_loss
-from stages.attacks.run import Target, Victim, decide
+from stages.attacks.target import Target, Victim, decide
 from stages.attacks.threat import ThreatModel
 from stages.errors import InputError
 from stages.randomness import derive_seed

@@ -8,7 +8,7 @@ from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from stages.attacks.named import AttackSpec
+from stages.attacks.spec import GRADIENT, AttackSpec
 from stages.attacks.threat import ThreatModel
 from stages.errors import UsageError
 
@@ -60,6 +60,11 @@ class EnsembleSpec(AttackSpec):
         """Raise UsageError for fewer than two candidates, if their number is known; the rest is for all norms and numbers."""
         if ways is not None:
             self.rounds(ways)
+
+    def passes(self, ways: int) -> int:
+        """See AttackSpec. Square takes no gradient; FAB takes one and two projections, which cost about as much again."""
+        a_step = {"square": 1, "fab-t": 2 * GRADIENT}.get(self.kind, GRADIENT)
+        return a_step * self.steps * self.rounds(ways)
 
     def to_record(self) -> dict[str, Any]:
         """The attack as a JSON-able record, with the version of the library that runs it."""

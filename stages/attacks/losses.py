@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from stages.attacks.named import require_ways
+from stages.attacks.spec import require_ways
 
 
 def ce_loss(logits: Tensor, labels: Tensor) -> Tensor:

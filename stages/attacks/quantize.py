@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.gradient import frozen
-from stages.attacks.run import Progress, checked_width, decide, full_precision, to_pixels
+from stages.attacks.target import Progress, checked_width, decide, full_precision, to_pixels
 from stages.attacks.threat import ThreatModel
 
 _LEVELS = 255

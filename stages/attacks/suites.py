@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.attacks.ensemble import CLASSES_FOR_DLR, EnsembleSpec
-from stages.attacks.named import AttackSpec, parse_attacks
+from stages.attacks.named import parse_attacks
+from stages.attacks.spec import AttackSpec
 from stages.attacks.threat import ThreatModel
 from stages.errors import UsageError, nearest
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from stages.attacks.adversarial import AdversarialSet
-from stages.attacks.run import Progress
+from stages.attacks.target import Progress
 from stages.classes import match_classes
 from stages.errors import InputError
 from stages.evaluate.checkpoints import Evaluation, model_entry, within

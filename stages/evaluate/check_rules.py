@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from stages.attacks.losses import LOSSES, margin_loss
-from stages.attacks.named import AttackSpec, parse_attack
-from stages.attacks.run import Target, attack_points
+from stages.attacks.named import parse_attack
+from stages.attacks.run import attack_points
+from stages.attacks.spec import AttackSpec
+from stages.attacks.target import Target
 from stages.attacks.threat import ThreatModel, format_eps
 from stages.errors import InputError
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from stages import __version__
-from stages.attacks.named import AttackSpec
-from stages.attacks.run import Progress
+from stages.attacks.spec import AttackSpec
 from stages.attacks.suites import variant_notes
+from stages.attacks.target import Progress
 from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes, check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
@@ -93,7 +93,7 @@ def evaluate_checkpoints(
     data = images.provenance.to_record()
     work, sha256 = work or Work(), images.sha256()
     if replay is not None:
-        replay.check_data(sha256)
+        replay.check([choice.name for choice in choices], sha256)
     work.world.agree(
         digest_of({"data": sha256, "models": [one.sha256 for one in checkpoints.values()]}), "images and checkpoints"
     )

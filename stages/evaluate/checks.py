@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from stages.attacks.ensemble import EnsembleSpec
 from stages.attacks.gradient import frozen
-from stages.attacks.named import AttackSpec
-from stages.attacks.run import Target, full_precision, to_pixels
+from stages.attacks.spec import AttackSpec
+from stages.attacks.target import Target, full_precision, to_pixels
 from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes
 from stages.evaluate.check_rules import CHECKS, FAIL, WARN, Finding, Probe, clean_passes, gradients

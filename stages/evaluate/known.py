@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from stages.attacks.run import Progress
+from stages.attacks.spec import AttackSpec
+from stages.attacks.target import Progress
 from stages.evaluate.points import Points
 from stages.evaluate.rows import CLEAN, Judgement
 
@@ -14,31 +17,31 @@ class Known:
 
     Args:
         progress: what to tell it to.
-        jobs: clean passes and attacks in all.
+        passes: about how many forward passes a point costs, when clean and under each attack in turn.
         labels: (P,) the right classes.
         right: how many points are right when clean.
         name: of the attack.
-        job: how many were done before it.
+        job: how many of `passes` were done before it.
         processes: how many share the points.
     """
 
     def __init__(
         self,
         progress: Progress | None,
-        jobs: int,
+        passes: Sequence[int],
         labels: np.ndarray,
         right: int,
         name: str = CLEAN,
         job: int = 0,
         processes: int = 1,
     ) -> None:
-        self._progress, self._jobs, self._labels, self._right = progress, jobs, labels, right
+        self._progress, self._passes, self._labels, self._right = progress, passes, labels, right
         self._name, self._job, self._processes = name, job, processes
         self._attacked = self._stood = 0
 
     def under(self, name: str, processes: int) -> Known:
         """Nothing known yet of the next attack."""
-        return Known(self._progress, self._jobs, self._labels, self._right, name, self._job + 1, processes)
+        return Known(self._progress, self._passes, self._labels, self._right, name, self._job + 1, processes)
 
     def add(self, rows: np.ndarray, predicted: np.ndarray) -> None:
         """The points `rows` (n,), right when clean, have been attacked; `predicted` (P,) says so for all."""
@@ -52,11 +55,12 @@ class Known:
             return
         count = len(self._labels)
         accuracy = self._right / count * (self._stood / self._attacked if self._attacked else 1.0)
-        done = count * (self._job + share) if self._job else count
-        self._progress(round(done), count * self._jobs, f"{self._name} {100 * accuracy:.1f}%")
+        done = sum(self._passes[: self._job]) + share * self._passes[self._job]
+        self._progress(round(count * done), count * sum(self._passes), f"{self._name} {100 * accuracy:.1f}%")
 
 
-def known_when_clean(points: Points, clean: Judgement, progress: Progress | None, jobs: int) -> Known:
-    """What is known before the first attack; `jobs` counts the clean passes as one and every attack."""
+def known_when_clean(points: Points, clean: Judgement, progress: Progress | None, attacks: Sequence[AttackSpec]) -> Known:
+    """What is known before the first attack."""
     labels = points.classes[points.head, points.label].numpy()
-    return Known(progress, jobs, labels, int((clean.predicted == labels).sum()))
+    passes = [1, *(spec.passes(points.heads.shape[1]) for spec in attacks)]
+    return Known(progress, passes, labels, int((clean.predicted == labels).sum()))

@@ -51,7 +51,9 @@ def read_table(path: Path | str, schema: Any, kind: str, sha256: str | None = No
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise InputError(f"{where} is not the file that the report was written with: its SHA-256 differs", AGAIN)
     try:
-        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        # no threads of Arrow, no Python file: a thread that outlives the interpreter aborts the process (apache/arrow 33975)
+        source = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
+        table = source.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         reason = (str(error).strip().splitlines() or ["not parquet"])[0]
         raise InputError(f"{where} is cut short, damaged or no parquet file: {reason}", AGAIN) from None

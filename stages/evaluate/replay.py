@@ -48,8 +48,11 @@ class Replay:
         """The groups of classes that there are episodes of."""
         return list(dict.fromkeys(group for group, _ in self.parts))
 
-    def check_data(self, sha256: str) -> None:
-        """Raise InputError unless the images at hand are those that the episodes number."""
+    def check(self, groups: Sequence[str], sha256: str) -> None:
+        """Raise InputError unless there are episodes of all the groups, and the images at hand are those that they number."""
+        for name in groups:
+            if name not in self.groups:
+                raise InputError(f"{self.where} has no episodes of {name} classes", f"it has: {', '.join(self.groups)}")
         if sha256 != self.data_sha256:
             raise InputError(
                 f"the episodes in {self.where} are of other images: sha256 {self.data_sha256}, and those at hand have {sha256}",
@@ -69,7 +72,7 @@ class Replay:
         """
         part = self.parts.get((name, f"{protocol.shots}-shot" if self.sweep else self.protocol.name))
         if part is None:
-            raise InputError(f"{self.where} has no episodes of {name} classes", f"it has: {', '.join(self.groups)}")
+            raise InputError(f"{self.where} has no episodes of {name} classes with {protocol.shots} shots", AGAIN)
         named = sorted({one for head in part.classes for one in head})
         found = match_classes(named, group.classes, wanted_from=self.where, available_from=f"the {name} classes")
         at = dict(zip(named, found, strict=True))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from stages import __version__, artifacts
-from stages.attacks.named import AttackSpec
+from stages.attacks.spec import AttackSpec
 from stages.attacks.threat import ThreatModel
 from stages.errors import InputError
 from stages.evaluate.parquet import AGAIN, SCHEMA_VERSION, check_version

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.gradient import frozen
-from stages.attacks.run import Progress, checked_width, decide, full_precision, to_pixels
+from stages.attacks.target import Progress, checked_width, decide, full_precision, to_pixels
 from stages.attacks.threat import ThreatModel
 from stages.errors import ComputeError, InputError
 from stages.evaluate.points import Group, all_way_points

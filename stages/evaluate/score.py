@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.gradient import frozen
-from stages.attacks.named import AttackSpec
-from stages.attacks.run import Progress, Target, attack_points, checked_width, decide, full_precision, to_pixels
+from stages.attacks.run import attack_points
+from stages.attacks.spec import AttackSpec
+from stages.attacks.target import Progress, Target, checked_width, decide, full_precision, to_pixels
 from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes
 from stages.errors import InputError, UsageError
@@ -60,7 +61,7 @@ def evaluate(
         scale: logits are scale * cosine; 1 / tau of training.
         episodes: instead of those that the protocol's seed draws; its numbers are theirs.
         work: who evaluates together, and where finished parts are kept; None is alone and nowhere.
-        progress: called between batches with (points done, points in all, what is done now and the accuracy so far).
+        progress: called between batches with (passes done, passes in all, about; what is done now and the accuracy so far).
 
     Raises:
         UsageError: numbers of the protocol that do not fit the data, an attack without a threat model.
@@ -74,8 +75,8 @@ def evaluate(
     with frozen(model), full_precision(), torch.no_grad():
         points, embeddings, drawn = scorer.points(group, protocol, episodes)
         clean = scorer.judge(points, embeddings)
-        known = known_when_clean(points, clean, progress, 1 + len(attacks))
-        known.tell(0)
+        known = known_when_clean(points, clean, progress, attacks)
+        known.tell(1)
         found = {}
         for spec in attacks:
             if threat is None:

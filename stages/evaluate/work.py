@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.attacks.named import AttackSpec
+from stages.attacks.spec import AttackSpec
 from stages.evaluate.parts import Parts, digest_of
 from stages.world import World
 

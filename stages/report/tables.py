@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,56 +94,31 @@ class FigureTable:
         """The cells as people read them."""
         return [[_text(cell) for cell in row] for row in self.rows]
 
+    @property
+    def width(self) -> int:
+        """Characters of the widest line as plain text, two blanks between columns."""
+        lines = [self.columns, *self.texts()]
+        return sum(max(len(line[at]) for line in lines) + 2 for at in range(len(self.columns))) - 2
+
+    def within(self, width: int) -> FigureTable:
+        """This table where it is no wider than `width` characters; else, if its rows are made of accuracies, the same figures
+        one below the other."""
+        figures = self.figures()
+        labels = [at for at, one in enumerate(figures) if not one]
+        accuracies = sum(any(isinstance(row[at], Share) for row in self.rows) for at in range(len(self.columns)))
+        if self.width <= width or accuracies < 2:
+            return self
+        rows: list[tuple[Cell, ...]] = []
+        for row in self.rows:
+            for number, at in enumerate(at for at, one in enumerate(figures) if one):
+                rows.append((*("" if number else row[label] for label in labels), self.columns[at], row[at]))
+        return FigureTable(self.title, (*(self.columns[at] for at in labels), "measure", "%"), tuple(rows), self.notes)
+
 
 def check_format(name: str) -> None:
     """Raise UsageError unless `name` is a format."""
     if name not in FORMATS:
         raise UsageError(f"unknown format '{name}'", f"known formats: {', '.join(FORMATS)}")
-
-
-def report_tables(reports: Sequence[Mapping[str, Any]]) -> list[FigureTable]:
-    """The results of reports: one row a model and group, one column a measure.
-
-    Reports share a table only when suite, attacks, threat model, protocol and saved images are the same: no column mixes
-    figures that were measured differently.
-    """
-    alike: dict[str, list[Mapping[str, Any]]] = {}
-    for report in reports:
-        key = [report[name] for name in ("suite", "attacks", "threat", "protocol")]
-        saved = report["adversarial"] and report["adversarial"]["sha256"]
-        alike.setdefault(json.dumps([*key, saved], sort_keys=True), []).append(report)
-    from stages.report.gzsl_table import gzsl_tables
-
-    return [table for group in alike.values() for table in (_results_table(group), *gzsl_tables(group))]
-
-
-def _results_table(reports: Sequence[Mapping[str, Any]]) -> FigureTable:
-    entries = [entry for report in reports for entry in report["results"]]
-    names = list(dict.fromkeys(name for entry in entries for name in entry["attacks"]))
-    measures = ["clean", *names, *(["worst"] if len(names) > 1 else [])]
-    several = len({entry["protocol"] for entry in entries}) > 1
-    rows = []
-    for entry in entries:
-        shares = {"clean": entry["clean"], "worst": entry["worst"], **entry["attacks"]}
-        cells = [_share(shares[name]) if name in shares else "–" for name in measures]
-        rows.append(
-            (entry["model"], entry["group"], *([entry["protocol"]] if several else []), Percent(entry["chance"]), *cells)
-        )
-    first, report = entries[0], reports[0]
-    suite = f", suite {report['suite']}" if report["suite"] else ""
-    threat = report["threat"]
-    under = f", attacks in {threat['norm']} {threat['eps']}" if threat else ""
-    size = f"{first['episodes']:,} episodes of {first['ways']} ways" if first["episodes"] else "every image of a group once"
-    return FigureTable(
-        f"accuracy %{under}{suite}",
-        ("model", "classes", *(["protocol"] if several else []), "chance", *measures),
-        tuple(rows),
-        (f"± {first['interval']}; {size}", *dict.fromkeys(f"note: {note}" for one in reports for note in one["notes"])),
-    )
-
-
-def _share(value: Mapping[str, float]) -> Share:
-    return Share(value["accuracy"], value["low"], value["high"])
 
 
 def render(table: FigureTable, form: str) -> str:
@@ -192,7 +166,15 @@ def _latex(table: FigureTable) -> str:
 
 
 def _csv(table: FigureTable) -> str:
-    heads, rows = [], [[] for _ in table.rows]  # type: list[str], list[list[Any]]
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(plain_numbers(table))
+    return stream.getvalue()
+
+
+def plain_numbers(table: FigureTable) -> list[list[Any]]:
+    """Headings and rows with plain numbers: fractions of 1, and the ends of an interval in columns of their own."""
+    heads: list[Any] = []
+    rows: list[list[Any]] = [[] for _ in table.rows]
     for at, name in enumerate(table.columns):
         spread = any(isinstance(row[at], Share | Difference) for row in table.rows)
         heads += [name, f"{name} low", f"{name} high"] if spread else [name]
@@ -202,9 +184,7 @@ def _csv(table: FigureTable) -> str:
                 out += [cell.value, cell.low, cell.high]
             else:
                 out += [cell.value if isinstance(cell, Chance | Percent) else cell, *([""] * 2 * spread)]
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([heads, *rows])
-    return stream.getvalue()
+    return [heads, *rows]
 
 
 def _text(cell: Cell) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from stages.attacks.named import AttackSpec
+from stages.attacks.spec import AttackSpec
 from stages.attacks.threat import ThreatModel, format_eps
 from stages.errors import UsageError, nearest, require_above_zero, require_at_least
 from stages.train.schedules import SCHEDULES

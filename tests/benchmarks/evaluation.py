@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from stages.attacks.gradient import frozen
-from stages.attacks.named import AttackSpec, parse_attacks
-from stages.attacks.run import to_pixels
+from stages.attacks.named import parse_attacks
+from stages.attacks.spec import AttackSpec
+from stages.attacks.target import to_pixels
 from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes, draw_episodes
 from stages.evaluate.points import Group

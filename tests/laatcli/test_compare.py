@@ -148,6 +148,46 @@ def test_eval_prints_its_table_in_other_formats(pipeline: Pipeline, tmp_path: Pa
         assert "Wilson 95 % over images" in done.stderr
 
 
+def test_reports_are_shown_again_in_every_format(reports: Path) -> None:
+    first = run("report", "run.json", "run-episodes.json", cwd=reports)
+    assert first.code == 0, first.stderr
+    # other protocols: two tables
+    assert first.stdout.count("accuracy %") == 2
+    together = run("report", "run.json", "other.json", "--format", "csv", cwd=reports)
+    rows = list(csv.DictReader(io.StringIO(together.stdout)))
+    assert [(row["report"], row["model"]) for row in rows] == [("run.json", "run"), ("other.json", "other")]
+    entry = json.loads((reports / "other.json").read_text())["results"][0]
+    assert float(rows[1]["pgd-2 low"]) == entry["attacks"]["pgd-2"]["low"]
+    (table,) = json.loads(run("report", "run.json", "other.json", "--json", cwd=reports).stdout)["tables"]
+    assert table["columns"][:3] == ["report", "model", "classes"]
+    assert table["rows"][1][table["columns"].index("pgd-2 low")] == entry["attacks"]["pgd-2"]["low"]
+    assert r"\begin{tabular}" in run("report", "run.json", "--format", "latex", cwd=reports).stdout
+    twice = run("report", "run.json", "run.json", cwd=reports)
+    check_refusal(twice, 2, "a report is given twice. Name each report once")
+    check_refusal(run("report", "run.rows.parquet", cwd=reports), 3, "run.rows.parquet' is cut short or not JSON")
+
+
+def test_episodes_are_replayed_to_the_same_bytes(reports: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    common = ("eval", reports / "run.st", "--data", pipeline.photos, *FAST)
+    saved = reports / "run-episodes.episodes.parquet"
+    assert run(*common, "--replay", saved, "-o", "run-episodes.json", cwd=tmp_path).code == 0
+    for name in ("run-episodes.json", "run-episodes.rows.parquet", "run-episodes.episodes.parquet"):
+        assert (tmp_path / name).read_bytes() == (reports / name).read_bytes()
+    cut = tmp_path / "cut.parquet"
+    cut.write_bytes(saved.read_bytes()[:900])
+    other_images = ["are of other images", "Give --data, --split, --resize, --max-images and --max-per-class"]
+    for file, args, code, says in (
+        (saved, ("--ways", 2), 2, ["--ways stands beside --replay, whose file says how its episodes are"]),
+        (saved, ("--episode-seed", 0), 2, ["--episode-seed stands beside --replay"]),
+        (saved, ("--adversarial", "x.st"), 2, ["Leave --attack, --protocol and --replay out"]),
+        (saved, ("--max-per-class", 4), 3, other_images),
+        (saved, ("--classes-from", "seen"), 3, ["has no episodes of seen classes", "It has: novel"]),
+        (reports / "run.rows.parquet", (), 3, ["is a laat-rows file, expected laat-episodes"]),
+        (cut, (), 3, ["is cut short, damaged or no parquet file"]),
+    ):
+        refused(tmp_path, *common, "--replay", file, *args, code=code, says=says)
+
+
 def test_compare_shows_a_table_json_or_text(reports: Path) -> None:
     record = json.loads(run("compare", "run.json", "other.json", "--json", cwd=reports).stdout)
     entries = {name: json.loads((reports / f"{name}.json").read_text())["results"][0] for name in ("run", "other")}

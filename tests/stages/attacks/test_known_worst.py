@@ -10,7 +10,8 @@ from torch import Tensor
 
 from stages.attacks.losses import margin_loss
 from stages.attacks.named import parse_attack
-from stages.attacks.run import Target, Victim, attack_points
+from stages.attacks.run import attack_points
+from stages.attacks.target import Target, Victim
 from stages.attacks.threat import ThreatModel
 
 SHAPE = (12, 3, 8, 8)

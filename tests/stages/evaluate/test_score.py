@@ -157,12 +157,15 @@ def test_the_model_comes_back_as_it_was() -> None:
     assert model.weight.grad is None
 
 
-def test_progress_counts_every_point_for_clean_and_each_attack() -> None:
+def test_progress_counts_what_clean_and_each_attack_cost_every_point() -> None:
     told: list[tuple[int, int, str]] = []
     evaluate(Channels(), group(), Protocol(), ALL[:2], THREAT, batch_size=2, progress=lambda *news: told.append(news))
     counts = [done for done, _, _ in told]
     assert counts == sorted(counts)
-    assert told[-1] == (21, 21, "pgd-20 42.9%")  # 3 of 7
+    total = 7 * (1 + 3 + 60)  # a clean pass, a gradient, twenty gradients
+    assert told[0] == (7, total, "clean 85.7%")
+    assert told[-1] == (total, total, "pgd-20 42.9%")  # 3 of 7
+    assert 7 * (1 + 3) in counts
     assert {note.split()[0] for _, _, note in told} == {"clean", "fgsm", "pgd-20"}
 
 

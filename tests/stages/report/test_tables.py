@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from stages.errors import UsageError
-from stages.report.tables import Chance, Difference, FigureTable, Percent, Share, render, report_tables
+from stages.report.results_table import report_tables
+from stages.report.tables import Chance, Difference, FigureTable, Percent, Share, render
 from tests.stages.report.test_plots import report
 
 TABLE = FigureTable(
@@ -66,7 +67,7 @@ def test_latex_writes_every_sign_that_means_something_to_it() -> None:
 
 
 def test_every_format_has_the_same_figures() -> None:
-    (table,) = report_tables([report()])
+    (table,) = report_tables({"a": report()})
     texts = {form: render(table, form) for form in ("table", "markdown", "latex")}
     for form, text in texts.items():
         for row in table.texts():
@@ -79,7 +80,7 @@ def test_every_format_has_the_same_figures() -> None:
 
 
 def test_the_table_of_a_report() -> None:
-    (table,) = report_tables([report()])
+    (table,) = report_tables({"a": report()})
     assert table.title == "accuracy %, attacks in Linf 8/255"
     assert table.columns == ("model", "classes", "chance", "clean", "pgd-20", "margin-pgd-20", "worst")
     assert table.texts()[0][:4] == ["raw", "seen", "20.0", "80.0 ± 6.1"]
@@ -97,13 +98,28 @@ def test_the_table_of_a_report() -> None:
     ],
 )
 def test_reports_that_were_measured_otherwise_share_no_table(other: dict[str, Any]) -> None:
-    tables = report_tables([report(), report() | other, report()])
+    tables = report_tables({"a": report(), "b": report() | other, "c": report()})
     assert [len(table.rows) for table in tables] == [8, 4]
 
 
 def test_the_suite_is_named() -> None:
-    (table,) = report_tables([report() | {"suite": "laat-2024"}])
+    (table,) = report_tables({"a": report() | {"suite": "laat-2024"}})
     assert table.title == "accuracy %, attacks in Linf 8/255, suite laat-2024"
+
+
+def test_a_table_too_wide_for_its_place_has_its_figures_one_below_the_other() -> None:
+    (table,) = report_tables({"a": report()})
+    assert table.within(table.width) is table
+    narrow = table.within(table.width - 1)
+    assert narrow.width < table.width
+    assert narrow.columns == ("model", "classes", "measure", "%")
+    assert narrow.notes == table.notes
+    first = narrow.texts()[: len(table.columns) - 2]
+    assert [row[:2] for row in first] == [["raw", "seen"], *[["", ""]] * 4]
+    assert [row[2] for row in first] == list(table.columns[2:])
+    assert [row[3] for row in first] == table.texts()[0][2:]
+    assert len(narrow.rows) == 5 * len(table.rows)
+    assert TABLE.within(10) is TABLE  # one accuracy a row: nothing to put below another
 
 
 def test_an_unknown_format_is_refused() -> None:
