@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.data.augment import Augmentation
-from stages.data.feed import open_feed
+from stages.data.feeds import open_feed
 from stages.data.image_set import ImageSet
 from stages.data.streamed import StreamedSet
 from stages.devices import keep_freed_memory, send

@@ -119,3 +119,31 @@ def refused(folder: Path, *args: object, code: int, says: Sequence[str], input: 
     before = tree(folder)
     check_refusal(run(*args, cwd=folder, input=input, **env), code, *says)
     assert tree(folder) == before
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """A function that starts `laat` in a folder and does not wait for it; what still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*args: object) -> subprocess.Popen[str]:
+        with elsewhere(folder) as home:
+            process = subprocess.Popen(
+                [str(LAAT), *map(str, args)],
+                cwd=folder,
+                env=environment(home),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        started.append(process)
+        return process
+
+    try:
+        yield begin
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+            assert process.stderr is not None
+            process.stderr.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.laatcli.shell import LAAT, elsewhere, environment, refused, run
+from tests.laatcli.shell import refused, run, starting
 
 # `make soak` asks for 100
 KILLS = int(os.environ.get("LAAT_SOAK_KILLS", "10"))
@@ -30,23 +30,8 @@ def here(untrained: Path) -> Path:
 @pytest.fixture
 def start(here: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts `laat train` on the photos and does not wait for it."""
-    started: list[subprocess.Popen[str]] = []
-
-    def begin(*args: object) -> subprocess.Popen[str]:
-        with elsewhere(here) as home:
-            command = [str(LAAT), "train", "--data", "photos", *map(str, args)]
-            process = subprocess.Popen(
-                command, cwd=here, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-            )
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
+    with starting(here) as begin:
+        yield lambda *args: begin("train", "--data", "photos", *args)
 
 
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:

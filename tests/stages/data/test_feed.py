@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.data.feed import Feed, open_feed
+from stages.data.feed import Feed
+from stages.data.feeds import open_feed
 from stages.data.image_set import ImageSet
 from stages.data.opened import open_images
 from stages.data.sources import load_images
@@ -183,7 +184,7 @@ def test_a_worker_that_is_killed_is_an_error(data: Path) -> None:
 TRAINING = """
 import sys, time
 import torch
-from stages.data.feed import open_feed
+from stages.data.feeds import open_feed
 from stages.data.opened import open_images
 images, _ = open_images(sys.argv[1], side="train", split="train", cache="none", resize=256)
 with open_feed(images, "none", "cpu") as feed:
@@ -264,7 +265,7 @@ def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("left", ["open", "in a cycle"])
 def test_a_feed_that_nobody_closes_does_not_keep_a_process_from_ending(data: Path, left: str) -> None:
     code = (
-        "import sys, gc, torch\nfrom stages.data.feed import open_feed\nfrom stages.data.opened import open_images\n"
+        "import sys, gc, torch\nfrom stages.data.feeds import open_feed\nfrom stages.data.opened import open_images\n"
         "images, _ = open_images(sys.argv[1], side='train', split='train', cache='none', resize=256)\n"
         "feed = open_feed(images, 'none', 'cpu')\nbatches = feed.batches([torch.arange(70)] * 100)\nnext(batches)\n"
         "if sys.argv[2] == 'in a cycle':\n    feed.itself = [feed, batches]\n    del feed, batches\n    gc.collect()\n"

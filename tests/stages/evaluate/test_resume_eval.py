@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.laatcli.conftest import class_folders, run_pipeline
-from tests.laatcli.shell import LAAT, elsewhere, environment, run
+from tests.laatcli.shell import elsewhere, environment, run, starting
 from tests.laatcli.test_torchrun import ended, torchrun
 
 KILLS = int(os.environ.get("LAAT_SOAK_KILLS", "4"))
@@ -51,27 +51,8 @@ def read(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def start(here: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts `laat eval` and does not wait for it."""
-    started: list[subprocess.Popen[str]] = []
-
-    def begin(*args: object) -> subprocess.Popen[str]:
-        with elsewhere(here) as home:
-            process = subprocess.Popen(
-                [str(LAAT), *map(str, args)],
-                cwd=here,
-                env=environment(home),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
+    with starting(here) as begin:
+        yield begin
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(

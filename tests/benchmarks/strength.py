@@ -1,0 +1,185 @@
+"""Are the attacks as strong as those that they come from? On a trained model and real images:
+
+    python tests/benchmarks/strength.py run/model.st --data DATA --split train+test
+
+APGD-CE beside pyautoattack's own on the same points with the same seed; then a suite's worst case beside pyautoattack's
+ensemble of version 'standard', called directly, all-way over a group of classes. It fails when the first two differ in a
+decision, when the worst case is above one of the suite's attacks, or when it is above the ensemble by more than chance
+explains (McNemar, 5 %): their random numbers differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages import artifacts
+from stages.attacks.autoattack import library_seed
+from stages.attacks.ensemble import MOST_TARGETS, EnsembleSpec
+from stages.attacks.gradient import frozen
+from stages.attacks.named import parse_attacks
+from stages.attacks.target import full_precision
+from stages.attacks.threat import ThreatModel, parse_eps
+from stages.data.sources import load_images
+from stages.evaluate.groups import choose_classes
+from stages.evaluate.paired import mcnemar
+from stages.evaluate.points import Group
+from stages.evaluate.results import GroupResult, Protocol
+from stages.evaluate.sample import Sample, drawn
+from stages.evaluate.score import evaluate
+from stages.models.checkpoint import Checkpoint
+from tests.benchmarks.timing import environment, show
+
+SUITE = ("apgd-ce", "apgd-t", "fab-t", "square")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A checkpoint, the images of its novel classes, and the ball."""
+
+    checkpoint: Checkpoint
+    group: Group
+    threat: ThreatModel
+    batch_size: int
+    seed: int
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What the model says of images in [0, 1], all-way."""
+        model, scale = self.checkpoint.model, self.checkpoint.logit_scale
+        return scale * model(x.contiguous(memory_format=torch.channels_last)) @ self.group.anchors.T
+
+    def ours(self, *attacks: str) -> GroupResult:
+        """Our evaluation under the attacks."""
+        return evaluate(
+            self.checkpoint.model,
+            self.group,
+            Protocol(),
+            parse_attacks(attacks),
+            self.threat,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            scale=self.checkpoint.logit_scale,
+        )
+
+    def predicted(self, x: Tensor) -> Tensor:
+        """The decisions on images in [0, 1]."""
+        with torch.no_grad():
+            return torch.cat([self.logits(part).argmax(1) for part in x.split(self.batch_size)])
+
+
+def read_setting(options: argparse.Namespace) -> Setting:
+    """An even draw of images of a group of classes, against all of them."""
+    checkpoint = Checkpoint.from_artifact(artifacts.read(options.model, "model"), str(options.model))
+    choice = choose_classes(checkpoint.anchors, options.classes_from)
+    names = choice.names(checkpoint.anchors)
+    found = load_images(options.data, split=options.split, side="test", classes=names, resize=checkpoint.training.get("resize"))
+    found = drawn(found, Sample(images=options.images)).restricted_to(names, names_from="the checkpoint")
+    vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
+    group = Group(found.classes, vectors, found.images, found.labels)
+    return Setting(checkpoint, group, ThreatModel(parse_eps(options.eps)), options.batch_size, options.seed)
+
+
+def apgd_pair(setting: Setting, right: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Which of the points `right` ((n,) rows) stand after APGD-CE, ours and the library's own as one batch with our seed."""
+    from pyautoattack.autopgd_base import APGDAttack
+
+    (spec,) = parse_attacks([f"apgd-ce-{steps}"])
+    assert isinstance(spec, EnsembleSpec)
+    with torch.random.fork_rng(devices=[]):
+        attack = APGDAttack(
+            setting.logits,
+            n_iter=steps,
+            norm="Linf",
+            eps=setting.threat.radius,
+            seed=library_seed(setting.seed, spec),
+            logger=logging.getLogger("strength"),
+        )
+        x, y = setting.group.images[right] / 255, setting.group.labels[right]
+        theirs = setting.predicted(attack.perturb(x, y)) == y
+    part = Group(setting.group.classes, setting.group.anchors, setting.group.images[right], y)
+    ours = Setting(setting.checkpoint, part, setting.threat, setting.batch_size, setting.seed).ours(spec.name)
+    return torch.from_numpy(ours.correct[spec.name]), theirs
+
+
+def ensemble(setting: Setting, right: Tensor, steps: int, queries: int) -> Tensor:
+    """Which of the points `right` stand after pyautoattack's four attacks, one after the other on what stands."""
+    from pyautoattack import AutoAttack
+
+    x, y = setting.group.images[right] / 255, setting.group.labels[right]
+    attack = AutoAttack(
+        setting.logits, norm="Linf", eps=setting.threat.radius, seed=setting.seed, version="standard", device="cpu"
+    )
+    for one in (attack.apgd, attack.apgd_targeted, attack.fab):
+        one.n_iter = steps
+    for one in (attack.apgd_targeted, attack.fab):
+        one.n_target_classes = min(MOST_TARGETS, len(setting.group.classes) - 1)
+    attack.square.n_queries = queries
+    x_adv, *_ = attack.run_standard_evaluation(x, y, batch_size=setting.batch_size)
+    return setting.predicted(x_adv) == y
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a checkpoint, run/model.st")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--split")
+    parser.add_argument("--classes-from", help="novel, seen, val or all (default: novel)")
+    parser.add_argument("--images", type=int, default=500, help="default: 500")
+    parser.add_argument("--eps", default="8/255")
+    parser.add_argument("--steps", type=int, default=100, help="of APGD and FAB (default: 100)")
+    parser.add_argument("--queries", type=int, default=5000, help="of Square (default: 5000)")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    setting = read_setting(options)
+    before, count = environment("cpu"), len(setting.group.labels)
+    with frozen(setting.checkpoint.model), full_precision():
+        clean = setting.predicted(setting.group.images / 255) == setting.group.labels
+        right = clean.nonzero()[:, 0]
+        mine, theirs = apgd_pair(setting, right, options.steps)
+        start = time.perf_counter()
+        names = [f"{name}-{options.queries if name == 'square' else options.steps}" for name in SUITE]
+        suite = setting.ours(*names)
+        between = time.perf_counter()
+        whole = ensemble(setting, right, options.steps, options.queries)
+        end = time.perf_counter()
+    worst = np.logical_and.reduce(list(suite.correct.values()))[right.numpy()]
+    more, fewer = int((worst & ~whole.numpy()).sum()), int((whole.numpy() & ~worst).sum())
+    apart = int((mine != theirs).sum())
+    below = all(suite.worst.accuracy <= one.accuracy for one in suite.attacks.values())
+    not_weaker = more <= fewer or mcnemar(more, fewer) > 0.05
+
+    def share(stands: Tensor | np.ndarray) -> str:
+        return f"{100 * int(stands.sum()) / count:.2f} %"
+
+    print(f"{count} images of {len(setting.group.classes)} classes, {len(right)} right when clean")
+    show(
+        [
+            ["what", "ours", "pyautoattack", "apart", "holds"],
+            ["APGD-CE, same points and seed", share(mine), share(theirs), f"{apart} decisions", _said(apart == 0)],
+            *[[name, f"{100 * value.accuracy:.2f} %", "", "", ""] for name, value in suite.attacks.items()],
+            ["worst case of the suite", share(worst), "", "", _said(below)],
+            ["all four", share(worst), share(whole), f"{more} only ours stand, {fewer} only theirs", _said(not_weaker)],
+            ["seconds", f"{between - start:.0f}", f"{end - between:.0f}", "", ""],
+        ]
+    )
+    print("; ".join(f"{name} {value}" for name, value in before.items()))
+    return 0 if apart == 0 and below and not_weaker else 1
+
+
+def _said(holds: bool) -> str:
+    return "yes" if holds else "NO"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
