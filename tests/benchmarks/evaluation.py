@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -135,6 +136,25 @@ def episodes_pair(setting: Setting, spec: AttackSpec, repeats: int, batch_size: 
         return time.perf_counter() - start
 
     return alternate(f"{spec.name}, {how.episodes} episodes of {how.ways} x {how.queries}", ours, plain, repeats)
+
+
+def decisions_apart(setting: Setting, spec: AttackSpec, batch_size: int) -> float:
+    """The share of points on which the setting's device and the CPU decide otherwise, at an eps where about half fall."""
+    how = replace(setting.protocol, episodes=min(setting.protocol.episodes, 4))
+
+    def stands(device: str, threat: ThreatModel) -> np.ndarray:
+        model = setting.model.placed(device)
+        found = evaluate(model, setting.group, how, [spec], threat, batch_size=batch_size, device=device, scale=SCALE)
+        return found.correct[spec.name]
+
+    for power in range(-6, 5):
+        threat = ThreatModel(Fraction(2) ** power / 255)
+        there = stands(setting.device, threat)
+        if there.mean() < 0.6:
+            break
+    here = stands("cpu", threat)
+    setting.model.placed(setting.device)
+    return float((there != here).mean())
 
 
 def library_pair(setting: Setting, steps: int, repeats: int, batch_size: int) -> Pair:

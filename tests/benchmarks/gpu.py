@@ -2,7 +2,8 @@
 
 First whether the device computes what the CPU does in float64; then what its matrix units reach; then training steps of
 conv4-512 and resnet12, float32 and bf16, in turns with the plain float32 reference; then the time of an epoch of CIFAR-FS's
-size. A short table comes last. All figures go to gpu.csv and gpu.json in --out.
+size; then the evaluation of episodes, whether it decides as on the CPU and how fast it is beside a plain loop over them. A
+short table comes last. All figures go to gpu.csv and gpu.json in --out.
 
 Without a GPU, `--device cpu --tiny` walks the same path at a size that means nothing.
 """
@@ -23,8 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 
+from stages.attacks.named import parse_attacks
 from tests.benchmarks.agreement import ALLOWED, disagreement
 from tests.benchmarks.device_rate import matrix_rate
+from tests.benchmarks.evaluation import decisions_apart, episodes_pair, make_setting
 from tests.benchmarks.operations import step_operations
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import environment, show, write_csv
@@ -33,7 +36,9 @@ from tests.benchmarks.training_step import Ours, training_step
 BACKBONES = ("conv4-512", "resnet12")
 PRECISIONS = ("bf16", "float32")
 EPOCHS = 100
-RATIO, SHARE, MINUTES = 3.0, 0.45, 7.0  # targets on an H200-class GPU
+RATIO, SHARE, MINUTES, EPISODES = 3.0, 0.45, 7.0, 5.0  # targets on an H200-class GPU
+# decisions under attack that may differ between devices: float32 rounds otherwise, and a step takes signs
+APART = 0.01
 HEADER = ["what", "measured", "target", "met"]
 
 
@@ -49,13 +54,18 @@ class Size:
     judged: bool = True  # against the targets
     repeats: int = 7
     a_turn: int = 20
+    episodes: int = 40
+    queries: int = 20
+    evaluated: int = 2048  # points a batch of an evaluation
 
     def task(self, backbone: str, precision: str) -> Task:
         """The training to time."""
         return Task(backbone, self.batch, self.steps, precision, self.images)
 
 
-TINY = Size(("conv4-8",), batch=4, steps=1, images=16, side=64, judged=False, repeats=1, a_turn=1)
+TINY = Size(
+    ("conv4-8",), batch=4, steps=1, images=16, side=64, judged=False, repeats=1, a_turn=1, episodes=2, queries=4, evaluated=32
+)
 
 
 class Findings:
@@ -107,6 +117,8 @@ def measure(device: str, size: Size, workers: int, full: bool, folder: Path | No
             found.attempt(task.title, lambda t=task: _step(found, t, device, size, workers, rates))
     task = size.task(size.backbones[0], "bf16")
     found.attempt("epochs", lambda: _epochs(found, task, device, EPOCHS if full else 1, size.judged))
+    for backbone in size.backbones:
+        found.attempt(f"evaluation, {backbone}", lambda b=backbone: _evaluation(found, b, device, size))
     return found
 
 
@@ -158,6 +170,22 @@ def _epochs(found: Findings, task: Task, device: str, epochs: int, judged: bool)
         seconds=seconds,
         epochs_measured=epochs,
     )
+
+
+def _evaluation(found: Findings, backbone: str, device: str, size: Size) -> None:
+    """PGD-20 on 5-way episodes: the CPU's decisions where half of the points fall, and the speed where none does."""
+    (spec,) = parse_attacks(["pgd-20"])
+    setting = make_setting(backbone, device, episodes=size.episodes, queries=size.queries)
+    apart = decisions_apart(setting, spec, size.evaluated)
+    met = apart <= APART
+    found.failed |= not met
+    found.add(f"decisions unlike the CPU's, {backbone}", f"{apart:.2%}", f"{APART:.0%}", met, share=apart)
+    pair = episodes_pair(setting, spec, size.repeats, size.evaluated)
+    text = f"{pair.ratio:.2f}x a loop over them ({pair.ratios[0]:.2f} to {pair.ratios[-1]:.2f}): "
+    text += f"{setting.protocol.episodes / statistics.median(pair.ours):.3g} episodes/s"
+    wanted = f"{EPISODES:g}x" if size.judged else ""
+    met = pair.ratio >= EPISODES if size.judged else None
+    found.add(f"pgd-20 on episodes, {backbone}", text, wanted, met, ours=pair.ours, reference=pair.reference, ratio=pair.ratio)
 
 
 def main(arguments: list[str] | None = None) -> int:
