@@ -7,10 +7,14 @@ from typing import Annotated
 import typer
 
 from laatcli.console import Column, Console
+from laatcli.options import OUTPUT
 from stages.errors import UsageError
 from stages.report import tables
 
-Format = Annotated[str, typer.Option("--format", help="How tables are printed: table, markdown, csv or latex.")]
+Format = Annotated[
+    str,
+    typer.Option("--format", help="How tables are printed: table, markdown, csv or latex.", rich_help_panel=OUTPUT),
+]
 
 
 def check_format(form: str, console: Console) -> None:

@@ -11,34 +11,58 @@ import typer
 from stages.attacks.threat import ThreatModel, parse_eps, parse_norm
 from stages.errors import UsageError
 
+# the panels of a command's help
+IMAGES, CLASSES, PROTOCOL, ATTACKS, OUTPUT = "Images", "Classes", "Protocol", "Attacks", "Output"
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", show_default=True)]
 Seed = Annotated[int, typer.Option(help="Every random draw follows from it.")]
-Norm = Annotated[str, typer.Option(help="linf (the largest change of a colour value) or l2 (Euclidean, over an image).")]
+Norm = Annotated[
+    str,
+    typer.Option(help="linf (the largest change of a colour value) or l2 (Euclidean, over an image).", rich_help_panel=ATTACKS),
+]
 Eps = Annotated[
     str | None,
     typer.Option(
         help="Radius in pixel units: 8/255 is 8 of 255 grey levels. \\[default: 8/255 in linf, 128/255 in l2]",
         show_default=False,
+        rich_help_panel=ATTACKS,
     ),
 ]
 BatchSize = Annotated[int, typer.Option(help="Images a batch. Does not change the figures.")]
 Data = Annotated[
     str | None,
-    typer.Option(help="Folder of class folders, parquet file or folder, saved dataset, hub id (ORG/NAME), or 'shapes'."),
+    typer.Option(
+        help="Folder of class folders, parquet file or folder, saved dataset, hub id (ORG/NAME), or 'shapes'.",
+        rich_help_panel=IMAGES,
+    ),
 ]
-Split = Annotated[str | None, typer.Option(help="train, test or train+test. Default: train to train, test to evaluate.")]
-Resize = Annotated[int | None, typer.Option(help="Shorter side to N pixels, then the central N x N.")]
-ImageColumn = Annotated[str | None, typer.Option(help="Column with the images. Default: found by its type.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column with the labels. Default: found by its type.")]
-SkipCorrupt = Annotated[bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded, and count them.")]
+Split = Annotated[
+    str | None,
+    typer.Option(help="train, test or train+test. Default: train to train, test to evaluate.", rich_help_panel=IMAGES),
+]
+Resize = Annotated[int | None, typer.Option(help="Shorter side to N pixels, then the central N x N.", rich_help_panel=IMAGES)]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column with the images. Default: found by its type.", rich_help_panel=IMAGES)
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Column with the labels. Default: found by its type.", rich_help_panel=IMAGES)
+]
+SkipCorrupt = Annotated[
+    bool,
+    typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded, and count them.", rich_help_panel=IMAGES),
+]
 ClassesFrom = Annotated[
     str | None,
-    typer.Option(help="novel, seen, val, all, or a file of class names. Default: novel if there are any, else seen."),
+    typer.Option(
+        help="novel, seen, val, all, or a file of class names. Default: novel if there are any, else seen.",
+        rich_help_panel=CLASSES,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that stand there already.")]
 ModelFile = Annotated[Path, typer.Argument(help="A checkpoint, run/model.st.", show_default=False)]
 OtherAnchors = Annotated[
-    Path | None, typer.Option("--anchors", help="Score against these anchors instead, for classes named later.")
+    Path | None,
+    typer.Option("--anchors", help="Score against these anchors instead, for classes named later.", rich_help_panel=CLASSES),
 ]
 Cache = Annotated[
     str,

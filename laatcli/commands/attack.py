@@ -32,20 +32,37 @@ def attack(
     split: options.Split = None,
     classes_from: options.ClassesFrom = None,
     anchors: options.OtherAnchors = None,
-    attack: Annotated[str, typer.Option(help=f"{FORMS}, {', '.join(ENSEMBLE)}.")] = "pgd-20",
+    attack: Annotated[str, typer.Option(help=f"{FORMS}, {', '.join(ENSEMBLE)}.", rich_help_panel=options.ATTACKS)] = "pgd-20",
     norm: options.Norm = "linf",
     eps: options.Eps = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Attack every image with every step, misclassified or not (for transfer).")
+        bool,
+        typer.Option(
+            "--full",
+            help="Attack every image with every step, misclassified or not (for transfer).",
+            rich_help_panel=options.ATTACKS,
+        ),
     ] = False,
     quantize: Annotated[
-        bool, typer.Option("--quantize", help="Save the images in 8 bits: rounded inside the ball, and judged again.")
+        bool,
+        typer.Option(
+            "--quantize",
+            help="Save the images in 8 bits: rounded inside the ball, and judged again.",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = False,
     png: Annotated[
         Path | None,
-        typer.Option(help="Write each image as an 8-bit PNG, DIR/CLASS/NUMBER.png, rounded as by --quantize.", metavar="DIR"),
+        typer.Option(
+            help="Write each image as an 8-bit PNG, DIR/CLASS/NUMBER.png, rounded as by --quantize.",
+            metavar="DIR",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the pictures that lie in the folder of --png.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace the pictures that lie in the folder of --png.", rich_help_panel=options.OUTPUT),
+    ] = False,
     resize: options.Resize = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -53,9 +70,9 @@ def attack(
     batch_size: options.BatchSize = 256,
     seed: options.Seed = 0,
     device: options.Device = "auto",
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write; - is standard output.")] = Path(
-        "adversarial.st"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where to write; - is standard output.", rich_help_panel=options.OUTPUT)
+    ] = Path("adversarial.st"),
 ) -> None:
     """Attack images and save them exactly, with labels, predictions and the threat model."""
     console.stdout_taken = str(output) == artifacts.STDIO

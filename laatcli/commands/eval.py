@@ -40,52 +40,82 @@ DEFAULT_ATTACKS = ("pgd-20", "margin-pgd-20")
 def evaluate(
     console: Console,
     context: typer.Context,
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Checkpoints, run/model.st.", show_default=False)],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Checkpoints, run/model.st.", show_default=False)],
     data: options.Data = None,
     split: options.Split = None,
     classes_from: Annotated[
         list[str] | None,
-        typer.Option(help="novel, seen, val, all or a file of names; repeatable. Default: novel if there are any, else seen."),
+        typer.Option(
+            help="novel, seen, val, all or a file of names; repeatable. Default: novel if there are any, else seen.",
+            rich_help_panel=options.CLASSES,
+        ),
     ] = None,
     anchors: options.OtherAnchors = None,
     classes: Annotated[
         str | None,
-        typer.Option(help="File of class names of other data, to be encoded and expanded as the training anchors were."),
+        typer.Option(
+            help="File of class names of other data, to be encoded and expanded as the training anchors were.",
+            rich_help_panel=options.CLASSES,
+        ),
     ] = None,
     protocol: Annotated[
         str,
-        typer.Option(help="all-way (all classes of the group are candidates), episodes, or gzsl (seen and novel together)."),
+        typer.Option(
+            help="all-way (all classes of the group are candidates), episodes, or gzsl (seen and novel together).",
+            rich_help_panel=options.PROTOCOL,
+        ),
     ] = "all-way",
-    ways: Annotated[int, typer.Option(help="Classes an episode.")] = 5,
+    ways: Annotated[int, typer.Option(help="Classes an episode.", rich_help_panel=options.PROTOCOL)] = 5,
     shots: Annotated[
-        str, typer.Option(help="Support images a class; 0 is zero-shot, from the names alone. 0,1,5 is a row each.")
+        str,
+        typer.Option(
+            help="Support images a class; 0 is zero-shot, from the names alone. 0,1,5 is a row each.",
+            rich_help_panel=options.PROTOCOL,
+        ),
     ] = "0",
     blend: Annotated[
-        float, typer.Option(help="Weight of the name's anchor beside K shots of weight 1; 0 is images alone, 2 as published.")
+        float,
+        typer.Option(
+            help="Weight of the name's anchor beside K shots of weight 1; 0 is images alone, 2 as published.",
+            rich_help_panel=options.PROTOCOL,
+        ),
     ] = 0.0,
-    queries: Annotated[int, typer.Option(help="Query images a class and episode.")] = 20,
-    episodes: Annotated[int, typer.Option(help="Number of episodes.")] = 2000,
-    episode_seed: Annotated[int, typer.Option(help="The episodes follow from it, whatever the attacks.")] = 0,
+    queries: Annotated[int, typer.Option(help="Query images a class and episode.", rich_help_panel=options.PROTOCOL)] = 20,
+    episodes: Annotated[int, typer.Option(help="Number of episodes.", rich_help_panel=options.PROTOCOL)] = 2000,
+    episode_seed: Annotated[
+        int, typer.Option(help="The episodes follow from it, whatever the attacks.", rich_help_panel=options.PROTOCOL)
+    ] = 0,
     replay: Annotated[
-        Path | None, typer.Option(help="The very episodes of a report, from its report.episodes.parquet.")
+        Path | None,
+        typer.Option(help="The very episodes of a report, from the file beside it, instead.", rich_help_panel=options.PROTOCOL),
     ] = None,
     attack: Annotated[
         list[str] | None,
         typer.Option(
             help="fgsm, pgd-N, margin-pgd-N, dlr-pgd-N, cw-linf, apgd-ce, apgd-t, fab-t, square, …, or none; repeatable. "
-            "\\[default: pgd-20, margin-pgd-20]"
+            "\\[default: pgd-20, margin-pgd-20]",
+            rich_help_panel=options.ATTACKS,
         ),
     ] = None,
     suite: Annotated[
-        str | None, typer.Option(help="A named set of attacks instead, for example aa-few-class: laat suites lists them.")
+        str | None,
+        typer.Option(
+            help="A named set of attacks instead, for example aa-few-class: laat suites lists them.",
+            rich_help_panel=options.ATTACKS,
+        ),
     ] = None,
     norm: options.Norm = "linf",
     eps: options.Eps = None,
-    adversarial: Annotated[Path | None, typer.Option(help="Score these saved images instead of running attacks.")] = None,
-    max_images: Annotated[
-        int | None, typer.Option(help="A quick look: at most N images, drawn evenly over the classes.")
+    adversarial: Annotated[
+        Path | None, typer.Option(help="Score these saved images instead of running attacks.", rich_help_panel=options.ATTACKS)
     ] = None,
-    max_per_class: Annotated[int | None, typer.Option(help="A quick look: at most N images of each class.")] = None,
+    max_images: Annotated[
+        int | None,
+        typer.Option(help="A quick look: at most N images, drawn evenly over the classes.", rich_help_panel=options.IMAGES),
+    ] = None,
+    max_per_class: Annotated[
+        int | None, typer.Option(help="A quick look: at most N images of each class.", rich_help_panel=options.IMAGES)
+    ] = None,
     resize: options.Resize = None,
     image_column: options.ImageColumn = None,
     label_column: options.LabelColumn = None,
@@ -94,20 +124,38 @@ def evaluate(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the table as bars, or with gzsl the seen-unseen curves, into this PNG.")
+        Path | None,
+        typer.Option(
+            help="Draw the table as bars, or with gzsl the seen-unseen curves, into this PNG.", rich_help_panel=options.OUTPUT
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the report; - is standard output.")] = Path(
-        "report.json"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Where to write the report; - is standard output.", rich_help_panel=options.OUTPUT),
+    ] = Path("report.json"),
     rows: Annotated[
         str | None,
-        typer.Option(help="A row a point and attack, parquet; or none. \\[default: report.rows.parquet beside the report]"),
+        typer.Option(
+            help="A row a point and attack, parquet; or none. \\[default: report.rows.parquet beside the report]",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     checks: Annotated[
         bool,
-        typer.Option("--checks/--no-checks", help="Check on 64 points whether the accuracies under attack can be believed."),
+        typer.Option(
+            "--checks/--no-checks",
+            help="Check on 64 points whether the accuracies under attack can be believed.",
+            rich_help_panel=options.ATTACKS,
+        ),
     ] = True,
-    strict_checks: Annotated[bool, typer.Option(help="Exit with 5 when a check fails, after the report is written.")] = False,
+    strict_checks: Annotated[
+        bool,
+        typer.Option(
+            "--strict-checks",
+            help="Exit with 5 when a check fails, after the report is written.",
+            rich_help_panel=options.ATTACKS,
+        ),
+    ] = False,
     form: Format = "table",
 ) -> None:
     """Clean and robust accuracy with 95 % intervals, on novel classes unless told otherwise."""

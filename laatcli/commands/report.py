@@ -16,7 +16,7 @@ EXAMPLES = ("laat report report.json --format latex", "laat report raw/report.js
 
 def report(
     console: Console,
-    reports: Annotated[list[Path], typer.Argument(metavar="REPORT...", help="Reports of laat eval, or - for standard input.")],
+    reports: Annotated[list[Path], typer.Argument(metavar="REPORT", help="Reports of laat eval, or - for standard input.")],
     form: Format = "table",
 ) -> None:
     """Show reports again: those that were measured alike in one table, and never two suites in one column."""
