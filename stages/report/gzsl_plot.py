@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from stages.errors import InputError, UsageError
 from stages.report.figures import COLOURS, new_figure, save_figure
 
 _CLEAN, _ROBUST = ("--", "-")  # as in the learning curves
-_POINT: dict[str, Any] = {"marker": "o", "markersize": 6, "markerfacecolor": "white", "markeredgewidth": 1.4, "linestyle": ""}
+_POINT: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 6,
+    "markerfacecolor": "white",
+    "markeredgewidth": 1.4,
+    "linestyle": "",
+    "clip_on": False,
+}
 
 
 def plot_seen_unseen(report: Mapping[str, Any], path: Path) -> None:
@@ -62,9 +70,17 @@ def _finish(figure: Any, axis: Any, report: Mapping[str, Any], *, robust: bool) 
     axis.plot([], [], color="0.3", label="bias 0", **_POINT)
     axis.set_xlabel("U: accuracy on novel classes, per-class mean (%)")
     axis.set_ylabel("S: accuracy on seen classes, per-class mean (%)")
-    axis.set_xlim(0, 100)
-    axis.set_ylim(0, 100)
+    most = _room(report)
+    axis.set_xlim(0, most)
+    axis.set_ylim(0, most)
     axis.set_aspect("equal")
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=9)
+
+
+def _room(report: Mapping[str, Any]) -> float:
+    """Where both axes end, in percent: the first ten that holds all of the curves, so that a weak model's can be read."""
+    curves = [curve for entry in report["results"] for curve in entry.get("gzsl", {}).get("curves", {}).values()]
+    top = max(value for curve in curves for side in ("seen", "novel") for value in curve[side])
+    return max(10.0, 10 * math.ceil(round(10 * top, 6)))
