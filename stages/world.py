@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -113,6 +114,20 @@ class World:
 
 
 @contextmanager
+def _unheard() -> Iterator[None]:
+    """Within: what libraries print on standard output is lost. The gloo of torch 2.9 says there whom it is connected to."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
 def join_world(
     device: str, launch: Launch, *, start_seconds: float = START_SECONDS, step_seconds: float = STEP_SECONDS
 ) -> Iterator[World]:
@@ -142,15 +157,18 @@ def join_world(
     try:
         with _answering():
             step = timedelta(seconds=step_seconds)
-            distributed.init_process_group(
-                "gloo", store=store, rank=launch.rank, world_size=launch.size, timeout=timedelta(seconds=start_seconds)
-            )
-            World(launch.rank, launch.size, _patient=distributed.group.WORLD).agree(device.partition(":")[0], "kind of device")
-            host = distributed.new_group(backend="gloo", timeout=step)
-            group = host
-            if device.startswith("cuda"):
-                torch.cuda.set_device(device)
-                group = distributed.new_group(backend="nccl", timeout=step)
+            with _unheard():
+                distributed.init_process_group(
+                    "gloo", store=store, rank=launch.rank, world_size=launch.size, timeout=timedelta(seconds=start_seconds)
+                )
+                World(launch.rank, launch.size, _patient=distributed.group.WORLD).agree(
+                    device.partition(":")[0], "kind of device"
+                )
+                host = distributed.new_group(backend="gloo", timeout=step)
+                group = host
+                if device.startswith("cuda"):
+                    torch.cuda.set_device(device)
+                    group = distributed.new_group(backend="nccl", timeout=step)
             world = World(launch.rank, launch.size, group, host, distributed.group.WORLD)
             yield world
             world.barrier()
