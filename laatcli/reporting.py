@@ -103,7 +103,9 @@ def show_reports(console: Console, reports: Mapping[str, Mapping[str, Any]], for
     """Print the tables of reports, by their names, and what their checks found."""
     from stages.report.results_table import report_tables
 
-    for table in report_tables(reports):
+    for number, table in enumerate(report_tables(reports)):
+        if number and form != "table" and console.human:
+            typer.echo(err=console.stdout_taken)
         show_table(console, table, form)
     for report in reports.values():
         for line in check_lines(report):
