@@ -105,6 +105,7 @@ def evaluate_checkpoints(
         given = None if replay is None else replay.episodes(choice.name, group, one, kept)
         if given is not None:
             notes[DRAWN_OTHERWISE] = None
+        tell = within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}")
         result = evaluate(
             checkpoint.model.placed(device),
             group,
@@ -117,11 +118,13 @@ def evaluate_checkpoints(
             scale=checkpoint.logit_scale,
             episodes=given,
             work=replace(work, about=_follows_from(checkpoint, group, one, given, sha256, device)),
-            progress=within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}"),
+            progress=tell,
         )
         notes |= dict.fromkeys(variant_notes(attacks, result.ways))
         rows.append(Row(name, choice.name, _numbered(result, kept), part.classes, f"{one.shots}-shot" if shots else ""))
         if checks and attacks and result.rows is not None:
+            if tell is not None:
+                tell(1, 1, "checks")
             found = run_checks(
                 checkpoint.model,
                 group,

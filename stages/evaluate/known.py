@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
-from stages.attacks.spec import AttackSpec
+from stages.attacks.spec import GRADIENT, AttackSpec
 from stages.attacks.target import Progress
 from stages.evaluate.points import Points
 from stages.evaluate.rows import CLEAN, Judgement
@@ -37,7 +38,8 @@ class Known:
     ) -> None:
         self._progress, self._passes, self._labels, self._right = progress, passes, labels, right
         self._name, self._job, self._processes = name, job, processes
-        self._attacked = self._stood = 0
+        self._attacked = self._stood = self._spent = 0
+        self._share = 0.0
 
     def under(self, name: str, processes: int) -> Known:
         """Nothing known yet of the next attack."""
@@ -47,12 +49,22 @@ class Known:
         """The points `rows` (n,), right when clean, have been attacked; `predicted` (P,) says so for all."""
         self._attacked += len(rows)
         self._stood += int((predicted[rows] == self._labels[rows]).sum())
-        self.tell(min(1.0, self._processes * self._attacked / max(self._right, 1)))
+        self._spent = 0
+        self._tell_points(self._attacked)
+
+    def passed(self, points: int) -> None:
+        """So many points went through the model once, with a gradient or without: a long attack shows that it goes on."""
+        self._spent += points * (GRADIENT if torch.is_grad_enabled() else 1)
+        self._tell_points(self._attacked + self._spent / self._passes[self._job])
+
+    def _tell_points(self, done: float) -> None:
+        self.tell(min(1.0, self._processes * done / max(self._right, 1)))
 
     def tell(self, share: float) -> None:
         """Show that a share of this job is done, and the accuracy: of the attacked points, times the clean one."""
         if self._progress is None:
             return
+        self._share = share = max(share, self._share)
         count = len(self._labels)
         accuracy = self._right / count * (self._stood / self._attacked if self._attacked else 1.0)
         done = sum(self._passes[: self._job]) + share * self._passes[self._job]

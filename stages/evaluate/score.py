@@ -190,7 +190,7 @@ class _Scorer:
         known: Known,
     ) -> Judgement:
         """What the model says after the attack at every point; at those that are wrong when clean, what it said then."""
-        target = self._target(points, scale)
+        target = self._target(points, scale, known)
         found = clean.copy()
         right = points.classes[points.head, points.label].numpy() == clean.predicted
         rows = torch.from_numpy(right).nonzero()[:, 0]
@@ -240,10 +240,11 @@ class _Scorer:
         self.work.through(rows, size, [limit], press, about=pressed, device=self.device, known=lambda _: known.tell(1))
         return found
 
-    def _target(self, points: Points, scale: float) -> Target:
+    def _target(self, points: Points, scale: float, known: Known) -> Target:
         head = points.head.to(self.device)
 
         def victim(x: Tensor, rows: Tensor) -> Tensor:
+            known.passed(len(x))
             return scale * points.logits(self.model(filled(x)), filled(head[rows]))[: len(x)]
 
         return Target(victim, lambda part: self.pixels(points.image[part]), points.label.to(self.device))
