@@ -20,7 +20,7 @@ from stages import __version__
 from tests.laatcli.conftest import NAMES, QUICK, Pipeline, class_folders, draw_picture
 from tests.laatcli.shell import LAAT, environment, run, shell
 
-COMMANDS = ("anchors", "expand", "train", "attack", "eval", "compare", "inspect", "plot", "suites", "demo", "doctor")
+COMMANDS = ("anchors", "expand", "train", "attack", "eval", "compare", "report", "inspect", "plot", "suites", "demo", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
