@@ -92,6 +92,11 @@ class World:
         with _answering():
             torch.distributed.all_reduce(torch.zeros(1), group=self._patient)
 
+    def _part(self) -> None:
+        """Let go of the groups, whose threads end with them: one that outlives the interpreter aborts the process."""
+        for name in ("group", "_host", "_patient"):
+            object.__setattr__(self, name, None)
+
     def agree(self, digest: str, what: str) -> None:
         """Compare `digest` over the processes; waits as `barrier` does.
 
@@ -153,7 +158,7 @@ def join_world(
     import torch
     from torch import distributed
 
-    store = _meet(launch, start_seconds)
+    store, world = _meet(launch, start_seconds), None
     try:
         with _answering():
             step = timedelta(seconds=step_seconds)
@@ -170,6 +175,7 @@ def join_world(
                     torch.cuda.set_device(device)
                     group = distributed.new_group(backend="nccl", timeout=step)
             world = World(launch.rank, launch.size, group, host, distributed.group.WORLD)
+            del group, host
             yield world
             world.barrier()
     except LaatError as error:
@@ -182,6 +188,8 @@ def join_world(
         with suppress(RuntimeError):  # what fails here has been told already
             if distributed.is_initialized():
                 distributed.destroy_process_group()
+        if world is not None:
+            world._part()
 
 
 def _meet(launch: Launch, seconds: float) -> Any:

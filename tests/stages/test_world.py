@@ -56,6 +56,15 @@ def test_several_processes_add_up_and_compare() -> None:
     assert answers[0].said["bits"] == answers[1].said["bits"] == answers[2].said["bits"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at threads in /proc")
+def test_no_thread_is_left_of_a_world_that_is_kept() -> None:
+    """One that outlives the interpreter aborts the process, sometimes."""
+    for answer in start("keep", 2):
+        assert (answer.code, answer.stderr) == (0, "")
+        within, after = answer.said
+        assert within > after == 0
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_is_killed_ends_the_others(victim: int, tmp_path: Path) -> None:
     seconds: list[float] = []

@@ -126,12 +126,28 @@ def _mistake(world: World) -> Any:
     raise RuntimeError("mat1 and mat2 do not fit")
 
 
+KEPT: list[World] = []
+
+
+def _keep(world: World) -> Any:
+    """Holds on to the world when the processes have parted."""
+    world.sum([torch.ones(3)])
+    KEPT.append(world)
+    return _gloo_threads()
+
+
+def _gloo_threads() -> int:
+    """How many threads of gloo this process has."""
+    return sum("gloo" in (task / "comm").read_text() for task in Path("/proc/self/task").iterdir())
+
+
 SCENARIOS: dict[str, Callable[[World], Any]] = {
     "together": _together,
     "step for ever": _step_for_ever,
     "one error": _one_error,
     "one error for all": _error,
     "mistake": _mistake,
+    "keep": _keep,
     "nothing": lambda world: world.size,
 }
 
@@ -144,7 +160,7 @@ def main() -> None:
     except LaatError as error:
         sys.stderr.write(f"{error}{' (repeated)' if error.repeated else ''}\n")
         sys.exit(error.exit_code)
-    sys.stdout.write(json.dumps(said))
+    sys.stdout.write(json.dumps([said, _gloo_threads()] if KEPT else said))
 
 
 if __name__ == "__main__":
