@@ -36,5 +36,6 @@ def show_table(console: Console, table: tables.FigureTable, form: str) -> None:
     elif console.human:
         typer.echo(tables.render(table, form), nl=False, err=console.stdout_taken)
         if form == "csv":
+            console.note(table.title)
             for note in table.notes:
                 console.note(note)

@@ -63,15 +63,32 @@ def replayed(context: typer.Context, path: Path) -> Asked:
 
     Raises UsageError for options on the command line that the file decides, and what `read_replay` raises.
     """
-    for name in _OF_THE_FILE:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} stands beside --replay, whose file says how its episodes are", f"leave {option} out")
+    _refuse_given(context, _OF_THE_FILE, "--replay, whose file says how its episodes are")
     from stages.evaluate.replay import read_replay
 
     found = read_replay(path)
     return Asked(found.protocol, found.sweep, found)
+
+
+# what only evaluations that run attacks on images of --data know
+_OF_ATTACKS = (
+    *_OF_THE_FILE,
+    *("replay", "attack", "norm", "eps", "checks", "strict_checks", "seed", "max_images", "max_per_class"),
+    *("data", "split", "resize", "image_column", "label_column", "skip_corrupt", "classes", "classes_from"),
+)
+
+
+def refuse_beside_adversarial(context: typer.Context) -> None:
+    """Raise UsageError for an option on the command line that says nothing of saved images."""
+    _refuse_given(context, _OF_ATTACKS, "--adversarial, whose file says what was attacked and how")
+
+
+def _refuse_given(context: typer.Context, names: Sequence[str], beside: str) -> None:
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} stands beside {beside}", f"leave {option} out")
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -94,18 +111,12 @@ def check_together(
     classes_from: Sequence[str] | None,
     classes: str | None,
     anchors: Path | None,
-    adversarial: bool,
-    drawn: bool,
 ) -> None:
-    """Raise UsageError for options that say different things; `drawn` is whether a quick look was asked for."""
+    """Raise UsageError for options that say different things."""
     if asked.gzsl and classes_from:
         raise UsageError("--protocol gzsl takes all seen and novel classes together", "leave --classes-from out")
     if classes is not None and anchors is not None:
         raise UsageError("the classes are given twice, by --classes and by --anchors", "leave one of them out")
-    if adversarial and drawn:
-        raise UsageError("--adversarial scores all the saved images", "leave --max-images and --max-per-class out")
-    if adversarial and classes is not None:
-        raise UsageError("--adversarial scores saved images of the classes in their file", "leave --classes out")
 
 
 def with_named_classes(console: Console, checkpoint: Checkpoint, classes: str, device: str) -> Checkpoint:

@@ -61,8 +61,6 @@ def rows_place(asked: str | None, output: Path) -> Path | None:
     path = default_rows_path(output) if asked is None else Path(asked)
     if str(path) == artifacts.STDIO:
         raise UsageError("--rows cannot be standard output", "name a parquet file, or none")
-    if path.resolve() == output.resolve():
-        raise UsageError("--rows and --output name the same file", "name two files")
     return path
 
 
@@ -107,6 +105,10 @@ def show_reports(console: Console, reports: Mapping[str, Mapping[str, Any]], for
         if number and form != "table" and console.human:
             typer.echo(err=console.stdout_taken)
         show_table(console, table, form)
-    for report in reports.values():
-        for line in check_lines(report):
-            (console.line if form == "table" else console.note)(line)
+    show = console.line if form == "table" else console.note
+    for name, report in reports.items():
+        lines = check_lines(report)
+        if lines and len(reports) > 1:
+            show(f"{name}:")
+        for line in lines:
+            show(line)

@@ -10,6 +10,7 @@ import typer
 from laatcli import options
 from laatcli.console import Column, Console
 from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
+from laatcli.places import check_places
 from stages import artifacts
 from stages.attacks.ensemble import ENSEMBLE
 from stages.attacks.named import FORMS, parse_attack
@@ -80,7 +81,8 @@ def attack(
     spec.check_fits(threat)
     require_at_least("--batch-size", batch_size, 1)
     check_device_name(device)
-    _check_places(output, png, force=force)
+    check_places([("--output", output)], [("MODEL", model), ("--anchors", anchors), ("--classes-from", classes_from)])
+    _check_pictures(output, png, force=force)
     checkpoint, lineage = load_checkpoint(model, anchors)
     request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
     (choice,), images = load_group_images(console, [checkpoint], [classes_from], request)
@@ -169,8 +171,7 @@ def attack(
     )
 
 
-def _check_places(output: Path, png: Path | None, *, force: bool) -> None:
-    artifacts.check_writable(output)
+def _check_pictures(output: Path, png: Path | None, *, force: bool) -> None:
     if png is not None:
         check_picture_folder(png, force=force)
         if png.resolve() in output.resolve().parents:

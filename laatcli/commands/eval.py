@@ -13,7 +13,8 @@ from laatcli import options
 from laatcli.console import Console
 from laatcli.formats import Format, check_format
 from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
-from laatcli.protocols import check_together, read_protocol, replayed, with_named_classes
+from laatcli.places import check_places
+from laatcli.protocols import check_together, read_protocol, refuse_beside_adversarial, replayed, with_named_classes
 from laatcli.reporting import end, rows_place, working, write_report
 from stages import artifacts
 from stages.attacks.named import check_fits, parse_attacks
@@ -21,6 +22,7 @@ from stages.attacks.spec import AttackSpec
 from stages.attacks.suites import find_suite
 from stages.devices import check_device_name
 from stages.errors import ComputeError, UsageError, require_at_least
+from stages.evaluate.report_files import episodes_path
 from stages.evaluate.results import Protocol
 from stages.evaluate.sample import Sample
 from stages.launch import read_launch
@@ -34,7 +36,7 @@ EXAMPLES = (
     "laat eval run/model.st --data shapes",
     "laat eval run/model.st --data photos --protocol episodes --ways 5 --episodes 500 --attack pgd-20 -o report.json",
 )
-DEFAULT_ATTACKS = ("pgd-20", "margin-pgd-20")
+DEFAULT_SUITE = "quick"
 
 
 def evaluate(
@@ -93,7 +95,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="fgsm, pgd-N, margin-pgd-N, dlr-pgd-N, cw-linf, apgd-ce, apgd-t, fab-t, square, …, or none; repeatable. "
-            "\\[default: pgd-20, margin-pgd-20]",
+            "\\[default: the suite quick, pgd-20 and margin-pgd-20]",
             rich_help_panel=options.ATTACKS,
         ),
     ] = None,
@@ -163,7 +165,8 @@ def evaluate(
     console.stdout_taken = str(output) == artifacts.STDIO
     if suite is not None and (attack or adversarial is not None):
         raise UsageError("--suite stands beside --attack or --adversarial", "leave one of them out")
-    named = None if suite is None else find_suite(suite)
+    # what is run unless told otherwise is a suite too
+    named = find_suite(suite or DEFAULT_SUITE) if suite or not (attack or adversarial) else None
     specs, threat = named.specs() if named else _attacks(attack), options.read_threat(norm, eps)
     fits = named.check_fits if named else partial(check_fits, specs)
     asked = (
@@ -173,25 +176,27 @@ def evaluate(
     )
     how, sample = asked.protocol, Sample(max_images, max_per_class, seed)
     fits(threat, how.ways if how.name == "episodes" else None)
-    if adversarial is not None and (attack or how.name != "all-way"):
-        raise UsageError("--adversarial scores saved images, all-way", "leave --attack, --protocol and --replay out")
-    check_together(
-        asked,
-        classes_from=classes_from,
-        classes=classes,
-        anchors=anchors,
-        adversarial=adversarial is not None,
-        drawn=sample.asked,
-    )
+    if adversarial is not None:
+        refuse_beside_adversarial(context)
+    check_together(asked, classes_from=classes_from, classes=classes, anchors=anchors)
     if strict_checks and not checks:
         raise UsageError("--strict-checks stands beside --no-checks", "leave one of them out")
     require_at_least("--batch-size", batch_size, 1)
     check_device_name(device)
     check_format(form, console)
     rows_file = rows_place(rows, output)
-    for target in (output, plot, rows_file):
-        if target is not None:
-            artifacts.check_writable(target)
+    episodes_file = None if rows_file is None else episodes_path(rows_file)
+    check_places(
+        (("--output", output), ("--rows", rows_file), ("the file of episodes", episodes_file), ("--plot", plot)),
+        (
+            *(("MODEL", path) for path in models),
+            ("--anchors", anchors),
+            ("--adversarial", adversarial),
+            ("--replay", replay),
+            ("--classes", classes),
+            *(("--classes-from", name) for name in classes_from or ()),
+        ),
+    )
     if len({path.resolve() for path in models}) < len(models):
         raise UsageError("a checkpoint is given twice", "name each checkpoint once")
     checkpoints = {_run_name(path, models): load_checkpoint(path, anchors)[0] for path in models}
@@ -259,7 +264,7 @@ def _attacks(names: list[str] | None) -> tuple[AttackSpec, ...]:
         if len(names) > 1:
             raise UsageError("--attack none stands beside another attack", "leave one of them out")
         return ()
-    return parse_attacks(names or DEFAULT_ATTACKS)
+    return parse_attacks(names or ())
 
 
 def _run_name(path: Path, models: Sequence[Path]) -> str:

@@ -65,7 +65,8 @@ class AdversarialSet:
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, where: str) -> AdversarialSet:
-        """Check and unpack. Raises InputError on missing or ill-fitting parts, or images outside their threat model."""
+        """Check and unpack. Raises InputError on missing or ill-fitting parts. Whether the images keep to their threat
+        model shows when they are scored (see `evaluate.saved`)."""
         images = artifact.tensor("images", (None, 3, None, None))
         count, _, height, width = images.shape
         tensors = {

@@ -229,6 +229,8 @@ class _FAB(FABAttack_PT):
         return decide(self.predict(x))
 
     def get_diff_logits_grads_batch_targeted(self, imgs: Tensor, la: Tensor, la_target: Tensor) -> tuple[Tensor, Tensor]:
+        # the library ranks anew, and would aim at the right class of a sample that is wrong
+        la_target = self.predict.ranked[:, -self.target_class]
         with torch.enable_grad():
             variable = imgs.detach().clone().requires_grad_(True)
             logits = self.predict(variable)
@@ -238,11 +240,7 @@ class _FAB(FABAttack_PT):
 
 
 def _square(batch: _Batch, spec: EnsembleSpec, threat: ThreatModel) -> tuple[Tensor, Tensor]:
-    height, width = batch.x.shape[2:]
-    if threat.norm == "L2" and not _tiles(height, width):
-        raise InputError(
-            f"Square in L2 cannot lay its tiles on images of {width}x{height}", "resize the images, for example to 32 pixels"
-        )
+    check_size(spec, threat, *batch.x.shape[2:])
     attack = _Square(
         batch,
         norm=threat.norm,
@@ -255,6 +253,14 @@ def _square(batch: _Batch, spec: EnsembleSpec, threat: ThreatModel) -> tuple[Ten
     attack.init_hyperparam(batch.x)
     _, x_adv = attack.attack_single_run(batch.x, torch.arange(len(batch.x), device=batch.x.device))
     return x_adv, decide(batch(x_adv)) != batch.labels
+
+
+def check_size(spec: EnsembleSpec, threat: ThreatModel, height: int, width: int) -> None:
+    """Raise InputError where the attack cannot run on images of this size: Square in L2 on some."""
+    if spec.kind == "square" and threat.norm == "L2" and not _tiles(height, width):
+        raise InputError(
+            f"Square in L2 cannot lay its tiles on images of {width}x{height}", "resize the images, for example to 32 pixels"
+        )
 
 
 def _tiles(height: int, width: int) -> bool:

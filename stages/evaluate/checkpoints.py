@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from stages import __version__
+from stages.attacks.autoattack import check_size
+from stages.attacks.ensemble import EnsembleSpec
 from stages.attacks.spec import AttackSpec
 from stages.attacks.suites import variant_notes
 from stages.attacks.target import Progress
@@ -81,6 +83,9 @@ def evaluate_checkpoints(
     """
     sample = sample or Sample()
     whole, images = len(images), drawn(images, sample)
+    for spec in attacks:
+        if isinstance(spec, EnsembleSpec):
+            check_size(spec, threat, *images.size)
     swept = [replace(protocol, shots=count) for count in shots] or [protocol]
     for choice in choices:
         _check_episodes(images, choice.names(next(iter(checkpoints.values())).anchors), swept)
@@ -94,9 +99,22 @@ def evaluate_checkpoints(
     work, sha256 = work or Work(), images.sha256()
     if replay is not None:
         replay.check([choice.name for choice in choices], sha256)
-    work.world.agree(
-        digest_of({"data": sha256, "models": [one.sha256 for one in checkpoints.values()]}), "images and checkpoints"
-    )
+    same = {
+        "attacks": [spec.to_record() for spec in attacks],
+        "batch_size": batch_size,
+        "checks": checks,
+        "data": sha256,
+        "groups": [[choice.name, choice.seen, *choice.indices] for choice in choices],
+        "models": [[name, one.sha256] for name, one in checkpoints.items()],
+        "protocols": [one.to_record() for one in swept],
+        "replay": None if replay is None else replay.sha256,
+        "seed": seed,
+        "suite": suite,
+        "threat": threat.to_record(),
+        "tool": [__version__, torch.__version__],
+    }
+    anchors = [one.anchors.vectors for one in checkpoints.values()]
+    work.world.agree(digest_of(same, *anchors), "evaluation: options, images or checkpoints")
     for at, (name, choice, one) in enumerate(jobs):
         checkpoint = checkpoints[name]
         part, kept = _restricted(images, choice.names(checkpoint.anchors))

@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.errors import InputError, UsageError, nearest
 from stages.evaluate.compare_sides import side_measures
+from stages.evaluate.intervals import NO_SPREAD
 from stages.evaluate.measure import Measure
 from stages.evaluate.paired import paired_episodes, paired_images
 from stages.evaluate.parquet import AGAIN
@@ -176,10 +177,12 @@ def _worst(rows: PointRows, names: Sequence[str]) -> np.ndarray:
 
 def _measure(one: RowPart, other: RowPart, name: str, first: np.ndarray, second: np.ndarray) -> Measure:
     episodes = one.rows.episodes
+    paired = paired_images(first, second)
     if episodes:
-        paired = paired_episodes(*(side.reshape(episodes, -1).mean(1) for side in (first, second)))
-    else:
-        paired = paired_images(first, second)
+        each = [side.reshape(episodes, -1).mean(1) for side in (first, second)]
+        # differences that are all alike show no spread, which is not to say that there is none
+        if episodes == 1 or float(np.ptp(each[1] - each[0])) > NO_SPREAD:
+            paired = paired_episodes(*each)
     return Measure(
         (one.model, other.model),
         one.group,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.evaluate.gzsl import harmonic_mean
+from stages.evaluate.intervals import NO_SPREAD
 from stages.evaluate.measure import Measure
 from stages.evaluate.paired import Paired, mcnemar, newcombe
 from stages.evaluate.row_file import RowPart
@@ -106,7 +107,7 @@ def _of_a_side(sides: Sides, first: np.ndarray, second: np.ndarray, part: bool) 
 def _of_draws(values: tuple[float, float], drawn: np.ndarray, seen: _Pair, novel: _Pair) -> _Pair:
     """H or AUSUC from the differences in every draw; where no draw differs from another, as wide as S and U together."""
     difference = values[1] - values[0]
-    if float(np.ptp(drawn)) == 0:
+    if float(np.ptp(drawn)) < NO_SPREAD:
         ends = min(seen.paired.low, novel.paired.low), max(seen.paired.high, novel.paired.high)
     else:
         low, high = np.quantile(drawn, (0.025, 0.975))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluate.intervals import Estimate, wilson_share
+from stages.evaluate.intervals import NO_SPREAD, Estimate, wilson_share
 from stages.evaluate.sides import DRAWS, Sides
 
 CURVE_POINTS = 201
@@ -130,13 +130,17 @@ def per_class(sides: Sides, right: np.ndarray, part: bool) -> Estimate:
 def _ausuc(sides: Sides, limit: np.ndarray, seed: int) -> Estimate:
     """The area, and the 2.5 % and 97.5 % points of `DRAWS` areas of images drawn again within each class.
 
-    An area of 0 stays 0 however it is drawn; its upper end is then that of the largest S times that of the largest U.
+    An area of 0 stays 0 however it is drawn; its upper end is then that of the largest S times that of the largest U. An area
+    of 1 stays 1; its lower end is then that of S times that of U.
     """
     weights, area = sides.weights(), sides.area(limit)
     value = area(weights)
     if value == 0:
         ever = np.isfinite(limit)
         return Estimate(0.0, 0.0, per_class(sides, ever, True).high * per_class(sides, ever, False).high)
+    if value > 1 - NO_SPREAD:
+        sure = np.ones(len(limit), dtype=bool)
+        return Estimate(value, per_class(sides, sure, True).low * per_class(sides, sure, False).low, 1.0)
     low, high = np.quantile([area(weights * times) for times in sides.redrawn(seed)], (0.025, 0.975))
     return Estimate(value, min(value, float(low)), max(value, float(high)))
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# below it, what a spread of accuracies shows is rounding
+NO_SPREAD = 1e-12
+
 
 def wilson(correct: int, total: int, level: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of a proportion (E. B. Wilson, JASA 1927), inside [0, 1] also at 0 and at `total`.
@@ -62,8 +65,13 @@ class Estimate:
 
 
 def estimate(correct: np.ndarray, episodes: int = 0) -> Estimate:
-    """The accuracy of `correct` (P,) bool: over images (Wilson), or over `episodes` equal runs (Student t)."""
+    """The accuracy of `correct` (P,) bool: over images (Wilson), or over `episodes` equal runs (Student t).
+
+    Several episodes that are all alike show no spread, which is not to say that there is none: Wilson over the decisions then.
+    """
     accuracy = float(correct.mean())
     if episodes:
-        return Estimate(accuracy, *student_t(correct.reshape(episodes, -1).mean(axis=1)))
+        each = correct.reshape(episodes, -1).mean(axis=1)
+        if episodes == 1 or float(np.ptp(each)) > NO_SPREAD:
+            return Estimate(accuracy, *student_t(each))
     return Estimate(accuracy, *wilson(int(correct.sum()), len(correct)))

@@ -18,12 +18,14 @@ class Known:
 
     Args:
         progress: what to tell it to.
-        passes: about how many forward passes a point costs, when clean and under each attack in turn.
+        passes: about how many forward passes a point costs in each job: when clean, then under each attack in turn.
         labels: (P,) the right classes.
         right: how many points are right when clean.
         name: of the attack.
         job: how many of `passes` were done before it.
         processes: how many share the points.
+        points: how many this job is about; None for those that are right when clean.
+        accuracy: to be shown; None for that of the points so far.
     """
 
     def __init__(
@@ -35,15 +37,23 @@ class Known:
         name: str = CLEAN,
         job: int = 0,
         processes: int = 1,
+        points: int | None = None,
+        accuracy: float | None = None,
     ) -> None:
         self._progress, self._passes, self._labels, self._right = progress, passes, labels, right
         self._name, self._job, self._processes = name, job, processes
+        self._points, self._accuracy = right if points is None else points, accuracy
         self._attacked = self._stood = self._spent = 0
         self._share = 0.0
 
-    def under(self, name: str, processes: int) -> Known:
-        """Nothing known yet of the next attack."""
-        return Known(self._progress, self._passes, self._labels, self._right, name, self._job + 1, processes)
+    def under(self, name: str, job: int, processes: int) -> Known:
+        """Nothing known yet of the attack that is job number `job`."""
+        return Known(self._progress, self._passes, self._labels, self._right, name, job, processes)
+
+    def pressing(self, points: int) -> Known:
+        """The job after this one: the same attack again on `points` points, which changes no accuracy."""
+        common = self._progress, self._passes, self._labels, self._right
+        return Known(*common, self._name, self._job + 1, self._processes, points, self._so_far())
 
     def add(self, rows: np.ndarray, predicted: np.ndarray) -> None:
         """The points `rows` (n,), right when clean, have been attacked; `predicted` (P,) says so for all."""
@@ -58,21 +68,28 @@ class Known:
         self._tell_points(self._attacked + self._spent / self._passes[self._job])
 
     def _tell_points(self, done: float) -> None:
-        self.tell(min(1.0, self._processes * done / max(self._right, 1)))
+        self.tell(min(1.0, self._processes * done / max(self._points, 1)))
+
+    def _so_far(self) -> float:
+        """The accuracy of the attacked points, times the clean one."""
+        if self._accuracy is not None:
+            return self._accuracy
+        return self._right / len(self._labels) * (self._stood / self._attacked if self._attacked else 1.0)
 
     def tell(self, share: float) -> None:
-        """Show that a share of this job is done, and the accuracy: of the attacked points, times the clean one."""
+        """Show that a share of this job is done, and the accuracy."""
         if self._progress is None:
             return
         self._share = share = max(share, self._share)
         count = len(self._labels)
-        accuracy = self._right / count * (self._stood / self._attacked if self._attacked else 1.0)
         done = sum(self._passes[: self._job]) + share * self._passes[self._job]
-        self._progress(round(count * done), count * sum(self._passes), f"{self._name} {100 * accuracy:.1f}%")
+        self._progress(round(count * done), count * sum(self._passes), f"{self._name} {100 * self._so_far():.1f}%")
 
 
 def known_when_clean(points: Points, clean: Judgement, progress: Progress | None, attacks: Sequence[AttackSpec]) -> Known:
-    """What is known before the first attack."""
+    """What is known before the first attack. Each is a job, or two where its limits are looked for as well."""
     labels = points.classes[points.head, points.label].numpy()
-    passes = [1, *(spec.passes(points.heads.shape[1]) for spec in attacks)]
+    passes = [1]
+    for spec in attacks:
+        passes += [spec.passes(points.heads.shape[1])] * (2 if points.seen else 1)
     return Known(progress, passes, labels, int((clean.predicted == labels).sum()))

@@ -10,13 +10,14 @@ from stages.evaluate.paired import Paired
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of a comparison: a measure ('clean', an attack, 'worst') of two models on one group.
+    """One line of a comparison: a measure ('clean', an attack, 'worst', or of seen and novel classes together also 'clean S' …)
+    of two models on one group.
 
     Attributes:
         models: the names of the two, as in their reports.
         group, protocol: as in both reports.
         measure: what is compared.
-        accuracies: of the two.
+        accuracies: of the two; S, U, H and AUSUC are such figures too.
         paired: the difference, the second minus the first.
         only: how many points only the first and only the second got right; None where it is about more than that.
         points, episodes: in all; episodes 0 for none.

@@ -56,6 +56,8 @@ class Points:
         heads: (H, N, D) unit rows, on the model's device.
         classes: (H, N) int64 on the CPU, the class of every row of every head.
         seen: how many rows of the head, the first ones, are seen classes, where they are to be told from novel ones; else 0.
+        shared: whether all points have one head. The sums then run in another order than for a head each, so that an episode
+            has the same bits alone as among others.
     """
 
     image: Tensor
@@ -64,13 +66,14 @@ class Points:
     heads: Tensor
     classes: Tensor
     seen: int = 0
+    shared: bool = False
 
     def __len__(self) -> int:
         return len(self.image)
 
     def logits(self, embeddings: Tensor, head: Tensor) -> Tensor:
         """Cosines of unit embeddings (n, D) with the rows of their heads; head (n,) on their device -> (n, N)."""
-        if len(self.heads) == 1:
+        if self.shared:
             return embeddings @ self.heads[0].T
         return torch.einsum("nd,nkd->nk", embeddings, self.heads[head])
 
@@ -79,7 +82,7 @@ def all_way_points(labels: Tensor, anchors: Tensor, seen: int = 0) -> Points:
     """Every image once, against all the anchors (C, D); labels (N,) int64 into them; `seen` as in Points."""
     count = len(labels)
     head = torch.zeros(count, dtype=torch.int64)
-    return Points(torch.arange(count), labels.cpu(), head, anchors[None], torch.arange(len(anchors))[None], seen)
+    return Points(torch.arange(count), labels.cpu(), head, anchors[None], torch.arange(len(anchors))[None], seen, shared=True)
 
 
 def protocol_episodes(group: Group, protocol: Protocol) -> Episodes:

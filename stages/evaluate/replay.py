@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages import artifacts
 from stages.classes import match_classes
 from stages.data.episodes import Episodes
 from stages.errors import InputError, LaatError
 from stages.evaluate.episode_file import SavedEpisodes, read_episodes
 from stages.evaluate.parquet import AGAIN
+from stages.evaluate.parts import digest_of
 from stages.evaluate.points import Group, protocol_episodes
 from stages.evaluate.results import Protocol
 
@@ -29,7 +28,7 @@ class Replay:
 
     Attributes:
         where: how errors call the file.
-        sha256: of the file.
+        sha256: of the episodes in the file, whatever else its record says.
         data_sha256: of the images that the episodes number.
         protocol: with the numbers of the episodes; its shots are those of the first part.
         sweep: the numbers of shots, where the report was over several; else empty.
@@ -98,7 +97,10 @@ def read_replay(path: Path) -> Replay:
     """Read the episodes beside a report. Raises InputError (see `parquet.read_table`), also for a record of other episodes."""
     where = f"'{path}'"
     parts, record = read_episodes(path)
-    sha256 = hashlib.sha256(artifacts.read_file(path)).hexdigest()
+    sha256 = digest_of(
+        {"classes": [[part.group, part.protocol, part.classes] for part in parts]},
+        *(column for part in parts for column in (part.support, part.query)),
+    )
     try:
         protocol, sweep = _protocol(record["protocol"])
         found = {(part.group, part.protocol): part for part in parts}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,10 +79,10 @@ def evaluate(
         known = known_when_clean(points, clean, progress, attacks)
         known.tell(1)
         found = {}
-        for spec in attacks:
+        for at, spec in enumerate(attacks):
             if threat is None:
                 raise UsageError(f"the attack {spec.name} needs a threat model", "give --eps, for example 8/255")
-            known = known.under(spec.name, scorer.work.world.size)
+            known = known.under(spec.name, 1 + at * (2 if points.seen else 1), scorer.work.world.size)
             found[spec.name] = scorer.judge_under(spec, threat, points, clean, seed=seed, scale=scale, known=known)
     rows = make_rows(points, clean, found, drawn)
     result = summarise_rows(rows, classes=len(group.classes), ways=points.heads.shape[1])
@@ -212,33 +213,58 @@ class _Scorer:
             "seed": seed,
             "threat": threat.to_record(),
         }
-        size = piece_size(spec, self.batch_size)
         self.work.through(
             rows,
-            size,
+            piece_size(spec, self.batch_size),
             columns,
             judge,
             about=about,
             device=self.device,
             known=lambda piece: known.add(piece.numpy(), found.predicted),
         )
-        if found.limit is None or clean.limit is None:
-            return found
+        if points.seen:
+            self._press(spec, threat, points, clean, found, about=about, known=known)
+        return found
+
+    def _press(
+        self,
+        spec: AttackSpec,
+        threat: ThreatModel,
+        points: Points,
+        clean: Judgement,
+        found: Judgement,
+        *,
+        about: Mapping[str, Any],
+        known: Known,
+    ) -> None:
+        """Attack with every step what is wrong at bias 0, but right at another when clean: `found` gets the nearer limit."""
         limit, label, own = found.limit, points.label.numpy(), points.label.numpy() < points.seen
+        assert limit is not None
+        assert clean.limit is not None
+        rows = torch.from_numpy((found.predicted != label) & np.isfinite(clean.limit)).nonzero()[:, 0]
+        known = known.pressing(len(rows))
+        target = self._target(points, about["scale"], known)
 
         def press(piece: Tensor) -> None:
-            """Attack what is wrong at bias 0, but was right at another when clean, with every step: note the nearer limit."""
-            every_step = attack_points(target, piece, spec, threat, seed=seed, batch_size=self.batch_size, early_stop=False)
+            every_step = attack_points(
+                target, piece, spec, threat, seed=about["seed"], batch_size=self.batch_size, early_stop=False
+            )
             for judged in every_step:
                 at = judged.rows.numpy()
-                more = limits((judged.logits / scale).cpu().numpy(), label[at], points.seen)
+                more = limits((judged.logits / about["scale"]).cpu().numpy(), label[at], points.seen)
                 limit[at] = np.where(own[at], np.minimum(limit[at], more), np.maximum(limit[at], more))
-                known.tell(1)
+                known.add(at, found.predicted)
 
-        rows = torch.from_numpy((found.predicted != label) & np.isfinite(clean.limit)).nonzero()[:, 0]
-        pressed = {**about, "early_stop": False}
-        self.work.through(rows, size, [limit], press, about=pressed, device=self.device, known=lambda _: known.tell(1))
-        return found
+        self.work.through(
+            rows,
+            piece_size(spec, self.batch_size),
+            [limit],
+            press,
+            about={**about, "early_stop": False},
+            device=self.device,
+            known=lambda piece: known.add(piece.numpy(), found.predicted),
+        )
+        known.tell(1)
 
     def _target(self, points: Points, scale: float, known: Known) -> Target:
         head = points.head.to(self.device)

@@ -18,12 +18,11 @@ def in_order(reports: Reports) -> list[str]:
     return [name for name in dict.fromkeys((*run, *met)) if name in met]
 
 
-def gzsl_tables(reports: Reports) -> list[FigureTable]:
+def gzsl_tables(reports: Reports, *, by_report: bool = False) -> list[FigureTable]:
     """One table over the results of `reports` (alike in suite, attacks and threat) that have such figures; none without."""
     entries = [(name, entry) for name, report in reports.items() for entry in report["results"] if "gzsl" in entry]
     if not entries:
         return []
-    several = len(reports) > 1
     rows: list[tuple[Cell, ...]] = []
     for name, entry in entries:
         found = entry["gzsl"]
@@ -35,15 +34,14 @@ def gzsl_tables(reports: Reports) -> list[FigureTable]:
         for measure, part in parts.items():
             shares = [Share(part[key]["accuracy"], part[key]["low"], part[key]["high"]) for key in ("S", "U", "H")]
             area = part["ausuc"]
-            rows.append(
-                (*([name] if several else []), entry["model"], measure, *shares, Share(area["area"], area["low"], area["high"]))
-            )
+            said = (*[name] * by_report, entry["model"], measure)
+            rows.append((*said, *shares, Share(area["area"], area["low"], area["high"])))
     first = entries[0][1]["gzsl"]
     candidates = f"{first['seen_classes']} seen and {first['novel_classes']} novel classes are candidates together"
     return [
         FigureTable(
             "generalized zero-shot, per-class means %",
-            (*["report"] * several, "model", "images", "S (seen)", "U (novel)", "H", "AUSUC"),
+            (*["report"] * by_report, "model", "images", "S (seen)", "U (novel)", "H", "AUSUC"),
             tuple(rows),
             (f"± {first['interval']}; {candidates}",),
         )

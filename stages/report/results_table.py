@@ -14,21 +14,26 @@ def report_tables(reports: Reports) -> list[FigureTable]:
     """The results of reports, by their names: one row a model and group, one column a measure.
 
     Reports share a table only when suite, attacks, threat model, protocol, images and saved images are the same: no column
-    mixes figures that were measured differently. The rows of a table of several reports say from which they are.
+    mixes figures that were measured differently. Of several reports every row says from which it is.
     """
     alike: dict[str, dict[str, Mapping[str, Any]]] = {}
     for name, report in reports.items():
         key = [report[part] for part in ("suite", "attacks", "threat", "protocol", "seed")]
         data, saved = report["data"].get("sha256"), report["adversarial"] and report["adversarial"]["sha256"]
         alike.setdefault(json.dumps([*key, data, saved], sort_keys=True), {})[name] = report
-    return [table for group in alike.values() for table in (_results_table(group), *gzsl_tables(group))]
+    several = len(reports) > 1
+    return [
+        table
+        for group in alike.values()
+        for table in (_results_table(group, by_report=several), *gzsl_tables(group, by_report=several))
+    ]
 
 
-def _results_table(reports: Reports) -> FigureTable:
+def _results_table(reports: Reports, *, by_report: bool) -> FigureTable:
     entries = [(name, entry) for name, report in reports.items() for entry in report["results"]]
     attacks = in_order(reports)
     measures = ["clean", *attacks, *(["worst"] if len(attacks) > 1 else [])]
-    by_report, by_protocol = len(reports) > 1, len({entry["protocol"] for _, entry in entries}) > 1
+    by_protocol = len({entry["protocol"] for _, entry in entries}) > 1
     rows: list[tuple[Cell, ...]] = []
     for name, entry in entries:
         shares = {"clean": entry["clean"], "worst": entry["worst"], **entry["attacks"]}

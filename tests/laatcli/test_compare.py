@@ -151,8 +151,10 @@ def test_eval_prints_its_table_in_other_formats(pipeline: Pipeline, tmp_path: Pa
 def test_reports_are_shown_again_in_every_format(reports: Path) -> None:
     first = run("report", "run.json", "run-episodes.json", cwd=reports)
     assert first.code == 0, first.stderr
-    # other protocols: two tables
+    # other protocols: two tables, and their rows say which is which
     assert first.stdout.count("accuracy %") == 2
+    assert all(f"\n{name}.json " in first.stdout for name in ("run", "run-episodes"))
+    assert all(f"\n{name}.json:\n" in first.stdout for name in ("run", "run-episodes"))  # of the checks
     together = run("report", "run.json", "other.json", "--format", "csv", cwd=reports)
     rows = list(csv.DictReader(io.StringIO(together.stdout)))
     assert [(row["report"], row["model"]) for row in rows] == [("run.json", "run"), ("other.json", "other")]
@@ -179,7 +181,7 @@ def test_episodes_are_replayed_to_the_same_bytes(reports: Path, pipeline: Pipeli
     for file, args, code, says in (
         (saved, ("--ways", 2), 2, ["--ways stands beside --replay, whose file says how its episodes are"]),
         (saved, ("--episode-seed", 0), 2, ["--episode-seed stands beside --replay"]),
-        (saved, ("--adversarial", "x.st"), 2, ["Leave --attack, --protocol and --replay out"]),
+        (saved, ("--adversarial", "x.st"), 2, ["--replay stands beside --adversarial"]),
         (saved, ("--max-per-class", 4), 3, other_images),
         (saved, ("--classes-from", "seen"), 3, ["has no episodes of seen classes", "It has: novel"]),
         (reports / "run.rows.parquet", (), 3, ["is a laat-rows file, expected laat-episodes"]),

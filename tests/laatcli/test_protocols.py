@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.laatcli.conftest import NAMES, QUICK, SEEN, Pipeline, class_folders
-from tests.laatcli.shell import refused, run
+from tests.laatcli.shell import check_refusal, refused, run
 
 EPISODES = ("--protocol", "episodes", "--ways", 2, "--queries", 3, "--episodes", 6)
 
@@ -154,8 +154,34 @@ def test_what_is_refused(pipeline: Pipeline, tmp_path: Path, args: tuple[object,
 
 def test_saved_images_are_scored_as_they_are(pipeline: Pipeline, tmp_path: Path) -> None:
     saved = ("eval", pipeline.model, "--adversarial", pipeline.folder / "adversarial.st")
-    refused(tmp_path, *saved, "--max-images", 5, code=2, says=["--adversarial scores all the saved images"])
-    refused(tmp_path, *saved, "--protocol", "gzsl", code=2, says=["--adversarial scores saved images, all-way"])
+    for args in (("--max-images", 5), ("--protocol", "gzsl"), ("--eps", "1/255"), ("--data", "nowhere"), ("--no-checks",)):
+        says = f"{args[0].replace('no-', '')} stands beside --adversarial, whose file says what was attacked and how"
+        refused(tmp_path, *saved, *args, code=2, says=[says])
+
+
+def test_nothing_is_written_twice_or_over_what_is_read(pipeline: Pipeline, tmp_path: Path) -> None:
+    for name in ("model.st", "adversarial.st"):
+        source = pipeline.model if name == "model.st" else pipeline.folder / name
+        (tmp_path / name).write_bytes(source.read_bytes())
+    evaluate = ("eval", "model.st", "--data", pipeline.photos)
+    for args, says in (
+        ((*evaluate, "-o", "model.st"), "--output would replace 'model.st', which MODEL reads"),
+        ((*evaluate, "-o", "a.json", "--plot", "a.json"), "--output and --plot name the same file"),
+        ((*evaluate, "-o", "a.json", "--plot", "a.rows.parquet"), "--rows and --plot name the same file"),
+        ((*evaluate, "--replay", "report.episodes.parquet"), "the file of episodes would replace 'report.episodes.parquet'"),
+        (("eval", "model.st", "--adversarial", "adversarial.st", "-o", "adversarial.st"), "which --adversarial reads"),
+        (("attack", "model.st", "--data", pipeline.photos, "-o", "model.st"), "which MODEL reads"),
+    ):
+        (tmp_path / "report.episodes.parquet").touch()
+        check_refusal(run(*args, cwd=tmp_path), 2, says)
+    assert (tmp_path / "model.st").read_bytes() == pipeline.model.read_bytes()
+
+
+def test_what_is_run_unless_told_otherwise_is_a_suite(pipeline: Pipeline, tmp_path: Path) -> None:
+    args = ("--eps", "2/255", "--no-checks")
+    report = evaluated(pipeline, tmp_path, *args)
+    assert report["suite"] == "quick v1"
+    assert report == evaluated(pipeline, tmp_path, *args, "--suite", "quick")
 
 
 def test_gzsl_on_a_checkpoint_without_novel_classes_and_data_without_its_classes(pipeline: Pipeline, tmp_path: Path) -> None:

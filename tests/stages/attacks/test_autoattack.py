@@ -10,6 +10,7 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from stages.attacks import autoattack
 from stages.attacks.autoattack import library_seed
 from stages.attacks.ensemble import ENSEMBLE, EnsembleSpec
 from stages.attacks.gradient import frozen
@@ -149,6 +150,27 @@ def test_without_early_stop_every_image_is_pressed_on(name: str) -> None:
     # Square and FAB have nothing more to do on an image that is wrong
     assert (after > before + 1e-3).float().mean() > (0.9 if "ce" in name else 0.3)
     assert (attacked != labels)[::2].all()
+
+
+def test_fab_aims_at_wrong_classes_also_where_the_sample_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    aims: list[Tensor] = []
+    look = autoattack._FAB.get_diff_logits_grads_batch_targeted
+
+    def spied(self: autoattack._FAB, imgs: Tensor, la: Tensor, la_target: Tensor) -> tuple[Tensor, Tensor]:
+        aims.append(self.predict.ranked[:, -self.target_class])
+        ahead, grad = look(self, imgs, la, la_target)
+        logits = self.predict(imgs)
+        wanted = logits.gather(1, aims[-1][:, None]) - logits.gather(1, la[:, None])
+        torch.testing.assert_close(ahead, wanted)
+        return ahead, grad
+
+    monkeypatch.setattr(autoattack._FAB, "get_diff_logits_grads_batch_targeted", spied)
+    model, images, heads = TinyNet(), pixels(12), anchors(5)
+    labels = (answers(model, images, heads) + 1) % 5  # all wrong
+    attack_images(model, heads, images, labels, spec("fab-t-2"), threat=LINF, seed=0, early_stop=False)
+    met = torch.stack(aims)
+    assert not (met == labels).any()
+    assert all(set(column.tolist()) == set(range(5)) - {int(label)} for column, label in zip(met.T, labels, strict=True))
 
 
 def heads_of_its_own(name: str, threat: ThreatModel, batch_size: int) -> tuple[dict[int, bool], Target, Tensor]:

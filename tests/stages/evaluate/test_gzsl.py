@@ -99,6 +99,14 @@ def test_perfect_and_hopeless_models() -> None:
     assert curve(Sides(labels, 2, 4), never).area() == 0
 
 
+def test_an_area_of_1_is_not_certain() -> None:
+    cosines, labels = noisy(3)
+    cosines[np.arange(len(labels)), labels] += 9
+    perfect = figures(Sides(labels, SEEN, CLASSES), limits(cosines, labels, SEEN), seed=0).ausuc
+    assert perfect.accuracy == pytest.approx(1)
+    assert 0.5 < perfect.low < 0.99
+
+
 def test_the_interval_of_h_holds_it_and_follows_both_sides() -> None:
     narrow = harmonic(Estimate(0.6, 0.59, 0.61), Estimate(0.3, 0.29, 0.31))
     wide = harmonic(Estimate(0.6, 0.5, 0.7), Estimate(0.3, 0.2, 0.4))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from stages.evaluate.intervals import student_t, wilson
+from stages.evaluate.intervals import Estimate, estimate, student_t, wilson
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,15 @@ def test_student_t_at_its_ends() -> None:
     assert student_t([0.4, 0.4, 0.4]) == pytest.approx((0.4, 0.4))
     assert student_t([0.0, 1.0]) == (0.0, 1.0)
     assert student_t(np.zeros(10)) == (0.0, 0.0)
+
+
+def test_episodes_that_are_all_alike_show_no_spread_and_are_not_certain() -> None:
+    alike = np.tile([True, True, False, True, False], 4)
+    assert estimate(alike, 4) == Estimate(0.6, *wilson(12, 20))
+    assert estimate(np.ones(20, dtype=bool), 4).low < 0.9
+    unlike = alike.copy()
+    unlike[0] = False
+    assert (estimate(unlike, 4).low, estimate(unlike, 4).high) == student_t([0.4, 0.6, 0.6, 0.6])
 
 
 def test_nothing_measured_has_no_interval() -> None:

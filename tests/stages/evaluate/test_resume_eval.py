@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -130,6 +131,36 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+def test_processes_that_evaluate_otherwise_are_refused(here: Path) -> None:
+    """Each reads the laat.toml of its own folder, as on machines of a cluster."""
+    other = here.parent / "other"
+    shutil.copytree(here, other)
+    (other / "laat.toml").write_text('[eval]\neps = "9/255"\n')
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    processes = []
+    for rank, folder in enumerate((here, other)):
+        with elsewhere(folder) as home:
+            own = {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": "2",
+                "MASTER_ADDR": "localhost",
+                "MASTER_PORT": port,
+            }
+            command = [str(LAAT), *map(str, (*EVAL, "--attack", "fgsm"))]
+            processes.append(
+                subprocess.Popen(
+                    command, cwd=folder, env=environment(home, **own), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                )
+            )
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [3, 3], said
+    assert sum("do not have the same evaluation: options, images or checkpoints: rank 1 differs" in err for _, err in said) == 1
+    assert not (here / "report.json").exists()
+
+
 def test_memory_does_not_grow_with_the_episodes(here: Path) -> None:
     def peak(episodes: int) -> int:
         line = (*EVAL, *EPISODES, "--shots", 1, "--episodes", episodes, "--attack", "fgsm", "--attack", "pgd-1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -68,6 +69,16 @@ def test_batches_of_any_size_give_the_same_bits(protocol: Protocol) -> None:
     assert 0 < whole.attacks["pgd-5"].accuracy < whole.clean.accuracy < 1, "figures that say nothing"
     for size in (1, 7, 20):
         check_same_bits(scored("conv4-8", protocol, attacks, size), whole)
+
+
+def test_an_episode_has_the_same_bits_alone_as_among_others() -> None:
+    several = replace(PROTOCOLS[0], queries=6, episodes=3)
+    alone, among = (scored("conv4-8", replace(several, episodes=count), ("pgd-5",), 64).rows for count in (1, 3))
+    assert alone is not None
+    assert among is not None
+    assert len(among) == 3 * len(alone) == 54
+    for one, other in ((alone.clean, among.clean), (alone.attacks["pgd-5"], among.attacks["pgd-5"])):
+        assert one.margin.tobytes() == other.margin[: len(alone)].tobytes()
 
 
 def test_batches_of_any_size_give_the_same_bits_of_resnet12() -> None:
