@@ -175,6 +175,7 @@ def test_episodes_are_replayed_to_the_same_bytes(reports: Path, pipeline: Pipeli
     assert run(*common, "--replay", saved, "-o", "run-episodes.json", cwd=tmp_path).code == 0
     for name in ("run-episodes.json", "run-episodes.rows.parquet", "run-episodes.episodes.parquet"):
         assert (tmp_path / name).read_bytes() == (reports / name).read_bytes()
+    shutil.copy(saved, tmp_path / "report.episodes.parquet")
     cut = tmp_path / "cut.parquet"
     cut.write_bytes(saved.read_bytes()[:900])
     other_images = ["are of other images", "Give --data, --split, --resize, --max-images and --max-per-class"]
@@ -185,6 +186,12 @@ def test_episodes_are_replayed_to_the_same_bytes(reports: Path, pipeline: Pipeli
         (saved, ("--max-per-class", 4), 3, other_images),
         (saved, ("--classes-from", "seen"), 3, ["has no episodes of seen classes", "It has: novel"]),
         (reports / "run.rows.parquet", (), 3, ["is a laat-rows file, expected laat-episodes"]),
+        (
+            "report.episodes.parquet",
+            (),
+            2,
+            ["the file of episodes would replace 'report.episodes.parquet', which --replay reads"],
+        ),
         (cut, (), 3, ["is cut short, damaged or no parquet file"]),
     ):
         refused(tmp_path, *common, "--replay", file, *args, code=code, says=says)

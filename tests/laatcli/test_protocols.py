@@ -168,11 +168,9 @@ def test_nothing_is_written_twice_or_over_what_is_read(pipeline: Pipeline, tmp_p
         ((*evaluate, "-o", "model.st"), "--output would replace 'model.st', which MODEL reads"),
         ((*evaluate, "-o", "a.json", "--plot", "a.json"), "--output and --plot name the same file"),
         ((*evaluate, "-o", "a.json", "--plot", "a.rows.parquet"), "--rows and --plot name the same file"),
-        ((*evaluate, "--replay", "report.episodes.parquet"), "the file of episodes would replace 'report.episodes.parquet'"),
         (("eval", "model.st", "--adversarial", "adversarial.st", "-o", "adversarial.st"), "which --adversarial reads"),
         (("attack", "model.st", "--data", pipeline.photos, "-o", "model.st"), "which MODEL reads"),
     ):
-        (tmp_path / "report.episodes.parquet").touch()
         check_refusal(run(*args, cwd=tmp_path), 2, says)
     assert (tmp_path / "model.st").read_bytes() == pipeline.model.read_bytes()
 

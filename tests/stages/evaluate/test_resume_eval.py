@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.laatcli.conftest import class_folders, run_pipeline
-from tests.laatcli.shell import elsewhere, environment, run, starting
+from tests.laatcli.shell import LAAT, elsewhere, environment, run, starting
 from tests.laatcli.test_torchrun import ended, torchrun
 
 KILLS = int(os.environ.get("LAAT_SOAK_KILLS", "4"))
