@@ -77,8 +77,9 @@ def test_quickstart_runs(tmp_path: Path) -> None:
     assert read[0] == read[1]
 
 
-def test_cifar_fs_example_needs_its_data(tmp_path: Path) -> None:
-    done = shell(f"{ROOT / 'examples/cifar_fs/run.sh'} nowhere {tmp_path / 'features.npy'}", tmp_path)
+@pytest.mark.parametrize("script", ["run.sh", "report.sh"])
+def test_cifar_fs_examples_need_their_data(script: str, tmp_path: Path) -> None:
+    done = shell(f"{ROOT / 'examples/cifar_fs' / script} nowhere {tmp_path / 'features.npy'}", tmp_path)
     assert done.returncode == 3
     assert "features.npy' does not exist" in done.stderr
 
