@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stages.errors import UsageError
@@ -97,16 +98,26 @@ class FigureTable:
     @property
     def width(self) -> int:
         """Characters of the widest line as plain text, two blanks between columns."""
-        lines = [self.columns, *self.texts()]
-        return sum(max(len(line[at]) for line in lines) + 2 for at in range(len(self.columns))) - 2
+        heads = [max(map(len, name.split("\n"))) for name in self.columns]
+        return sum(max(head, cell) + 2 for head, cell in zip(heads, self._cell_widths(), strict=True)) - 2
+
+    def _cell_widths(self) -> list[int]:
+        return [max((len(line[at]) for line in self.texts()), default=0) for at in range(len(self.columns))]
 
     def within(self, width: int) -> FigureTable:
-        """This table where it is no wider than `width` characters; else, if its rows are made of accuracies, the same figures
-        one below the other."""
+        """This table where it is no wider than `width` characters, if need be with headings of several lines; else, if its
+        rows are made of accuracies, the same figures one below the other."""
+        if self.width <= width:
+            return self
+        names = zip(self.columns, self._cell_widths(), strict=True)
+        folded = replace(self, columns=tuple(_folded(name, room) for name, room in names))
+        return folded if folded.width <= width else self._long()
+
+    def _long(self) -> FigureTable:
         figures = self.figures()
         labels = [at for at, one in enumerate(figures) if not one]
         accuracies = sum(any(isinstance(row[at], Share) for row in self.rows) for at in range(len(self.columns)))
-        if self.width <= width or accuracies < 2:
+        if accuracies < 2:
             return self
         rows: list[tuple[Cell, ...]] = []
         for row in self.rows:
@@ -185,6 +196,16 @@ def plain_numbers(table: FigureTable) -> list[list[Any]]:
             else:
                 out += [cell.value if isinstance(cell, Chance | Percent) else cell, *([""] * 2 * spread)]
     return [heads, *rows]
+
+
+def _folded(name: str, room: int) -> str:
+    """A heading in lines of about `room` characters, broken behind its hyphens alone."""
+    lines = [""]
+    for part in re.findall(r"[^-]*-|[^-]+", name):
+        if lines[-1] and len(lines[-1]) + len(part) > room:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _text(cell: Cell) -> str:

@@ -110,8 +110,12 @@ def test_the_suite_is_named() -> None:
 def test_a_table_too_wide_for_its_place_has_its_figures_one_below_the_other() -> None:
     (table,) = report_tables({"a": report()})
     assert table.within(table.width) is table
-    narrow = table.within(table.width - 1)
-    assert narrow.width < table.width
+    folded = table.within(table.width - 1)
+    assert folded.columns[-2:] == ("margin-\npgd-20", "worst")
+    assert (folded.rows, folded.width) == (table.rows, table.width - 3)
+    assert table.within(folded.width) == folded
+    narrow = table.within(folded.width - 1)
+    assert narrow.width < folded.width
     assert narrow.columns == ("model", "classes", "measure", "%")
     assert narrow.notes == table.notes
     first = narrow.texts()[: len(table.columns) - 2]
