@@ -24,7 +24,7 @@ from stages.evaluate.parts import digest_of
 from stages.evaluate.points import Group
 from stages.evaluate.replay import DRAWN_OTHERWISE, Replay
 from stages.evaluate.report import ModelEntry, Row, make_report
-from stages.evaluate.results import GroupResult, Protocol
+from stages.evaluate.results import ALIKE, GroupResult, Protocol
 from stages.evaluate.sample import Sample, drawn, sample_note
 from stages.evaluate.score import evaluate
 from stages.evaluate.work import Work
@@ -138,7 +138,7 @@ def evaluate_checkpoints(
             work=replace(work, about=_follows_from(checkpoint, group, one, given, sha256, device)),
             progress=tell,
         )
-        notes |= dict.fromkeys(variant_notes(attacks, result.ways))
+        notes |= dict.fromkeys([*variant_notes(attacks, result.ways), *[ALIKE] * result.alike])
         rows.append(Row(name, choice.name, _numbered(result, kept), part.classes, f"{one.shots}-shot" if shots else ""))
         if checks and attacks and result.rows is not None:
             if tell is not None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.errors import InputError, UsageError, nearest
 from stages.evaluate.compare_sides import side_measures
-from stages.evaluate.intervals import NO_SPREAD
+from stages.evaluate.intervals import alike
 from stages.evaluate.measure import Measure
 from stages.evaluate.paired import paired_episodes, paired_images
 from stages.evaluate.parquet import AGAIN
@@ -21,6 +21,7 @@ from stages.evaluate.row_file import RowPart
 from stages.evaluate.rows import WORST, PointRows
 
 OVER_IMAGES = "Newcombe 95 % over paired images; p: exact McNemar"
+OVER_ALIKE = "where all episodes differ alike, Newcombe 95 % over their paired decisions; p: exact McNemar"
 OVER_EPISODES = "Student t 95 % over paired episodes; p: paired t"
 
 
@@ -177,12 +178,11 @@ def _worst(rows: PointRows, names: Sequence[str]) -> np.ndarray:
 
 def _measure(one: RowPart, other: RowPart, name: str, first: np.ndarray, second: np.ndarray) -> Measure:
     episodes = one.rows.episodes
-    paired = paired_images(first, second)
+    paired, interval = paired_images(first, second), OVER_IMAGES
     if episodes:
         each = [side.reshape(episodes, -1).mean(1) for side in (first, second)]
-        # differences that are all alike show no spread, which is not to say that there is none
-        if episodes == 1 or float(np.ptp(each[1] - each[0])) > NO_SPREAD:
-            paired = paired_episodes(*each)
+        interval = OVER_ALIKE if alike(each[1] - each[0]) else OVER_EPISODES
+        paired = paired if interval == OVER_ALIKE else paired_episodes(*each)
     return Measure(
         (one.model, other.model),
         one.group,
@@ -193,7 +193,7 @@ def _measure(one: RowPart, other: RowPart, name: str, first: np.ndarray, second:
         (int((first & ~second).sum()), int((second & ~first).sum())),
         len(first),
         episodes,
-        OVER_EPISODES if episodes else OVER_IMAGES,
+        interval,
     )
 
 

@@ -12,6 +12,11 @@ import numpy as np
 NO_SPREAD = 1e-12
 
 
+def alike(values: np.ndarray) -> bool:
+    """Whether several values show no spread, which is not to say that there is none."""
+    return len(values) > 1 and float(np.ptp(values)) <= NO_SPREAD
+
+
 def wilson(correct: int, total: int, level: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of a proportion (E. B. Wilson, JASA 1927), inside [0, 1] also at 0 and at `total`.
 
@@ -67,11 +72,11 @@ class Estimate:
 def estimate(correct: np.ndarray, episodes: int = 0) -> Estimate:
     """The accuracy of `correct` (P,) bool: over images (Wilson), or over `episodes` equal runs (Student t).
 
-    Several episodes that are all alike show no spread, which is not to say that there is none: Wilson over the decisions then.
+    Where several episodes are all alike it is Wilson over the decisions.
     """
     accuracy = float(correct.mean())
     if episodes:
         each = correct.reshape(episodes, -1).mean(axis=1)
-        if episodes == 1 or float(np.ptp(each)) > NO_SPREAD:
+        if not alike(each):
             return Estimate(accuracy, *student_t(each))
     return Estimate(accuracy, *wilson(int(correct.sum()), len(correct)))

@@ -10,12 +10,13 @@ import numpy as np
 
 from stages.errors import UsageError, require_at_least
 from stages.evaluate.gzsl import GzslResult
-from stages.evaluate.intervals import Estimate, estimate
+from stages.evaluate.intervals import Estimate, alike, estimate
 from stages.evaluate.rows import CLEAN, PointRows
 
 PROTOCOLS = ("all-way", "episodes", "gzsl")
 WILSON = "Wilson 95 % over images"
 STUDENT_T = "Student t 95 % over episodes"
+ALIKE = "where all episodes have the same accuracy, its interval is Wilson 95 % over the decisions"
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,14 @@ class GroupResult:
 
     @property
     def interval(self) -> str:
-        """Which interval the estimates carry."""
+        """Which interval the estimates carry; see also `alike`."""
         return STUDENT_T if self.episodes else WILSON
+
+    @property
+    def alike(self) -> bool:
+        """Whether all episodes are alike in some measure, whose interval is then Wilson's over the decisions."""
+        measures = [*self.correct.values(), np.logical_and.reduce(list(self.correct.values()))] if self.episodes else []
+        return any(alike(one.reshape(self.episodes, -1).mean(axis=1)) for one in measures)
 
     def to_record(self) -> dict[str, Any]:
         """The entry of a report, JSON-able."""

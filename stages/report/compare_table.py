@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.evaluate.compare import OVER_EPISODES, OVER_IMAGES, Comparison
+from stages.evaluate.compare import Comparison
 from stages.evaluate.compare_sides import OF_A_SIDE, OF_DRAWS
 from stages.evaluate.measure import Measure
 from stages.report.tables import Cell, Chance, Difference, FigureTable, Percent
@@ -39,7 +39,7 @@ def _table(measures: Sequence[Measure], pair: tuple[str, str], notes: Sequence[s
     ]
     first = measures[0]
     size = f"{first.episodes:,} episodes" if first.episodes else "every image of a group once"
-    intervals: tuple[str, ...] = (f"[ ] {OVER_EPISODES if first.episodes else OVER_IMAGES}; {size}",)
+    intervals = tuple(f"[ ] {text}; {size}" for text in dict.fromkeys(measure.interval for measure in measures))
     if of_sides:
         intervals = (f"S, U [ ] {OF_A_SIDE}", f"H, AUSUC [ ] {OF_DRAWS}")
     return FigureTable(

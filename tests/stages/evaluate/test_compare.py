@@ -116,6 +116,16 @@ def test_models_of_the_same_names_are_paired(tmp_path: Path) -> None:
     assert [measure.models for measure in found.measures[::4]] == [("raw", "raw"), ("expanded", "expanded")]
 
 
+def test_episodes_that_differ_alike_are_compared_by_their_decisions(tmp_path: Path) -> None:
+    save(tmp_path / "a.json", {"raw": 1.0}, EPISODES)
+    found = compare_reports(Source(tmp_path / "a.json"), Source(tmp_path / "a.json"))
+    for measure in found.measures:
+        assert measure.interval.startswith("where all episodes differ alike, Newcombe")
+        assert measure.paired.low < 0 < measure.paired.high
+    (table,) = comparison_tables(found)
+    assert table.notes[0] == f"[ ] {found.measures[0].interval}; 12 episodes"
+
+
 def test_a_model_does_not_differ_from_itself(tmp_path: Path) -> None:
     save(tmp_path / "a.json", {"raw": 1.0})
     for measure in compare_reports(Source(tmp_path / "a.json"), Source(tmp_path / "a.json")).measures:

@@ -20,7 +20,7 @@ from stages.evaluate.checkpoints import Evaluation, evaluate_checkpoints
 from stages.evaluate.groups import choose_classes, seen_and_novel
 from stages.evaluate.points import Group
 from stages.evaluate.report import report_bytes
-from stages.evaluate.results import Protocol
+from stages.evaluate.results import ALIKE, Protocol
 from stages.evaluate.sample import Sample
 from stages.evaluate.schema import find_fault, report_schema
 from stages.evaluate.score import evaluate
@@ -101,6 +101,14 @@ def test_numbers_that_fit_no_group_are_refused_before_anything_is_scored(checkpo
     assert told == []
     with pytest.raises(UsageError, match="--blend is -1; choose at least 0"):
         Protocol("episodes", blend=-1)
+
+
+def test_episodes_that_are_all_alike_are_said_to_be(checkpoint: Checkpoint, images: ImageSet) -> None:
+    # one way: every decision is right
+    alone = score(checkpoint, images, replace(EPISODES, ways=1)).report
+    assert ALIKE in alone["notes"]
+    assert alone["results"][0]["clean"]["low"] < 1
+    assert ALIKE not in score(checkpoint, images, EPISODES).report["notes"]
 
 
 def test_seen_and_novel_together(checkpoint: Checkpoint, images: ImageSet) -> None:
