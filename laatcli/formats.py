@@ -9,7 +9,7 @@ import typer
 from laatcli.console import Column, Console
 from laatcli.options import OUTPUT
 from stages.errors import UsageError
-from stages.report import tables
+from stages.reports import tables
 
 Format = Annotated[
     str,

@@ -11,7 +11,7 @@ import typer
 
 from laatcli.console import Console
 from stages.errors import UsageError
-from stages.evaluate.results import Protocol
+from stages.reports.results import Protocol
 
 if TYPE_CHECKING:
     from stages.evaluate.replay import Replay
@@ -125,7 +125,7 @@ def with_named_classes(console: Console, checkpoint: Checkpoint, classes: str, d
     Raises what `read_class_file`, `encoded_like` and `Checkpoint.with_anchors` raise.
     """
     from stages.classes import read_class_file
-    from stages.evaluate.transfer import encoded_like
+    from stages.evaluate.new_classes import encoded_like
 
     names = read_class_file(classes)
     console.note(f"loading {checkpoint.trained.origin.get('model', 'the encoder')}")

@@ -13,10 +13,10 @@ from laatcli.console import Console
 from laatcli.formats import show_table
 from stages import artifacts
 from stages.errors import UsageError
-from stages.report.check_lines import check_lines
+from stages.reports.check_lines import check_lines
 
 if TYPE_CHECKING:
-    from stages.evaluate.checkpoints import Evaluation
+    from stages.evaluate.evaluation import Evaluation
     from stages.evaluate.work import Work
     from stages.launch import Launch
 
@@ -56,7 +56,7 @@ def rows_place(asked: str | None, output: Path) -> Path | None:
     """Where the rows go; nowhere when they were left out, or when the report goes to standard output and none was named."""
     if asked == "none" or (asked is None and str(output) == artifacts.STDIO):
         return None
-    from stages.evaluate.report_files import default_rows_path
+    from stages.reports.files import default_rows_path
 
     path = default_rows_path(output) if asked is None else Path(asked)
     if str(path) == artifacts.STDIO:
@@ -71,8 +71,8 @@ def write_report(
 
     Raises MissingError when a file cannot be written.
     """
-    from stages.evaluate.report import report_bytes
-    from stages.evaluate.report_files import with_rows
+    from stages.reports.files import with_rows
+    from stages.reports.report import report_bytes
 
     report = done.report
     files: dict[Path, bytes] = {}
@@ -80,8 +80,8 @@ def write_report(
     if rows_file is not None:
         report, files = with_rows(report, done.rows, rows_file, None if to_stdout else output)
     if plot is not None:
-        from stages.report.gzsl_plot import plot_seen_unseen
-        from stages.report.plots import plot_results
+        from stages.reports.gzsl_plot import plot_seen_unseen
+        from stages.reports.plots import plot_results
 
         draw = plot_seen_unseen if report["protocol"]["name"] == "gzsl" else plot_results
         draw(report, plot)
@@ -99,7 +99,7 @@ def write_report(
 
 def show_reports(console: Console, reports: Mapping[str, Mapping[str, Any]], form: str) -> None:
     """Print the tables of reports, by their names, and what their checks found."""
-    from stages.report.results_table import report_tables
+    from stages.reports.results_table import report_tables
 
     for number, table in enumerate(report_tables(reports)):
         if number and form != "table" and console.human:

@@ -93,11 +93,11 @@ def attack(
     import torch
 
     from stages.attacks.adversarial import AdversarialSet
+    from stages.attacks.perturb import attack_images
     from stages.attacks.quantize import predict_images
     from stages.attacks.quantize import quantize as quantized
-    from stages.attacks.run import attack_images
     from stages.devices import resolve_device
-    from stages.evaluate.intervals import estimate
+    from stages.statistics.intervals import estimate
 
     chosen = resolve_device(device)
     network = checkpoint.model.placed(chosen)

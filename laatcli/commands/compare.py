@@ -23,8 +23,8 @@ def compare(
 ) -> None:
     """Compare two models on the same images or episodes: difference, 95 % interval, p-value."""
     check_format(form, console)
-    from stages.evaluate.compare import Source, compare_reports, comparison_record
-    from stages.report.compare_table import comparison_tables
+    from stages.reports.compare import Source, compare_reports, comparison_record
+    from stages.reports.compare_table import comparison_tables
 
     sources = Source.parse(first), Source.parse(second)
     found = compare_reports(*sources)

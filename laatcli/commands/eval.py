@@ -22,14 +22,14 @@ from stages.attacks.spec import AttackSpec
 from stages.attacks.suites import find_suite
 from stages.devices import check_device_name
 from stages.errors import ComputeError, UsageError, require_at_least
-from stages.evaluate.report_files import episodes_path
-from stages.evaluate.results import Protocol
 from stages.evaluate.sample import Sample
 from stages.launch import read_launch
-from stages.report.check_lines import failed_checks
+from stages.reports.check_lines import failed_checks
+from stages.reports.files import episodes_path
+from stages.reports.results import Protocol
 
 if TYPE_CHECKING:
-    from stages.evaluate.checkpoints import Evaluation
+    from stages.evaluate.evaluation import Evaluation
     from stages.models.checkpoint import Checkpoint
 
 EXAMPLES = (
@@ -201,7 +201,7 @@ def evaluate(
         raise UsageError("a checkpoint is given twice", "name each checkpoint once")
     checkpoints = {_run_name(path, models): load_checkpoint(path, anchors)[0] for path in models}
     from stages.devices import resolve_device
-    from stages.evaluate.checkpoints import evaluate_checkpoints
+    from stages.evaluate.evaluation import evaluate_checkpoints
 
     place = resolve_device(device, launch)
     with working(console, output, place, launch) as work:

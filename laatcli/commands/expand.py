@@ -43,7 +43,7 @@ def expand(
         inputs["like"] = model.lineage()
     after, figures = expand_anchors(before, fitted)
     if plot is not None:
-        from stages.report.plots import plot_cosines
+        from stages.reports.plots import plot_cosines
 
         plot_cosines(before, after, plot)
     artifact = after.to_artifact()

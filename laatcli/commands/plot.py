@@ -12,7 +12,7 @@ from stages import artifacts
 from stages.errors import UsageError
 
 if TYPE_CHECKING:
-    from stages.report.metrics import RunMetrics
+    from stages.reports.metrics import RunMetrics
 
 EXAMPLES = ("laat plot run", "laat plot run-raw run-expanded -o both.png")
 NAME = "curves.png"
@@ -33,8 +33,8 @@ def plot(
     twice = next((run for at, run in enumerate(runs) if run.resolve() in [other.resolve() for other in runs[:at]]), None)
     if twice is not None:
         raise UsageError(f"'{twice}' is given twice", "name each run once")
-    from stages.report.curves import plot_curves
-    from stages.report.metrics import read_metrics
+    from stages.reports.curves import plot_curves
+    from stages.reports.metrics import read_metrics
 
     found = [read_metrics(run) for run in runs]
     artifacts.check_writable(target)

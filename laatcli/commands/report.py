@@ -22,9 +22,9 @@ def report(
     """Show reports again: those that were measured alike in one table, and never two suites in one column."""
     check_format(form, console)
     from stages.errors import UsageError
-    from stages.evaluate.report import read_report
-    from stages.report.results_table import report_tables
-    from stages.report.tables import plain_numbers
+    from stages.reports.report import read_report
+    from stages.reports.results_table import report_tables
+    from stages.reports.tables import plain_numbers
 
     if len(set(reports)) < len(reports):
         raise UsageError("a report is given twice", "name each report once")

@@ -239,7 +239,7 @@ def _open(data: str, *, image_column: str | None, label_column: str | None, want
 
         return FolderSource(place.here, place.name)
     from stages.data.library import saved_tables
-    from stages.data.tables import ParquetTable, Table, TableSource
+    from stages.data.table_source import ParquetTable, Table, TableSource
 
     tables: Mapping[str, Table]
     if place.kind == "parquet":

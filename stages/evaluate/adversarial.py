@@ -11,13 +11,13 @@ from stages.attacks.adversarial import AdversarialSet
 from stages.attacks.target import Progress
 from stages.classes import match_classes
 from stages.errors import InputError
-from stages.evaluate.checkpoints import Evaluation, model_entry, within
+from stages.evaluate.evaluation import Evaluation, model_entry, within
 from stages.evaluate.groups import ClassChoice, leak_notes
 from stages.evaluate.points import Group
-from stages.evaluate.report import Row, make_report
-from stages.evaluate.results import Protocol
 from stages.evaluate.saved import evaluate_saved
 from stages.models.checkpoint import Checkpoint
+from stages.reports.report import Row, make_report
+from stages.reports.results import Protocol
 
 
 def evaluate_adversarial(

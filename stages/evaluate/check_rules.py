@@ -18,7 +18,7 @@ from torch import Tensor
 
 from stages.attacks.losses import LOSSES, margin_loss
 from stages.attacks.named import parse_attack
-from stages.attacks.run import attack_points
+from stages.attacks.perturb import attack_points
 from stages.attacks.spec import AttackSpec
 from stages.attacks.target import Target
 from stages.attacks.threat import ThreatModel, format_eps

@@ -18,9 +18,9 @@ from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes
 from stages.evaluate.check_rules import CHECKS, FAIL, WARN, Finding, Probe, clean_passes, gradients
 from stages.evaluate.points import Group, Points, all_way_points, episode_points
-from stages.evaluate.results import Protocol
-from stages.evaluate.rows import CLEAN, PointRows
 from stages.randomness import numpy_generator
+from stages.reports.results import Protocol
+from stages.reports.rows import CLEAN, PointRows
 
 MOST = 64
 PURPOSE = "evaluate/checks"

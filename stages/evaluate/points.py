@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from stages.data.episodes import Episodes, draw_episodes
 from stages.errors import InputError
-from stages.evaluate.results import Protocol
+from stages.reports.results import Protocol
 
 
 @dataclass(frozen=True)

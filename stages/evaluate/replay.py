@@ -13,11 +13,11 @@ import torch
 from stages.classes import match_classes
 from stages.data.episodes import Episodes
 from stages.errors import InputError, LaatError
-from stages.evaluate.episode_file import SavedEpisodes, read_episodes
-from stages.evaluate.parquet import AGAIN
 from stages.evaluate.parts import digest_of
 from stages.evaluate.points import Group, protocol_episodes
-from stages.evaluate.results import Protocol
+from stages.reports.episode_file import SavedEpisodes, read_episodes
+from stages.reports.parquet import AGAIN
+from stages.reports.results import Protocol
 
 DRAWN_OTHERWISE = "the episodes come from a file and are not those that their seed draws here"
 

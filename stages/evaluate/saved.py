@@ -10,10 +10,10 @@ from stages.attacks.target import Progress, checked_width, decide, full_precisio
 from stages.attacks.threat import ThreatModel
 from stages.errors import ComputeError, InputError
 from stages.evaluate.points import Group, all_way_points
-from stages.evaluate.results import GroupResult, summarise_rows
-from stages.evaluate.rows import Judgement
 from stages.evaluate.score import make_rows, note
 from stages.evaluate.work import filled
+from stages.reports.results import GroupResult, summarise_rows
+from stages.reports.rows import Judgement
 
 
 def evaluate_saved(

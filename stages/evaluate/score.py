@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.gradient import frozen
-from stages.attacks.run import attack_points
+from stages.attacks.perturb import attack_points
 from stages.attacks.spec import AttackSpec
 from stages.attacks.target import Progress, Target, checked_width, decide, full_precision, to_pixels
 from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes
 from stages.errors import InputError, UsageError
-from stages.evaluate.gzsl import GzslResult, summarise_gzsl
-from stages.evaluate.known import Known, known_when_clean
 from stages.evaluate.points import Group, Points, all_way_points, episode_points, protocol_episodes
-from stages.evaluate.results import GroupResult, Protocol, summarise_rows
-from stages.evaluate.rows import CLEAN, Judgement, PointRows
-from stages.evaluate.sides import Sides, limits
+from stages.evaluate.progress import Known, known_when_clean
 from stages.evaluate.work import Work, filled, piece_size
+from stages.reports.results import GroupResult, Protocol, summarise_rows
+from stages.reports.rows import CLEAN, Judgement, PointRows
+from stages.statistics.gzsl import GzslResult, summarise_gzsl
+from stages.statistics.seen_unseen import Sides, limits
 
 # larger ones were slower for conv4-64: 0.9 against 1.6 times a plain loop (few pairs, tests/benchmarks/LOG.md)
 MOST_ON_CPU = 64

@@ -21,8 +21,8 @@ from stages.randomness import torch_generator
 from stages.train.objectives import build_objective
 from stages.train.schedules import learning_rate
 from stages.train.settings import TrainSettings
-from stages.train.step import Piece, Stepper
 from stages.train.sums import Sums
+from stages.train.training_step import Piece, Stepper
 from stages.world import World
 
 

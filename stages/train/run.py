@@ -23,7 +23,7 @@ from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import initialise_from
 from stages.train.folder import BEST, LAST, METRICS, STATE, Next, locked, read_state, tidy, what_next
 from stages.train.loop import Trainer
-from stages.train.memory import explained
+from stages.train.out_of_memory import explained
 from stages.train.reports import EpochReport, Progress, RunResult, to_lines
 from stages.train.selection import Score, plan_selection
 from stages.train.settings import TrainSettings

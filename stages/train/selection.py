@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.gradient import frozen
-from stages.attacks.run import attack_images
+from stages.attacks.perturb import attack_images
 from stages.attacks.target import full_precision, to_pixels
 from stages.data.image_set import ImageSet
 from stages.data.streamed import StreamedSet

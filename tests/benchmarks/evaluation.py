@@ -29,9 +29,9 @@ from stages.attacks.target import to_pixels
 from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes, draw_episodes
 from stages.evaluate.points import Group
-from stages.evaluate.results import Protocol
 from stages.evaluate.score import evaluate
 from stages.models.embedding import EmbeddingModel
+from stages.reports.results import Protocol
 from tests.benchmarks.reference import wait
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import HEADER, Pair, alternate, environment, show, write_csv

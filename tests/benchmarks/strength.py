@@ -32,12 +32,12 @@ from stages.attacks.target import full_precision
 from stages.attacks.threat import ThreatModel, parse_eps
 from stages.data.sources import load_images
 from stages.evaluate.groups import choose_classes
-from stages.evaluate.paired import mcnemar
 from stages.evaluate.points import Group
-from stages.evaluate.results import GroupResult, Protocol
 from stages.evaluate.sample import Sample, drawn
 from stages.evaluate.score import evaluate
 from stages.models.checkpoint import Checkpoint
+from stages.reports.results import GroupResult, Protocol
+from stages.statistics.paired import mcnemar
 from tests.benchmarks.timing import environment, show
 
 SUITE = ("apgd-ce", "apgd-t", "fab-t", "square")

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from stages.evaluate.schema import find_fault, report_schema
+from stages.reports.schema import find_fault, report_schema
 from tests.laatcli.conftest import Pipeline
 from tests.laatcli.shell import check_refusal, refused, run, run_on_full_disk, tree
 

@@ -17,7 +17,7 @@ from stages.attacks.gradient import frozen
 from stages.attacks.library_random import BLOCK
 from stages.attacks.losses import margin_loss
 from stages.attacks.named import parse_attack
-from stages.attacks.run import attack_images, attack_points
+from stages.attacks.perturb import attack_images, attack_points
 from stages.attacks.target import Judged, Target, to_pixels
 from stages.attacks.threat import ThreatModel
 from stages.errors import InputError, UsageError

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stages.attacks.losses import margin_loss
 from stages.attacks.named import parse_attack
-from stages.attacks.run import attack_points
+from stages.attacks.perturb import attack_points
 from stages.attacks.target import Target, Victim
 from stages.attacks.threat import ThreatModel
 

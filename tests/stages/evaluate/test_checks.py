@@ -15,8 +15,8 @@ from stages.attacks.threat import ThreatModel
 from stages.evaluate.check_rules import judge_count
 from stages.evaluate.checks import Checked, run_checks
 from stages.evaluate.points import Group
-from stages.evaluate.results import Protocol
 from stages.evaluate.score import evaluate
+from stages.reports.results import Protocol
 from tests.stages.evaluate.masking import MASKS, trained
 from tests.stages.train.synthetic import made_up_anchors, made_up_images
 

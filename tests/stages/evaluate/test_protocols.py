@@ -16,16 +16,16 @@ from stages.attacks.threat import ThreatModel
 from stages.classes import ClassGroups
 from stages.data.image_set import DataProvenance, ImageSet
 from stages.errors import InputError, UsageError
-from stages.evaluate.checkpoints import Evaluation, evaluate_checkpoints
+from stages.evaluate.evaluation import Evaluation, evaluate_checkpoints
 from stages.evaluate.groups import choose_classes, seen_and_novel
 from stages.evaluate.points import Group
-from stages.evaluate.report import report_bytes
-from stages.evaluate.results import ALIKE, Protocol
 from stages.evaluate.sample import Sample
-from stages.evaluate.schema import find_fault, report_schema
 from stages.evaluate.score import evaluate
 from stages.models.checkpoint import Checkpoint
 from stages.models.embedding import EmbeddingModel
+from stages.reports.report import report_bytes
+from stages.reports.results import ALIKE, Protocol
+from stages.reports.schema import find_fault, report_schema
 from tests.stages.evaluate.models import Channels, coloured
 
 NAMES = ("ant", "bee", "cat", "dog", "emu")

@@ -11,12 +11,12 @@ import pytest
 
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
-from stages.evaluate.episode_file import KIND, episode_schema, read_episodes
-from stages.evaluate.parquet import table_bytes
 from stages.evaluate.replay import DRAWN_OTHERWISE, read_replay
-from stages.evaluate.report import report_bytes
-from stages.evaluate.report_files import with_rows
 from stages.models.checkpoint import Checkpoint
+from stages.reports.episode_file import KIND, episode_schema, read_episodes
+from stages.reports.files import with_rows
+from stages.reports.parquet import table_bytes
+from stages.reports.report import report_bytes
 from tests.stages.evaluate.test_protocols import EPISODES, checkpoint, images, score
 
 SHOWN = replace(EPISODES, shots=2, blend=1.5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stages.attacks.named import parse_attack
-from stages.attacks.run import attack_images
+from stages.attacks.perturb import attack_images
 from stages.attacks.threat import ThreatModel
 from stages.errors import InputError
 from stages.evaluate.saved import evaluate_saved

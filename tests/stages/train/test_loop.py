@@ -13,8 +13,8 @@ from stages.errors import ComputeError
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
 from stages.train.loop import Trainer
-from stages.train.step import Piece
 from stages.train.sums import Figures
+from stages.train.training_step import Piece
 from stages.world import World
 from tests.stages.train.plain_step import PlainConv4, plain_attack, plain_laat_loss
 from tests.stages.train.synthetic import made_up_anchors, made_up_images, quick, small_model

@@ -1,0 +1,96 @@
+"""The episodes of a report as a parquet file, so that anyone replays them: classes by name, images by number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.errors import InputError
+from stages.reports.parquet import AGAIN, read_table, table_bytes
+from stages.reports.row_file import RowPart
+
+KIND = "laat-episodes"
+
+
+@dataclass(frozen=True, eq=False)
+class SavedEpisodes:
+    """The episodes of one group and protocol.
+
+    Attributes:
+        group, protocol: names in the report.
+        classes: of each of the E episodes, its N class names in the order of its head.
+        support: of each episode and class, the K images that the head was made from; int32 (E, N, K).
+        query: of each episode and class, the Q images that were classified; int32 (E, N, Q).
+
+    Images are numbered as in the set that was evaluated (see the report's `data`).
+    """
+
+    group: str
+    protocol: str
+    classes: list[list[str]]
+    support: np.ndarray
+    query: np.ndarray
+
+
+def episode_schema() -> Any:
+    """One row an episode: group, protocol, its number, N class names, N lists of support and of query images."""
+    import pyarrow as pa
+
+    name, images = pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.list_(pa.int32()))
+    return pa.schema(
+        [
+            ("group", name),
+            ("protocol", name),
+            ("episode", pa.int32()),
+            ("classes", pa.list_(pa.string())),
+            ("support", images),
+            ("query", images),
+        ]
+    )
+
+
+def episodes_bytes(parts: Sequence[RowPart], record: Mapping[str, Any]) -> bytes | None:
+    """The parquet file of the episodes of `parts`, None when they have none. Models meet the same: each is written once."""
+    import pyarrow as pa
+
+    tables = []
+    for part in {(part.group, part.protocol): part for part in parts if part.rows.episodes}.values():
+        rows, count = part.rows, part.rows.episodes
+        ways = rows.heads.shape[1]
+        columns = [
+            pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [part.group]),
+            pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [part.protocol]),
+            np.arange(count, dtype=np.int32),
+            [[part.classes[at] for at in head] for head in rows.heads.tolist()],
+            rows.support.tolist(),
+            rows.image.reshape(count, ways, -1).tolist(),
+        ]
+        schema = episode_schema()
+        arrays = [pa.array(column, field.type) for column, field in zip(columns[2:], list(schema)[2:], strict=True)]
+        tables.append(pa.Table.from_arrays([*columns[:2], *arrays], schema=schema))
+    return table_bytes(pa.concat_tables(tables).unify_dictionaries(), KIND, record) if tables else None
+
+
+def read_episodes(path: Path | str, sha256: str | None = None) -> tuple[list[SavedEpisodes], dict[str, Any]]:
+    """Read what `episodes_bytes` wrote, with its record. Raises InputError (see `parquet.read_table`), also where the
+    episodes of one group and protocol are not all of one size."""
+    table, record = read_table(path, episode_schema(), KIND, sha256)
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in table.to_pylist():
+        found.setdefault((row["group"], row["protocol"]), []).append(row)
+    try:
+        return [_episodes(*key, rows) for key, rows in found.items()], record
+    except ValueError:
+        raise InputError(f"'{path}' has episodes of different sizes under one name", AGAIN) from None
+
+
+def _episodes(group: str, protocol: str, rows: Sequence[Mapping[str, Any]]) -> SavedEpisodes:
+    support, query = (np.array([row[key] for row in rows], dtype=np.int32) for key in ("support", "query"))
+    classes = np.array([row["classes"] for row in rows], dtype=object)
+    if not classes.ndim == 2 or not classes.shape == support.shape[:2] == query.shape[:2] or support.ndim != query.ndim:
+        raise ValueError("classes, support and query do not fit together")
+    return SavedEpisodes(group, protocol, classes.tolist(), support, query)

@@ -1,0 +1,164 @@
+"""The rows of a report as a parquet file: one row a point and attack, with names for classes and attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.errors import InputError
+from stages.reports.parquet import AGAIN, read_table, table_bytes
+from stages.reports.rows import Judgement, PointRows
+
+KIND = "laat-rows"
+# the attack of the rows of an evaluation without one
+NO_ATTACK = "none"
+_KEYS = ("model", "group", "protocol", "attack")
+_CLASSES = ("true_class", "clean_prediction", "attacked_prediction")
+_FLOATS = ("clean_margin", "attacked_margin", "norm")
+# not a number unless seen and novel classes were candidates together
+_LIMITS = ("clean_limit", "attacked_limit")
+
+
+@dataclass(frozen=True, eq=False)
+class RowPart:
+    """The rows of one model, group and protocol.
+
+    Attributes:
+        model, group, protocol: names in the report.
+        classes: the names that labels and predictions are positions in.
+        rows: the points.
+    """
+
+    model: str
+    group: str
+    protocol: str
+    classes: Sequence[str]
+    rows: PointRows
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells parts apart."""
+        return self.model, self.group, self.protocol
+
+
+def row_schema() -> Any:
+    """The columns: names are dictionaries, episode and image int32, margins, norm and limits float32."""
+    import pyarrow as pa
+
+    name = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema(
+        [
+            *((key, name) for key in _KEYS),
+            ("episode", pa.int32()),
+            ("image", pa.int32()),
+            *((key, name) for key in _CLASSES),
+            *((key, pa.float32()) for key in (*_FLOATS, *_LIMITS)),
+        ]
+    )
+
+
+def rows_bytes(parts: Sequence[RowPart], record: Mapping[str, Any]) -> bytes:
+    """The parquet file of `parts`; `record` (JSON-able) goes into its metadata. The same rows give the same bytes."""
+    import pyarrow as pa
+
+    names = list(dict.fromkeys(name for part in parts for name in part.classes))
+    tables = [table for part in parts for table in _tables(part, names)]
+    return table_bytes(pa.concat_tables(tables).unify_dictionaries(), KIND, record)
+
+
+def _tables(part: RowPart, names: Sequence[str]) -> list[Any]:
+    """One table an attack."""
+    import pyarrow as pa
+
+    rows = part.rows
+    position = {name: at for at, name in enumerate(names)}
+    where = np.array([position[name] for name in part.classes], dtype=np.int32)
+
+    def constant(name: str) -> Any:
+        return pa.DictionaryArray.from_arrays(np.zeros(len(rows), np.int32), [name])
+
+    def classes(codes: np.ndarray) -> Any:
+        return pa.DictionaryArray.from_arrays(where[codes], pa.array(names, pa.string()))
+
+    tables = []
+    none = np.full(len(rows), np.nan, np.float32)
+    for attack, found in (rows.attacks or {NO_ATTACK: rows.clean}).items():
+        columns = [
+            *(constant(name) for name in (*part.key, attack)),
+            *(pa.array(column) for column in (rows.episode, rows.image)),
+            *(classes(codes) for codes in (rows.label, rows.clean.predicted, found.predicted)),
+            *(pa.array(column) for column in (rows.clean.margin, found.margin, found.norm)),
+            *(pa.array(none if one.limit is None else one.limit) for one in (rows.clean, found)),
+        ]
+        tables.append(pa.Table.from_arrays(columns, schema=row_schema()))
+    return tables
+
+
+def read_rows(path: Path | str, sha256: str | None = None) -> tuple[list[RowPart], dict[str, Any]]:
+    """Read what `rows_bytes` wrote, with its record. The classes of all parts are the same list of names.
+
+    Args:
+        path: of the file.
+        sha256: of its bytes, if it is known.
+
+    Raises InputError (see `parquet.read_table`), also when the rows of two attacks are not of the same points.
+    """
+    table, record = read_table(path, row_schema(), KIND, sha256)
+    where = f"'{path}'"
+    keys = [_names(table, key) for key in _KEYS]
+    codes = np.stack([codes for codes, _ in keys])
+    change = np.flatnonzero((codes[:, 1:] != codes[:, :-1]).any(0)) + 1
+    bounds = [0, *change.tolist(), len(table)] if len(table) else [0]
+    classes = list(dict.fromkeys(name for key in _CLASSES for name in _names(table, key)[1]))
+    columns = {key: table[key].to_numpy() for key in ("episode", "image", *_FLOATS, *_LIMITS)} | {
+        key: _recoded(table, key, classes) for key in _CLASSES
+    }
+    found: dict[tuple[str, str, str], dict[str, dict[str, np.ndarray]]] = {}
+    for start, end in pairwise(bounds):
+        model, group, protocol, attack = (names[codes[start]] for codes, names in keys)
+        attacks = found.setdefault((model, group, protocol), {})
+        if attack in attacks:
+            raise InputError(f"{where} has rows of {model}, {group}, {attack} in two places", AGAIN)
+        attacks[attack] = {key: column[start:end] for key, column in columns.items()}
+    return [RowPart(*key, classes, _points(attacks, where)) for key, attacks in found.items()], record
+
+
+def _names(table: Any, key: str) -> tuple[np.ndarray, list[str]]:
+    """A dictionary column as codes (P,) and the names that they are positions in."""
+    column = table[key].unify_dictionaries().combine_chunks()
+    return column.indices.to_numpy(), column.dictionary.to_pylist()
+
+
+def _recoded(table: Any, key: str, classes: Sequence[str]) -> np.ndarray:
+    """A column of class names as int32 positions in `classes`."""
+    codes, names = _names(table, key)
+    position = {name: at for at, name in enumerate(classes)}
+    return np.array([position[name] for name in names], dtype=np.int32)[codes]
+
+
+def _points(attacks: Mapping[str, Mapping[str, np.ndarray]], where: str) -> PointRows:
+    first = next(iter(attacks.values()))
+    shared = ("episode", "image", "true_class", "clean_prediction", "clean_margin")
+    for name, other in attacks.items():
+        if not all(np.array_equal(first[key], other[key]) for key in shared):
+            raise InputError(f"{where} is inconsistent: the rows of {name} are of other points than the first attack's", AGAIN)
+    count = len(first["image"])
+    clean = Judgement(
+        first["clean_prediction"], first["clean_margin"], np.zeros(count, np.float32), _limits(first["clean_limit"])
+    )
+    after = {
+        name: Judgement(part["attacked_prediction"], part["attacked_margin"], part["norm"], _limits(part["attacked_limit"]))
+        for name, part in attacks.items()
+        if name != NO_ATTACK
+    }
+    return PointRows(first["image"], first["true_class"], first["episode"], clean, after)
+
+
+def _limits(column: np.ndarray) -> np.ndarray | None:
+    """The limits of a part's points; None where it has none."""
+    return None if np.isnan(column).all() else column

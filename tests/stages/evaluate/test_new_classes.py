@@ -1,0 +1,94 @@
+"""Names of another data set, encoded as the training anchors were: with the bundled encoder, offline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stages.anchors.encoder import TextEncoder, load_encoder
+from stages.anchors.expanded import expand_anchors
+from stages.anchors.text import text_anchors
+from stages.classes import ClassGroups
+from stages.errors import InputError, MissingError
+from stages.evaluate.new_classes import encoded_like
+from stages.models.checkpoint import Checkpoint
+from stages.models.embedding import EmbeddingModel
+
+TEMPLATES = ["This is a photo of a {}", "a drawing of a {}"]
+OWN = ("red circle", "blue star", "green ring", "yellow heart")
+OTHER = ["purple ring", "Blue_star", "cyan cross", "green ring"]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return load_encoder("demo")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(encoder: TextEncoder) -> Checkpoint:
+    raw = text_anchors(OWN, ClassGroups.from_counts(4, 2, 1), encoder, TEMPLATES)
+    own, _ = expand_anchors(raw)
+    model = EmbeddingModel("conv4-8", own.vectors.shape[1], 16, mean=(0.5,) * 3, std=(0.2,) * 3)
+    return Checkpoint(model, own, {"settings": {"tau": 1.0}}, {})
+
+
+def with_origin(checkpoint: Checkpoint, **changed: str) -> Checkpoint:
+    return replace(checkpoint, anchors=replace(checkpoint.anchors, origin={**checkpoint.anchors.origin, **changed}))
+
+
+def test_names_are_encoded_and_moved_as_the_training_anchors_were(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
+    found = encoded_like(checkpoint, OTHER)
+    assert found.classes == tuple(OTHER)
+    assert found.expansion is None
+    moved = checkpoint.with_anchors(found, "names.txt")
+    own = checkpoint.anchors
+    # the same name gets the same anchor, however it is written
+    np.testing.assert_allclose(moved.anchors.vectors[3], own.vectors[2], atol=1e-5)
+    expected = text_anchors(OTHER, ClassGroups.from_counts(4, None), encoder, TEMPLATES)
+    assert own.expansion is not None
+    np.testing.assert_allclose(moved.anchors.vectors, own.expansion.apply(expected.vectors), atol=1e-6)
+    assert moved.anchors.expansion is own.expansion
+
+
+def test_what_was_trained_on_goes_by_the_names(checkpoint: Checkpoint) -> None:
+    found = encoded_like(checkpoint, OTHER)
+    assert (found.groups.seen, found.groups.val, found.groups.novel) == ((1,), (3,), (0, 2))
+    moved = checkpoint.with_anchors(found, "names.txt")
+    # and goes on to do so when other names are given again
+    again = encoded_like(moved, ["red circle", "no such"])
+    assert (again.groups.seen, again.groups.novel) == ((0,), (1,))
+    assert moved.trained is checkpoint.anchors
+
+
+def test_anchors_of_another_encoder_are_refused_naming_both(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
+    other = replace(encoder, model="ViT-B-16", weights_sha256="0" * 64)
+    given = text_anchors(OTHER, ClassGroups.from_counts(4, None), other, TEMPLATES)
+    with pytest.raises(
+        InputError, match=r"of names\.txt come from another encoder .* model is 'ViT-B-16' there and 'demo' here"
+    ):
+        checkpoint.with_anchors(given, "names.txt")
+
+
+def test_an_encoder_whose_weights_have_changed_is_refused(checkpoint: Checkpoint) -> None:
+    changed = with_origin(checkpoint, weights_sha256="1" * 64)
+    with pytest.raises(InputError, match="another encoder than the checkpoint's: weights_sha256"):
+        changed.with_anchors(encoded_like(changed, OTHER), "names.txt")
+
+
+@pytest.mark.parametrize(
+    ("origin", "error", "says"),
+    [
+        ({"source": "simplex"}, InputError, "come from simplex, which encodes no names; give anchors of the same kind"),
+        ({"source": "features"}, InputError, "come from features"),
+        ({"model": "local-dir:my-clip"}, MissingError, "given as 'my-clip', and a checkpoint keeps no path; make them with"),
+        ({"model": "ViT-B-16", "pretrained": "file:w.safetensors"}, MissingError, "given as 'w.safetensors'"),
+        ({"model": "ViT-Z-99", "pretrained": "openai"}, MissingError, "encoder cannot be had: open_clip has no model"),
+    ],
+)
+def test_an_encoder_that_cannot_be_had_is_said(
+    checkpoint: Checkpoint, origin: dict[str, str], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        encoded_like(with_origin(checkpoint, **origin), OTHER)

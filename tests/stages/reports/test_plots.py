@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.expanded import expand_anchors
+from stages.attacks.named import parse_attacks
+from stages.attacks.threat import ThreatModel
+from stages.classes import ClassGroups
+from stages.errors import MissingError
+from stages.reports import plots
+from stages.reports.plots import plot_cosines, plot_results
+from stages.reports.report import ModelEntry, Row, make_report
+from stages.reports.results import Protocol, summarise
+
+
+def anchors(count: int = 6, seen: int = 4) -> AnchorSet:
+    values = 2 + np.random.default_rng(0).standard_normal((count, 8))
+    unit = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    names = tuple(f"class {at}" for at in range(count))
+    return AnchorSet(unit, names, ClassGroups.from_counts(count, seen), {"source": "text"})
+
+
+def right(share: float, images: int = 200) -> np.ndarray:
+    return np.arange(images) < share * images
+
+
+def report(
+    attacks: tuple[str, ...] = ("pgd-20", "margin-pgd-20"), groups: tuple[str, ...] = ("seen", "novel")
+) -> dict[str, Any]:
+    """Two models, whose first attack leaves 0.3 and 0.5 and whose worst case is that of the second attack, 0.2 and 0.4."""
+    rows = []
+    for group in groups:
+        for at, model in enumerate(("raw", "expanded")):
+            shares = dict(zip(attacks, (0.3 + 0.2 * at, 0.2 + 0.2 * at), strict=False))
+            correct = {"clean": right(0.8), **{name: right(share) for name, share in shares.items()}}
+            rows.append(Row(model, group, summarise(correct, classes=5, ways=5, images=200, episodes=0)))
+    return make_report(
+        models=[ModelEntry(name, "ab" * 32, "laat", name) for name in ("raw", "expanded")],
+        data={"source": "shapes"},
+        protocol=Protocol(),
+        attacks=parse_attacks(attacks),
+        threat=ThreatModel(Fraction(8, 255)) if attacks else None,
+        seed=0,
+        rows=rows,
+    )
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that would have been saved."""
+    figures: list[Any] = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def test_a_png_is_written_and_the_same_again(tmp_path: Path) -> None:
+    moved, _ = expand_anchors(anchors())
+    for name in ("one", "two"):
+        plot_cosines(anchors(), moved, tmp_path / f"{name}.png")
+        plot_results(report(), tmp_path / f"{name}-results.png")
+    for stem in ("", "-results"):
+        data = (tmp_path / f"one{stem}.png").read_bytes()
+        assert data == (tmp_path / f"two{stem}.png").read_bytes()
+        assert str(tmp_path).encode() not in data
+        assert 5_000 < len(data) < 500_000
+        with Image.open(tmp_path / f"one{stem}.png") as image:
+            assert image.format == "PNG"
+            assert 600 < image.width < 3000
+            assert 300 < image.height < 3000
+            assert len(image.convert("RGB").getcolors(10**6)) > 20  # something is on it
+
+
+def test_the_cosine_matrices(drawn: list[Any]) -> None:
+    raw = anchors()
+    moved, _ = expand_anchors(raw)
+    plot_cosines(raw, moved, Path("unused.png"))
+    left, right_hand, *_ = drawn[0].axes
+    for axis, shown in ((left, raw), (right_hand, moved)):
+        matrix = axis.images[0].get_array()
+        np.testing.assert_allclose(matrix, shown.vectors @ shown.vectors.T, atol=1e-6)
+        assert axis.images[0].get_clim() == (-1, 1)
+        mean = matrix[np.triu_indices(6, 1)].mean()
+        assert axis.get_title().endswith(f"mean cosine {mean:.3f}")
+        assert [label.get_text() for label in axis.get_xticklabels()] == list(raw.classes)
+        # the border of the seen classes, across and down
+        assert sorted(line.get_xydata()[0].max() for line in axis.lines) == [3.5, 3.5]
+
+
+def test_one_class_and_many_classes(drawn: list[Any]) -> None:
+    raw = anchors(1, 1)
+    plot_cosines(raw, raw, Path("unused.png"))
+    assert drawn[0].axes[0].get_title().endswith("one class")
+    many = anchors(40, 40)
+    plot_cosines(many, many, Path("unused.png"))
+    assert drawn[1].axes[0].lines[:] == []
+    assert "class 39" not in [label.get_text() for label in drawn[1].axes[0].get_xticklabels()]
+
+
+def test_bars_are_the_accuracies_with_their_intervals(drawn: list[Any]) -> None:
+    record = report()
+    plot_results(record, Path("unused.png"))
+    assert len(drawn[0].axes) == 2
+    for axis, group in zip(drawn[0].axes, ("seen", "novel"), strict=True):
+        entries = [entry for entry in record["results"] if entry["group"] == group]
+        assert axis.get_title() == f"{group} classes (5-way, chance 20.0 %)"
+        assert axis.get_ylim() == (0, 100)
+        assert [label.get_text() for label in axis.get_xticklabels()] == ["raw", "expanded"]
+        bars = [part for part in axis.containers if hasattr(part, "patches")]
+        assert [part.get_label() for part in bars] == ["clean", "pgd-20", "margin-pgd-20", "worst"]
+        heights = [[bar.get_height() for bar in part.patches] for part in bars]
+        np.testing.assert_allclose(heights, [[80, 80], [30, 50], [20, 40], [20, 40]])
+        for bar, at in ((bars[1], 0), (bars[1], 1)):
+            value = entries[at]["attacks"]["pgd-20"]
+            segment = bar.errorbar.lines[2][0].get_segments()[at]
+            np.testing.assert_allclose(segment[:, 1], [100 * value["low"], 100 * value["high"]])
+        (chance,) = [line for line in axis.lines if line.get_linestyle() == "--"]
+        np.testing.assert_allclose(chance.get_ydata(), 20)
+    assert drawn[0].legends[0].get_title().get_text() == "attacks in Linf 8/255"
+
+
+def test_one_attack_has_no_worst_case_of_its_own(drawn: list[Any]) -> None:
+    plot_results(report(attacks=("pgd-20",), groups=("novel",)), Path("unused.png"))
+    assert len(drawn[0].axes) == 1
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["clean", "pgd-20"]
+
+
+def test_a_report_without_attacks(drawn: list[Any], tmp_path: Path) -> None:
+    plot_results(report(attacks=()), tmp_path / "unused.png")
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["clean"]
+    assert drawn[0].legends[0].get_title().get_text() == ""
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(MissingError, match="a folder is in the way"):
+        plot_results(report(), tmp_path / "folder.png")

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.attacks.named import parse_attacks
+from stages.attacks.threat import ThreatModel
+from stages.errors import InputError
+from stages.reports.report import ModelEntry, Row, make_report, read_report, report_bytes
+from stages.reports.results import Protocol, summarise
+
+
+def report(protocol: Protocol | None = None) -> dict[str, Any]:
+    correct = {"clean": np.array([1, 1, 1, 0], dtype=bool), "pgd-20": np.array([1, 0, 1, 0], dtype=bool)}
+    episodes = 2 if protocol else 0
+    return make_report(
+        models=[ModelEntry("run", "ab" * 32, "laat", "expanded text")],
+        data={"source": "shapes", "splits": ["test"]},
+        protocol=protocol or Protocol(),
+        attacks=parse_attacks(["pgd-20"]),
+        threat=ThreatModel(Fraction(8, 255)),
+        seed=0,
+        rows=[Row("run", "novel", summarise(correct, classes=16, ways=5 if protocol else 16, images=4, episodes=episodes))],
+        notes=["the classes were trained on"],
+    )
+
+
+def test_a_report_says_what_was_measured_and_how() -> None:
+    read = json.loads(report_bytes(report()))
+    assert (read["kind"], read["schema_version"]) == ("laat-report", 2)
+    assert read["threat"] == {"norm": "Linf", "eps": "8/255", "clip": [0.0, 1.0]}
+    assert read["protocol"] == {"name": "all-way"}
+    pgd = {"name": "pgd-20", "loss": "ce", "steps": 20, "step": "1/4 eps", "random_start": True}
+    assert pgd.items() <= read["attacks"][0].items()
+    assert read["notes"] == ["the classes were trained on"]
+    (row,) = read["results"]
+    assert (row["model"], row["group"], row["classes"], row["chance"], row["images"]) == ("run", "novel", 16, 1 / 16, 4)
+    assert row["clean"]["accuracy"] == 0.75
+    assert row["attacks"]["pgd-20"]["accuracy"] == row["worst"]["accuracy"] == 0.5
+    assert row["worst"]["low"] < 0.5 < row["worst"]["high"]
+    assert row["interval"] == "Wilson 95 % over images"
+
+
+def test_an_episodes_report_carries_the_numbers_of_the_protocol() -> None:
+    read = json.loads(report_bytes(report(Protocol("episodes", ways=5, shots=1, queries=15, episodes=2, seed=3))))
+    assert read["protocol"] == {
+        "name": "episodes", "ways": 5, "shots": 1, "queries": 15, "episodes": 2, "episode_seed": 3, "blend": 0.0
+    }  # fmt: skip
+    assert read["results"][0]["interval"] == "Student t 95 % over episodes"
+    assert read["results"][0]["chance"] == 0.2
+
+
+def test_the_same_report_has_the_same_bytes() -> None:
+    first, again = report_bytes(report()), report_bytes(dict(reversed(report().items())))
+    assert first == again
+    assert first.endswith(b"}\n")
+
+
+def test_a_nan_never_gets_into_a_report() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        report_bytes(report() | {"seed": float("nan")})
+
+
+def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes(report_bytes(report()))
+    assert read_report(path) == report()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"kind": "other"}, "is JSON, but not a report of laat"),
+        ({"schema_version": 3}, "has schema version 3, this laat .* reads 2; upgrade laat"),
+        ({"schema_version": None, "format": 1}, "has schema version None, this laat .* reads 2; evaluate again"),
+        ({"threat": {"eps": "8/255"}}, "is damaged: threat lacks 'clip'"),
+        ({"seed": "0"}, "is damaged: seed is string, expected integer"),
+        ({"results": []}, "is damaged: results has 0 items"),
+        ({"more": 1}, "is damaged: it has the unknown entry 'more'"),
+    ],
+)
+def test_reports_that_cannot_be_read_are_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report() | change))
+    with pytest.raises(InputError, match=says):
+        read_report(path)
+
+
+def test_reports_of_the_first_format_are_refused_by_their_version(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({"kind": "laat-report", "format": 1, "results": []}))
+    with pytest.raises(InputError, match=r"has schema version 1, this laat .* reads 2; evaluate again with `laat eval`"):
+        read_report(path)
+
+
+def test_what_is_not_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    whole = report_bytes(report())
+    for data in (b"", whole[: len(whole) // 2], b"\xff\xfe", whole.replace(b"0.75", b"NaN"), b"[" * 100_000):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match="is cut short or not JSON"):
+            read_report(path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_report(tmp_path / "none.json")

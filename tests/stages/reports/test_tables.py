@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+from stages.errors import UsageError
+from stages.reports.results_table import report_tables
+from stages.reports.tables import Chance, Difference, FigureTable, Percent, Share, render
+from tests.stages.reports.test_plots import report
+
+TABLE = FigureTable(
+    "what % is right",
+    ("model", "chance", "clean", "difference", "p", "only A"),
+    (
+        ("a|b_c", Percent(0.0625), Share(0.5, 0.4, 0.65), Difference(0.021, -0.0004, 0.05), Chance(0.01234), 1200),
+        ("d", Percent(0.2), Share(1.0, 0.9, 1.0), Difference(-0.5, -0.6, -0.4), Chance(1e-9), 3),
+    ),
+    ("± Wilson 95 %",),
+)
+
+
+def test_markdown() -> None:
+    assert render(TABLE, "markdown") == (
+        "what % is right\n"
+        "\n"
+        "| model | chance | clean | difference | p | only A |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: |\n"
+        "| a\\|b_c | 6.2 | 50.0 ± 15.0 | +2.1 [0.0, +5.0] | 0.0123 | 1,200 |\n"
+        "| d | 20.0 | 100.0 ± 10.0 | −50.0 [−60.0, −40.0] | < 0.0001 | 3 |\n"
+        "\n"
+        "± Wilson 95 %\n"
+    )
+
+
+def test_csv_has_the_numbers_themselves() -> None:
+    rows = list(csv.DictReader(io.StringIO(render(TABLE, "csv"))))
+    assert rows[0] == {
+        **{"model": "a|b_c", "chance": "0.0625", "clean": "0.5", "clean low": "0.4", "clean high": "0.65"},
+        **{"difference": "0.021", "difference low": "-0.0004", "difference high": "0.05", "p": "0.01234", "only A": "1200"},
+    }
+    assert float(rows[1]["p"]) == 1e-9
+
+
+def test_latex() -> None:
+    assert render(TABLE, "latex").splitlines() == [
+        "% what % is right",
+        "% ± Wilson 95 %",
+        r"\begin{tabular}{lrrrrr}",
+        r"\toprule",
+        r"model & chance & clean & difference & p & only A \\",
+        r"\midrule",
+        r"a|b\_c & 6.2 & 50.0 $\pm$ 15.0 & +2.1 [0.0, +5.0] & 0.0123 & 1,200 \\",
+        r"d & 20.0 & 100.0 $\pm$ 10.0 & $-$50.0 [$-$60.0, $-$40.0] & $<$ 0.0001 & 3 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_latex_writes_every_sign_that_means_something_to_it() -> None:
+    text = render(FigureTable("", ("x",), ((r"a&b%c$d#e_f{g}h~i^j\k",),)), "latex").splitlines()[-3]
+    assert text == (
+        r"a\&b\%c\$d\#e\_f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k \\"
+    )  # fmt: skip
+
+
+def test_every_format_has_the_same_figures() -> None:
+    (table,) = report_tables({"a": report()})
+    texts = {form: render(table, form) for form in ("table", "markdown", "latex")}
+    for form, text in texts.items():
+        for row in table.texts():
+            assert all(cell.replace("±", r"$\pm$" if form == "latex" else "±") in text for cell in row)
+    read = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    for row, entry in zip(read, report()["results"], strict=True):
+        assert (row["model"], row["classes"]) == (entry["model"], entry["group"])
+        assert float(row["worst low"]) == entry["worst"]["low"]
+        assert float(row["pgd-20"]) == entry["attacks"]["pgd-20"]["accuracy"]
+
+
+def test_the_table_of_a_report() -> None:
+    (table,) = report_tables({"a": report()})
+    assert table.title == "accuracy %, attacks in Linf 8/255"
+    assert table.columns == ("model", "classes", "chance", "clean", "pgd-20", "margin-pgd-20", "worst")
+    assert table.texts()[0][:4] == ["raw", "seen", "20.0", "80.0 ± 6.1"]
+    assert table.notes == ("± Wilson 95 % over images; every image of a group once",)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"suite": "aa-standard"},
+        {"threat": {"eps": "4/255", "norm": "Linf", "clip": [0, 1]}},
+        {"attacks": []},
+        {"protocol": {"name": "episodes"}},
+        {"adversarial": {"sha256": "ab"}},
+    ],
+)
+def test_reports_that_were_measured_otherwise_share_no_table(other: dict[str, Any]) -> None:
+    tables = report_tables({"a": report(), "b": report() | other, "c": report()})
+    assert [len(table.rows) for table in tables] == [8, 4]
+
+
+def test_the_suite_is_named() -> None:
+    (table,) = report_tables({"a": report() | {"suite": "laat-2024"}})
+    assert table.title == "accuracy %, attacks in Linf 8/255, suite laat-2024"
+
+
+def test_a_table_too_wide_for_its_place_has_its_figures_one_below_the_other() -> None:
+    (table,) = report_tables({"a": report()})
+    assert table.within(table.width) is table
+    folded = table.within(table.width - 1)
+    assert folded.columns[-2:] == ("margin-\npgd-20", "worst")
+    assert (folded.rows, folded.width) == (table.rows, table.width - 3)
+    assert table.within(folded.width) == folded
+    narrow = table.within(folded.width - 1)
+    assert narrow.width < folded.width
+    assert narrow.columns == ("model", "classes", "measure", "%")
+    assert narrow.notes == table.notes
+    first = narrow.texts()[: len(table.columns) - 2]
+    assert [row[:2] for row in first] == [["raw", "seen"], *[["", ""]] * 4]
+    assert [row[2] for row in first] == list(table.columns[2:])
+    assert [row[3] for row in first] == table.texts()[0][2:]
+    assert len(narrow.rows) == 5 * len(table.rows)
+    assert TABLE.within(10) is TABLE  # one accuracy a row: nothing to put below another
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(UsageError, match="unknown format 'html'; known formats: table, markdown, csv, latex"):
+        render(TABLE, "html")
