@@ -21,7 +21,7 @@ from stages.attacks.perturb import attack_images, attack_points
 from stages.attacks.target import Judged, Target, to_pixels
 from stages.attacks.threat import ThreatModel
 from stages.errors import InputError, UsageError
-from tests.stages.attacks.test_run import TinyNet, anchors, pixels
+from tests.stages.attacks.test_perturb import TinyNet, anchors, pixels
 
 LINF, L2 = ThreatModel(Fraction(8, 255)), ThreatModel(Fraction(1, 3), "L2")
 # enough steps for APGD to come to its first decisions

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stages.attacks.quantize import predict_images, quantize
 from stages.attacks.threat import NORMS, ThreatModel
-from tests.stages.attacks.test_run import TinyNet, anchors, pixels
+from tests.stages.attacks.test_perturb import TinyNet, anchors, pixels
 
 RADII = (Fraction(0), Fraction(1, 1000), Fraction(1, 255), Fraction(3, 510), Fraction(8, 255), Fraction(1, 2), Fraction(1))
 

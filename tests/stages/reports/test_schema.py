@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.reports.schema import find_fault, report_schema
-from tests.stages.evaluate.test_report import report
+from tests.stages.reports.test_report import report
 
 
 def test_a_report_fits_the_published_schema() -> None:
