@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from stages.attacks.threat import ThreatModel, parse_eps, parse_norm
 from stages.errors import UsageError
+from stages.threat import ThreatModel, parse_eps, parse_norm
 
 # the panels of a command's help
 IMAGES, CLASSES, PROTOCOL, ATTACKS, OUTPUT = "Images", "Classes", "Protocol", "Attacks", "Output"

@@ -18,11 +18,11 @@ from laatcli.training import Shown, show
 from stages import artifacts
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.bundled import bundled_classes
-from stages.attacks.threat import format_eps, parse_eps
 from stages.classes import fold
 from stages.devices import check_device_name
 from stages.errors import InputError, UsageError
 from stages.launch import read_launch
+from stages.threat import format_eps, parse_eps
 from stages.train.settings import TrainSettings
 from stages.train.trackers import check_tracker
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from stages.artifacts import Artifact
-from stages.attacks.threat import ThreatModel
 from stages.errors import InputError
+from stages.threat import ThreatModel
 
 KIND = "adversarial"
 

@@ -22,9 +22,9 @@ from stages.attacks.gradient import Finished
 from stages.attacks.library_random import LibraryStarts, drawing
 from stages.attacks.losses import margin_loss
 from stages.attacks.target import Target, Victim, decide
-from stages.attacks.threat import ThreatModel
 from stages.errors import InputError
 from stages.randomness import derive_seed
+from stages.threat import ThreatModel
 
 _FIRST_SQUARE = 0.8
 

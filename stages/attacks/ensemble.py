@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from stages.attacks.spec import GRADIENT, AttackSpec
-from stages.attacks.threat import ThreatModel
 from stages.errors import UsageError
+from stages.threat import ThreatModel
 
 ENSEMBLE = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square")
 # the settings of the version 'standard' (Croce & Hein, ICML 2020)

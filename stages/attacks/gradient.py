@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.attacks.threat import ThreatModel
+from stages.threat import ThreatModel
 
 # (x (n, 3, H, W), rows (n,)) -> (loss of each image (n,), which images have fallen (n,) bool or None for 'do not ask')
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, "Tensor | None"]]

@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from stages.attacks.ensemble import ENSEMBLE, ensemble_attack
 from stages.attacks.spec import AttackSpec
-from stages.attacks.threat import ThreatModel
 from stages.errors import UsageError, nearest
+from stages.threat import ThreatModel
 
 KNOWN = ("fgsm", "pgd-20", "cw-linf", "margin-pgd-20", "dlr-pgd-20", "pgd-20x5")
 FORMS = "fgsm, pgd-N, margin-pgd-N, dlr-pgd-N, cw-linf (N = number of steps; pgd-NxR = R restarts)"

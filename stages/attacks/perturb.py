@@ -13,7 +13,7 @@ from stages.attacks.losses import LOSSES
 from stages.attacks.spec import AttackSpec
 from stages.attacks.start import StartNoise
 from stages.attacks.target import Judged, Progress, Target, checked_width, decide, full_precision, to_pixels
-from stages.attacks.threat import ThreatModel
+from stages.threat import ThreatModel
 
 
 def attack_points(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stages.attacks.gradient import frozen
 from stages.attacks.target import Progress, checked_width, decide, full_precision, to_pixels
-from stages.attacks.threat import ThreatModel
+from stages.threat import ThreatModel
 
 _LEVELS = 255
 _CHUNK = 32  # images at a time: rounding needs several int64 tensors of their size

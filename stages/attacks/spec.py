@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from stages.attacks.threat import ThreatModel
 from stages.errors import UsageError
+from stages.threat import ThreatModel
 
 DLR_WAYS = 4
 # a gradient of the input, in forward passes

@@ -13,8 +13,8 @@ from typing import Any
 from stages.attacks.ensemble import CLASSES_FOR_DLR, EnsembleSpec
 from stages.attacks.named import parse_attacks
 from stages.attacks.spec import AttackSpec
-from stages.attacks.threat import ThreatModel
 from stages.errors import UsageError, nearest
+from stages.threat import ThreatModel
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from stages.attacks.named import parse_attack
 from stages.attacks.perturb import attack_points
 from stages.attacks.spec import AttackSpec
 from stages.attacks.target import Target
-from stages.attacks.threat import ThreatModel, format_eps
 from stages.errors import InputError
+from stages.threat import ThreatModel, format_eps
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 AGREE = 1e-5  # of two clean passes, as a part of the largest logit, or of 1

@@ -14,13 +14,13 @@ from stages.attacks.ensemble import EnsembleSpec
 from stages.attacks.gradient import frozen
 from stages.attacks.spec import AttackSpec
 from stages.attacks.target import Target, full_precision, to_pixels
-from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes
 from stages.evaluate.check_rules import CHECKS, FAIL, WARN, Finding, Probe, clean_passes, gradients
 from stages.evaluate.points import Group, Points, all_way_points, episode_points
 from stages.randomness import numpy_generator
 from stages.reports.results import Protocol
 from stages.reports.rows import CLEAN, PointRows
+from stages.threat import ThreatModel
 
 MOST = 64
 PURPOSE = "evaluate/checks"

@@ -15,7 +15,6 @@ from stages.attacks.ensemble import EnsembleSpec
 from stages.attacks.spec import AttackSpec
 from stages.attacks.suites import variant_notes
 from stages.attacks.target import Progress
-from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes, check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
 from stages.evaluate.checks import run_checks
@@ -29,6 +28,7 @@ from stages.evaluate.work import Work
 from stages.models.checkpoint import Checkpoint
 from stages.reports.report import ModelEntry, Row, make_report
 from stages.reports.results import ALIKE, GroupResult, Protocol
+from stages.threat import ThreatModel
 
 UPPER_BOUND = (
     "the attacks were run at bias 0, for the curve with every step on every point, and not again at each bias: "

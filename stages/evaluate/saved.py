@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from stages.attacks.gradient import frozen
 from stages.attacks.target import Progress, checked_width, decide, full_precision, to_pixels
-from stages.attacks.threat import ThreatModel
 from stages.errors import ComputeError, InputError
 from stages.evaluate.points import Group, all_way_points
 from stages.evaluate.score import make_rows, note
 from stages.evaluate.work import filled
 from stages.reports.results import GroupResult, summarise_rows
 from stages.reports.rows import Judgement
+from stages.threat import ThreatModel
 
 
 def evaluate_saved(

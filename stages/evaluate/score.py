@@ -14,7 +14,6 @@ from stages.attacks.gradient import frozen
 from stages.attacks.perturb import attack_points
 from stages.attacks.spec import AttackSpec
 from stages.attacks.target import Progress, Target, checked_width, decide, full_precision, to_pixels
-from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes
 from stages.errors import InputError, UsageError
 from stages.evaluate.points import Group, Points, all_way_points, episode_points, protocol_episodes
@@ -24,6 +23,7 @@ from stages.reports.results import GroupResult, Protocol, summarise_rows
 from stages.reports.rows import CLEAN, Judgement, PointRows
 from stages.statistics.gzsl import GzslResult, summarise_gzsl
 from stages.statistics.seen_unseen import Sides, limits
+from stages.threat import ThreatModel
 
 # larger ones were slower for conv4-64: 0.9 against 1.6 times a plain loop (few pairs, tests/benchmarks/LOG.md)
 MOST_ON_CPU = 64

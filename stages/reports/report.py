@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 from stages import __version__, artifacts
 from stages.attacks.spec import AttackSpec
-from stages.attacks.threat import ThreatModel
 from stages.errors import InputError
 from stages.reports.parquet import AGAIN, SCHEMA_VERSION, check_version
 from stages.reports.results import GroupResult, Protocol
 from stages.reports.schema import find_fault, report_schema
+from stages.threat import ThreatModel
 
 KIND = "laat-report"
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 from typing import Any
 
 from stages.attacks.spec import AttackSpec
-from stages.attacks.threat import ThreatModel, format_eps
 from stages.errors import UsageError, nearest, require_above_zero, require_at_least
+from stages.threat import ThreatModel, format_eps
 from stages.train.schedules import SCHEDULES
 
 OBJECTIVES = ("laat", "at", "trades", "clean", "cos", "acos", "l2")

@@ -26,12 +26,12 @@ from stages.attacks.gradient import frozen
 from stages.attacks.named import parse_attacks
 from stages.attacks.spec import AttackSpec
 from stages.attacks.target import to_pixels
-from stages.attacks.threat import ThreatModel
 from stages.data.episodes import Episodes, draw_episodes
 from stages.evaluate.points import Group
 from stages.evaluate.score import evaluate
 from stages.models.embedding import EmbeddingModel
 from stages.reports.results import Protocol
+from stages.threat import ThreatModel
 from tests.benchmarks.reference import wait
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import HEADER, Pair, alternate, environment, show, write_csv

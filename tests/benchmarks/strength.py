@@ -29,7 +29,6 @@ from stages.attacks.ensemble import MOST_TARGETS, EnsembleSpec
 from stages.attacks.gradient import frozen
 from stages.attacks.named import parse_attacks
 from stages.attacks.target import full_precision
-from stages.attacks.threat import ThreatModel, parse_eps
 from stages.data.sources import load_images
 from stages.evaluate.groups import choose_classes
 from stages.evaluate.points import Group
@@ -38,6 +37,7 @@ from stages.evaluate.score import evaluate
 from stages.models.checkpoint import Checkpoint
 from stages.reports.results import GroupResult, Protocol
 from stages.statistics.paired import mcnemar
+from stages.threat import ThreatModel, parse_eps
 from tests.benchmarks.timing import environment, show
 
 SUITE = ("apgd-ce", "apgd-t", "fab-t", "square")

@@ -19,8 +19,8 @@ from stages.attacks.losses import margin_loss
 from stages.attacks.named import parse_attack
 from stages.attacks.perturb import attack_images, attack_points
 from stages.attacks.target import Judged, Target, to_pixels
-from stages.attacks.threat import ThreatModel
 from stages.errors import InputError, UsageError
+from stages.threat import ThreatModel
 from tests.stages.attacks.test_perturb import TinyNet, anchors, pixels
 
 LINF, L2 = ThreatModel(Fraction(8, 255)), ThreatModel(Fraction(1, 3), "L2")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stages.attacks.gradient import frozen, maximise, projected_gradient
 from stages.attacks.losses import LOSSES, ce_loss
-from stages.attacks.threat import ThreatModel
+from stages.threat import ThreatModel
 
 THREAT = ThreatModel(Fraction(8, 255))
 STEP = THREAT.radius / 4

@@ -12,7 +12,7 @@ from stages.attacks.losses import margin_loss
 from stages.attacks.named import parse_attack
 from stages.attacks.perturb import attack_points
 from stages.attacks.target import Target, Victim
-from stages.attacks.threat import ThreatModel
+from stages.threat import ThreatModel
 
 SHAPE = (12, 3, 8, 8)
 PIXELS = 3 * 8 * 8

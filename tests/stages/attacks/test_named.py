@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 
 from stages.attacks.named import KNOWN, parse_attack, parse_attacks
-from stages.attacks.threat import ThreatModel
 from stages.errors import UsageError
+from stages.threat import ThreatModel
 
 THREAT = ThreatModel(Fraction(8, 255))
 

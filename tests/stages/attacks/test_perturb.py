@@ -11,8 +11,8 @@ from torch.nn.functional import normalize
 
 from stages.attacks.named import KNOWN, parse_attack
 from stages.attacks.perturb import attack_images
-from stages.attacks.threat import NORMS, ThreatModel
 from stages.errors import ComputeError, InputError
+from stages.threat import NORMS, ThreatModel
 
 THREAT = ThreatModel(Fraction(8, 255))
 

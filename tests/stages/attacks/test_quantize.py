@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stages.attacks.quantize import predict_images, quantize
-from stages.attacks.threat import NORMS, ThreatModel
+from stages.threat import NORMS, ThreatModel
 from tests.stages.attacks.test_perturb import TinyNet, anchors, pixels
 
 RADII = (Fraction(0), Fraction(1, 1000), Fraction(1, 255), Fraction(3, 510), Fraction(8, 255), Fraction(1, 2), Fraction(1))

@@ -9,8 +9,8 @@ import pytest
 
 from stages.attacks.named import parse_attacks
 from stages.attacks.suites import SUITES, find_suite, variant_notes
-from stages.attacks.threat import ThreatModel
 from stages.errors import UsageError
+from stages.threat import ThreatModel
 
 LINF, L2 = ThreatModel(Fraction(8, 255)), ThreatModel(Fraction(1, 2), "L2")
 

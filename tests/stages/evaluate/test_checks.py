@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.named import parse_attacks
-from stages.attacks.threat import ThreatModel
 from stages.evaluate.check_rules import judge_count
 from stages.evaluate.checks import Checked, run_checks
 from stages.evaluate.points import Group
 from stages.evaluate.score import evaluate
 from stages.reports.results import Protocol
+from stages.threat import ThreatModel
 from tests.stages.evaluate.masking import MASKS, trained
 from tests.stages.train.synthetic import made_up_anchors, made_up_images
 

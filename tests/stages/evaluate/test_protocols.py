@@ -12,7 +12,6 @@ import torch
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.named import parse_attacks
-from stages.attacks.threat import ThreatModel
 from stages.classes import ClassGroups
 from stages.data.image_set import DataProvenance, ImageSet
 from stages.errors import InputError, UsageError
@@ -26,6 +25,7 @@ from stages.models.embedding import EmbeddingModel
 from stages.reports.report import report_bytes
 from stages.reports.results import ALIKE, Protocol
 from stages.reports.schema import find_fault, report_schema
+from stages.threat import ThreatModel
 from tests.stages.evaluate.models import Channels, coloured
 
 NAMES = ("ant", "bee", "cat", "dog", "emu")

@@ -7,9 +7,9 @@ import torch
 
 from stages.attacks.named import parse_attack
 from stages.attacks.perturb import attack_images
-from stages.attacks.threat import ThreatModel
 from stages.errors import InputError
 from stages.evaluate.saved import evaluate_saved
+from stages.threat import ThreatModel
 from tests.stages.evaluate.models import Channels
 from tests.stages.evaluate.test_score import group
 

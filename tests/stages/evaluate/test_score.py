@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from stages.attacks.named import parse_attacks
-from stages.attacks.threat import ThreatModel
 from stages.data.episodes import draw_episodes
 from stages.errors import InputError, UsageError
 from stages.evaluate.points import Group, episode_points
 from stages.evaluate.score import evaluate
 from stages.reports.results import Protocol
 from stages.statistics.intervals import student_t, wilson
+from stages.threat import ThreatModel
 from tests.stages.evaluate.models import Channels, coloured
 
 THREAT = ThreatModel(Fraction(8, 255))

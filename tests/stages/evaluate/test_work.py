@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from stages.attacks.named import parse_attacks
-from stages.attacks.threat import ThreatModel
 from stages.evaluate import work as module
 from stages.evaluate.parts import Parts, digest_of
 from stages.evaluate.points import Group
 from stages.evaluate.score import evaluate
 from stages.evaluate.work import Work
 from stages.reports.results import GroupResult, Protocol
+from stages.threat import ThreatModel
 from tests.benchmarks.task import Task
 
 THREAT = ThreatModel(Fraction(2, 255))

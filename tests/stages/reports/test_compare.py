@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from stages.attacks.named import parse_attacks
-from stages.attacks.threat import ThreatModel
 from stages.errors import InputError, LaatError, UsageError
 from stages.evaluate.score import evaluate
 from stages.reports.compare import Source, compare_reports, comparison_record
@@ -21,6 +20,7 @@ from stages.reports.report import ModelEntry, Row, make_report, report_bytes
 from stages.reports.results import GroupResult, Protocol
 from stages.reports.tables import render
 from stages.statistics.paired import paired_episodes, paired_images
+from stages.threat import ThreatModel
 from tests.stages.evaluate.models import Channels
 from tests.stages.evaluate.test_score import NAMES, THREAT, noisy_group
 

@@ -11,13 +11,13 @@ from PIL import Image
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.expanded import expand_anchors
 from stages.attacks.named import parse_attacks
-from stages.attacks.threat import ThreatModel
 from stages.classes import ClassGroups
 from stages.errors import MissingError
 from stages.reports import plots
 from stages.reports.plots import plot_cosines, plot_results
 from stages.reports.report import ModelEntry, Row, make_report
 from stages.reports.results import Protocol, summarise
+from stages.threat import ThreatModel
 
 
 def anchors(count: int = 6, seen: int = 4) -> AnchorSet:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from stages.attacks.named import parse_attacks
-from stages.attacks.threat import ThreatModel
 from stages.errors import InputError
 from stages.reports.report import ModelEntry, Row, make_report, read_report, report_bytes
 from stages.reports.results import Protocol, summarise
+from stages.threat import ThreatModel
 
 
 def report(protocol: Protocol | None = None) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.attacks.ball import direction, nearest_inside, uniform_in_ball
-from stages.attacks.threat import NORMS, ThreatModel
+from stages.ball import direction, nearest_inside, uniform_in_ball
+from stages.threat import NORMS, ThreatModel
 
 RADII = (Fraction(0), Fraction(1, 255), Fraction(128, 255), Fraction(1), Fraction(3))
 

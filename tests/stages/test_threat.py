@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from stages.attacks.threat import ThreatModel, format_eps, parse_eps, parse_norm
 from stages.errors import ComputeError, InputError, UsageError
+from stages.threat import ThreatModel, format_eps, parse_eps, parse_norm
 
 EIGHT = Fraction(8, 255)
 
@@ -156,7 +156,7 @@ def test_a_damaged_record_is_refused(record: dict[str, object]) -> None:
 
 def test_names_and_threat_models_do_not_import_torch() -> None:
     code = (
-        "import sys, stages.attacks.named, stages.attacks.threat, stages.reports.report as r;"
+        "import sys, stages.attacks.named, stages.threat, stages.reports.report as r;"
         "stages.attacks.named.parse_attack('pgd-20'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -113,7 +113,7 @@ class ThreatModel:
         """The allowed image nearest to each of `x_adv`, for clean images `x` in [0, 1], both (N, 3, H, W)."""
         low, high = self.clip
         if self.norm == "L2":
-            from stages.attacks.ball import nearest_inside
+            from stages.ball import nearest_inside
 
             return nearest_inside(x_adv, x, self.radius, low, high)
         return x_adv.clamp(x - self.radius, x + self.radius).clamp_(low, high)
@@ -121,7 +121,7 @@ class ThreatModel:
     def random_start(self, x: Tensor, noise: Tensor) -> Tensor:
         """An allowed image at `noise`, uniform on [0, 1) and shaped as `x`: uniform in the ball, then clipped."""
         if self.norm == "L2":
-            from stages.attacks.ball import uniform_in_ball
+            from stages.ball import uniform_in_ball
 
             return self.project(x + uniform_in_ball(noise, self.radius), x)
         return self.project(x + (2 * noise - 1) * self.radius, x)
@@ -132,7 +132,7 @@ class ThreatModel:
         Where the gradient is zero nothing moves.
         """
         if self.norm == "L2":
-            from stages.attacks.ball import direction
+            from stages.ball import direction
 
             return x_adv + step_size * direction(grad)
         return x_adv + step_size * grad.sign()
@@ -154,7 +154,7 @@ class ThreatModel:
         """How far each image is from its clean one in this norm, (N, 3, H, W) twice -> (N,)."""
         moved = (x_adv - x).flatten(1)
         if self.norm == "L2":
-            from stages.attacks.ball import lengths
+            from stages.ball import lengths
 
             return lengths(moved)
         return moved.abs().amax(1)
@@ -162,7 +162,7 @@ class ThreatModel:
     def tolerance(self, pixels: int) -> float:
         """How far outside the ball float32 rounding can put an image of `pixels` values."""
         if self.norm == "L2":
-            from stages.attacks.ball import slack
+            from stages.ball import slack
 
             return 2 * slack(self.radius, pixels)
         return TOLERANCE
