@@ -1,16 +1,25 @@
-"""Training objectives: what the inner attack maximises and what the outer step minimises. One loop runs them all."""
+"""Training objectives: what the inner attack maximizes and what the outer step minimizes. One loop runs them all.
+
+A new objective is a subclass of `Objective` and a line in `OBJECTIVES`. Importing this file does not import torch, so that
+`--help` and a wrong name are answered at once.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, cast
 
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from stages.errors import UsageError, nearest
+from stages.imports import import_by_path, is_import_path
 
-from stages.train.settings import OBJECTIVES, TrainSettings
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stages.train.settings import TrainSettings
 
 
 def anchor_logits(embeddings: Tensor, anchors: Tensor, tau: float) -> Tensor:
@@ -24,7 +33,7 @@ def smoothing_loss(clean: Tensor, attacked: Tensor) -> Tensor:
 
 
 # x (N, 3, H, W) in [0, 1] -> unit embeddings (N, D), float32
-Embed = Callable[[Tensor], Tensor]
+Embed = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Outcome:
     @property
     def losses(self) -> Tensor:
         """The loss of each image, (N,): the sum of the terms."""
-        return torch.stack(list(self.terms.values())).sum(0)
+        return reduce(add, self.terms.values())
 
 
 class Objective(ABC):
@@ -47,19 +56,24 @@ class Objective(ABC):
 
     Args:
         anchors: (C, D) unit rows, on the model's device; they never get gradients.
-        tau: temperature.
+        tau: temperature; logits are cosine / tau.
+        beta: weight of the second term of the loss, where there is one.
 
     Attributes:
         terms: names of the loss's terms.
         clean, attacks: whether the outer step looks at clean images and at attacked ones.
+        default_beta: the weight of the second term where none is given.
+        help: what it is, in a few words, for `--help`.
     """
 
     terms: tuple[str, ...] = ("A-CE",)
     clean = True
     attacks = True
+    default_beta = 0.0
+    help = ""
 
-    def __init__(self, anchors: Tensor, tau: float) -> None:
-        self.anchors, self.tau = anchors, tau
+    def __init__(self, anchors: Tensor, tau: float, beta: float = 0.0) -> None:
+        self.anchors, self.tau, self.beta = anchors, tau, beta
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """See `anchor_logits`."""
@@ -79,6 +93,8 @@ class Objective(ABC):
 
 def a_ce(logits: Tensor, labels: Tensor) -> Tensor:
     """A-CE, the cross-entropy of each image: (N, C), (N,) -> (N,). Li et al., CVPR 2024, Sec. 3.3."""
+    from torch.nn.functional import cross_entropy
+
     return cross_entropy(logits, labels, reduction="none")
 
 
@@ -86,10 +102,8 @@ class Laat(Objective):
     """A-CE(x_adv, y) + beta * smoothing(x, x_adv), two forward passes (Li et al., CVPR 2024, Sec. 3.3)."""
 
     terms = ("A-CE", "smoothing")
-
-    def __init__(self, anchors: Tensor, tau: float, beta: float) -> None:
-        super().__init__(anchors, tau)
-        self.beta = beta
+    default_beta = 1.0  # Li et al., CVPR 2024
+    help = "A-CE on attacked images + smoothing"
 
     def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
         """The attacked images go through first, as published (it decides the order of the batch-norm updates)."""
@@ -103,6 +117,7 @@ class Adversarial(Objective):
     """Plain adversarial training, A-CE(x_adv, y) (Madry et al., ICLR 2018)."""
 
     clean = False
+    help = "A-CE on attacked images"
 
     def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
         """One forward pass, on the attacked images."""
@@ -114,13 +129,13 @@ class Trades(Objective):
     """A-CE(x, y) + beta * KL(p(x) || p(x_adv)), the attack on that KL (Zhang et al., ICML 2019)."""
 
     terms = ("A-CE", "KL")
-
-    def __init__(self, anchors: Tensor, tau: float, beta: float) -> None:
-        super().__init__(anchors, tau)
-        self.beta = beta
+    default_beta = 6.0  # Zhang et al., ICML 2019
+    help = "A-CE on clean images + KL"
 
     def inner(self, embed: Embed, x: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
         """KL(p(x) || p(x_adv)); the clean side is looked up once. Its gradient at x itself is zero: start elsewhere."""
+        import torch
+
         with torch.no_grad():
             clean = self.logits(embed(x)).log_softmax(1)
         return lambda x_adv: divergence(clean, self.logits(embed(x_adv)).log_softmax(1))
@@ -141,6 +156,7 @@ class Clean(Objective):
     """A-CE(x, y) without any attack: the undefended model to compare with."""
 
     attacks = False
+    help = "A-CE on clean images, no attack"
 
     def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
         """One forward pass, on the clean images; `x_adv` is not looked at."""
@@ -151,17 +167,14 @@ class Clean(Objective):
 class Distance(Objective):
     """Adversarial training on a distance to the image's own anchor alone (ablations of Li et al., CVPR 2024, Sec. 4.3).
 
-    Args:
-        anchors, tau: as for every objective; tau only scales the logits that accuracies are counted from.
-        name: of the term.
-        distance: (cosine with the anchor (N,)) -> distance (N,).
+    `tau` only scales the logits that accuracies are counted from.
     """
 
     clean = False
 
-    def __init__(self, anchors: Tensor, tau: float, name: str, distance: Callable[[Tensor], Tensor]) -> None:
-        super().__init__(anchors, tau)
-        self.terms, self._distance = (name,), distance
+    @abstractmethod
+    def distance(self, cosine: Tensor) -> Tensor:
+        """Cosine with the anchor (N,) -> distance (N,)."""
 
     def inner(self, embed: Embed, x: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
         """The same distance, which the attack drives up."""
@@ -173,32 +186,73 @@ class Distance(Objective):
         return Outcome({self.terms[0]: self._to_own_anchor(attacked, labels)}, None, self.logits(attacked.detach()))
 
     def _to_own_anchor(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        return self._distance((embeddings * self.anchors[labels]).sum(1))
-
-
-def _angle(cosine: Tensor) -> Tensor:
-    # the slope of arccos is infinite at +-1
-    return cosine.clamp(-1 + _EDGE, 1 - _EDGE).acos()
-
-
-def _l2(cosine: Tensor) -> Tensor:
-    # between unit vectors; the root's slope is infinite at 0
-    return (2 - 2 * cosine).clamp(min=2 * _EDGE).sqrt()
+        return self.distance((embeddings * self.anchors[labels]).sum(1))
 
 
 _EDGE = 1e-6
-_BUILDERS: dict[str, Callable[[Tensor, TrainSettings], Objective]] = {
-    "laat": lambda anchors, settings: Laat(anchors, settings.tau, settings.second_weight),
-    "at": lambda anchors, settings: Adversarial(anchors, settings.tau),
-    "trades": lambda anchors, settings: Trades(anchors, settings.tau, settings.second_weight),
-    "clean": lambda anchors, settings: Clean(anchors, settings.tau),
-    "cos": lambda anchors, settings: Distance(anchors, settings.tau, "cosine", torch.neg),
-    "acos": lambda anchors, settings: Distance(anchors, settings.tau, "angle", _angle),
-    "l2": lambda anchors, settings: Distance(anchors, settings.tau, "distance", _l2),
+
+
+class CosineDistance(Distance):
+    """Minus the cosine."""
+
+    terms = ("cosine",)
+    help = "cosine to the image's own anchor"
+
+    def distance(self, cosine: Tensor) -> Tensor:
+        """See `Distance`."""
+        return -cosine
+
+
+class AngularDistance(Distance):
+    """The angle, in radians."""
+
+    terms = ("angle",)
+    help = "angle to it"
+
+    def distance(self, cosine: Tensor) -> Tensor:
+        """The slope of arccos is infinite at +-1, so the cosine is clamped."""
+        return cosine.clamp(-1 + _EDGE, 1 - _EDGE).acos()
+
+
+class EuclideanDistance(Distance):
+    """The Euclidean distance between unit vectors."""
+
+    terms = ("distance",)
+    help = "Euclidean distance to it"
+
+    def distance(self, cosine: Tensor) -> Tensor:
+        """The slope of the root is infinite at 0, so the square is clamped."""
+        return (2 - 2 * cosine).clamp(min=2 * _EDGE).sqrt()
+
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "laat": Laat,
+    "at": Adversarial,
+    "trades": Trades,
+    "clean": Clean,
+    "cos": CosineDistance,
+    "acos": AngularDistance,
+    "l2": EuclideanDistance,
 }
-assert tuple(_BUILDERS) == OBJECTIVES
+
+
+def check_objective_name(name: str) -> None:
+    """Raise UsageError unless `name` is one of `OBJECTIVES` or an import path; nothing is imported."""
+    if name not in OBJECTIVES and not is_import_path(name):
+        raise UsageError(f"unknown --objective '{name}'", f"nearest: {nearest(name, OBJECTIVES)}; or package.module:Class")
+
+
+def find_objective(name: str) -> type[Objective]:
+    """The objective called `name`, one of `OBJECTIVES` or the import path of your own, `package.module:Class`.
+
+    Raises UsageError for an unknown name, MissingError for a module that cannot be imported.
+    """
+    check_objective_name(name)
+    if name in OBJECTIVES:
+        return OBJECTIVES[name]
+    return cast("type[Objective]", import_by_path(name, "--objective"))
 
 
 def build_objective(settings: TrainSettings, anchors: Tensor) -> Objective:
     """The objective that the settings name, over `anchors` (C, D)."""
-    return _BUILDERS[settings.objective](anchors, settings)
+    return find_objective(settings.objective)(anchors, settings.tau, settings.second_weight)

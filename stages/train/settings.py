@@ -9,12 +9,10 @@ from typing import Any
 from stages.attacks.spec import AttackSpec
 from stages.errors import UsageError, nearest, require_above_zero, require_at_least
 from stages.threat import ThreatModel, format_eps
+from stages.train.objectives import check_objective_name, find_objective
 from stages.train.schedules import SCHEDULES
 
-OBJECTIVES = ("laat", "at", "trades", "clean", "cos", "acos", "l2")
 PRECISIONS = ("float32", "bf16")
-# the weight of an objective's second term where none is given: Li et al., CVPR 2024, and Zhang et al., ICML 2019
-DEFAULT_BETA = {"laat": 1.0, "trades": 6.0}
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class TrainSettings:
     """Everything that shapes a run; the defaults are the published ones (Li et al., CVPR 2024, Sec. 4.1) at the smaller width.
 
     Attributes:
-        objective: one of `OBJECTIVES`, see `stages.train.objectives`.
+        objective: one of `stages.train.objectives.OBJECTIVES`, or package.module:Class.
         backbone: conv4-WIDTH, resnet12, timm:NAME or clip:NAME[/TAG].
         epochs, batch_size: images are visited `epochs` times, `batch_size` at a time (over all processes).
         accumulate: the batch goes through the model in this many pieces, to need less memory.
@@ -84,8 +82,8 @@ class TrainSettings:
             )
 
     def _check_choices(self) -> None:
+        check_objective_name(self.objective)
         for name, value, known in (
-            ("--objective", self.objective, OBJECTIVES),
             ("--schedule", self.schedule, SCHEDULES),
             ("--precision", self.precision, PRECISIONS),
         ):
@@ -120,7 +118,7 @@ class TrainSettings:
     @property
     def second_weight(self) -> float:
         """The weight of the objective's second term: `beta`, or its default for the objective."""
-        return DEFAULT_BETA.get(self.objective, 0.0) if self.beta is None else self.beta
+        return find_objective(self.objective).default_beta if self.beta is None else self.beta
 
     def selection_attack(self) -> AttackSpec:
         """The attack that scores epochs: the inner attack's own steps, on the cross-entropy."""

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import numpy_generator
-from stages.train.settings import OBJECTIVES, TrainSettings
+from stages.train.objectives import OBJECTIVES
+from stages.train.settings import TrainSettings
 from tests.stages.train.plain_step import PlainConv4, plain_training
 from tests.stages.train.synthetic import made_up_anchors, made_up_images, quick, small_model
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from stages.train.loop import Trainer
-from stages.train.settings import OBJECTIVES
+from stages.train.objectives import OBJECTIVES
 from tests.stages.train.goldens import IMAGES, NAMES, STEPS, VARIANTS, anchors, judged, plain_list, settings_of, starting_model
 from tests.where import GOLDEN
 

@@ -11,8 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import normalize
 
-from stages.train.objectives import Clean, Laat, Objective, Trades, anchor_logits, build_objective, divergence, smoothing_loss
-from stages.train.settings import OBJECTIVES, TrainSettings
+from stages.train.objectives import (
+    OBJECTIVES,
+    Clean,
+    Laat,
+    Objective,
+    Trades,
+    anchor_logits,
+    build_objective,
+    divergence,
+    smoothing_loss,
+)
+from stages.train.settings import TrainSettings
 from tests.stages.train.synthetic import quick, small_model
 
 LABELS = torch.tensor([0, 2, 1, 2])
