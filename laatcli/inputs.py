@@ -14,14 +14,14 @@ from stages.errors import InputError, UsageError
 if TYPE_CHECKING:
     from stages.data.image_set import DataProvenance, ImageSet
     from stages.data.memory import CacheKind
-    from stages.data.streamed import StreamedSet
+    from stages.data.streaming_set import StreamingImageSet
     from stages.evaluate.groups import ClassChoice
     from stages.models.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """The options that say which images: see `stages.data.sources.load_images`. `data` None means the bundled images."""
+    """The options that say which images: see `stages.data.load.load_images`. `data` None means the bundled images."""
 
     data: str | None
     split: str | None
@@ -51,7 +51,7 @@ class ImageRequest:
         Raises:
             UsageError: no data named where the bundled images do not fit, and what `load_images` raises.
         """
-        from stages.data.sources import load_images
+        from stages.data.load import load_images
 
         source = self._source(bundled)
         console.note(f"reading {source}")
@@ -68,7 +68,7 @@ class ImageRequest:
         bundled: bool,
         cache: str,
         device: str,
-    ) -> tuple[ImageSet | StreamedSet, CacheKind]:
+    ) -> tuple[ImageSet | StreamingImageSet, CacheKind]:
         """As `load`, in memory or streamed from disk, and which of these.
 
         Args:
@@ -76,7 +76,7 @@ class ImageRequest:
             cache: device, ram, none, or auto: by size, and said.
             device: torch device that trains.
         """
-        from stages.data.opened import open_images
+        from stages.data.load import open_images
 
         source = self._source(bundled)
         console.note(f"reading {source}")

@@ -14,7 +14,8 @@ import numpy as np
 
 from stages.data import cache
 from stages.data.decode import Encoded, UnreadableImageError, attempt, corrupt, different_sizes, quiet_pillow
-from stages.data.sources import Selected, Source
+from stages.data.sources import Source
+from stages.data.subset import Subset
 from stages.errors import MissingError
 
 if TYPE_CHECKING:
@@ -31,14 +32,14 @@ class Reader:
         resize: side in pixels, or None.
     """
 
-    def __init__(self, selected: Selected) -> None:
+    def __init__(self, subset: Subset) -> None:
         """Where the source can only be read in order, its encoded images are first copied to where they can be reached.
 
         Raises InputError when the source cannot be read, MissingError when there is no room for the copy.
         """
-        self.name, self.resize = selected.source.name, selected.resize
-        self._source: Source | _Copy = selected.source if selected.source.any_order else _copied(selected)
-        rows = selected.rows if selected.source.any_order else {"": np.arange(len(selected.labels))}
+        self.name, self.resize = subset.source.name, subset.resize
+        self._source: Source | _Copy = subset.source if subset.source.any_order else _copied(subset)
+        rows = subset.rows if subset.source.any_order else {"": np.arange(len(subset.labels))}
         self._splits = list(rows.items())
         self._ends = np.cumsum([len(own) for _, own in self._splits])
 
@@ -100,24 +101,24 @@ class _Copy:
             yield Encoded(cell["where"], Path(path) if path is not None else cell["content"])
 
 
-def _copied(selected: Selected) -> _Copy:
-    name = selected.entry_name("images")
+def _copied(subset: Subset) -> _Copy:
+    name = subset.entry_name("images")
     with cache.one_at_a_time(name):
         file = cache.fetch_file(name, ".arrow")
-        copy = None if file is None else _whole_copy(file, len(selected.labels))
+        copy = None if file is None else _whole_copy(file, len(subset.labels))
         if copy is not None:
             return copy
-        file = cache.keep_file(name, ".arrow", lambda path: _write(selected, path))
+        file = cache.keep_file(name, ".arrow", lambda path: _write(subset, path))
         if file is not None:
             return _Copy(file)
     folder = Path(tempfile.mkdtemp(prefix="laat-"))
     file = folder / "images.arrow"
     try:
-        _write(selected, file)
+        _write(subset, file)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise MissingError(
-            f"the data '{selected.source.name}' cannot be unpacked in '{folder.parent}' for streaming ({error.strerror})",
+            f"the data '{subset.source.name}' cannot be unpacked in '{folder.parent}' for streaming ({error.strerror})",
             "free some space, name a folder on a larger disk with LAAT_CACHE, or choose --cache ram",
         ) from None
     copy = _Copy(file)
@@ -139,13 +140,13 @@ def _remove(folder: Path, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(selected: Selected, file: Path) -> None:
+def _write(subset: Subset, file: Path) -> None:
     import pyarrow as pa
 
     kind = pa.struct([("where", pa.string()), ("content", pa.large_binary()), ("path", pa.string())])
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, pa.schema([("image", kind)])) as stream:
         cells: list[dict[str, Any]] = []
-        for image in selected.encoded():
+        for image in subset.encoded():
             path = str(image.content) if isinstance(image.content, Path) else None
             cells.append({"where": image.where, "content": None if path else image.content, "path": path})
             if len(cells) == ROWS:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from stages.data.augment import Augmentation
-from stages.data.feeds import open_feed
 from stages.data.image_set import ImageSet
-from stages.data.streamed import StreamedSet
+from stages.data.loader import open_loader
+from stages.data.streaming_set import StreamingImageSet
 from stages.devices import keep_freed_memory, send
 from stages.models.embedding import EmbeddingModel
 from stages.models.norms import synchronise_norms
@@ -56,7 +56,7 @@ class Trainer:
         self,
         model: EmbeddingModel,
         anchors: Tensor,
-        images: ImageSet | StreamedSet,
+        images: ImageSet | StreamingImageSet,
         settings: TrainSettings,
         device: str,
         *,
@@ -70,7 +70,7 @@ class Trainer:
         self.stepper = Stepper(model, self._objective, settings, self.world)
         if self.world.size > 1:
             synchronise_norms(model, self.world.group)
-        self._feed = open_feed(images, cache, device)
+        self._loader = open_loader(images, cache, device)
         self._augmentation = augmentation(settings)
         self.images = len(images)
         self.steps_per_epoch = -(-self.images // settings.batch_size)
@@ -101,8 +101,8 @@ class Trainer:
         batches = order.split(self.settings.batch_size)[self.step % self.steps_per_epoch :]
         shares = [self._shares(len(batch)) for batch in batches]
         mine = [torch.cat([batch[rows] for rows in parts]) for batch, parts in zip(batches, shares, strict=True)]
-        with closing(self._feed.batches(mine)) as feed:
-            for batch, parts, (images, labels) in zip(batches, shares, feed, strict=True):
+        with closing(self._loader.batches(mine)) as loader:
+            for batch, parts, (images, labels) in zip(batches, shares, loader, strict=True):
                 yield self._take(images, labels, parts, len(batch))
 
     def rehearse(self, count: int) -> None:
@@ -115,7 +115,7 @@ class Trainer:
 
     def close(self) -> None:
         """Let the workers that read images go."""
-        self._feed.close()
+        self._loader.close()
 
     def _shares(self, total: int) -> list[slice]:
         """This process's part of each piece of a batch of `total` images. A piece is the same set of images for any number of

@@ -15,7 +15,7 @@ import torch
 from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
-from stages.data.streamed import StreamedSet
+from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError
 from stages.models.backbones import recorded_backbone
 from stages.models.checkpoint import Checkpoint
@@ -64,7 +64,7 @@ class RunOptions:
 
 def train_run(
     anchors: AnchorSet,
-    images: ImageSet | StreamedSet,
+    images: ImageSet | StreamingImageSet,
     settings: TrainSettings,
     folder: Path,
     *,
@@ -131,7 +131,7 @@ def _decided(folder: Path, identity: dict[str, Any], options: RunOptions) -> Nex
     return answers[int(told)]
 
 
-def run_identity(settings: TrainSettings, images: ImageSet | StreamedSet, inputs: dict[str, Any]) -> dict[str, Any]:
+def run_identity(settings: TrainSettings, images: ImageSet | StreamingImageSet, inputs: dict[str, Any]) -> dict[str, Any]:
     """What a run's result follows from, JSON-able: two runs of the same identity give the same files."""
     digests = {name: record["sha256"] for name, record in inputs.items()}
     recorded = {**settings.to_record(), "backbone": recorded_backbone(settings.backbone)}
@@ -144,7 +144,7 @@ class _Run:
     def __init__(
         self,
         anchors: AnchorSet,
-        images: ImageSet | StreamedSet,
+        images: ImageSet | StreamingImageSet,
         settings: TrainSettings,
         folder: Path,
         identity: dict[str, Any],

@@ -14,7 +14,7 @@ from stages.attacks.gradient import frozen
 from stages.attacks.perturb import attack_images
 from stages.attacks.target import full_precision, to_pixels
 from stages.data.image_set import ImageSet
-from stages.data.streamed import StreamedSet
+from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
@@ -122,7 +122,9 @@ def predictions(
     return found
 
 
-def plan_selection(images: ImageSet | StreamedSet, anchors: AnchorSet, seed: int) -> tuple[ImageSet | StreamedSet, Selection]:
+def plan_selection(
+    images: ImageSet | StreamingImageSet, anchors: AnchorSet, seed: int
+) -> tuple[ImageSet | StreamingImageSet, Selection]:
     """Divide what was opened into training images and selection images; the latter are brought into memory.
 
     Args:

@@ -31,8 +31,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from stages.data.feed import Feed
-from stages.data.opened import open_images
+from stages.data.load import open_images
+from stages.data.loader import ImageLoader
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import numpy_generator, torch_generator
 from stages.train.loop import Trainer
@@ -136,15 +136,15 @@ def generate(folder: Path, count: int, side: int, kind: str) -> Path:
     return saved
 
 
-class Timed(Feed):
-    """A feed, and the seconds that somebody waited for it, without the first part, for which workers start."""
+class Timed(ImageLoader):
+    """A loader that records the seconds spent waiting for it, without the first batch, for which workers start."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self, loader: ImageLoader) -> None:
+        self._loader = loader
         self.waited: list[float] = []
 
     def batches(self, parts: Sequence[torch.Tensor]) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
-        inner = self._feed.batches(parts)
+        inner = self._loader.batches(parts)
         while True:
             start = time.perf_counter()
             try:
@@ -155,7 +155,7 @@ class Timed(Feed):
             yield batch
 
     def close(self) -> None:
-        self._feed.close()
+        self._loader.close()
 
 
 def measure(data: Path, arguments: argparse.Namespace) -> list[list[str]]:
@@ -182,15 +182,15 @@ def measure(data: Path, arguments: argparse.Namespace) -> list[list[str]]:
             steps=arguments.steps,
         )
         trainer = Trainer(model, anchors, images, settings, "cpu", cache="none")
-        feed: Any = trainer._feed
+        loader: Any = trainer._loader
         order = torch.randperm(len(images), generator=torch_generator(0, "bench/order"))
         parts = order[: arguments.read].split(128)
         start = 0.0
-        for _ in feed.batches(parts):
+        for _ in loader.batches(parts):
             start = start or time.perf_counter()
         read = sum(len(part) for part in parts[1:])
         row("workers alone, random order", read, time.perf_counter() - start, "", memory)
-        trainer._feed = timed = Timed(feed)
+        trainer._loader = timed = Timed(loader)
         steps = trainer.steps()
         next(steps)
         start = time.perf_counter()

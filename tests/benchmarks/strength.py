@@ -29,7 +29,7 @@ from stages.attacks.ensemble import MOST_TARGETS, EnsembleSpec
 from stages.attacks.gradient import frozen
 from stages.attacks.named import parse_attacks
 from stages.attacks.target import full_precision
-from stages.data.sources import load_images
+from stages.data.load import load_images
 from stages.evaluate.groups import choose_classes
 from stages.evaluate.points import Group
 from stages.evaluate.sample import Sample, drawn

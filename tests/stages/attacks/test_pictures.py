@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from stages.attacks.pictures import check_picture_folder, folder_names, write_pictures
-from stages.data.sources import load_images
+from stages.data.load import load_images
 from stages.errors import InputError, MissingError, UsageError
 
 CLASSES = ("red circle", "blue star", "green ring")

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from stages.data import cache
-from stages.data.sources import load_images
+from stages.data.load import load_images
 from stages.errors import InputError
 from tests.stages.data.pictures import class_folders, noise
 
@@ -128,7 +128,7 @@ def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path, folder: Path
 def test_a_full_disk_is_no_error_and_leaves_nothing_half_written(tmp_path: Path, folder: Path) -> None:
     data = class_folders(tmp_path / "pets", {"cat": 20}, size=32)
     code = (
-        "import resource, sys; from stages.data import cache; from stages.data.sources import load_images\n"
+        "import resource, sys; from stages.data import cache; from stages.data.load import load_images\n"
         "import torch, PIL\ncache.WORTH_SECONDS = 0\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
         "print(len(load_images(sys.argv[1], side='train', split='train')))"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.data.sources import class_names, load_images
+from stages.data.load import load_images
+from stages.data.sources import class_names
 from stages.errors import InputError, UsageError
 from tests.stages.data.pictures import class_folders, noise, solid
 

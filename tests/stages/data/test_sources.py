@@ -11,7 +11,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 from datasets.exceptions import DatasetNotFoundError
 
 from stages.anchors.bundled import bundled_classes
-from stages.data.sources import class_names, load_images
+from stages.data.load import load_images
+from stages.data.sources import class_names
 from stages.errors import InputError, MissingError, UsageError
 from tests.stages.data.pictures import noise, png
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
-from stages.data.sources import class_names, load_images
+from stages.data.load import load_images
+from stages.data.sources import class_names
 from stages.errors import InputError, UsageError
 from tests.stages.data.pictures import noise, png
 

@@ -12,9 +12,8 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 
 from stages.data.image_set import ImageSet
-from stages.data.opened import open_images
-from stages.data.sources import load_images
-from stages.data.streamed import StreamedSet
+from stages.data.load import load_images, open_images
+from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError, MissingError, UsageError
 from tests.stages.data.pictures import class_folders, noise, png
 
@@ -54,14 +53,14 @@ def write(root: Path, kind: str) -> str:
     return str(path)
 
 
-def opened(data: str, **options: Any) -> StreamedSet:
+def opened(data: str, **options: Any) -> StreamingImageSet:
     images, kept = open_images(data, cache="none", **options)
-    assert (type(images), kept) == (StreamedSet, "none")
-    assert isinstance(images, StreamedSet)
+    assert (type(images), kept) == (StreamingImageSet, "none")
+    assert isinstance(images, StreamingImageSet)
     return images
 
 
-def check_alike(streamed: StreamedSet, images: ImageSet) -> None:
+def check_alike(streamed: StreamingImageSet, images: ImageSet) -> None:
     assert len(streamed) == len(images)
     assert streamed.size == images.size
     assert streamed.classes == images.classes
@@ -230,7 +229,7 @@ def test_the_choice_is_made_from_the_size_and_said(monkeypatch: pytest.MonkeyPat
     need = images.images.numel()
     monkeypatch.setattr("stages.data.memory.available_ram", lambda: 3 * need - 1)
     images, kept = open_images("shapes", **options)
-    assert (type(images), kept) == (StreamedSet, "none")
+    assert (type(images), kept) == (StreamingImageSet, "none")
     assert said[0].startswith("images are kept in memory: ")
     assert said[1].startswith("images are streamed from disk: ")
     assert open_images("shapes", cache="ram", **options)[1] == "ram"

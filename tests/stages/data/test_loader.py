@@ -13,13 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.data.feed import Feed
-from stages.data.feeds import open_feed
 from stages.data.image_set import ImageSet
-from stages.data.opened import open_images
-from stages.data.sources import load_images
-from stages.data.stream import worker_count
-from stages.data.streamed import StreamedSet
+from stages.data.load import load_images, open_images
+from stages.data.loader import ImageLoader, open_loader
+from stages.data.streaming_set import StreamingImageSet
+from stages.data.worker_loader import worker_count
 from stages.errors import ComputeError, InputError
 from tests.stages.data.pictures import class_folders, noise
 
@@ -33,9 +31,9 @@ def data(tmp_path: Path) -> Path:
     return class_folders(tmp_path / "pets", {"cat": 30, "dog": 40})
 
 
-def sets(data: Path) -> tuple[ImageSet, StreamedSet]:
+def sets(data: Path) -> tuple[ImageSet, StreamingImageSet]:
     streamed, _ = open_images(str(data), cache="none", **OPTIONS)
-    assert isinstance(streamed, StreamedSet)
+    assert isinstance(streamed, StreamingImageSet)
     return load_images(str(data), **OPTIONS), streamed
 
 
@@ -46,8 +44,8 @@ def drawn(count: int, seed: int) -> list[Tensor]:
     return [none, *parts[:2], none, *parts[2:]]
 
 
-def check_hands_out(feed: Feed, images: ImageSet, parts: list[Tensor], device: str = "cpu") -> None:
-    given = list(feed.batches(parts))
+def check_hands_out(loader: ImageLoader, images: ImageSet, parts: list[Tensor], device: str = "cpu") -> None:
+    given = list(loader.batches(parts))
     assert len(given) == len(parts)
     for part, (pixels, labels) in zip(parts, given, strict=True):
         assert (pixels.dtype, labels.dtype) == (torch.uint8, torch.int64)
@@ -84,69 +82,69 @@ def alive(process: int) -> bool:
 @pytest.mark.parametrize("cache", ["device", "ram", "none"])
 def test_parts_come_in_their_order_epoch_after_epoch(data: Path, cache: str) -> None:
     images, streamed = sets(data)
-    with open_feed(streamed if cache == "none" else images, cache, "cpu") as feed:
+    with open_loader(streamed if cache == "none" else images, cache, "cpu") as loader:
         for epoch in range(3):
-            check_hands_out(feed, images, drawn(len(images), epoch))
-        check_hands_out(feed, images, [])
-        check_hands_out(feed, images, [torch.tensor([5, 5, 69, 0])])
+            check_hands_out(loader, images, drawn(len(images), epoch))
+        check_hands_out(loader, images, [])
+        check_hands_out(loader, images, [torch.tensor([5, 5, 69, 0])])
 
 
 @needs_cuda
 @pytest.mark.parametrize("cache", ["device", "ram", "none"])
 def test_parts_come_on_the_device(data: Path, cache: str) -> None:
     images, streamed = sets(data)
-    with open_feed(streamed if cache == "none" else images, cache, "cuda") as feed:
+    with open_loader(streamed if cache == "none" else images, cache, "cuda") as loader:
         for epoch in range(2):
-            check_hands_out(feed, images, drawn(len(images), epoch), "cuda")
+            check_hands_out(loader, images, drawn(len(images), epoch), "cuda")
 
 
 def test_a_part_of_a_streamed_set(data: Path) -> None:
     images, streamed = sets(data)
     rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:50]
     images, part = (given.take(rows).restricted_to(["dog"], names_from="the anchors") for given in (images, streamed))
-    with open_feed(part, "none", "cpu") as feed:
-        check_hands_out(feed, images, drawn(len(images), 0))
+    with open_loader(part, "none", "cpu") as loader:
+        check_hands_out(loader, images, drawn(len(images), 0))
 
 
 def test_an_epoch_left_early_does_not_reach_into_the_next(data: Path) -> None:
     images, streamed = sets(data)
-    with open_feed(streamed, "none", "cpu") as feed:
+    with open_loader(streamed, "none", "cpu") as loader:
         for epoch in range(3):
-            batches = feed.batches(drawn(len(images), epoch))
+            batches = loader.batches(drawn(len(images), epoch))
             for _ in range(epoch):
                 next(batches)
             batches.close()
-        check_hands_out(feed, images, drawn(len(images), 9))
-        feed.close()
-        check_hands_out(feed, images, drawn(len(images), 10))
+        check_hands_out(loader, images, drawn(len(images), 9))
+        loader.close()
+        check_hands_out(loader, images, drawn(len(images), 10))
 
 
 def test_several_workers_keep_the_order(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.data.stream.worker_count", lambda *_: 3)
+    monkeypatch.setattr("stages.data.worker_loader.worker_count", lambda *_: 3)
     images, streamed = sets(data)
-    with open_feed(streamed, "none", "cpu") as feed:
-        check_hands_out(feed, images, list(torch.arange(70).split(3)))
+    with open_loader(streamed, "none", "cpu") as loader:
+        check_hands_out(loader, images, list(torch.arange(70).split(3)))
 
 
 def test_reading_draws_nothing_from_the_global_generator(data: Path) -> None:
     _, streamed = sets(data)
     before = torch.get_rng_state()
-    with open_feed(streamed, "none", "cpu") as feed:
-        list(feed.batches([torch.arange(4)]))
+    with open_loader(streamed, "none", "cpu") as loader:
+        list(loader.batches([torch.arange(4)]))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @needs_proc
-def test_workers_stay_between_epochs_and_end_with_the_feed(data: Path) -> None:
+def test_workers_stay_between_epochs_and_end_with_the_loader(data: Path) -> None:
     images, streamed = sets(data)
     before = workers()
-    feed = open_feed(streamed, "none", "cpu")
-    check_hands_out(feed, images, drawn(len(images), 0))
+    loader = open_loader(streamed, "none", "cpu")
+    check_hands_out(loader, images, drawn(len(images), 0))
     started = workers() - before
     assert started
-    check_hands_out(feed, images, drawn(len(images), 1))
+    check_hands_out(loader, images, drawn(len(images), 1))
     assert workers() - before == started
-    feed.close()
+    loader.close()
     assert gone(started)
 
 
@@ -161,18 +159,18 @@ def test_images_that_went_bad_are_named(data: Path, wrong: str) -> None:
         noise(0, 9, 8).save(path)
     else:
         path.unlink()
-    with open_feed(streamed, "none", "cpu") as feed:
+    with open_loader(streamed, "none", "cpu") as loader:
         with pytest.raises(InputError, match=r"'dog/007\.png'"):
-            list(feed.batches(list(torch.arange(70).split(8))))
-        check_hands_out(feed, images, [torch.arange(30)])  # what is sound is still given
+            list(loader.batches(list(torch.arange(70).split(8))))
+        check_hands_out(loader, images, [torch.arange(30)])  # what is sound is still given
 
 
 @needs_proc
 def test_a_worker_that_is_killed_is_an_error(data: Path) -> None:
     _, streamed = sets(data)
     before = workers()
-    with open_feed(streamed, "none", "cpu") as feed:
-        batches = feed.batches([torch.arange(8)] * 50)
+    with open_loader(streamed, "none", "cpu") as loader:
+        batches = loader.batches([torch.arange(8)] * 50)
         next(batches)
         (worker,) = workers() - before
         os.kill(worker, signal.SIGKILL)
@@ -184,11 +182,11 @@ def test_a_worker_that_is_killed_is_an_error(data: Path) -> None:
 TRAINING = """
 import sys, time
 import torch
-from stages.data.feeds import open_feed
-from stages.data.opened import open_images
+from stages.data.loader import open_loader
+from stages.data.load import open_images
 images, _ = open_images(sys.argv[1], side="train", split="train", cache="none", resize=256)
-with open_feed(images, "none", "cpu") as feed:
-    for at, _ in enumerate(feed.batches([torch.arange(70)] * 1000)):
+with open_loader(images, "none", "cpu") as loader:
+    for at, _ in enumerate(loader.batches([torch.arange(70)] * 1000)):
         if not at:
             print("started", flush=True)
         time.sleep(0.05)
@@ -263,12 +261,12 @@ def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("left", ["open", "in a cycle"])
-def test_a_feed_that_nobody_closes_does_not_keep_a_process_from_ending(data: Path, left: str) -> None:
+def test_a_loader_that_nobody_closes_does_not_keep_a_process_from_ending(data: Path, left: str) -> None:
     code = (
-        "import sys, gc, torch\nfrom stages.data.feeds import open_feed\nfrom stages.data.opened import open_images\n"
+        "import sys, gc, torch\nfrom stages.data.loader import open_loader\nfrom stages.data.load import open_images\n"
         "images, _ = open_images(sys.argv[1], side='train', split='train', cache='none', resize=256)\n"
-        "feed = open_feed(images, 'none', 'cpu')\nbatches = feed.batches([torch.arange(70)] * 100)\nnext(batches)\n"
-        "if sys.argv[2] == 'in a cycle':\n    feed.itself = [feed, batches]\n    del feed, batches\n    gc.collect()\n"
+        "loader = open_loader(images, 'none', 'cpu')\nbatches = loader.batches([torch.arange(70)] * 100)\nnext(batches)\n"
+        "if sys.argv[2] == 'in a cycle':\n    loader.itself = [loader, batches]\n    del loader, batches\n    gc.collect()\n"
         "print('done')"
     )
     environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}

@@ -11,29 +11,29 @@ import numpy as np
 from stages.data.decode import decode_images
 from stages.data.image_set import DataProvenance, ImageSet, class_counts, moments, no_image, restricted_labels
 from stages.data.reader import Reader
-from stages.data.sources import Selected
-from stages.data.survey import Survey, keep_survey, kept_survey, survey
+from stages.data.scan import Scan, cache_scan, cached_scan, scan_images
+from stages.data.subset import Subset
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True, eq=False)
-class StreamedSet:
+class StreamingImageSet:
     """As `ImageSet`, but only the labels are in memory; images are decoded whenever they are needed.
 
     Attributes:
         reader: the images.
-        survey: what one pass over all of those of the reader that can be decoded found.
-        rows: int64 (N,), which images of the survey these are.
+        scan: what one pass over all of those of the reader that can be decoded found.
+        rows: int64 (N,), which images of the scan these are.
         labels: int64 (N,), positions in `classes`.
         classes: the class names; a class may have no image.
         provenance: where the images came from.
-        whole: whether these are all images of the survey, with their classes.
+        whole: whether these are all images of the scan, with their classes.
     """
 
     reader: Reader
-    survey: Survey
+    scan: Scan
     rows: torch.Tensor
     labels: torch.Tensor
     classes: tuple[str, ...]
@@ -46,41 +46,41 @@ class StreamedSet:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images in pixels."""
-        return self.survey.size
+        return self.scan.size
 
     def counts(self) -> list[int]:
         """The number of images of each class, in the order of `classes`."""
         return class_counts(self.labels, self.classes)
 
-    def take(self, indices: torch.Tensor | Sequence[int]) -> StreamedSet:
+    def take(self, indices: torch.Tensor | Sequence[int]) -> StreamingImageSet:
         """The images at `indices` (int64, may repeat), with the same classes."""
         import torch
 
         at = torch.as_tensor(indices, dtype=torch.int64)
-        return StreamedSet(self.reader, self.survey, self.rows[at], self.labels[at], self.classes, self.provenance)
+        return StreamingImageSet(self.reader, self.scan, self.rows[at], self.labels[at], self.classes, self.provenance)
 
-    def restricted_to(self, names: Sequence[str], *, names_from: str) -> StreamedSet:
+    def restricted_to(self, names: Sequence[str], *, names_from: str) -> StreamingImageSet:
         """As `ImageSet.restricted_to`."""
         kept, labels = restricted_labels(self.labels, self.classes, names, names_from=names_from, provenance=self.provenance)
-        return StreamedSet(self.reader, self.survey, self.rows[kept], labels, tuple(names), self.provenance)
+        return StreamingImageSet(self.reader, self.scan, self.rows[kept], labels, tuple(names), self.provenance)
 
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """As `ImageSet.mean_std`, and the same numbers."""
         if not len(self):
             raise no_image(self.provenance)
         rows = self.rows.numpy()
-        sums, squares = (table[rows].sum(axis=0).tolist() for table in (self.survey.sums, self.survey.squares))
+        sums, squares = (table[rows].sum(axis=0).tolist() for table in (self.scan.sums, self.scan.squares))
         return moments(sums, squares, len(self) * self.size[0] * self.size[1])
 
     def sha256(self) -> str:
         """As `ImageSet.sha256`, and the same digest. Of a part of what was opened it costs a pass over its images."""
         if self.whole:
-            return self.survey.sha256
-        return survey(self.reader, self.positions(), self.labels.numpy(), self.classes).sha256
+            return self.scan.sha256
+        return scan_images(self.reader, self.positions(), self.labels.numpy(), self.classes).sha256
 
     def positions(self) -> np.ndarray:
         """Where the reader has these images, int64 (N,)."""
-        return self.survey.kept[self.rows.numpy()]
+        return self.scan.kept[self.rows.numpy()]
 
     def loaded(self) -> ImageSet:
         """The same set with its images in memory."""
@@ -93,39 +93,39 @@ class StreamedSet:
         return ImageSet(pixels, self.labels, self.classes, self.provenance)
 
 
-def streamed(selected: Selected, on_progress: Callable[[int, int], None] | None = None) -> StreamedSet:
+def stream_subset(subset: Subset, on_progress: Callable[[int, int], None] | None = None) -> StreamingImageSet:
     """The images of a selection, left on disk.
 
-    Every image is decoded once first, for what is needed of all of them before training (see `Survey`); what that finds is kept
+    Every image is decoded once first, for what is needed of all of them before training (see `Scan`); what that finds is kept
     for later runs. Raises as `load_images` does, and MissingError when there is no room to unpack parquet files.
     """
     import torch
 
     from stages.data import cache
 
-    reader = Reader(selected)
-    labels = np.ascontiguousarray(selected.labels, dtype=np.int64)
-    name = selected.entry_name("survey", labels=cache.digest_of(labels), classes=list(selected.names))
+    reader = Reader(subset)
+    labels = np.ascontiguousarray(subset.labels, dtype=np.int64)
+    name = subset.entry_name("scan", labels=cache.digest_of(labels), classes=list(subset.names))
     with cache.one_at_a_time(name):
-        found = kept_survey(name)
+        found = cached_scan(name)
         if found is None:
-            found = survey(
+            found = scan_images(
                 reader,
                 np.arange(len(labels)),
                 labels,
-                selected.names,
-                skip_corrupt=selected.skip_corrupt,
+                subset.names,
+                skip_corrupt=subset.skip_corrupt,
                 on_progress=on_progress,
             )
-            if not selected.source.elsewhere:
-                keep_survey(name, found)
-    labels, provenance = selected.kept(found.kept)
-    return StreamedSet(
+            if not subset.source.elsewhere:
+                cache_scan(name, found)
+    labels, provenance = subset.kept(found.kept)
+    return StreamingImageSet(
         reader,
         found,
         torch.arange(len(labels)),
         torch.from_numpy(labels),
-        selected.names,
+        subset.names,
         provenance,
         whole=True,
     )

@@ -16,7 +16,7 @@ REPORT_EVERY = 256  # images
 
 
 @dataclass(frozen=True)
-class Survey:
+class Scan:
     """What a pass over images finds.
 
     Attributes:
@@ -34,7 +34,7 @@ class Survey:
     sha256: str
 
 
-def survey(
+def scan_images(
     reader: Reader,
     positions: np.ndarray,
     labels: np.ndarray,
@@ -42,7 +42,7 @@ def survey(
     *,
     skip_corrupt: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Survey:
+) -> Scan:
     """Decode every image at `positions` once, many at a time, keeping none.
 
     Args:
@@ -77,30 +77,30 @@ def survey(
         kept.append(at)
     if len(kept) < len(positions):  # the digest begins with the number of images, which is known only now
         rest = np.array(kept, dtype=np.int64)
-        return _among(survey(reader, positions[rest], labels[rest], classes, on_progress=on_progress), positions[rest])
+        return _among(scan_images(reader, positions[rest], labels[rest], classes, on_progress=on_progress), positions[rest])
     digest = digest or digest_start(0, size, classes)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return Survey(size, positions, sums[0], sums[1], digest.hexdigest())
+    return Scan(size, positions, sums[0], sums[1], digest.hexdigest())
 
 
-def kept_survey(name: str | None) -> Survey | None:
-    """The survey of an earlier run."""
+def cached_scan(name: str | None) -> Scan | None:
+    """The scan of an earlier run."""
     tensors = cache.fetch_tensors(name)
     if tensors is None or set(tensors) != {"size", "kept", "sums", "squares", "sha256"}:
         return None
     height, width = tensors["size"].tolist()
-    return Survey((height, width), tensors["kept"], tensors["sums"], tensors["squares"], tensors["sha256"].tobytes().hex())
+    return Scan((height, width), tensors["kept"], tensors["sums"], tensors["squares"], tensors["sha256"].tobytes().hex())
 
 
-def keep_survey(name: str | None, found: Survey) -> None:
-    """Keep a survey for later runs, if that can be done."""
+def cache_scan(name: str | None, found: Scan) -> None:
+    """Keep a scan for later runs, if that can be done."""
     digest = np.frombuffer(bytes.fromhex(found.sha256), dtype=np.uint8)
     tensors = {"size": np.array(found.size), "kept": found.kept, "sums": found.sums, "squares": found.squares}
     cache.keep_tensors(name, {**tensors, "sha256": digest})
 
 
-def _among(found: Survey, positions: np.ndarray) -> Survey:
-    return Survey(found.size, positions, found.sums, found.squares, found.sha256)
+def _among(found: Scan, positions: np.ndarray) -> Scan:
+    return Scan(found.size, positions, found.sums, found.squares, found.sha256)
 
 
 def _measured(image: Encoded, resize: int | None) -> tuple[np.ndarray, np.ndarray] | UnreadableImageError:

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from stages.data.feed import Feed
+from stages.data.loader import ImageLoader
 from stages.data.reader import Reader
-from stages.data.streamed import StreamedSet
+from stages.data.streaming_set import StreamingImageSet
 from stages.devices import send
 from stages.errors import ComputeError, LaatError
 
@@ -37,7 +37,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def worker_count(device: str, processes: int = 1) -> int:
-    """How many workers feed one training process: the cores it can have, at most 8; a quarter of them where it computes on
+    """How many workers read for one training process: the cores it can have, at most 8; a quarter of them where it computes on
     cores too.
 
     Args:
@@ -49,14 +49,14 @@ def worker_count(device: str, processes: int = 1) -> int:
     return max(1, min(MOST_WORKERS, share // 4 if device == "cpu" else share))
 
 
-class StreamFeed(Feed):
+class WorkerLoader(ImageLoader):
     """Images are read and decoded by worker processes, in the order of the parts.
 
-    The workers start with the first part and stay for the next call. They answer to nobody but the feed: they ignore Ctrl-C and
-    SIGTERM, which reach a whole process group, and end by themselves when the process that started them is gone.
+    The workers start with the first batch and stay for the next call. They ignore Ctrl-C and SIGTERM, which reach a whole
+    process group; they end when the loader is closed or the process that started them is gone.
     """
 
-    def __init__(self, images: StreamedSet, device: str, *, workers: int) -> None:
+    def __init__(self, images: StreamingImageSet, device: str, *, workers: int) -> None:
         self._images, self._device, self._workers = images, device, workers
         self._positions = images.positions()
         self._labels = images.labels.to(device)
@@ -66,7 +66,7 @@ class StreamFeed(Feed):
         self._at_exit = partial(_close, weakref.ref(self))
 
     def batches(self, parts: Sequence[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """As `Feed.batches`."""
+        """As `ImageLoader.batches`."""
         self._parts.positions = [self._positions[part.numpy()] for part in parts]
         read = self._start()
         for part in parts:
@@ -157,8 +157,8 @@ class _Worker(Dataset[Any]):
             return error
 
 
-def _close(feed: weakref.ref[StreamFeed]) -> None:
-    left = feed()
+def _close(loader: weakref.ref[WorkerLoader]) -> None:
+    left = loader()
     if left is not None:
         left.close()
 
@@ -171,8 +171,8 @@ def _begin(lifeline: Connection, inherited: Connection | None, _: int) -> None:
     """Called first thing in a worker.
 
     Args:
-        lifeline: ends when the feed is closed or its process is gone.
-        inherited: the feed's end of it, of which a fork has a copy.
+        lifeline: ends when the loader is closed or its process is gone.
+        inherited: the loader's end of it, of which a fork has a copy.
     """
     for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,160 @@
+"""From DATA to images: in memory, or streamed from disk where they do not fit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stages.data import cache as disk_cache
+from stages.data.decode import Decoded, UnreadableImageError, attempt, decode_images
+from stages.data.image_set import ImageSet
+from stages.data.memory import CacheKind, check_cache_name, choose_cache, processes_here
+from stages.data.splits import Side
+from stages.data.subset import Subset, select_images
+
+if TYPE_CHECKING:
+    from stages.data.streaming_set import StreamingImageSet
+
+
+def load_images(
+    data: str,
+    *,
+    split: str | None = None,
+    side: Side,
+    classes: Sequence[str] | None = None,
+    classes_from: str = "the anchors",
+    resize: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    skip_corrupt: bool = False,
+) -> ImageSet:
+    """Read images into memory.
+
+    Args:
+        data: a folder of class folders (split into train/ and test/ or not), a parquet file or folder, a saved dataset,
+            a hub id, or 'shapes'.
+        split: 'train', 'test', 'train+test' …; None takes the one of `side` (test: validation where there is no test).
+            A source with a single split is then divided 90/10 by class (`stages.data.splits.part_of_division`).
+        side: 'train' or 'test'.
+        classes: only these classes are decoded; labels are positions in this list. None takes all classes of the data.
+        classes_from: what `classes` are, for messages.
+        resize: shorter side to this many pixels, then the centre square; None takes the images as they are.
+        image_column, label_column: columns of a table; None finds them by type.
+        skip_corrupt: leave out and count images that cannot be decoded.
+
+    Raises UsageError, InputError (images that cannot be decoded, of different sizes, classes without an image or not in
+    the data) and MissingError (the hub cannot be reached).
+    """
+    return load_subset(
+        select_images(
+            data,
+            split=split,
+            side=side,
+            classes=classes,
+            classes_from=classes_from,
+            resize=resize,
+            image_column=image_column,
+            label_column=label_column,
+            skip_corrupt=skip_corrupt,
+        )
+    )
+
+
+def open_images(
+    data: str,
+    *,
+    split: str | None = None,
+    side: Side,
+    classes: Sequence[str] | None = None,
+    classes_from: str = "the anchors",
+    resize: int | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    skip_corrupt: bool = False,
+    cache: str = "auto",
+    device: str = "cpu",
+    on_choice: Callable[[str], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[ImageSet | StreamingImageSet, CacheKind]:
+    """Open images for training; the pixels, labels and order are those of `load_images`, and so are the errors.
+
+    Args:
+        data, split, side, classes, classes_from, resize, image_column, label_column, skip_corrupt: see `load_images`.
+        cache: 'device' or 'ram' (in memory), 'none' (streamed from disk), or 'auto': by size, see `choose_cache`.
+        device: torch device that trains.
+        on_choice: called with a sentence on what 'auto' chose and why.
+        on_progress: called with images done and in all, while every image is read once before streaming.
+
+    Returns:
+        the images, and where they are to live: 'device', 'ram' or 'none'.
+
+    Raises also UsageError on an unknown cache, and MissingError when there is no room to unpack parquet files for streaming.
+    """
+    check_cache_name(cache)
+    subset = select_images(
+        data,
+        split=split,
+        side=side,
+        classes=classes,
+        classes_from=classes_from,
+        resize=resize,
+        image_column=image_column,
+        label_column=label_column,
+        skip_corrupt=skip_corrupt,
+    )
+    kind: CacheKind
+    if cache == "auto":
+        kind, reason = choose_cache(_decoded_bytes(subset), device, processes=processes_here())
+        if on_choice is not None:
+            on_choice(reason)
+    else:
+        kind = cache  # type: ignore[assignment]  # checked above
+    if kind != "none":
+        return load_subset(subset), kind
+    from stages.data.streaming_set import stream_subset
+
+    return stream_subset(subset, on_progress), kind
+
+
+def load_subset(subset: Subset) -> ImageSet:
+    """The images in memory, decoded now or by an earlier run. Raises as `load_images` does."""
+    import torch
+
+    name = subset.entry_name("pixels")
+    decoded = _fetch_decoded(name, len(subset.labels))
+    if decoded is None:
+        start = time.monotonic()
+        decoded = decode_images(
+            subset.encoded(),
+            len(subset.labels),
+            source=subset.source.name,
+            resize=subset.resize,
+            skip_corrupt=subset.skip_corrupt,
+        )
+        worth = time.monotonic() - start >= disk_cache.WORTH_SECONDS and decoded.pixels.nbytes <= disk_cache.PIXEL_BYTES
+        if worth and not subset.source.elsewhere:
+            disk_cache.keep_tensors(name, {"pixels": decoded.pixels, "kept": decoded.kept})
+    labels, provenance = subset.kept(decoded.kept)
+    return ImageSet(torch.from_numpy(decoded.pixels), torch.from_numpy(labels), subset.names, provenance)
+
+
+def _fetch_decoded(name: str | None, count: int) -> Decoded | None:
+    tensors = disk_cache.fetch_tensors(name)
+    if tensors is None or set(tensors) != {"pixels", "kept"}:
+        return None
+    return Decoded(tensors["pixels"], tensors["kept"], count - len(tensors["kept"]))
+
+
+def _decoded_bytes(subset: Subset) -> int:
+    """Of all images, if they are as large as the first that can be decoded."""
+    for split, rows in subset.rows.items():
+        for image in subset.source.encoded(split, rows):
+            found = attempt(image, subset.resize)
+            if not isinstance(found, UnreadableImageError):
+                return len(subset.labels) * int(np.prod(found.shape))
+            if not subset.skip_corrupt:
+                return 0  # loading will say so
+    return 0
