@@ -1,6 +1,7 @@
 #!/bin/sh
-# The pipeline as a shell script, on bundled data: class names -> anchors -> expanded anchors -> model -> attack -> report.
-# Each stage writes one file, so a Makefile or a CI job can start anywhere. EPOCHS=1 shows the plumbing; 4 learn something.
+# The whole pipeline as a shell script, on bundled data: class names -> anchors -> expanded anchors -> model -> attack -> report.
+# Each stage writes one file, so a Makefile or a CI job can start at any stage.
+# Environment: EPOCHS=1 (a smoke test; 4 epochs train a useful model), OUT=quickstart.
 set -eu
 out=${OUT:-quickstart}
 mkdir -p "$out"

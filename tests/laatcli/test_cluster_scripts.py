@@ -1,4 +1,4 @@
-"""The scripts for several machines, with stand-ins for SLURM's commands; everything else is the real thing."""
+"""The scripts of examples/cluster, with fake SLURM commands (srun, scontrol); torchrun and laat are real."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from tests.laatcli.shell import elsewhere, environment
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "examples/cluster"
 LONG = ("--data", "photos", "--epochs", "500", "--steps", "1", "--backbone", "conv4-8", "--batch-size", "8")
 
 
@@ -22,16 +23,16 @@ def here(untrained: Path) -> Path:
 
 def start(script: str, *args: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
     with elsewhere(cwd) as home:
-        known = environment(home, PYTHONPATH=str(EXAMPLES.parent), PROCESSES="2", **variables)
+        known = environment(home, PYTHONPATH=str(ROOT), PROCESSES="2", **variables)
         known["PATH"] = f"{cwd}:{known['PATH']}"
-        command = [str(EXAMPLES / script), *args]
+        command = [str(CLUSTER / script), *args]
         return subprocess.Popen(command, cwd=cwd, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.sh")))
-def test_the_syntax_of_the_scripts(script: str) -> None:
-    lines = (EXAMPLES / script).read_text().splitlines()
-    subprocess.run([lines[0].removeprefix("#!"), "-n", str(EXAMPLES / script)], check=True)
+@pytest.mark.parametrize("script", sorted((ROOT / "examples").rglob("*.sh")), ids=lambda path: path.name)
+def test_the_syntax_of_the_scripts(script: Path) -> None:
+    shell = script.read_text().splitlines()[0].removeprefix("#!")
+    subprocess.run([shell, "-n", str(script)], check=True)
 
 
 def test_the_slurm_job_saves_its_state_and_queues_itself_again(here: Path) -> None:

@@ -1,11 +1,11 @@
 #!/bin/bash
-# One run on several nodes under SLURM, which goes on by itself where the time limit or a preemption cut it off:
+# Train on several nodes under SLURM. The job requeues itself and resumes after a time limit or a preemption.
 #
-#   sbatch examples/slurm.sh [options of laat train]
-#   sbatch --nodes 4 examples/slurm.sh --anchors expanded.st --data photos --out run
+#   sbatch examples/cluster/slurm.sh [options of laat train]
+#   sbatch --nodes 4 examples/cluster/slurm.sh --anchors expanded.st --data photos --out run
 #
-# --out has to be on a file system that all nodes share. Any number of nodes gives the same result, so a run may go on with
-# another number than it began with. PROCESSES=4 (a node; default: one a GPU) can be set in the environment.
+# --out must be on a file system that all nodes share. The number of nodes may change when the job resumes.
+# Environment: PROCESSES=4 sets the processes per node (default: one per GPU).
 #SBATCH --job-name=laat
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -21,7 +21,7 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 processes=${PROCESSES:-${SLURM_GPUS_ON_NODE:-gpu}}
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"
 
-# two minutes before the end all processes stop at the same step, and the first saves the state
+# SLURM sends TERM two minutes before the time limit: all processes stop at the same step and rank 0 saves state.st
 asked=
 trap 'asked=yes; kill -TERM "$step" 2>/dev/null || true' TERM
 
@@ -32,7 +32,7 @@ step=$!
 
 code=0
 wait "$step" || code=$?
-if [ -n "$asked" ]; then # the signal ended the waiting, not yet the training
+if [ -n "$asked" ]; then # the signal interrupted wait, not the training: wait again
     code=0
     wait "$step" || code=$?
 fi
