@@ -125,8 +125,8 @@ def with_named_classes(console: Console, checkpoint: Checkpoint, classes: str, d
     Raises what `read_class_file`, `encoded_like` and `Checkpoint.with_anchors` raise.
     """
     from stages.classes import read_class_file
-    from stages.evaluate.new_classes import encoded_like
+    from stages.models.new_anchors import anchors_for_names
 
     names = read_class_file(classes)
     console.note(f"loading {checkpoint.trained.origin.get('model', 'the encoder')}")
-    return checkpoint.with_anchors(encoded_like(checkpoint, names, device), f"'{classes}'")
+    return checkpoint.with_anchors(anchors_for_names(checkpoint.trained, names, device), f"'{classes}'")

@@ -97,10 +97,12 @@ def attack(
     from stages.attacks.quantize import predict_images
     from stages.attacks.quantize import quantize as quantized
     from stages.devices import resolve_device
+    from stages.models.embedding import place
     from stages.statistics.intervals import estimate
 
     chosen = resolve_device(device)
-    network = checkpoint.model.placed(chosen)
+    place(checkpoint.model, chosen)
+    network = checkpoint.model
     heads = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
     images = images.restricted_to(names, names_from="the checkpoint")
     with console.progress(spec.name) as bar:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,16 @@ class AnchorSet:
     def names(self, group: str) -> list[str]:
         """Names of the classes of a group."""
         return [self.classes[at] for at in self.indices(group)]
+
+    def take(self, indices: Sequence[int]) -> AnchorSet:
+        """The anchors of the classes at `indices`, in that order, each in its group."""
+        groups = ({place for place, at in enumerate(indices) if at in members} for members in vars(self.groups).values())
+        return replace(
+            self,
+            vectors=self.vectors[list(indices)],
+            classes=tuple(self.classes[at] for at in indices),
+            groups=ClassGroups(*(tuple(sorted(group)) for group in groups)),
+        )
 
     def near_duplicates(self) -> list[tuple[str, str, float]]:
         """Pairs of classes whose cosine is above 0.98, nearest first."""

@@ -1,12 +1,13 @@
-"""The projected-gradient loop. Training's inner maximisation and the attacks of evaluation are the same loop.
+"""Projected gradient ascent, in two loops that take the same steps (`ThreatModel.step` and `project`).
 
-Only the input gets a gradient: nothing is ever accumulated into a parameter.
+`maximise` is the inner maximisation of training: every image takes every step, and nothing waits for the device.
+`projected_gradient` is for evaluation: samples that are misclassified leave the batch and others take their place. Only the
+input gets a gradient: nothing is ever accumulated into a parameter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -155,18 +156,3 @@ def _input_gradient(objective: Objective, x_adv: Tensor, rows: Tensor) -> tuple[
         loss, fallen = objective(variable, rows)
         (grad,) = torch.autograd.grad(loss.sum(), variable)
     return grad, fallen
-
-
-@contextmanager
-def frozen(model: torch.nn.Module) -> Iterator[None]:
-    """Within: `model` is in eval mode and its parameters need no gradient. After: every flag is as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in wanted:
-            parameter.requires_grad_(requires_grad)

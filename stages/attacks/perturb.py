@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.ensemble import EnsembleSpec
-from stages.attacks.gradient import Finished, frozen, projected_gradient
+from stages.attacks.gradient import Finished, projected_gradient
 from stages.attacks.losses import LOSSES
 from stages.attacks.spec import AttackSpec
 from stages.attacks.start import StartNoise
 from stages.attacks.target import Judged, Progress, Target, checked_width, decide, full_precision, to_pixels
+from stages.models.classifier import frozen, unit
 from stages.threat import ThreatModel
 
 
@@ -185,7 +186,7 @@ def attack_images(
 
     def victim(x: Tensor, rows: Tensor) -> Tensor:
         tell()
-        return scale * checked_width(model(x), heads) @ heads.T
+        return scale * checked_width(unit(model(x)), heads) @ heads.T
 
     with frozen(model), full_precision(), torch.no_grad():
         for part in torch.arange(count).split(batch_size):

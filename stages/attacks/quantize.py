@@ -8,8 +8,8 @@ from math import floor
 import torch
 from torch import Tensor, nn
 
-from stages.attacks.gradient import frozen
 from stages.attacks.target import Progress, checked_width, decide, full_precision, to_pixels
+from stages.models.classifier import frozen, unit
 from stages.threat import ThreatModel
 
 _LEVELS = 255
@@ -98,7 +98,7 @@ def predict_images(
     with frozen(model), full_precision(), torch.no_grad():
         for part in torch.arange(len(images)).split(batch_size):
             x = to_pixels(images, part, device)
-            predicted[part] = decide(checked_width(model(x), heads) @ heads.T).cpu()
+            predicted[part] = decide(checked_width(unit(model(x)), heads) @ heads.T).cpu()
             if progress is not None:
                 progress(int(part[-1]) + 1, len(images), "8 bits")
     return predicted

@@ -16,6 +16,7 @@ from stages.evaluate.groups import ClassChoice, leak_notes
 from stages.evaluate.points import Group
 from stages.evaluate.saved import evaluate_saved
 from stages.models.checkpoint import Checkpoint
+from stages.models.embedding import place
 from stages.reports.report import Row, make_report
 from stages.reports.results import Protocol
 
@@ -46,6 +47,7 @@ def evaluate_adversarial(
     notes: dict[str, None] = {}
     height, width = saved.images.shape[2:]
     for at, (name, checkpoint) in enumerate(checkpoints.items()):
+        place(checkpoint.model, device)
         known = checkpoint.anchors
         members = match_classes(saved.classes, known.classes, wanted_from=where, available_from=f"the checkpoint {name}")
         wanted = checkpoint.model.image_size
@@ -56,7 +58,7 @@ def evaluate_adversarial(
             )
         group = Group(saved.classes, torch.from_numpy(known.vectors[members]), saved.clean_images, saved.labels)
         result = evaluate_saved(
-            checkpoint.model.placed(device),
+            checkpoint.model,
             group,
             saved.images,
             saved.threat,

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.ensemble import EnsembleSpec
-from stages.attacks.gradient import frozen
 from stages.attacks.spec import AttackSpec
 from stages.attacks.target import Target, full_precision, to_pixels
 from stages.data.episodes import Episodes
 from stages.evaluate.check_rules import CHECKS, FAIL, WARN, Finding, Probe, clean_passes, gradients
 from stages.evaluate.points import Group, Points, all_way_points, episode_points
+from stages.models.classifier import frozen, unit
 from stages.randomness import numpy_generator
 from stages.reports.results import Protocol
 from stages.reports.rows import CLEAN, PointRows
@@ -85,7 +85,7 @@ def run_checks(
         head = points.head.to(device)
 
         def victim(x: Tensor, at: Tensor) -> Tensor:
-            return scale * points.logits(model(x), head[at])
+            return scale * points.logits(unit(model(x)), head[at])
 
         probe = Probe(
             target=Target(victim, lambda part: to_pixels(group.images, points.image[part], device), points.label.to(device)),
@@ -129,7 +129,7 @@ def _points(
     shown, support = torch.from_numpy(rows.support[used]).long().unique(return_inverse=True)
     embeddings = None
     if len(shown):
-        parts = [model(to_pixels(group.images, part, device)).float() for part in shown.split(batch_size)]
+        parts = [unit(model(to_pixels(group.images, part, device))) for part in shown.split(batch_size)]
         embeddings = torch.cat(parts)
     episodes = Episodes(classes, support, torch.zeros((*classes.shape, 0), dtype=torch.int64))
     heads = episode_points(episodes, anchors, embeddings, blend=protocol.blend).heads

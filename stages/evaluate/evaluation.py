@@ -26,6 +26,7 @@ from stages.evaluate.sample import Sample, drawn, sample_note
 from stages.evaluate.score import evaluate
 from stages.evaluate.work import Work
 from stages.models.checkpoint import Checkpoint
+from stages.models.embedding import place
 from stages.reports.report import ModelEntry, Row, make_report
 from stages.reports.results import ALIKE, GroupResult, Protocol
 from stages.threat import ThreatModel
@@ -117,6 +118,7 @@ def evaluate_checkpoints(
     work.world.agree(digest_of(same, *anchors), "evaluation: options, images or checkpoints")
     for at, (name, choice, one) in enumerate(jobs):
         checkpoint = checkpoints[name]
+        place(checkpoint.model, device)
         part, kept = _restricted(images, choice.names(checkpoint.anchors))
         vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
         group = Group(part.classes, vectors, part.images, part.labels, choice.seen)
@@ -125,7 +127,7 @@ def evaluate_checkpoints(
             notes[DRAWN_OTHERWISE] = None
         tell = within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}")
         result = evaluate(
-            checkpoint.model.placed(device),
+            checkpoint.model,
             group,
             one,
             attacks,

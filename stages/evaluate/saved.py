@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stages.attacks.gradient import frozen
 from stages.attacks.target import Progress, checked_width, decide, full_precision, to_pixels
 from stages.errors import ComputeError, InputError
 from stages.evaluate.points import Group, all_way_points
 from stages.evaluate.score import make_rows, note
 from stages.evaluate.work import filled
+from stages.models.classifier import frozen, unit
 from stages.reports.results import GroupResult, summarise_rows
 from stages.reports.rows import Judgement
 from stages.threat import ThreatModel
@@ -51,7 +51,7 @@ def evaluate_saved(
     clean, attacked = Judgement.empty(count), Judgement.empty(count)
 
     def judge(found: Judgement, x: Tensor, part: Tensor) -> None:
-        embeddings = checked_width(model(filled(x)), points.heads)
+        embeddings = checked_width(unit(model(filled(x))), points.heads)
         cosines = points.logits(embeddings, filled(points.head[part]))[: len(x)]
         note(found, points, part, decide(cosines), cosines)
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.attacks.gradient import frozen
 from stages.attacks.perturb import attack_points
 from stages.attacks.spec import AttackSpec
 from stages.attacks.target import Progress, Target, checked_width, decide, full_precision, to_pixels
@@ -19,6 +18,7 @@ from stages.errors import InputError, UsageError
 from stages.evaluate.points import Group, Points, all_way_points, episode_points, protocol_episodes
 from stages.evaluate.progress import Known, known_when_clean
 from stages.evaluate.work import Work, filled, piece_size
+from stages.models.classifier import frozen, unit
 from stages.reports.results import GroupResult, Protocol, summarise_rows
 from stages.reports.rows import CLEAN, Judgement, PointRows
 from stages.statistics.gzsl import GzslResult, summarise_gzsl
@@ -165,7 +165,7 @@ class _Scorer:
 
     def embed(self, used: Tensor) -> Tensor:
         """A table (images, D) filled at the rows `used` (at least one); each image is embedded once."""
-        parts = [self.model(filled(self.pixels(part)))[: len(part)].float() for part in used.split(self.batch_size)]
+        parts = [unit(self.model(filled(self.pixels(part))))[: len(part)] for part in used.split(self.batch_size)]
         table = torch.zeros((len(self.images), parts[0].shape[1]), device=self.device)
         table[used.to(self.device)] = torch.cat(parts)
         return table
@@ -271,6 +271,6 @@ class _Scorer:
 
         def victim(x: Tensor, rows: Tensor) -> Tensor:
             known.passed(len(x))
-            return scale * points.logits(self.model(filled(x)), filled(head[rows]))[: len(x)]
+            return scale * points.logits(unit(self.model(filled(x))), filled(head[rows]))[: len(x)]
 
         return Target(victim, lambda part: self.pixels(points.image[part]), points.label.to(self.device))

@@ -14,6 +14,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.artifacts import Artifact
 from stages.errors import InputError, UsageError
 from stages.models.embedding import EmbeddingModel
+from stages.models.new_anchors import matching_anchors
 
 KIND = "model"
 _WEIGHT = "weights."
@@ -87,35 +88,7 @@ class Checkpoint:
         Raw anchors are moved by the checkpoint's own fitted expansion if it has one; expanded ones must carry the same map.
         Raises InputError for another width, another encoder or another map.
         """
-        own = self.anchors
-        if anchors.vectors.shape[1] != self.model.width:
-            raise InputError(
-                f"the anchors of {where} have width {anchors.vectors.shape[1]} and the checkpoint {self.model.width}",
-                "encode the classes with the model that the training anchors came from",
-            )
-        for key in ("source", "model", "pretrained", "weights_sha256", "activation"):
-            if anchors.origin.get(key) != own.origin.get(key):
-                raise InputError(
-                    f"the anchors of {where} come from another encoder than the checkpoint's: {key} is "
-                    f"{anchors.origin.get(key)!r} there and {own.origin.get(key)!r} here",
-                    "encode the classes with the model that the training anchors came from",
-                )
-        return replace(self, anchors=_on_the_same_map(anchors, own, where), own=self.trained)
-
-
-def _on_the_same_map(anchors: AnchorSet, own: AnchorSet, where: str) -> AnchorSet:
-    if own.expansion is None and anchors.expansion is None:
-        return anchors
-    if own.expansion is not None and anchors.expansion is None:
-        return replace(anchors, vectors=own.expansion.apply(anchors.vectors).astype(np.float32), expansion=own.expansion)
-    one, two = own.expansion, anchors.expansion
-    same = one is not None and two is not None and one.theta_max == two.theta_max and np.array_equal(one.centre, two.centre)
-    if not same:
-        raise InputError(
-            f"the anchors of {where} are expanded with another map than the checkpoint's",
-            "give the raw anchors: the checkpoint's own map is applied to them",
-        )
-    return anchors
+        return replace(self, anchors=matching_anchors(anchors, self.trained, where), own=self.trained)
 
 
 def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:

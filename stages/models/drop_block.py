@@ -21,7 +21,7 @@ class MaskSource:
         self._rows, self._total = slice(0, 0), 0
 
     def set(self, generator: torch.Generator | None, rows: slice, total: int) -> None:
-        """See `EmbeddingModel.draw_masks_from`."""
+        """See `draw_masks_from`."""
         self._generator, self._rows, self._total = generator, rows, total
 
     def draw(self, count: int, shape: tuple[int, ...]) -> tuple[Tensor, slice]:
@@ -69,3 +69,20 @@ class DropBlock(nn.Module):
         # counted in float32 at least: exact in bfloat16 too
         scale = keep.numel() / keep.sum(dtype=torch.promote_types(x.dtype, torch.float32)).clamp(min=1)
         return x * (keep[rows] * scale.to(x.dtype))
+
+
+def draw_masks_from(model: nn.Module, generator: torch.Generator | None, rows: slice, total: int) -> None:
+    """Set where the DropBlocks of any model sample their masks in the forward passes in training mode to come.
+
+    Each pass samples from the stream of `generator`, going on where the last one stopped, for the global batch, and uses its
+    own rows: with the same generator state several processes or micro-batches see what one large batch would see. To be
+    called for every step and micro-batch; a model without DropBlock needs no call.
+
+    Args:
+        model: any module.
+        generator: on the CPU; None forgets the last one.
+        rows: which images of the global batch the passes are given.
+        total: how many images the global batch has.
+    """
+    for source in {id(m.source): m.source for m in model.modules() if isinstance(m, DropBlock)}.values():
+        source.set(generator, rows, total)

@@ -1,4 +1,4 @@
-"""The image model: pixels in [0, 1] to unit embeddings in the anchors' space."""
+"""The image model: pixels in [0, 1] to embeddings in the anchors' space."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stages.models.backbones import build_backbone, place_backbone
 from stages.models.clip_tower import ClipTower
-from stages.models.drop_block import MaskSource
 from stages.models.folding import Foldable
 from stages.randomness import torch_generator
 
 
 class EmbeddingModel(Foldable):
-    """normalise -> backbone -> Linear(features, D, no bias) -> L2 normalise (Li et al., CVPR 2024, Sec. 3.3).
+    """normalise pixels -> backbone -> Linear(features, D, no bias) (Li et al., CVPR 2024, Sec. 3.3).
 
-    Normalisation is a layer of the model, so that every attack moves in [0, 1] pixel space. Under autocast the embeddings are
-    float32 all the same.
+    Normalisation is a layer of the model, so that every attack moves in [0, 1] pixel space.
 
     The projection starts random; where a clip: tower is as wide as the anchors it starts as the identity, so that images are
     aligned with the anchors of the same CLIP model before any training.
@@ -78,35 +75,11 @@ class EmbeddingModel(Foldable):
         record = {"backbone": self.backbone_name, "width": self.width, "image_size": self.image_size}
         return {**record, "tower": self.backbone.record} if isinstance(self.backbone, ClipTower) else record
 
-    def placed(self, device: str) -> EmbeddingModel:
-        """This model on `device`, in the memory layout that is fastest there: mostly channels last."""
-        self.to(device)
-        place_backbone(self.backbone, self.image_size)
-        return self
-
-    def draw_masks_from(self, generator: torch.Generator | None, rows: slice, total: int) -> None:
-        """Say where DropBlock's masks for the forward passes in training mode to come are drawn from.
-
-        Each pass draws from the stream of `generator`, going on where the last one stopped, for the global batch, and uses
-        its own part; with the same generator state several processes or micro-batches so see what one large batch would see.
-        To be called anew for every step and micro-batch; a model whose drop rate is 0 draws nothing and needs no call.
-
-        Args:
-            generator: on the CPU; None forgets the last one.
-            rows: which images of the global batch the passes are given.
-            total: how many images the global batch has.
-        """
-        masks = getattr(self.backbone, "masks", None)
-        if isinstance(masks, MaskSource):
-            masks.set(generator, rows, total)
-
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, 3, H, W) float in [0, 1] -> unit embeddings (N, D), float32 (float64 for a float64 model)."""
+        """Images (N, 3, H, W) float in [0, 1] -> embeddings (N, D), not normalised; `classifier.unit` does that."""
         scale, shift = self._normaliser or self._normalisation()
-        embedding = self.projection(self.backbone(torch.addcmul(shift, x, scale)))
-        if embedding.dtype in (torch.bfloat16, torch.float16):
-            embedding = embedding.float()
-        return F.normalize(embedding, dim=1)
+        embedding: Tensor = self.projection(self.backbone(torch.addcmul(shift, x, scale)))
+        return embedding
 
     def fold(self, dtype: torch.dtype | None) -> None:
         """Keep what the normalisation needs."""
@@ -120,3 +93,11 @@ class EmbeddingModel(Foldable):
         """(x - mean) / std as one multiplication and addition."""
         scale = self.std.reciprocal()
         return scale, -self.mean * scale
+
+
+def place(model: nn.Module, device: torch.device | str) -> None:
+    """Move a model to `device`, its convolutions into the memory layout that is fastest there: mostly channels last."""
+    model.to(device)
+    for module in model.modules():
+        if isinstance(module, EmbeddingModel):
+            place_backbone(module.backbone, module.image_size)

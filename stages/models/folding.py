@@ -26,7 +26,7 @@ class Foldable(nn.Module, ABC):
 def folded(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[None]:
     """Within: the eval mode of `model` uses constants computed once. The weights must not change, nor get gradients.
 
-    Kernels keep the memory layout of the weights (channels last after `EmbeddingModel.placed`). Forward passes in training
+    Kernels keep the memory layout of the weights (channels last after `embedding.place`). Forward passes in training
     mode are not touched. After, an error included: all is as it was.
 
     Args:

@@ -15,7 +15,7 @@ from stages.data.image_set import ImageSet
 from stages.data.loader import open_loader
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import keep_freed_memory, send
-from stages.models.embedding import EmbeddingModel
+from stages.models.embedding import EmbeddingModel, place
 from stages.models.norms import synchronise_norms
 from stages.randomness import torch_generator
 from stages.train.objectives import build_objective
@@ -65,7 +65,8 @@ class Trainer:
     ) -> None:
         keep_freed_memory(device)
         self.settings, self.device, self.world = settings, device, world or World()
-        self.model = model.placed(device)
+        self.model = model
+        place(model, device)
         self._objective = build_objective(settings, anchors.to(device))
         self.stepper = Stepper(model, self._objective, settings, self.world)
         if self.world.size > 1:

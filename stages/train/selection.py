@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from stages.anchors.anchor_set import AnchorSet
-from stages.attacks.gradient import frozen
 from stages.attacks.perturb import attack_images
 from stages.attacks.target import full_precision, to_pixels
 from stages.data.image_set import ImageSet
 from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError
+from stages.models.classifier import frozen, unit
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
 from stages.train.settings import TrainSettings
@@ -118,7 +118,7 @@ def predictions(
         for rows in torch.arange(len(images)).split(batch_size):
             if stop is not None:
                 stop()
-            found[rows] = (model(to_pixels(images, rows, device)) @ anchors.to(device).T).argmax(1).cpu()
+            found[rows] = (unit(model(to_pixels(images, rows, device))) @ anchors.to(device).T).argmax(1).cpu()
     return found
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.attacks.gradient import frozen, maximise
+from stages.attacks.gradient import maximise
+from stages.models.classifier import frozen, unit
+from stages.models.drop_block import draw_masks_from
 from stages.models.embedding import EmbeddingModel
 from stages.models.folding import folded
 from stages.train.awp import WeightPerturbation, running_statistics_kept
@@ -96,7 +98,8 @@ class Stepper:
         """The model on `x` (N, 3, H, W), matrix products in the precision of the settings -> (N, D) float32."""
         half = self._settings.precision == "bf16"
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
-            return self.model(x)
+            embeddings = self.model(x)
+        return unit(embeddings)
 
     def _attacked(self, piece: Piece) -> Tensor:
         """The inner maximisation: model in eval mode, parameters frozen, uniform random start in the ball."""
@@ -118,7 +121,7 @@ class Stepper:
 
         def outer(at: tuple[Piece, Tensor], embed: Embed) -> Tensor:
             piece, x_adv = at
-            self.model.draw_masks_from(masks, piece.rows, total)
+            draw_masks_from(self.model, masks, piece.rows, total)
             outcome = self._objective.outer(embed, piece.x, x_adv, piece.labels)
             found[id(piece)] = self._sums(outcome, piece.labels)
             return outcome.losses.sum() / total

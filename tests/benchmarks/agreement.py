@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from stages.attacks.gradient import frozen
+from stages.models.classifier import frozen
 from stages.models.folding import folded
 from stages.train.loop import Trainer
 from tests.benchmarks.task import Task

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from stages.attacks.gradient import frozen
 from stages.attacks.named import parse_attacks
 from stages.attacks.spec import AttackSpec
 from stages.attacks.target import to_pixels
 from stages.data.episodes import Episodes, draw_episodes
 from stages.evaluate.points import Group
 from stages.evaluate.score import evaluate
-from stages.models.embedding import EmbeddingModel
+from stages.models.classifier import frozen, unit
+from stages.models.embedding import EmbeddingModel, place
 from stages.reports.results import Protocol
 from stages.threat import ThreatModel
 from tests.benchmarks.reference import wait
@@ -61,7 +61,8 @@ def make_setting(backbone: str, device: str, *, episodes: int, queries: int) -> 
     """Coloured noise, told apart by an untrained model against anchors that are fitted to its embeddings."""
     task = Task(backbone, width=64)
     torch.manual_seed(0)
-    model = task.model().eval().placed(device)
+    model = task.model().eval()
+    place(model, device)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(CLASSES).repeat_interleave(4 * A_CLASS)
     tint = torch.randint(32, 224, (CLASSES, 3, 1, 1), generator=generator)[labels]
@@ -69,7 +70,7 @@ def make_setting(backbone: str, device: str, *, episodes: int, queries: int) -> 
     images = (tint + noise).clamp(0, 255).to(torch.uint8)
     rows = torch.arange(len(labels))
     with torch.no_grad():
-        found = torch.cat([model(to_pixels(images, part, device)).float().cpu() for part in rows.split(128)])
+        found = torch.cat([unit(model(to_pixels(images, part, device))).cpu() for part in rows.split(128)])
     exact = found.double()
     wanted = torch.nn.functional.one_hot(labels, CLASSES).double() - 1 / CLASSES
     fitted = torch.linalg.solve(exact.T @ exact + 1e-6 * torch.eye(exact.shape[1]).double(), exact.T @ wanted)
@@ -92,13 +93,13 @@ def plain_episodes(setting: Setting, episodes: Episodes, spec: AttackSpec) -> li
         x = setting.group.images[query.reshape(-1)].to(device).float() / 255
         y = torch.arange(len(classes), device=device).repeat_interleave(query.shape[1])
         with torch.no_grad():
-            said.append((setting.model(x) @ head.T).argmax(1).cpu())
+            said.append((unit(setting.model(x)) @ head.T).argmax(1).cpu())
         x_adv = x.clone()
         if spec.random_start:
             x_adv = (x + torch.empty_like(x).uniform_(-radius, radius)).clamp(0, 1)
         for _ in range(spec.steps):
             x_adv = x_adv.detach().requires_grad_(True)
-            logits = SCALE * setting.model(x_adv) @ head.T
+            logits = SCALE * unit(setting.model(x_adv)) @ head.T
             if spec.loss == "ce":
                 loss = cross_entropy(logits, y, reduction="sum")
             else:
@@ -106,7 +107,7 @@ def plain_episodes(setting: Setting, episodes: Episodes, spec: AttackSpec) -> li
             (grad,) = torch.autograd.grad(loss, x_adv)
             x_adv = (x_adv.detach() + step * grad.sign()).clamp(x - radius, x + radius).clamp(0, 1)
         with torch.no_grad():
-            said.append((setting.model(x_adv.detach()) @ head.T).argmax(1).cpu())
+            said.append((unit(setting.model(x_adv.detach())) @ head.T).argmax(1).cpu())
     return said
 
 
@@ -143,7 +144,8 @@ def decisions_apart(setting: Setting, spec: AttackSpec, batch_size: int) -> floa
     how = replace(setting.protocol, episodes=min(setting.protocol.episodes, 4))
 
     def stands(device: str, threat: ThreatModel) -> np.ndarray:
-        model = setting.model.placed(device)
+        model = setting.model
+        place(model, device)
         found = evaluate(model, setting.group, how, [spec], threat, batch_size=batch_size, device=device, scale=SCALE)
         return found.correct[spec.name]
 
@@ -153,7 +155,7 @@ def decisions_apart(setting: Setting, spec: AttackSpec, batch_size: int) -> floa
         if there.mean() < 0.6:
             break
     here = stands("cpu", threat)
-    setting.model.placed(setting.device)
+    place(setting.model, setting.device)
     return float((there != here).mean())
 
 
@@ -180,7 +182,7 @@ def library_pair(setting: Setting, steps: int, repeats: int, batch_size: int) ->
         y = group.labels.to(device)
         with frozen(setting.model):
             attack = AutoAttack(
-                lambda images: SCALE * setting.model(images) @ heads.T,
+                lambda images: SCALE * unit(setting.model(images)) @ heads.T,
                 norm="Linf",
                 eps=THREAT.radius,
                 seed=0,
@@ -195,7 +197,7 @@ def library_pair(setting: Setting, steps: int, repeats: int, batch_size: int) ->
             attack.square.n_queries = steps
             x_adv, *_ = attack.run_standard_evaluation(x, y, batch_size=batch_size)
         with torch.no_grad():
-            assert bool(((setting.model(x_adv) @ heads.T).argmax(1) == y).all())
+            assert bool(((unit(setting.model(x_adv)) @ heads.T).argmax(1) == y).all())
         wait(device)
         return time.perf_counter() - start
 

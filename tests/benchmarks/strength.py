@@ -26,7 +26,6 @@ from torch import Tensor
 from stages import artifacts
 from stages.attacks.autoattack import library_seed
 from stages.attacks.ensemble import MOST_TARGETS, EnsembleSpec
-from stages.attacks.gradient import frozen
 from stages.attacks.named import parse_attacks
 from stages.attacks.target import full_precision
 from stages.data.load import load_images
@@ -35,6 +34,7 @@ from stages.evaluate.points import Group
 from stages.evaluate.sample import Sample, drawn
 from stages.evaluate.score import evaluate
 from stages.models.checkpoint import Checkpoint
+from stages.models.classifier import frozen, unit
 from stages.reports.results import GroupResult, Protocol
 from stages.statistics.paired import mcnemar
 from stages.threat import ThreatModel, parse_eps
@@ -56,7 +56,7 @@ class Setting:
     def logits(self, x: Tensor) -> Tensor:
         """What the model says of images in [0, 1], all-way."""
         model, scale = self.checkpoint.model, self.checkpoint.logit_scale
-        return scale * model(x.contiguous(memory_format=torch.channels_last)) @ self.group.anchors.T
+        return scale * unit(model(x.contiguous(memory_format=torch.channels_last))) @ self.group.anchors.T
 
     def ours(self, *attacks: str) -> GroupResult:
         """Our evaluation under the attacks."""

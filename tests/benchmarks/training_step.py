@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
+from stages.models.classifier import unit
 from stages.models.embedding import EmbeddingModel
 from stages.train.loop import StepDone, Trainer
 from tests.benchmarks.reference import Elsewhere, elsewhere, wait
@@ -57,7 +58,7 @@ def check_agreement(task: Task, model: EmbeddingModel, plain: Elsewhere, device:
     x = task.image_set().images[:16].float() / 255
     model.eval()
     with torch.no_grad():
-        found = model(x.to(device)).float().cpu()
+        found = unit(model(x.to(device))).cpu()
     far = float((found - torch.from_numpy(plain.embeddings(x.numpy()))).abs().max())
     allowed = AGREE if device == "cpu" else AGREE_ON_A_DEVICE
     assert far <= allowed, f"{task.backbone}: the reference's embeddings differ from ours by {far:.2g}, over {allowed:g}"

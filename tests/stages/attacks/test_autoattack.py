@@ -13,13 +13,13 @@ from torch.nn.functional import normalize
 from stages.attacks import autoattack
 from stages.attacks.autoattack import library_seed
 from stages.attacks.ensemble import ENSEMBLE, EnsembleSpec
-from stages.attacks.gradient import frozen
 from stages.attacks.library_random import BLOCK
 from stages.attacks.losses import margin_loss
 from stages.attacks.named import parse_attack
 from stages.attacks.perturb import attack_images, attack_points
 from stages.attacks.target import Judged, Target, to_pixels
 from stages.errors import InputError, UsageError
+from stages.models.classifier import frozen
 from stages.threat import ThreatModel
 from tests.stages.attacks.test_perturb import TinyNet, anchors, pixels
 

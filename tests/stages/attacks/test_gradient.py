@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.attacks.gradient import frozen, maximise, projected_gradient
+from stages.attacks.gradient import maximise, projected_gradient
 from stages.attacks.losses import LOSSES, ce_loss
+from stages.models.classifier import frozen
 from stages.threat import ThreatModel
 
 THREAT = ThreatModel(Fraction(8, 255))

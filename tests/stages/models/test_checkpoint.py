@@ -13,7 +13,7 @@ from stages.artifacts import Artifact, from_bytes, to_bytes
 from stages.classes import ClassGroups
 from stages.errors import InputError
 from stages.models.checkpoint import Checkpoint
-from stages.models.embedding import EmbeddingModel
+from stages.models.embedding import EmbeddingModel, place
 
 ORIGIN = {"source": "text", "model": "letters", "pretrained": "none", "weights_sha256": "0" * 64, "activation": "GELU"}
 
@@ -54,7 +54,7 @@ def test_a_written_checkpoint_answers_as_before(expanded: bool) -> None:
 def test_the_layout_of_the_weights_does_not_reach_the_bytes() -> None:
     made = checkpoint()
     before = to_bytes(made.to_artifact())
-    made.model.placed("cpu")
+    place(made.model, "cpu")
     assert to_bytes(made.to_artifact()) == before
 
 

@@ -19,6 +19,7 @@ from stages.clip_weights import Ways
 from stages.errors import InputError, MissingError, UsageError
 from stages.models.backbones import build_backbone, check_backbone_name, required_image_size
 from stages.models.checkpoint import Checkpoint
+from stages.models.classifier import unit
 from stages.models.embedding import EmbeddingModel
 from tests.stages.anchors.encoders import tiny_folder, tiny_weights
 from tests.stages.models.test_checkpoint import anchors
@@ -53,7 +54,7 @@ def written_and_read(checkpoint: Checkpoint, **params: Any) -> Checkpoint:
 def test_with_anchors_of_its_width_it_starts_as_the_clip_model_itself(folder: Path) -> None:
     expected = directly(f"local-dir:{folder}", images())
     made = model(f"clip:local-dir:{folder}").eval()
-    torch.testing.assert_close(made(images()), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(unit(made(images())), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(made.mean.flatten(), torch.full((3,), 0.5))
     # trained all the same, and its modes follow
     assert all(parameter.requires_grad for parameter in made.parameters())
@@ -63,7 +64,7 @@ def test_with_anchors_of_its_width_it_starts_as_the_clip_model_itself(folder: Pa
 def test_the_bundled_tower() -> None:
     folder = clip_weights.model_folder("demo", Ways("", "", "", ""))
     made = model("clip:demo", width=64, size=32).eval()
-    torch.testing.assert_close(made(images(size=32)), directly(f"local-dir:{folder}", images(size=32)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(unit(made(images(size=32))), directly(f"local-dir:{folder}", images(size=32)), rtol=0, atol=1e-5)
 
 
 def test_with_other_anchors_the_projection_starts_random(folder: Path) -> None:
@@ -226,9 +227,9 @@ def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_under_autocast(folder: Path) -> None:
     made = model(f"clip:local-dir:{folder}").eval()
-    exact = made(images())
+    exact = unit(made(images()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = made(images())
+        found = unit(made(images()))
     assert found.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(found, exact).min() > 0.999
     torch.testing.assert_close(found.norm(dim=1), torch.ones(2))

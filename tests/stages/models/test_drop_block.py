@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stages.errors import UsageError
 from stages.models.backbones import build_backbone
-from stages.models.drop_block import DropBlock, MaskSource
+from stages.models.drop_block import DropBlock, MaskSource, draw_masks_from
 from stages.models.embedding import EmbeddingModel
 
 
@@ -83,7 +83,7 @@ def test_evaluation_and_a_rate_of_nothing_draw_nothing() -> None:
     before = source.get_state()
     for rate, training in ((0.3, False), (0.0, True)):
         made = model(rate).train(training)
-        made.draw_masks_from(source, slice(None), 2)
+        draw_masks_from(made, source, slice(None), 2)
         made(x)
     assert torch.equal(source.get_state(), before)
     plain, other = (EmbeddingModel("resnet12", 4, 32, mean=(0.5,) * 3, std=(0.25,) * 3, drop_block=rate) for rate in (0.0, 0.3))
@@ -96,7 +96,7 @@ def test_parts_of_a_batch_get_the_masks_of_the_whole() -> None:
     made, x, x_adv = model(), images(7), 1 - images(7)
 
     def both(rows: slice) -> list[Tensor]:
-        made.draw_masks_from(generator(5), rows, 7)
+        draw_masks_from(made, generator(5), rows, 7)
         return [made(x_adv[rows]), made(x[rows])]
 
     before = torch.random.get_rng_state()
@@ -106,7 +106,7 @@ def test_parts_of_a_batch_get_the_masks_of_the_whole() -> None:
             torch.testing.assert_close(part, full[rows], rtol=0, atol=1e-5)
     assert torch.equal(torch.random.get_rng_state(), before)
     # the second pass has masks of its own
-    made.draw_masks_from(generator(5), slice(0, 7), 7)
+    draw_masks_from(made, generator(5), slice(0, 7), 7)
     made(x_adv)
     second = made(x_adv)
     assert (second - whole[0]).abs().max() > 1e-3
@@ -115,14 +115,14 @@ def test_parts_of_a_batch_get_the_masks_of_the_whole() -> None:
 def test_masks_are_asked_for_where_none_were_given() -> None:
     made, x = model(), images(3)
     for source, rows in ((None, slice(0, 3)), (generator(), slice(0, 2))):
-        made.draw_masks_from(source, rows, 3)
+        draw_masks_from(made, source, rows, 3)
         with pytest.raises(RuntimeError, match="no masks for 3 images"):
             made(x)
 
 
 def test_a_copied_model_draws_from_nowhere() -> None:
     made = model()
-    made.draw_masks_from(generator(), slice(0, 2), 2)
+    draw_masks_from(made, generator(), slice(0, 2), 2)
     twin = copy.deepcopy(made)
     with pytest.raises(RuntimeError, match="no masks"):
         twin(images(2))
@@ -143,8 +143,8 @@ def test_rates_that_are_none(rate: float) -> None:
 
 def test_under_autocast() -> None:
     made = model()
-    made.draw_masks_from(generator(), slice(0, 2), 2)
+    draw_masks_from(made, generator(), slice(0, 2), 2)
     exact = made(images(2))
-    made.draw_masks_from(generator(), slice(0, 2), 2)
+    draw_masks_from(made, generator(), slice(0, 2), 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.nn.functional.cosine_similarity(made(images(2)), exact).min() > 0.99

@@ -6,14 +6,16 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from stages.models.backbones import ConvNorm
-from stages.models.embedding import EmbeddingModel
+from stages.models.classifier import unit
+from stages.models.embedding import EmbeddingModel, place
 from stages.models.folding import folded
 from tests.stages.models.test_backbones import images, trained
 
 
 def model(backbone: str = "conv4-8", size: int = 32) -> EmbeddingModel:
     made = trained(EmbeddingModel(backbone, 6, size, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)))
-    return made.eval().placed("cpu").requires_grad_(False)
+    place(made, "cpu")
+    return made.eval().requires_grad_(False)
 
 
 def answer(made: EmbeddingModel) -> tuple[Tensor, Tensor]:
@@ -60,13 +62,13 @@ def test_kernels_in_bfloat16_for_autocast(backbone: str) -> None:
     made = model(backbone)
     exact = made(images())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        every_time = made(images())
+        every_time = unit(made(images()))
         with folded(made, torch.bfloat16):
             layer = next(part for part in made.modules() if isinstance(part, ConvNorm))
             kernel, bias = layer._folded
             assert kernel.dtype == bias.dtype == torch.bfloat16
             assert kernel.is_contiguous(memory_format=torch.channels_last)
-            once = made(images())
+            once = unit(made(images()))
     assert once.dtype == every_time.dtype == torch.float32
     torch.testing.assert_close(once, every_time, rtol=0, atol=1e-6)
     assert cosine_similarity(once, exact).min() > 0.999

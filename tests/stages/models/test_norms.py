@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stages.errors import UsageError
-from stages.models.embedding import EmbeddingModel
+from stages.models.embedding import EmbeddingModel, place
 from stages.models.norms import synchronise_norms
 
 PROCESSES = 3
@@ -51,7 +51,8 @@ def trained(case: Case, rows: slice, group: dist.ProcessGroup | None) -> dict[st
 
     As in a step: x_adv, then x, one loss over both. `group` adds the gradients of the weights up over the processes.
     """
-    model = EmbeddingModel(case.backbone, 4, case.size, mean=(0.4,) * 3, std=(0.3,) * 3).to(case.dtype).placed("cpu")
+    model = EmbeddingModel(case.backbone, 4, case.size, mean=(0.4,) * 3, std=(0.3,) * 3).to(case.dtype)
+    place(model, "cpu")
     if group is not None:
         names = list(model.state_dict())
         synchronise_norms(model, group)

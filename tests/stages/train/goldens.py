@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stages.models.classifier import unit
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import numpy_generator
 from stages.train.objectives import OBJECTIVES
@@ -60,7 +61,7 @@ def judged(average: torch.nn.Module) -> float:
     """Cross-entropy of the averaged model on all images as they are, in eval mode."""
     average.eval()
     with torch.no_grad():
-        logits = average(IMAGES.images.float() / 255).double() @ anchors().T
+        logits = unit(average(IMAGES.images.float() / 255)).double() @ anchors().T
         return float(torch.nn.functional.cross_entropy(logits, IMAGES.labels))
 
 

@@ -12,9 +12,9 @@ from stages.anchors.expanded import expand_anchors
 from stages.anchors.text import text_anchors
 from stages.classes import ClassGroups
 from stages.errors import InputError, MissingError
-from stages.evaluate.new_classes import encoded_like
 from stages.models.checkpoint import Checkpoint
 from stages.models.embedding import EmbeddingModel
+from stages.models.new_anchors import anchors_for_names
 
 TEMPLATES = ["This is a photo of a {}", "a drawing of a {}"]
 OWN = ("red circle", "blue star", "green ring", "yellow heart")
@@ -39,9 +39,8 @@ def with_origin(checkpoint: Checkpoint, **changed: str) -> Checkpoint:
 
 
 def test_names_are_encoded_and_moved_as_the_training_anchors_were(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
-    found = encoded_like(checkpoint, OTHER)
+    found = anchors_for_names(checkpoint.trained, OTHER)
     assert found.classes == tuple(OTHER)
-    assert found.expansion is None
     moved = checkpoint.with_anchors(found, "names.txt")
     own = checkpoint.anchors
     # the same name gets the same anchor, however it is written
@@ -53,11 +52,11 @@ def test_names_are_encoded_and_moved_as_the_training_anchors_were(checkpoint: Ch
 
 
 def test_what_was_trained_on_goes_by_the_names(checkpoint: Checkpoint) -> None:
-    found = encoded_like(checkpoint, OTHER)
+    found = anchors_for_names(checkpoint.trained, OTHER)
     assert (found.groups.seen, found.groups.val, found.groups.novel) == ((1,), (3,), (0, 2))
     moved = checkpoint.with_anchors(found, "names.txt")
     # and goes on to do so when other names are given again
-    again = encoded_like(moved, ["red circle", "no such"])
+    again = anchors_for_names(moved.trained, ["red circle", "no such"])
     assert (again.groups.seen, again.groups.novel) == ((0,), (1,))
     assert moved.trained is checkpoint.anchors
 
@@ -74,7 +73,7 @@ def test_anchors_of_another_encoder_are_refused_naming_both(checkpoint: Checkpoi
 def test_an_encoder_whose_weights_have_changed_is_refused(checkpoint: Checkpoint) -> None:
     changed = with_origin(checkpoint, weights_sha256="1" * 64)
     with pytest.raises(InputError, match="another encoder than the checkpoint's: weights_sha256"):
-        changed.with_anchors(encoded_like(changed, OTHER), "names.txt")
+        changed.with_anchors(anchors_for_names(changed.trained, OTHER), "names.txt")
 
 
 @pytest.mark.parametrize(
@@ -84,11 +83,11 @@ def test_an_encoder_whose_weights_have_changed_is_refused(checkpoint: Checkpoint
         ({"source": "features"}, InputError, "come from features"),
         ({"model": "local-dir:my-clip"}, MissingError, "given as 'my-clip', and a checkpoint keeps no path; make them with"),
         ({"model": "ViT-B-16", "pretrained": "file:w.safetensors"}, MissingError, "given as 'w.safetensors'"),
-        ({"model": "ViT-Z-99", "pretrained": "openai"}, MissingError, "encoder cannot be had: open_clip has no model"),
+        ({"model": "ViT-Z-99", "pretrained": "openai"}, MissingError, "encoder is not available: open_clip has no model"),
     ],
 )
 def test_an_encoder_that_cannot_be_had_is_said(
     checkpoint: Checkpoint, origin: dict[str, str], error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
-        encoded_like(with_origin(checkpoint, **origin), OTHER)
+        anchors_for_names(with_origin(checkpoint, **origin).trained, OTHER)
