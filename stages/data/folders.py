@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from stages.errors import InputError
 
 
 class FolderSource:
-    """A folder of class folders, split or not. Hidden files and those without an image suffix are passed over.
+    """A folder of class folders, split or not. Hidden files and files without an image suffix are ignored.
 
     Attributes:
         name: base name of the folder.
@@ -24,8 +24,7 @@ class FolderSource:
         notes: what a reader of the result should know.
     """
 
-    any_order = True
-    elsewhere = False
+    external_files = False
 
     def __init__(self, path: Path, name: str) -> None:
         """Raises InputError when there are no class folders, or when class and split folders are mixed."""
@@ -56,7 +55,11 @@ class FolderSource:
         for row in rows:
             yield Encoded(f"'{files[row]}'", self._root / files[row])
 
-    def known_by(self, split: str, rows: np.ndarray) -> tuple[list[Path], str]:
+    def random_access(self, rows: Mapping[str, np.ndarray]) -> FolderSource:
+        """This source: files can be read in any order."""
+        return self
+
+    def cache_key(self, split: str, rows: np.ndarray) -> tuple[list[Path], str]:
         """The files that hold the images at `rows`, and where in them."""
         return [self._root / self._files[split][row] for row in rows], "all"
 

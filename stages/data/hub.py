@@ -1,39 +1,50 @@
-"""Images on the Hugging Face hub."""
+"""Data sets that the `datasets` library opens: saved by it on disk, or on the Hugging Face hub."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from stages.data.library import LibraryTable, first_line, library_tables, quiet_datasets
 from stages.data.locate import WHAT_DATA_CAN_BE
 from stages.errors import InputError, MissingError, UsageError
 
 
-def hub_tables(hub_id: str) -> dict[str, LibraryTable]:
-    """The splits of a hub dataset, downloaded into the hub library's own cache on first use.
+def load_saved(path: Path, name: str) -> dict[str, Any]:
+    """The splits of a data set written by `save_to_disk`. Raises InputError when it cannot be read."""
+    import datasets
 
-    Raises MissingError (exit 4) when the hub cannot be reached and the data are not in the cache, InputError when there
-    is no such dataset or it cannot be read, UsageError when it has several configurations.
+    try:
+        with quiet_datasets():
+            return _splits(datasets.load_from_disk(str(path)))
+    except Exception as error:  # anything may be wrong with the files
+        what = f"the saved dataset '{name}' cannot be read ({first_line(error)})"
+        raise InputError(what, "save it again") from error
+
+
+def load_hub(hub_id: str) -> dict[str, Any]:
+    """The splits of a hub data set, downloaded into the cache of the hub library on first use.
+
+    Raises MissingError (exit 4) when the hub cannot be reached and the data are not in the cache, InputError when there is no
+    such data set or it cannot be read, UsageError when it has several configurations.
     """
-    return library_tables(_load(hub_id))
-
-
-def _load(hub_id: str) -> Any:
     import datasets
     from datasets.exceptions import DatasetNotFoundError
 
     try:
         with quiet_datasets():
-            return datasets.load_dataset(hub_id)
+            return _splits(datasets.load_dataset(hub_id))
     except DatasetNotFoundError:
         raise InputError(
-            f"'{hub_id}' is neither a path here nor a public dataset on the hub",
+            f"'{hub_id}' is neither a local path nor a public dataset on the hub",
             f"check the name (for a private one: hf auth login); {WHAT_DATA_CAN_BE}",
         ) from None
     except ConnectionError as error:
         raise MissingError(
-            f"'{hub_id}' is no path here, and the hub cannot be reached to look for it",
-            "connect to the network once to fetch it, or copy its parquet files here and give their folder",
+            f"'{hub_id}' is not a local path, and the hub cannot be reached",
+            "connect to the network once to download it, or copy its parquet files to a folder and give that folder",
         ) from error
     except Exception as error:
         if "Config name is missing" in str(error):
@@ -43,3 +54,39 @@ def _load(hub_id: str) -> Any:
             ) from None
         what = f"the hub dataset '{hub_id}' cannot be read ({first_line(error)})"
         raise InputError(what, WHAT_DATA_CAN_BE) from error
+
+
+def _splits(loaded: Any) -> dict[str, Any]:
+    """The splits of a `datasets.DatasetDict`, or a `datasets.Dataset` as its split ('train' if it has no name)."""
+    return (
+        {str(split): one for split, one in loaded.items()}
+        if hasattr(loaded, "items")
+        else {str(loaded.split or "train"): loaded}
+    )
+
+
+@contextlib.contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Disable progress bars and logging of the datasets and hub libraries; their settings are restored afterwards."""
+    import datasets.utils
+    import huggingface_hub.utils as hub
+
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    shown = [library for library in (datasets.utils, hub) if not library.are_progress_bars_disabled()]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    for library in shown:
+        library.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for library in shown:
+            library.enable_progress_bars()
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's error message, at most 200 characters."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

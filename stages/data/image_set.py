@@ -1,11 +1,12 @@
-"""A labelled set of images held in memory as uint8, and the record of where it came from."""
+"""Labelled sets of images: in memory as uint8, and what they have in common with those on disk; where images came from."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stages.classes import check_unique, match_classes
@@ -13,6 +14,7 @@ from stages.errors import InputError
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,76 @@ class DataProvenance:
         }
 
 
+class LabelledImages(ABC):
+    """What image sets in memory and on disk have in common.
+
+    Attributes:
+        labels: int64 (N,), positions in `classes`.
+        classes: the class names; a class may have no image.
+        provenance: where the images came from.
+    """
+
+    labels: torch.Tensor
+    classes: tuple[str, ...]
+    provenance: DataProvenance
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+
+    @abstractmethod
+    def take(self, indices: torch.Tensor | Sequence[int]) -> Self:
+        """The images at `indices` (int64, may repeat), with the same classes."""
+
+    @abstractmethod
+    def loaded(self) -> ImageSet:
+        """The same set with its images in memory."""
+
+    @abstractmethod
+    def sha256(self) -> str:
+        """SHA-256 (hex) over size, pixels, labels and class names; the same on every device, in memory or on disk."""
+
+    @abstractmethod
+    def _channel_sums(self) -> list[list[int]]:
+        """The sums over all images of each channel's pixel values (0 to 255), and of their squares."""
+
+    def counts(self) -> list[int]:
+        """The number of images of each class, in the order of `classes`."""
+        return class_counts(self.labels, self.classes)
+
+    def restricted_to(self, names: Sequence[str], *, names_from: str) -> Self:
+        """Only the images of the classes `names`; labels become positions in `names`.
+
+        Args:
+            names: class names, compared folded (see `stages.classes.fold`).
+            names_from: what `names` are, for the message, for example 'the anchors'.
+
+        Raises InputError when a name is not among the classes, is given twice, or has no image.
+        """
+        kept, labels = restricted_labels(self.labels, self.classes, names, names_from=names_from, provenance=self.provenance)
+        return replace(self.take(kept), labels=labels, classes=tuple(names))  # type: ignore[type-var]  # a dataclass
+
+    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and (population) standard deviation of each channel, pixel values in [0, 1].
+
+        Computed from integer sums, so the result does not depend on order or device. Raises InputError on an empty set.
+        """
+        if not len(self):
+            raise InputError(f"the data '{self.provenance.source}' has no images here", "choose another --split")
+        count = len(self) * self.size[0] * self.size[1]
+        sums, squares = self._channel_sums()
+        means = [total / count for total in sums]
+        variances = [square / count - mean * mean for square, mean in zip(squares, means, strict=True)]
+        return tuple(mean / 255 for mean in means), tuple(math.sqrt(max(0.0, variance)) / 255 for variance in variances)
+
+
 @dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Images of one size with their labels.
+class ImageSet(LabelledImages):
+    """Images of one size with their labels, in memory.
 
     Attributes:
         images: uint8 (N, 3, H, W), 0 to 255.
@@ -69,78 +138,48 @@ class ImageSet:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
             raise ValueError(f"images are {self.images.dtype} {tuple(self.images.shape)}, not uint8 (N, 3, H, W)")
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"labels are {self.labels.dtype} {tuple(self.labels.shape)}, not int64 ({len(self)},)")
+            raise ValueError(f"labels are {self.labels.dtype} {tuple(self.labels.shape)}, not int64 ({len(self.images)},)")
         if len(self) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
-            raise ValueError(f"labels reach outside the {len(self.classes)} classes")
-
-    def __len__(self) -> int:
-        return int(self.images.shape[0])
+            raise ValueError(f"labels are outside the {len(self.classes)} classes")
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images in pixels."""
         return int(self.images.shape[2]), int(self.images.shape[3])
 
-    def counts(self) -> list[int]:
-        """The number of images of each class, in the order of `classes`."""
-        return class_counts(self.labels, self.classes)
-
     def take(self, indices: torch.Tensor | Sequence[int]) -> ImageSet:
         """The images at `indices` (int64, may repeat), with the same classes."""
         import torch
 
         at = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
-        return ImageSet(self.images[at], self.labels[at], self.classes, self.provenance)
+        if torch.equal(at, torch.arange(len(self), device=at.device)):
+            return self  # no copy of all images
+        return replace(self, images=self.images[at], labels=self.labels[at])
 
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set with its tensors on `device`."""
-        return ImageSet(self.images.to(device), self.labels.to(device), self.classes, self.provenance)
-
-    def restricted_to(self, names: Sequence[str], *, names_from: str) -> ImageSet:
-        """Only the images of the classes `names`; labels become positions in `names`.
-
-        Args:
-            names: class names, compared folded (see `stages.classes.fold`).
-            names_from: what `names` are, for the message, for example 'the anchors'.
-
-        Raises InputError when a name is not among the classes, is given twice, or has no image.
-        """
-        kept, labels = restricted_labels(self.labels, self.classes, names, names_from=names_from, provenance=self.provenance)
-        images = self.images if len(kept) == len(self) else self.images[kept]  # no copy where all are kept
-        return ImageSet(images, labels, tuple(names), self.provenance)
-
-    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and (population) standard deviation of each channel, pixel values in [0, 1].
-
-        They come from counts of the grey levels, so the result does not depend on order or device.
-
-        Raises InputError on an empty set.
-        """
-        import torch
-
-        if not len(self):
-            raise no_image(self.provenance)
-        levels = torch.arange(256, dtype=torch.int64)
-        found = [torch.zeros(256, dtype=torch.int64) for _ in range(3)]
-        for part in self.images.split(4096):  # a channel of all images at once would be a third of them again
-            for channel in range(3):
-                found[channel] += torch.bincount(part[:, channel].flatten(), minlength=256).cpu()
-        return moments(
-            [int((counts * levels).sum()) for counts in found],
-            [int((counts * levels * levels).sum()) for counts in found],
-            len(self) * self.size[0] * self.size[1],
-        )
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def loaded(self) -> ImageSet:
         """This set: its images are in memory."""
         return self
 
     def sha256(self) -> str:
-        """SHA-256 (hex) over size, pixels, labels and class names; the same on every device."""
+        """SHA-256 (hex) over size, pixels, labels and class names; the same on every device, in memory or on disk."""
         digest = digest_start(len(self), self.size, self.classes)
         digest.update(self.images.cpu().contiguous().numpy().data)
         digest.update(self.labels.cpu().contiguous().numpy().astype("<i8").data)
         return digest.hexdigest()
+
+    def _channel_sums(self) -> list[list[int]]:
+        import torch
+
+        levels = torch.arange(256)
+        found = torch.zeros(3, 256, dtype=torch.int64)
+        for part in self.images.split(4096):  # a whole channel at once would take a third of the memory of the images again
+            for channel in range(3):
+                found[channel] += torch.bincount(part[:, channel].flatten(), minlength=256).cpu()
+        return [(found * levels).sum(1).tolist(), (found * levels * levels).sum(1).tolist()]
 
 
 def class_counts(labels: torch.Tensor, classes: Sequence[str]) -> list[int]:
@@ -169,27 +208,9 @@ def restricted_labels(
     return kept, labels[kept]
 
 
-def moments(sums: Sequence[int], squares: Sequence[int], count: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and (population) standard deviation of each channel, pixel values in [0, 1].
-
-    Args:
-        sums: of the grey levels (0 to 255) of each channel.
-        squares: of their squares.
-        count: pixels of a channel.
-    """
-    means = [total / count for total in sums]
-    variances = [square / count - mean * mean for square, mean in zip(squares, means, strict=True)]
-    return tuple(mean / 255 for mean in means), tuple(math.sqrt(max(0.0, variance)) / 255 for variance in variances)
-
-
 def digest_start(count: int, size: tuple[int, int], classes: tuple[str, ...]) -> hashlib._Hash:
     """The digest of `ImageSet.sha256` before its pixels (in order) and labels (int64, little endian) are added."""
     return hashlib.sha256(repr(((count, 3, *size), classes)).encode())
-
-
-def no_image(provenance: DataProvenance) -> InputError:
-    """The error for an empty set."""
-    return InputError(f"the data '{provenance.source}' has no image here", "choose another --split")
 
 
 def check_no_class_empty(counts: Sequence[int], names: Sequence[str], *, source: str, part: str = "") -> None:

@@ -124,18 +124,18 @@ def load_subset(subset: Subset) -> ImageSet:
     import torch
 
     name = subset.entry_name("pixels")
-    decoded = _fetch_decoded(name, len(subset.labels))
+    decoded = _fetch_decoded(name, len(subset))
     if decoded is None:
         start = time.monotonic()
         decoded = decode_images(
             subset.encoded(),
-            len(subset.labels),
+            len(subset),
             source=subset.source.name,
             resize=subset.resize,
             skip_corrupt=subset.skip_corrupt,
         )
         worth = time.monotonic() - start >= disk_cache.WORTH_SECONDS and decoded.pixels.nbytes <= disk_cache.PIXEL_BYTES
-        if worth and not subset.source.elsewhere:
+        if worth and not subset.source.external_files:
             disk_cache.keep_tensors(name, {"pixels": decoded.pixels, "kept": decoded.kept})
     labels, provenance = subset.kept(decoded.kept)
     return ImageSet(torch.from_numpy(decoded.pixels), torch.from_numpy(labels), subset.names, provenance)
@@ -150,11 +150,10 @@ def _fetch_decoded(name: str | None, count: int) -> Decoded | None:
 
 def _decoded_bytes(subset: Subset) -> int:
     """Of all images, if they are as large as the first that can be decoded."""
-    for split, rows in subset.rows.items():
-        for image in subset.source.encoded(split, rows):
-            found = attempt(image, subset.resize)
-            if not isinstance(found, UnreadableImageError):
-                return len(subset.labels) * int(np.prod(found.shape))
-            if not subset.skip_corrupt:
-                return 0  # loading will say so
+    for image in subset.encoded():
+        found = attempt(image, subset.resize)
+        if not isinstance(found, UnreadableImageError):
+            return len(subset) * int(np.prod(found.shape))
+        if not subset.skip_corrupt:
+            break  # loading raises the error
     return 0

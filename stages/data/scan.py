@@ -1,41 +1,39 @@
-"""One pass over images that are not kept in memory: size, sums of the grey levels of each, digest, and which are corrupt."""
+"""One pass over images that stay on disk: their size, sums of pixel values, digest, and which of them are corrupt."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stages.data import cache
 from stages.data.decode import Encoded, UnreadableImageError, attempt, corrupt, different_sizes, in_order
 from stages.data.image_set import digest_start
-from stages.data.reader import Reader
+from stages.data.subset import Subset
 
 REPORT_EVERY = 256  # images
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What a pass over images finds.
+    """The result of a pass over images.
 
     Attributes:
         size: height and width of all of them.
         kept: int64 (N,), the positions of those that can be decoded.
-        sums: int64 (N, 3), of the grey levels of each kept image's channels.
-        squares: int64 (N, 3), of their squares.
+        sums: int64 (2, N, 3), over each kept image's channels: of the pixel values (0 to 255), and of their squares.
         sha256: what `ImageSet.sha256` gives for the kept images.
     """
 
     size: tuple[int, int]
     kept: np.ndarray
     sums: np.ndarray
-    squares: np.ndarray
     sha256: str
 
 
 def scan_images(
-    reader: Reader,
+    subset: Subset,
     positions: np.ndarray,
     labels: np.ndarray,
     classes: tuple[str, ...],
@@ -43,64 +41,58 @@ def scan_images(
     skip_corrupt: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Scan:
-    """Decode every image at `positions` once, many at a time, keeping none.
+    """Decode every image at `positions` once, in parallel, without keeping the pixels.
 
     Args:
-        reader: the images.
+        subset: the images, after `random_access`.
         positions: int64 (N,).
-        labels: int64 (N,), theirs.
-        classes: what the labels are positions in.
-        skip_corrupt: leave out what cannot be decoded.
-        on_progress: called now and then with images done and in all.
+        labels: int64 (N,), the labels of these images.
+        classes: the class names that labels are positions in.
+        skip_corrupt: leave out images that cannot be decoded.
+        on_progress: called every 256 images with the numbers of images done and in all.
 
     Raises InputError on a corrupt image (unless skipped), on images of different sizes, on files that cannot be opened.
     """
-    digest = None
-    size, first = (reader.resize or 1, reader.resize or 1), ""
+    digest, name = None, subset.source.name
+    size, first = (subset.resize or 1, subset.resize or 1), ""
     kept: list[int] = []
     sums = np.empty((2, len(positions), 3), dtype=np.int64)
-    for at, (image, found) in enumerate(in_order(reader.encoded(positions), lambda image: _measured(image, reader.resize))):
+    for at, (image, found) in enumerate(in_order(subset.encoded(positions), lambda image: _measured(image, subset.resize))):
         if on_progress is not None and at % REPORT_EVERY == 0:
             on_progress(at, len(positions))
         if isinstance(found, UnreadableImageError):
             if not skip_corrupt:
-                raise corrupt(image.where, reader.name, found)
+                raise corrupt(image.where, name, found)
             continue
-        pixels, found_sums = found
+        pixels, sums[:, len(kept)] = found
         if digest is None:
             size, first = (pixels.shape[1], pixels.shape[2]), image.where
             digest = digest_start(len(positions), size, classes)
         if pixels.shape[1:] != size:
-            raise different_sizes(reader.name, (first, size), (image.where, pixels.shape[1:]))
+            raise different_sizes(name, (first, size), (image.where, pixels.shape[1:]))
         digest.update(pixels.data)
-        sums[:, len(kept)] = found_sums
         kept.append(at)
     if len(kept) < len(positions):  # the digest begins with the number of images, which is known only now
-        rest = np.array(kept, dtype=np.int64)
-        return _among(scan_images(reader, positions[rest], labels[rest], classes, on_progress=on_progress), positions[rest])
+        rest = positions[kept]
+        return replace(scan_images(subset, rest, labels[kept], classes, on_progress=on_progress), kept=rest)
     digest = digest or digest_start(0, size, classes)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return Scan(size, positions, sums[0], sums[1], digest.hexdigest())
+    return Scan(size, positions, sums, digest.hexdigest())
 
 
 def cached_scan(name: str | None) -> Scan | None:
     """The scan of an earlier run."""
     tensors = cache.fetch_tensors(name)
-    if tensors is None or set(tensors) != {"size", "kept", "sums", "squares", "sha256"}:
+    if tensors is None or set(tensors) != {"size", "kept", "sums", "sha256"}:
         return None
     height, width = tensors["size"].tolist()
-    return Scan((height, width), tensors["kept"], tensors["sums"], tensors["squares"], tensors["sha256"].tobytes().hex())
+    return Scan((height, width), tensors["kept"], tensors["sums"], tensors["sha256"].tobytes().hex())
 
 
 def cache_scan(name: str | None, found: Scan) -> None:
-    """Keep a scan for later runs, if that can be done."""
+    """Write a scan to the disk cache, if possible."""
     digest = np.frombuffer(bytes.fromhex(found.sha256), dtype=np.uint8)
-    tensors = {"size": np.array(found.size), "kept": found.kept, "sums": found.sums, "squares": found.squares}
-    cache.keep_tensors(name, {**tensors, "sha256": digest})
-
-
-def _among(found: Scan, positions: np.ndarray) -> Scan:
-    return Scan(found.size, positions, found.sums, found.squares, found.sha256)
+    cache.keep_tensors(name, {"size": np.array(found.size), "kept": found.kept, "sums": found.sums, "sha256": digest})
 
 
 def _measured(image: Encoded, resize: int | None) -> tuple[np.ndarray, np.ndarray] | UnreadableImageError:

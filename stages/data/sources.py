@@ -21,34 +21,33 @@ class Source(Protocol):
         splits: split names.
         classes: class names.
         notes: what a reader of the result should know.
-        elsewhere: whether an image was met in a file that `known_by` does not name.
+        external_files: whether an image was read from a file that is not among those of `cache_key`.
     """
 
     name: str
     splits: tuple[str, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
-    elsewhere: bool
-
-    @property
-    def any_order(self) -> bool:
-        """Whether `encoded` takes rows in any order, at a like speed."""
+    external_files: bool
 
     def labels(self, split: str) -> np.ndarray:
         """Labels of a split, int64 (N,), positions in `classes`."""
 
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
-        """The images at `rows` of a split, ascending unless `any_order`, not decoded."""
+        """The images at `rows` of a split, ascending, not decoded; in any order after `random_access`."""
 
-    def known_by(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
-        """The files that hold the images at `rows`, and where in them; None when they lie in no file."""
+    def random_access(self, rows: Mapping[str, np.ndarray]) -> Source:
+        """A source whose images at `rows` (ascending) of each split can be read in any order."""
+
+    def cache_key(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
+        """The files that hold the images at `rows`, and where in them; None when they are not in files."""
 
 
 def open_source(data: str, *, image_column: str | None, label_column: str | None, wanted: Sequence[str] | None) -> Source:
     """Open DATA without decoding an image. Raises UsageError, InputError and MissingError."""
     place = locate(data)
     if place.kind in ("shapes", "folders") and (image_column or label_column):
-        raise UsageError(f"the data '{place.name}' has no columns", "leave --image-column and --label-column to tables")
+        raise UsageError(f"the data '{place.name}' has no columns", "use --image-column and --label-column with tables only")
     if place.kind == "shapes":
         from stages.data.bundled import ShapesSource
 
@@ -57,21 +56,20 @@ def open_source(data: str, *, image_column: str | None, label_column: str | None
         from stages.data.folders import FolderSource
 
         return FolderSource(place.here, place.name)
-    from stages.data.library import saved_tables
-    from stages.data.table_source import ParquetTable, Table, TableSource
+    from stages.data.arrow_table import ArrowTable
+    from stages.data.hub import load_hub, load_saved
+    from stages.data.parquet_table import ParquetTable
+    from stages.data.table_source import Table, TableSource
 
     tables: Mapping[str, Table]
     if place.kind == "parquet":
         tables = {split: ParquetTable(files) for split, files in parquet_splits(place.here).items()}
-    elif place.kind == "saved":
-        tables = saved_tables(place.here, place.name)
     else:
-        from stages.data.hub import hub_tables
-
-        tables = hub_tables(place.name)
+        loaded = load_saved(place.here, place.name) if place.kind == "saved" else load_hub(place.name)
+        tables = {split: ArrowTable(dataset, split) for split, dataset in loaded.items()}
     return TableSource(place.name, tables, image=image_column, label=label_column, wanted=wanted)
 
 
 def class_names(data: str, *, label_column: str | None = None) -> list[str]:
-    """The class names of the data, in its own order; no image is decoded. Raises as `load_images` does."""
+    """The class names of DATA, in its own order; no image is decoded. Raises as `open_source` does."""
     return list(open_source(data, image_column=None, label_column=label_column, wanted=None).classes)

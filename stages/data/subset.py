@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,15 @@ import numpy as np
 
 from stages.classes import check_unique, match_classes
 from stages.data.cache import digest_of, entry_name
-from stages.data.decode import Encoded, check_resize
+from stages.data.decode import (
+    Encoded,
+    UnreadableImageError,
+    attempt,
+    check_resize,
+    corrupt,
+    different_sizes,
+    quiet_pillow,
+)
 from stages.data.image_set import DataProvenance, check_no_class_empty
 from stages.data.sources import Source, open_source
 from stages.data.splits import Choice, Side, choose_splits, part_of_division
@@ -43,9 +50,46 @@ class Subset:
     resize: int | None
     skip_corrupt: bool
 
-    def encoded(self) -> Iterator[Encoded]:
-        """The images in their order, not decoded."""
-        return chain.from_iterable(self.source.encoded(split, rows) for split, rows in self.rows.items())
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def random_access(self) -> Subset:
+        """The same images, readable in any order. Raises InputError on broken files, MissingError without disk space."""
+        return replace(self, source=self.source.random_access(self.rows))
+
+    def encoded(self, positions: np.ndarray | None = None) -> Iterator[Encoded]:
+        """The images, not decoded.
+
+        Args:
+            positions: int64 (n,), of the wanted images, ascending or after `random_access` in any order; None takes all.
+        """
+        if positions is None:
+            positions = np.arange(len(self))
+        lengths = [len(rows) for rows in self.rows.values()]
+        part = np.searchsorted(np.cumsum(lengths), positions, side="right")
+        streams = []
+        for at, (split, rows) in enumerate(self.rows.items()):
+            streams.append(self.source.encoded(split, rows[positions[part == at] - sum(lengths[:at])]))
+        for at in part:
+            yield next(streams[at])
+
+    def pixels(self, positions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Decode the images at `positions` in this thread: uint8 (n, 3, H, W). Raises InputError that names the image.
+
+        Args:
+            positions: int64 (n,), as for `encoded`.
+            size: height and width that all must have.
+        """
+        pixels = np.empty((len(positions), 3, *size), dtype=np.uint8)
+        with quiet_pillow():
+            for at, image in enumerate(self.encoded(positions)):
+                found = attempt(image, self.resize)
+                if isinstance(found, UnreadableImageError):
+                    raise corrupt(image.where, self.source.name, found)
+                if found.shape[:2] != size:
+                    raise different_sizes(self.source.name, ("the first", size), (image.where, found.shape))
+                pixels[at] = found.transpose(2, 0, 1)
+        return pixels
 
     def kept(self, kept: np.ndarray) -> tuple[np.ndarray, DataProvenance]:
         """The labels of those that could be decoded, and the provenance. Raises InputError when a class has none left."""
@@ -68,11 +112,11 @@ class Subset:
         check_no_class_empty(counts, self.names, source=self.source.name, part=_described(self.choice) + after)
 
     def entry_name(self, kind: str, **facts: Any) -> str | None:
-        """The name by which something made of these images is kept, see `stages.data.cache`."""
+        """The name of a cache entry made from these images, see `stages.data.cache`; None when they are not in files."""
         files: list[Path] = []
         inside: list[str] = []
         for split, rows in self.rows.items():
-            known = self.source.known_by(split, rows)
+            known = self.source.cache_key(split, rows)
             if known is None:
                 return None
             files += known[0]

@@ -1,8 +1,9 @@
-"""Images in tables of rows, a table a split: parquet files here, what the datasets library opens in `library`."""
+"""Images in tables with an image and a label column, one table for each split."""
 
 from __future__ import annotations
 
-import contextlib
+import copy
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,23 +13,26 @@ import numpy as np
 from stages.classes import check_unique
 from stages.data.columns import image_column, is_integer, label_column
 from stages.data.decode import Encoded
-from stages.data.library import first_line
-from stages.errors import InputError
-
-ROWS = 1024  # rows read at once
+from stages.data.parquet_table import plain
+from stages.errors import InputError, MissingError
 
 
 class Table(Protocol):
     """One split: typed columns, read in part."""
 
     features: Mapping[str, Any]
-    any_order: bool  # whether `cells` takes rows in any order, at a like speed
 
     def column(self, name: str) -> Any:
         """A whole column as a pyarrow ChunkedArray."""
 
-    def cells(self, name: str, rows: np.ndarray) -> Iterator[tuple[str, Any]]:
-        """The cells of a column at `rows`, ascending unless `any_order`, each with its place ('row 3 of train.parquet')."""
+    def cells(self, name: str, rows: np.ndarray) -> Iterator[Any]:
+        """The cells of a column at `rows`, ascending; in any order after `random_access`."""
+
+    def random_access(self, name: str, rows: np.ndarray) -> Table:
+        """A table whose cells of a column at `rows` (ascending) can be read in any order. Raises OSError on a full disk."""
+
+    def place(self, row: int) -> str:
+        """Where a row is, for messages ('in row 3 of train.parquet')."""
 
     def files(self) -> list[Path] | None:
         """The files that hold the table; None when it is in memory."""
@@ -42,7 +46,7 @@ class TableSource:
         splits: split names.
         classes: names of the ClassLabel column, or the sorted values of the string or integer column over all splits.
         notes: what a reader of the result should know.
-        elsewhere: whether an image was met that is not in the table itself, but in a file of its own.
+        external_files: whether an image was read that is not in the table itself, but in a file of its own.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class TableSource:
         features = next(iter(tables.values())).features
         self.name = name
         self.splits = tuple(tables)
-        self.elsewhere = False
+        self.external_files = False
         self._tables = tables
         self._named_image = image
         self._label = label_column(features, label, source=name, wanted=wanted)
@@ -80,25 +84,34 @@ class TableSource:
         return labels
 
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
-        """The images at `rows` of a split, ascending unless `any_order`."""
-        for place, cell in self._tables[split].cells(self.image_column(split), rows):
-            image = _encoded(place, cell)
-            self.elsewhere = self.elsewhere or isinstance(image.content, Path)
+        """The images at `rows` of a split, ascending; in any order after `random_access`."""
+        table = self._tables[split]
+        for row, cell in zip(rows.tolist(), table.cells(self._image_column(split), rows), strict=True):
+            image = _encoded(table.place(row), cell)
+            self.external_files = self.external_files or isinstance(image.content, Path)
             yield image
 
-    def image_column(self, split: str) -> str:
-        """The column of a split that holds the images. Raises UsageError and InputError where it cannot be told."""
-        return image_column(self._tables[split].features, self._named_image, source=self.name)
+    def random_access(self, rows: Mapping[str, np.ndarray]) -> TableSource:
+        """The same source, whose images at `rows` of each split can be read in any order."""
+        result = copy.copy(self)
+        try:
+            result._tables = {
+                split: self._tables[split].random_access(self._image_column(split), own) for split, own in rows.items()
+            }
+        except OSError as error:
+            raise MissingError(
+                f"the data '{self.name}' cannot be unpacked in '{tempfile.gettempdir()}' for streaming ({error.strerror})",
+                "free some space, set LAAT_CACHE to a folder on a larger disk, or use --cache ram",
+            ) from None
+        return result
 
-    @property
-    def any_order(self) -> bool:
-        """Whether `encoded` takes rows in any order, at a like speed."""
-        return all(table.any_order for table in self._tables.values())
-
-    def known_by(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
+    def cache_key(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
         """The files that hold a split, and the column in them; None when it is in memory."""
         files = self._tables[split].files()
-        return None if files is None else (files, self.image_column(split))
+        return None if files is None else (files, self._image_column(split))
+
+    def _image_column(self, split: str) -> str:
+        return image_column(self._tables[split].features, self._named_image, source=self.name)
 
     def _check_same_label(self) -> None:
         kinds = {}
@@ -106,7 +119,7 @@ class TableSource:
             if self._label not in table.features:
                 raise InputError(
                     f"split '{split}' of the data '{self.name}' has no column '{self._label}'",
-                    "name it alike in all splits",
+                    "give it the same name in all splits",
                 )
             feature = table.features[self._label]
             kinds[split] = tuple(getattr(feature, "names", ())) or feature.dtype
@@ -121,7 +134,7 @@ class TableSource:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        columns = {split: _plain(table.column(self._label)) for split, table in self._tables.items()}
+        columns = {split: plain(table.column(self._label)) for split, table in self._tables.items()}
         if hasattr(feature, "names"):
             labels = {split: _integers(column) for split, column in columns.items()}
             highest = max((int(values.max()) for values in labels.values() if len(values)), default=-1)
@@ -140,57 +153,6 @@ class TableSource:
         return names, {split: _integers(column) for split, column in positions.items()}
 
 
-class ParquetTable:
-    """The parquet files of one split.
-
-    Read with pyarrow, as the datasets library reads them, but straight from the files: no copy in a cache folder, and
-    no report of the use to a server.
-    """
-
-    any_order = False
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        """Raises InputError when a file is no readable parquet file or the files differ in their columns."""
-        self._files = list(files)
-        schemas = [_features_of(file) for file in self._files]
-        self.features = schemas[0]
-        for file, features in zip(self._files, schemas, strict=True):
-            if dict(features) != dict(self.features):
-                raise InputError(
-                    f"'{file.name}' has other columns than '{self._files[0].name}'", "write both with the same features"
-                )
-
-    def column(self, name: str) -> Any:
-        """The column over all files."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        chunks = []
-        for file in self._files:
-            with _reading(file):
-                chunks += _plain(pq.ParquetFile(file).read([name]).column(name)).chunks
-        return pa.chunked_array(chunks)
-
-    def files(self) -> list[Path]:
-        """The files."""
-        return self._files
-
-    def cells(self, name: str, rows: np.ndarray) -> Iterator[tuple[str, Any]]:
-        """The cells at `rows`; a batch without any of them is passed over undecoded."""
-        import pyarrow.parquet as pq
-
-        start = 0
-        for file in self._files:
-            first = start
-            with _reading(file):
-                for batch in pq.ParquetFile(file).iter_batches(ROWS, columns=[name]):
-                    own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)]
-                    cells = batch.column(0).take(_index(own - start)).to_pylist()
-                    start += batch.num_rows
-                    places = (f"in row {row - first} of '{file.name}'" for row in own)
-                    yield from zip(places, cells, strict=True)
-
-
 def _encoded(place: str, cell: Any) -> Encoded:
     if isinstance(cell, Mapping):
         path, content = cell.get("path"), cell.get("bytes")
@@ -200,45 +162,9 @@ def _encoded(place: str, cell: Any) -> Encoded:
     return Encoded(place, Path(cell) if isinstance(cell, str) else cell)
 
 
-def _features_of(file: Path) -> Any:
-    import datasets
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with _reading(file):
-        schema = pq.read_schema(file)
-        plain = [field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema]
-        return datasets.Features.from_arrow_schema(pa.schema(plain, metadata=schema.metadata))
-
-
-@contextlib.contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    """Turns what pyarrow raises about a broken file into an InputError that names it."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
-        what = f"'{file.name}' cannot be read as parquet ({first_line(error)})"
-        raise InputError(what, "write or fetch it again") from error
-
-
-def _plain(column: Any) -> Any:
-    """The column without dictionary encoding (pandas writes categories so)."""
-    import pyarrow as pa
-
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
 def _integers(column: Any) -> np.ndarray:
     """int64 values of an integer column; -1 for null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     return np.asarray(pc.fill_null(column.cast(pa.int64()), -1).to_numpy(), dtype=np.int64)
-
-
-def _index(rows: np.ndarray) -> Any:
-    import pyarrow as pa
-
-    return pa.array(rows, type=pa.int64())

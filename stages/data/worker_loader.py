@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stages.data.loader import ImageLoader
-from stages.data.reader import Reader
 from stages.data.streaming_set import StreamingImageSet
+from stages.data.subset import Subset
 from stages.devices import send
 from stages.errors import ComputeError, LaatError
 
@@ -95,7 +95,7 @@ class WorkerLoader(ImageLoader):
                 theirs, self._lifeline = Pipe(duplex=False)
                 atexit.register(self._at_exit)  # else the end of the process would wait for the workers for ever
                 self._loader = DataLoader(
-                    _Worker(self._images.reader, self._images.size),
+                    _Worker(self._images.subset, self._images.size),
                     batch_sampler=self._parts,
                     num_workers=self._workers,
                     collate_fn=_as_it_is,
@@ -115,7 +115,7 @@ class WorkerLoader(ImageLoader):
         except RuntimeError as error:  # how the loader says that a worker is gone
             self.close()
             raise ComputeError(
-                f"a process that reads the images of '{self._images.reader.name}' has died",
+                f"a process that reads the images of '{self._images.subset.source.name}' has died",
                 "it may have run out of memory: try a smaller --batch-size or --resize",
             ) from error
         if isinstance(found, LaatError):
@@ -144,15 +144,15 @@ class _Worker(Dataset[Any]):
     have little. Errors come back as values: raised, they would arrive as text inside another error.
     """
 
-    def __init__(self, reader: Reader, size: tuple[int, int]) -> None:
-        self._reader, self._size = reader, size
+    def __init__(self, images: Subset, size: tuple[int, int]) -> None:
+        self._images, self._size = images, size
 
     def __len__(self) -> int:
-        return len(self._reader)
+        return len(self._images)
 
     def __getitems__(self, positions: np.ndarray) -> np.ndarray | LaatError:
         try:
-            return self._reader.pixels(positions, self._size)
+            return self._images.pixels(positions, self._size)
         except LaatError as error:
             return error
 

@@ -87,7 +87,7 @@ def test_a_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     ("answer", "error", "says"),
     [
         (ConnectionError("Couldn't reach"), MissingError, "the hub cannot be reached.*parquet"),
-        (DatasetNotFoundError("no"), InputError, "neither a path here nor a public dataset.*hf auth login"),
+        (DatasetNotFoundError("no"), InputError, "neither a local path nor a public dataset.*hf auth login"),
         (ValueError("Config name is missing.\nPick one"), UsageError, "several configurations.*save_to_disk"),
         (RuntimeError("Dataset scripts are no longer supported.\nx"), InputError, r"\(Dataset scripts .* supported\)"),
     ],
@@ -104,7 +104,7 @@ def test_offline_mode_is_a_missing_network(monkeypatch: pytest.MonkeyPatch, tmp_
     code = "from stages.data.sources import class_names\nclass_names('laat-no-such-org/nothing')"
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": ":".join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert "MissingError: 'laat-no-such-org/nothing' is no path here, and the hub cannot be reached" in done.stderr
+    assert "MissingError: 'laat-no-such-org/nothing' is not a local path, and the hub cannot be reached" in done.stderr
 
 
 def test_a_command_starts_without_torch_and_datasets() -> None:

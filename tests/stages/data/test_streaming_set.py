@@ -215,7 +215,7 @@ def test_no_room_to_unpack_is_an_error_that_says_so(tmp_path: Path, monkeypatch:
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stages.data.reader._write", no_room)
+    monkeypatch.setattr("stages.data.parquet_table.ParquetTable._write", no_room)
     with pytest.raises(MissingError, match=r"'parquet' cannot be unpacked.*No space left.*LAAT_CACHE"):
         opened(data, side="train")
     assert not list(folder.iterdir())
@@ -249,13 +249,14 @@ def test_the_first_pass_reports_and_happens_once(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_mapped_files_do_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read through, a file of 60 MB adds little more than the bound to what the process has mapped."""
-    monkeypatch.setattr("stages.data.library.RESIDENT_BYTES", 8 * 2**20)
+    monkeypatch.setattr("stages.data.arrow_table.RESIDENT_BYTES", 8 * 2**20)
     content = [{"bytes": os.urandom(30_000), "path": None} for _ in range(2000)]
     Dataset.from_dict({"img": content, "label": [0] * 2000}, features=FEATURES).save_to_disk(tmp_path / "saved")
     del content
-    from stages.data.library import saved_tables
+    from stages.data.arrow_table import ArrowTable
+    from stages.data.hub import load_saved
 
-    table = saved_tables(tmp_path / "saved", "saved")["train"]
+    table = ArrowTable(load_saved(tmp_path / "saved", "saved")["train"], "train")
 
     def mapped() -> int:
         return int(Path("/proc/self/statm").read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE")
@@ -264,7 +265,7 @@ def test_mapped_files_do_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.
     peaks, seen = [], 0
     before = mapped()
     for start in range(0, 2000, 50):
-        seen += sum(len(cell["bytes"]) for _, cell in table.cells("img", order[start : start + 50]))
+        seen += sum(len(cell["bytes"]) for cell in table.cells("img", order[start : start + 50]))
         peaks.append(mapped() - before)
     assert seen == 2000 * 30_000
     assert max(peaks) < 30 * 2**20

@@ -1,0 +1,166 @@
+"""Tables in parquet files."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.data import cache
+from stages.data.arrow_table import MappedFiles
+from stages.data.hub import first_line
+from stages.errors import InputError
+
+ROWS = 1024  # rows decoded at once
+COPIED_ROWS = 64  # rows in a record batch of a copy
+
+
+class ParquetTable:
+    """The parquet files of one split.
+
+    pyarrow reads them in order, without a copy on disk. `datasets.Dataset.from_parquet` would first write all rows of all
+    columns to its cache, read with Arrow's threads from a Python file (which aborted a process, see tests/benchmarks/LOG.md).
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        """Raises InputError when a file is not a readable parquet file or the files differ in their columns."""
+        self._files = list(files)
+        found = [_features_and_rows(file) for file in self._files]
+        self.features = found[0][0]
+        self._ends = np.cumsum([rows for _, rows in found])
+        self._copy: tuple[np.ndarray, MappedFiles] | None = None
+        for file, (features, _) in zip(self._files, found, strict=True):
+            if dict(features) != dict(self.features):
+                raise InputError(
+                    f"'{file.name}' has other columns than '{self._files[0].name}'", "write both with the same features"
+                )
+
+    def files(self) -> list[Path]:
+        """The files."""
+        return self._files
+
+    def column(self, name: str) -> Any:
+        """A whole column as a pyarrow ChunkedArray."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        chunks = []
+        for file in self._files:
+            with _reading(file):
+                chunks += plain(pq.ParquetFile(file).read([name]).column(name)).chunks
+        return pa.chunked_array(chunks)
+
+    def cells(self, name: str, rows: np.ndarray) -> Iterator[Any]:
+        """The cells of a column at `rows`, ascending; in any order after `random_access`."""
+        if self._copy is not None:
+            copied, mapped = self._copy
+            return mapped.cells(name, np.searchsorted(copied, rows))
+        return (cell for batch in self._batches(name, rows, ROWS) for cell in batch.to_pylist())
+
+    def place(self, row: int) -> str:
+        """Where a row is, for messages."""
+        file = int(np.searchsorted(self._ends, row, side="right"))
+        return f"in row {row - (int(self._ends[file - 1]) if file else 0)} of '{self._files[file].name}'"
+
+    def random_access(self, name: str, rows: np.ndarray) -> ParquetTable:
+        """This table with the cells of a column at `rows` (ascending) copied to an Arrow file, to be read in any order.
+
+        The copy goes to the disk cache, and to a temporary folder where that is off or full. Raises OSError when there is no
+        room for it either.
+        """
+        if not len(rows):
+            return self
+        result = copy.copy(self)
+        entry = cache.entry_name("images", self._files, column=name, rows=cache.digest_of(rows))
+        with cache.one_at_a_time(entry):
+            mapped = _sound(cache.fetch_file(entry, ".arrow"), len(rows)) or _sound(
+                cache.keep_file(entry, ".arrow", lambda path: self._write(name, rows, path)), len(rows)
+            )
+        result._copy = rows, mapped or self._temporary_copy(name, rows)
+        return result
+
+    def _temporary_copy(self, name: str, rows: np.ndarray) -> MappedFiles:
+        folder = Path(tempfile.mkdtemp(prefix="laat-"))
+        try:
+            self._write(name, rows, folder / "images.arrow")
+            mapped = MappedFiles([folder / "images.arrow"])
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        weakref.finalize(mapped, _remove, folder, os.getpid())
+        return mapped
+
+    def _write(self, name: str, rows: np.ndarray, file: Path) -> None:
+        import pyarrow as pa
+
+        with contextlib.ExitStack() as stack:
+            sink, stream = stack.enter_context(pa.OSFile(str(file), "wb")), None
+            for cells in self._batches(name, rows, COPIED_ROWS):
+                batch = pa.record_batch([cells], [name])
+                stream = stream or stack.enter_context(pa.ipc.new_stream(sink, batch.schema))
+                stream.write_batch(batch)
+
+    def _batches(self, name: str, rows: np.ndarray, size: int) -> Iterator[Any]:
+        """The cells of a column at `rows` (ascending) as pyarrow arrays, from `size` rows at a time."""
+        import pyarrow.parquet as pq
+
+        start = 0
+        for file in self._files:
+            with _reading(file):
+                for batch in pq.ParquetFile(file).iter_batches(size, columns=[name]):
+                    own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)]
+                    yield batch.column(0).take(own - start)
+                    start += batch.num_rows
+
+
+def plain(column: Any) -> Any:
+    """The column without dictionary encoding, which pandas uses for categories."""
+    import pyarrow as pa
+
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _features_and_rows(file: Path) -> tuple[Any, int]:
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _reading(file), pq.ParquetFile(file) as opened:
+        schema = opened.schema_arrow
+        fields = [field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema]
+        features = datasets.Features.from_arrow_schema(pa.schema(fields, metadata=schema.metadata))
+        return features, opened.metadata.num_rows
+
+
+def _sound(file: Path | None, count: int) -> MappedFiles | None:
+    """The copy in a file; None when there is none, or it is damaged."""
+    try:
+        mapped = None if file is None else MappedFiles([file])
+    except Exception:  # pyarrow raises many kinds of errors on damaged bytes
+        return None
+    return mapped if mapped is not None and len(mapped) == count else None
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # not in a worker process
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Raise what pyarrow raises about a broken file as an InputError that names it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
+        what = f"'{file.name}' cannot be read as parquet ({first_line(error)})"
+        raise InputError(what, "write or download it again") from error
