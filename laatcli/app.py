@@ -9,15 +9,15 @@ import typer
 
 from laatcli.command import command
 from laatcli.commands import anchors, attack, compare, demo, doctor, eval, expand, inspect, plot, report, suites, train
+from laatcli.config_file import apply_file
 from laatcli.console import Console
-from laatcli.settings import apply_settings
 from stages import __version__
 
-PIPELINE, HELPERS = "Pipeline", "Around it"
+PIPELINE, HELPERS = "Pipeline", "Utilities"
 
 app = typer.Typer(
     name="laat",
-    help="Zero-shot image classifiers that hold under attack: class names to anchors, anchors to a robust model.",
+    help="Adversarially robust zero-shot image classifiers: class names to anchors, anchors to a robust model.",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -52,11 +52,11 @@ def laat(
         bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Zero-shot image classifiers that hold under attack: class names to anchors, anchors to a robust model.
+    """Adversarially robust zero-shot image classifiers: class names to anchors, anchors to a robust model.
 
-    Options can also stand in laat.toml, one table a command; the command line wins.
+    Options can also be set in laat.toml, one table per command; the command line wins.
     """
-    apply_settings(context)
+    apply_file(context)
 
 
 # Typer exports only this child of the class that all its usage errors have

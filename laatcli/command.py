@@ -1,26 +1,27 @@
-"""How a command is declared: its examples, the options every command has, and typed errors as one line and an exit code."""
+"""How a command is declared: its examples, its options, and typed errors as one line and an exit code."""
 
 from __future__ import annotations
 
-import functools
 import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, is_dataclass
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from laatcli.console import Console
 from stages.errors import LaatError, UsageError
 from stages.launch import read_launch
+from stages.parameters import parameters
 
 INTERRUPTED = 130
 _SHARED = {
-    "as_json": (bool, Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]),
-    "quiet": (bool, Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]),
-    "debug": (bool, Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]),
+    "as_json": Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")],
+    "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
 }
 
 
@@ -29,25 +30,69 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function `f(console, …)` as a command.
 
-    `--json`, `--quiet` and `--debug` are added to its options and reach it as `console`. Typed errors become one line on
-    standard error and their exit code; Ctrl-C becomes 130. With `together` it is one run of all the processes that were
-    launched: rank 0 shows and tells for all.
+    A parameter whose type is a dataclass of parameters (`stages.parameters`) becomes one option per field, and the function
+    gets the object. `--json`, `--quiet` and `--debug` are added and reach it as `console`. Typed errors become one line on
+    standard error and their exit code; Ctrl-C becomes 130. With `together` the command is one run of all the processes that
+    were launched: rank 0 prints for all.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(function)
-        def run(*args: Any, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        groups = {one.name: _Group(one.annotation) for one in own if is_dataclass(one.annotation)}
+
+        def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
             console = Console(as_json=as_json, quiet=quiet, rank=_rank() if together else 0)
-            code = guarded(lambda: function(console, *args, **options), console, debug=debug)
+
+            def body() -> None:
+                built = {name: group.take(options) for name, group in groups.items()}
+                function(console, **options, **built)
+
+            code = guarded(body, console, debug=debug)
             if code:
                 raise typer.Exit(code)
 
-        _add_shared_options(run, function)
+        shown = [one for each in own for one in (groups[each.name].options() if each.name in groups else [each])]
+        shown += [_keyword(name, annotation, False) for name, annotation in _SHARED.items()]
+        run.__signature__ = inspect.Signature([one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in shown])  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in shown}
+        run.__doc__ = function.__doc__
         epilog = "\n\n".join(["[bold]Examples[/bold]", *(f"  {example}" for example in examples)])
         app.command(name, epilog=epilog, rich_help_panel=panel, no_args_is_help=False)(run)
         return function
 
     return register
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The options that a dataclass of parameters becomes."""
+
+    kind: Any
+
+    def options(self) -> Iterator[inspect.Parameter]:
+        """One option per field, as Typer reads them."""
+        types = get_type_hints(self.kind)
+        for declared, about, option in parameters(self.kind):
+            default, declared_type = declared.default, types[declared.name]
+            if about.parse is not None or declared_type is Any:
+                declared_type = str if default not in (None, MISSING) else str | None
+                default = default if default is None else str(default)
+            flags = [f"--{option}/--no-{option}" if default else f"--{option}"] if declared_type is bool else [f"--{option}"]
+            help = about.help.replace("[", r"\[") + (rf" \[default: {about.unset}]" if about.unset else "")
+            made = typer.Option(*flags, help=help, rich_help_panel=about.panel)
+            yield _keyword(option.replace("-", "_"), Annotated[declared_type, made], default)
+
+    def take(self, options: dict[str, Any]) -> Any:
+        """The object that the parsed options describe; they are removed from `options`."""
+        values = {}
+        for declared, about, option in parameters(self.kind):
+            value = options.pop(option.replace("-", "_"))
+            values[declared.name] = value if about.parse is None or value is None else about.parse(value)
+        return self.kind(**values)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
@@ -104,15 +149,3 @@ def _forget_stdout() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _add_shared_options(run: Callable[..., None], function: Callable[..., None]) -> None:
-    """Give `run` the signature that Typer reads: the function's own without `console`, plus the shared options."""
-    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-    shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
-        for name, (_, annotation) in _SHARED.items()
-    ]
-    run.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
-    del run.__wrapped__  # type: ignore[attr-defined]

@@ -1,14 +1,15 @@
-"""What train, attack and eval have in common: the images asked for, checkpoints, and groups of classes."""
+"""What train, attack and eval read: images and checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from laatcli.console import Console
 from stages import artifacts
+from stages.data.request import ImageRequest
 from stages.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -19,100 +20,68 @@ if TYPE_CHECKING:
     from stages.models.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True)
-class ImageRequest:
-    """The options that say which images: see `stages.data.load.load_images`. `data` None means the bundled images."""
+def read_images(
+    console: Console, request: ImageRequest, *, classes: Sequence[str], bundled: bool, resize: int | None = None
+) -> ImageSet:
+    """Read the images of `classes` into memory for evaluation, and print what was left out.
 
-    data: str | None
-    split: str | None
-    resize: int | None
-    image_column: str | None
-    label_column: str | None
-    skip_corrupt: bool
+    Args:
+        console: where notes go.
+        request: which images.
+        classes: the names; labels are positions among them.
+        bundled: whether the bundled images fit when no data was named.
+        resize: the size to use when none was asked for.
 
-    def load(
-        self,
-        console: Console,
-        *,
-        side: Literal["train", "test"],
-        classes: Sequence[str],
-        bundled: bool,
-        resize: int | None = None,
-    ) -> ImageSet:
-        """Read the images of `classes` into memory, and say what was left out.
+    Raises UsageError when no data is named and the bundled images do not fit, and what `load_images` raises.
+    """
+    from stages.data.load import load_images
 
-        Args:
-            console: where notes go.
-            side: 'train' or 'test', which split is taken when none was asked for.
-            classes: the names; labels are positions among them.
-            bundled: whether the bundled images fit when no data was named.
-            resize: the size to use when none was asked for.
-
-        Raises:
-            UsageError: no data named where the bundled images do not fit, and what `load_images` raises.
-        """
-        from stages.data.load import load_images
-
-        source = self._source(bundled)
-        console.note(f"reading {source}")
-        images = load_images(source, **self._options(side, classes, resize))
-        _say(console, images.provenance)
-        return images
-
-    def open(
-        self,
-        console: Console,
-        *,
-        side: Literal["train", "test"],
-        classes: Sequence[str],
-        bundled: bool,
-        cache: str,
-        device: str,
-    ) -> tuple[ImageSet | StreamingImageSet, CacheKind]:
-        """As `load`, in memory or streamed from disk, and which of these.
-
-        Args:
-            console, side, classes, bundled: as for `load`.
-            cache: device, ram, none, or auto: by size, and said.
-            device: torch device that trains.
-        """
-        from stages.data.load import open_images
-
-        source = self._source(bundled)
-        console.note(f"reading {source}")
-        with console.progress("read") as bar:
-            images, kept = open_images(
-                source,
-                **self._options(side, classes, None),
-                cache=cache,
-                device=device,
-                on_choice=bar.line,
-                on_progress=lambda done, total: bar.update(done, total, "every image once, before it is streamed"),
-            )
-        _say(console, images.provenance)
-        return images, kept
-
-    def _source(self, bundled: bool) -> str:
-        if self.data is None and not bundled:
-            raise UsageError(
-                "option --data is missing",
-                "name the images with --data: a folder of class folders, a parquet file, a saved dataset or a hub id",
-            )
-        return self.data or "shapes"
-
-    def _options(self, side: Literal["train", "test"], classes: Sequence[str], resize: int | None) -> dict[str, Any]:
-        return {
-            "split": self.split,
-            "side": side,
-            "classes": classes,
-            "resize": resize if self.resize is None else self.resize,
-            "image_column": self.image_column,
-            "label_column": self.label_column,
-            "skip_corrupt": self.skip_corrupt,
-        }
+    request = _named(console, request, bundled, resize)
+    images = load_images(side="test", classes=classes, **vars(request))
+    _print_notes(console, images.provenance)
+    return images
 
 
-def _say(console: Console, provenance: DataProvenance) -> None:
+def open_training_images(
+    console: Console, request: ImageRequest, *, classes: Sequence[str], bundled: bool, cache: str, device: str
+) -> tuple[ImageSet | StreamingImageSet, CacheKind]:
+    """As `read_images`, for training: in memory or streamed from disk, and which of these.
+
+    Args:
+        console, request, classes, bundled: as for `read_images`.
+        cache: device, ram, none, or auto: by size, and printed.
+        device: torch device that trains.
+    """
+    from stages.data.load import open_images
+
+    request = _named(console, request, bundled)
+    with console.progress("read") as bar:
+        images, kept = open_images(
+            side="train",
+            classes=classes,
+            cache=cache,
+            device=device,
+            on_choice=bar.line,
+            on_progress=lambda done, total: bar.update(done, total, "reading every image once before streaming"),
+            **vars(request),
+        )
+    _print_notes(console, images.provenance)
+    return images, kept
+
+
+def _named(console: Console, request: ImageRequest, bundled: bool, resize: int | None = None) -> ImageRequest:
+    """The request with its data named, and resized to `resize` when it has no size of its own."""
+    if request.data is None and not bundled:
+        raise UsageError(
+            "option --data is missing",
+            "name the images with --data: a folder of class folders, a parquet file, a saved dataset or a hub id",
+        )
+    request = replace(request, data=request.data or "shapes", resize=resize if request.resize is None else request.resize)
+    console.note(f"reading {request.data}")
+    return request
+
+
+def _print_notes(console: Console, provenance: DataProvenance) -> None:
     if provenance.skipped_corrupt:
         console.warn(f"{provenance.skipped_corrupt} corrupt images skipped")
     for note in provenance.notes:
@@ -156,9 +125,9 @@ def load_group_images(
             raise InputError("the checkpoints were trained on different classes", "evaluate them one by one")
     chosen = dict.fromkeys(groups)
     choices = [seen_and_novel(first.anchors)] if gzsl else [choose_classes(first.anchors, group) for group in chosen]
-    images = request.load(
+    images = read_images(
         console,
-        side="test",
+        request,
         classes=list(dict.fromkeys(name for choice in choices for name in choice.names(first.anchors))),
         bundled=first.training.get("data", {}).get("source") == "shapes",
         resize=first.training.get("resize"),

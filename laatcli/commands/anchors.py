@@ -34,8 +34,8 @@ class Source(str, Enum):
 def anchors(
     console: Console,
     classes: Annotated[str | None, typer.Option(help="File with one class name a line, or 'shapes' or 'cifar-fs'.")] = None,
-    data: options.Data = None,
-    label_column: options.LabelColumn = None,
+    data: Annotated[str | None, typer.Option(help="Take the class names of these images; see `laat train --help`.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column with the labels. \\[default: found by its type]")] = None,
     model: Annotated[str, typer.Option(help="open_clip name, local-dir:PATH, hf-hub:ORG/NAME, or demo.")] = "ViT-B-16",
     pretrained: Annotated[str, typer.Option(help="open_clip tag, or a safetensors weights file.")] = "openai",
     template: Annotated[

@@ -9,12 +9,12 @@ import typer
 
 from laatcli import options
 from laatcli.console import Column, Console
-from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
-from laatcli.places import check_places
+from laatcli.inputs import load_checkpoint, load_group_images
 from stages import artifacts
 from stages.attacks.ensemble import ENSEMBLE
 from stages.attacks.named import FORMS, parse_attack
 from stages.attacks.pictures import check_picture_folder, folder_names, write_pictures
+from stages.data.request import ImageRequest
 from stages.devices import check_device_name
 from stages.errors import UsageError, require_at_least
 
@@ -29,8 +29,7 @@ _SHOWN = {"clean": "clean", "robust": "robust, exact", "robust_8bit": "robust, a
 def attack(
     console: Console,
     model: options.ModelFile,
-    data: options.Data = None,
-    split: options.Split = None,
+    request: ImageRequest,
     classes_from: options.ClassesFrom = None,
     anchors: options.OtherAnchors = None,
     attack: Annotated[str, typer.Option(help=f"{FORMS}, {', '.join(ENSEMBLE)}.", rich_help_panel=options.ATTACKS)] = "pgd-20",
@@ -64,10 +63,6 @@ def attack(
         bool,
         typer.Option("--force", help="Replace the pictures that lie in the folder of --png.", rich_help_panel=options.OUTPUT),
     ] = False,
-    resize: options.Resize = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    skip_corrupt: options.SkipCorrupt = False,
     batch_size: options.BatchSize = 256,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -81,10 +76,9 @@ def attack(
     spec.check_fits(threat)
     require_at_least("--batch-size", batch_size, 1)
     check_device_name(device)
-    check_places([("--output", output)], [("MODEL", model), ("--anchors", anchors), ("--classes-from", classes_from)])
+    options.check_places([("--output", output)], [("MODEL", model), ("--anchors", anchors), ("--classes-from", classes_from)])
     _check_pictures(output, png, force=force)
     checkpoint, lineage = load_checkpoint(model, anchors)
-    request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
     (choice,), images = load_group_images(console, [checkpoint], [classes_from], request)
     names = choice.names(checkpoint.anchors)
     spec.check_fits(threat, len(names))

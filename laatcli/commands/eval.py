@@ -12,14 +12,14 @@ import typer
 from laatcli import options
 from laatcli.console import Console
 from laatcli.formats import Format, check_format
-from laatcli.inputs import ImageRequest, load_checkpoint, load_group_images
-from laatcli.places import check_places
+from laatcli.inputs import load_checkpoint, load_group_images
 from laatcli.protocols import check_together, read_protocol, refuse_beside_adversarial, replayed, with_named_classes
 from laatcli.reporting import end, rows_place, working, write_report
 from stages import artifacts
 from stages.attacks.named import check_fits, parse_attacks
 from stages.attacks.spec import AttackSpec
 from stages.attacks.suites import find_suite
+from stages.data.request import IMAGES, ImageRequest
 from stages.devices import check_device_name
 from stages.errors import ComputeError, UsageError, require_at_least
 from stages.evaluate.sample import Sample
@@ -43,8 +43,7 @@ def evaluate(
     console: Console,
     context: typer.Context,
     models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Checkpoints, run/model.st.", show_default=False)],
-    data: options.Data = None,
-    split: options.Split = None,
+    request: ImageRequest,
     classes_from: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,15 +112,11 @@ def evaluate(
     ] = None,
     max_images: Annotated[
         int | None,
-        typer.Option(help="A quick look: at most N images, drawn evenly over the classes.", rich_help_panel=options.IMAGES),
+        typer.Option(help="A quick look: at most N images, drawn evenly over the classes.", rich_help_panel=IMAGES),
     ] = None,
     max_per_class: Annotated[
-        int | None, typer.Option(help="A quick look: at most N images of each class.", rich_help_panel=options.IMAGES)
+        int | None, typer.Option(help="A quick look: at most N images of each class.", rich_help_panel=IMAGES)
     ] = None,
-    resize: options.Resize = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    skip_corrupt: options.SkipCorrupt = False,
     batch_size: options.BatchSize = 256,
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -186,7 +181,7 @@ def evaluate(
     check_format(form, console)
     rows_file = rows_place(rows, output)
     episodes_file = None if rows_file is None else episodes_path(rows_file)
-    check_places(
+    options.check_places(
         (("--output", output), ("--rows", rows_file), ("the file of episodes", episodes_file), ("--plot", plot)),
         (
             *(("MODEL", path) for path in models),
@@ -210,7 +205,6 @@ def evaluate(
         if adversarial is not None:
             done = _on_saved(console, checkpoints, adversarial, batch_size, place)
         else:
-            request = ImageRequest(data, split, resize, image_column, label_column, skip_corrupt)
             groups: list[str | None] = [*(classes_from or asked.groups)] or [None if classes is None else "all"]
             choices, images = load_group_images(console, list(checkpoints.values()), groups, request, gzsl=asked.gzsl)
             if how.name != "episodes":

@@ -16,6 +16,7 @@ from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
 from stages.data.streaming_set import StreamingImageSet
+from stages.devices import has_bf16
 from stages.errors import InputError
 from stages.models.backbones import recorded_backbone
 from stages.models.checkpoint import Checkpoint
@@ -98,6 +99,7 @@ def train_run(
         KeyboardInterrupt: the run was asked to stop; its state is saved.
     """
     options = options or RunOptions()
+    settings = settings.with_precision(has_bf16=has_bf16(options.device))
     height, width = images.size
     if height != width:
         raise InputError(f"the images are {width}x{height}, expected square ones", f"add --resize {min(height, width)}")

@@ -162,7 +162,7 @@ def test_attack_and_eval_options(tmp_path: Path, args: list[str], code: int, say
         (["--protocol", "episodes", "--ways", "2", "--queries", "4", "--shots", "3"], ["3 shots + 4 queries"]),
         (["--protocol", "episodes", "--episodes", "0"], ["--episodes 0"]),
         (["--split", "validation"], ["no split 'validation'", "'test', 'train'"]),
-        (["--resize", "0"], ["--resize 0"]),
+        (["--resize", "0"], ["--resize is 0"]),
         (["--resize", "24"], ["24x24", "16x16", "--resize 16"]),
     ],
     ids=lambda value: " ".join(value[-2:]),
@@ -222,7 +222,7 @@ def test_backbone_and_data_names(pipeline: Pipeline, tmp_path: Path) -> None:
     refused(tmp_path, *train, pipeline.photos, *elsewhere, code=2, says=["'resnet17'", "'resnet18'"])
     refused(tmp_path, *train, "foto", code=3, says=["the data 'foto' does not exist"])
     refused(tmp_path, *train, pipeline.photos, "--image-column", "img", code=2, says=["no columns"])
-    refused(tmp_path, *train, pipeline.photos, *QUICK, "--resize", "0", code=2, says=["--resize 0"])
+    refused(tmp_path, *train, pipeline.photos, *QUICK, "--resize", "0", code=2, says=["--resize is 0"])
     refused(tmp_path, *train, pipeline.photos, *QUICK, "--resize", "8", "--out", "run-8", code=2, says=["at least 16 px"])
 
 

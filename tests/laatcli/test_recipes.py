@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from laatcli.commands.demo import EPOCHS
-from laatcli.recipes import recipe_names
+from laatcli.config_file import recipe_names
 from tests.laatcli.shell import check_refusal, refused, run, tree
 
 # Li et al., CVPR 2024, Sec. 4.1

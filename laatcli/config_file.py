@@ -1,0 +1,208 @@
+"""Options from files: laat.toml, one table per command, and the recipes that come with the package. The command line wins.
+
+`--dry-run` shows every option with its value and where that value comes from.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union, get_args, get_origin
+
+import typer
+
+from laatcli.console import Column, Console
+from stages.errors import UsageError, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+FILE = Path("laat.toml")
+# a type -> what it is in TOML, and in words; all others are text
+_KINDS: dict[Any, tuple[Any, str]] = {
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+    bool: (bool, "true or false"),
+}
+_TEXT = (str, "text")
+# where the context keeps what a recipe set: its name and the options
+_FROM_RECIPE = "laat.recipe"
+_HIDDEN = ("as_json", "quiet", "debug", "dry_run")
+
+
+def apply_file(context: typer.Context) -> None:
+    """Make the values of ./laat.toml the defaults of the commands. Ends with exit code 2 when the file is not valid."""
+    if not FILE.is_file():
+        return
+    try:
+        context.default_map = _checked_file(context)
+    except UsageError as error:
+        _end_with(error)
+
+
+def _checked_file(context: typer.Context) -> dict[str, Any]:
+    try:
+        data = FILE.read_bytes()
+    except OSError as error:
+        raise UsageError(f"'{FILE}' cannot be read: {error.strerror}", "fix or remove it") from None
+    commands = context.command.commands  # type: ignore[attr-defined]
+    defaults: dict[str, Any] = {}
+    for name, table in _parse_toml(data, f"'{FILE}'").items():
+        if name not in commands:
+            raise UsageError(f"'{FILE}' has a table for the unknown command '{name}'", f"nearest: {nearest(name, commands)}")
+        if not isinstance(table, dict):
+            raise UsageError(f"'{name}' in '{FILE}' is not a table", f"write it as [{name}] with one option per line")
+        defaults[name] = _checked_options(table, commands[name], f"table [{name}] of '{FILE}'")
+    return defaults
+
+
+def recipe_names() -> list[str]:
+    """The names that `--recipe` takes, sorted."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _recipes().iterdir() if entry.name.endswith(".toml"))
+
+
+def _apply_recipe(context: typer.Context, name: str | None) -> str | None:
+    """Put the recipe's values below those of laat.toml. Called while options are parsed, before the others are looked up."""
+    if name is None or context.resilient_parsing:
+        return name
+    try:
+        known = recipe_names()
+        if name not in known:
+            raise UsageError(f"unknown recipe '{name}'", f"nearest: {nearest(name, known)}")
+        table = _parse_toml(_recipes().joinpath(f"{name}.toml").read_bytes(), f"the recipe '{name}'")
+        values = _checked_options(table, context.command, f"the recipe '{name}'")
+    except UsageError as error:
+        _end_with(error)
+    given = context.default_map or {}
+    context.default_map = {**values, **given}
+    context.meta[_FROM_RECIPE] = (name, frozenset(values) - frozenset(given))
+    return name
+
+
+def _recipes() -> Traversable:
+    return resources.files("stages.train").joinpath("recipes")
+
+
+def _end_with(error: UsageError) -> NoReturn:
+    """End while options are still parsed, outside of `laatcli.command.guarded`."""
+    Console().error(f"{error.what}. {error.fix[0].upper()}{error.fix[1:]}")
+    raise typer.Exit(error.exit_code) from None
+
+
+def _parse_toml(data: bytes, where: str) -> dict[str, Any]:
+    """The tables of a TOML file. Raises UsageError with the place of the fault; `where` is how errors call the file."""
+    try:
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{where} is not a TOML file: {error}", "fix or remove it") from None
+    except RecursionError:
+        raise UsageError(f"{where} is not a TOML file: nested too deeply", "fix or remove it") from None
+
+
+def _checked_options(table: Mapping[str, Any], command: Any, where: str) -> dict[str, Any]:
+    """The values of `table` under the parser's names.
+
+    Args:
+        table: option as typed, without dashes (the argument's name for an argument) -> value.
+        command: the parser's command.
+        where: how errors call the table, for example "table [train] of 'laat.toml'".
+
+    Raises UsageError for an unknown option, naming the nearest, and for a value of the wrong type.
+    """
+    known = _options(command)
+    declared = inspect.signature(command.callback, eval_str=True).parameters
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise UsageError(f"{where} has the unknown option '{key}'", f"nearest: {nearest(key, known)}")
+        expected = _expected(value, declared[known[key]].annotation)
+        if expected:
+            shown = repr(value) if isinstance(value, str) else _shown(value)
+            shown = shown if len(shown) <= 40 else f"{shown[:40]}…"
+            raise UsageError(f"{where} sets '{key}' to {shown}, expected {expected}", "fix the value")
+        values[known[key]] = value
+    return values
+
+
+def _options(command: Any) -> dict[str, str]:
+    """Option as typed, without dashes (an argument's name) -> the parser's name of it, in the order of --help."""
+    return {max(parameter.opts, key=len).lstrip("-"): parameter.name for parameter in command.params}
+
+
+def _expected(value: Any, declared: Any) -> str:
+    """What an option of the `declared` type takes, in words, where `value` is not that; else ''."""
+    if get_origin(declared) is Annotated:
+        declared = get_args(declared)[0]
+    if get_origin(declared) in (Union, UnionType):
+        declared = next(choice for choice in get_args(declared) if choice is not type(None))
+    many = get_origin(declared) is list
+    wanted, words = _KINDS.get(get_args(declared)[0] if many else declared, _TEXT)
+    items = value if many and isinstance(value, list) else [value]
+    known = all(isinstance(item, wanted) and (wanted is bool or not isinstance(item, bool)) for item in items)
+    if known and isinstance(value, list) == many:
+        return ""
+    return f"a list of {words} in brackets" if many else f"{words} in quotes" if wanted is str else words
+
+
+def show_resolved(console: Console, context: typer.Context, meant: Mapping[str, Any]) -> None:
+    """Print option, value and origin ('default', 'recipe NAME', 'laat.toml' or 'command line') of the context's command.
+
+    Args:
+        console: a table on standard output, or with --json {"settings": {option: value}, "from": {option: origin}}.
+        context: of the command, after parsing.
+        meant: the parser's name of an option -> what a value of None means, where that is known.
+    """
+    options = {option: name for option, name in _options(context.command).items() if name not in _HIDDEN}
+    given = {option: context.params[name] for option, name in options.items()}
+    settings = {option: _plain(meant.get(options[option]) if value is None else value) for option, value in given.items()}
+    origins = {option: _origin(context, name) for option, name in options.items()}
+    console.result({"settings": settings, "from": origins})
+    rows = [[f"--{option}", "–" if value is None else _shown(value), origins[option]] for option, value in settings.items()]
+    console.table([Column("option"), Column("value"), Column("from")], rows)
+
+
+def _origin(context: typer.Context, name: str) -> str:
+    source = context.get_parameter_source(name)
+    if source is None or source.name == "DEFAULT":
+        return "default"
+    if source.name == "DEFAULT_MAP":
+        recipe, options = context.meta.get(_FROM_RECIPE, ("", frozenset()))
+        return f"recipe {recipe}" if name in options else str(FILE)
+    return "environment" if source.name == "ENVIRONMENT" else "command line"
+
+
+def _plain(value: Any) -> Any:
+    """JSON-able: paths as text."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a table"
+    return str(value)
+
+
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Published settings: {', '.join(recipe_names())}. laat.toml and other options override them.",
+        is_eager=True,
+        callback=_apply_recipe,
+        autocompletion=recipe_names,
+        show_default=False,
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the settings and where each comes from; do nothing.")]

@@ -1,0 +1,82 @@
+"""Parameters that are declared once: a dataclass field carries its help, bounds and choices.
+
+The command line, laat.toml, recipes, `--dry-run` and the checks all read this declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from stages.errors import UsageError, nearest, require_above_zero, require_at_least
+
+_KEY = "parameter"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What is known of one parameter, besides its name, type and default; see `parameter`."""
+
+    help: str
+    option: str
+    panel: str | None
+    unset: str
+    at_least: float | None
+    positive: bool
+    below: float | None
+    choices: Sequence[str]
+    parse: Callable[[str], Any] | None
+
+
+def parameter(
+    default: Any,
+    help: str,
+    *,
+    option: str = "",
+    panel: str | None = None,
+    unset: str = "",
+    at_least: float | None = None,
+    positive: bool = False,
+    below: float | None = None,
+    choices: Sequence[str] = (),
+    parse: Callable[[str], Any] | None = None,
+) -> Any:
+    """A dataclass field that is a parameter.
+
+    Args:
+        default: its default.
+        help: what it means, one line.
+        option: its name on the command line, without dashes, where that is not the field's.
+        panel: the heading in `--help` that it is listed under.
+        unset: what a default of None means, for `--help`.
+        at_least, positive, below: bounds of a number: smallest value, above zero, upper limit (not included).
+        choices: the values that it can have.
+        parse: from the text on the command line to the value; str(default) must be such a text.
+    """
+    declared = Parameter(help, option, panel, unset, at_least, positive, below, choices, parse)
+    return field(default=default, metadata={_KEY: declared})
+
+
+def parameters(kind: Any) -> Iterator[tuple[Field[Any], Parameter, str]]:
+    """The fields of a dataclass that are parameters: field, declaration, and its option without dashes."""
+    for declared in fields(kind):
+        if _KEY in declared.metadata:
+            about: Parameter = declared.metadata[_KEY]
+            yield declared, about, about.option or declared.name.replace("_", "-")
+
+
+def check(values: Any) -> None:
+    """Check a dataclass object against the declared bounds and choices; None is not checked. Raises UsageError."""
+    for declared, about, option in parameters(values):
+        name, value = f"--{option}", getattr(values, declared.name)
+        if value is None:
+            continue
+        if about.choices and value not in about.choices:
+            raise UsageError(f"unknown {name} '{value}'", f"nearest: {nearest(value, about.choices)}")
+        if about.at_least is not None:
+            require_at_least(name, value, about.at_least)
+        if about.positive:
+            require_above_zero(name, float(value))
+        if about.below is not None and not value < about.below:
+            raise UsageError(f"{name} {value:g} is not below {about.below:g}", f"give a number below {about.below:g}")
