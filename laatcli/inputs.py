@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from laatcli.console import Console
 from stages import artifacts
 from stages.data.request import ImageRequest
-from stages.errors import InputError, UsageError
+from stages.errors import InputError
 
 if TYPE_CHECKING:
     from stages.data.image_set import DataProvenance, ImageSet
@@ -37,7 +37,7 @@ def read_images(
     from stages.data.load import load_images
 
     request = _named(console, request, bundled, resize)
-    images = load_images(side="test", classes=classes, **vars(request))
+    images = load_images(request, side="test", classes=classes)
     _print_notes(console, images.provenance)
     return images
 
@@ -57,27 +57,24 @@ def open_training_images(
     request = _named(console, request, bundled)
     with console.progress("read") as bar:
         images, kept = open_images(
+            request,
             side="train",
             classes=classes,
             cache=cache,
             device=device,
             on_choice=bar.line,
             on_progress=lambda done, total: bar.update(done, total, "reading every image once before streaming"),
-            **vars(request),
         )
     _print_notes(console, images.provenance)
     return images, kept
 
 
 def _named(console: Console, request: ImageRequest, bundled: bool, resize: int | None = None) -> ImageRequest:
-    """The request with its data named, and resized to `resize` when it has no size of its own."""
-    if request.data is None and not bundled:
-        raise UsageError(
-            "option --data is missing",
-            "name the images with --data: a folder of class folders, a parquet file, a saved dataset or a hub id",
-        )
-    request = replace(request, data=request.data or "shapes", resize=resize if request.resize is None else request.resize)
-    console.note(f"reading {request.data}")
+    """The request for the bundled images where no data is named, and resized to `resize` when it has no size of its own."""
+    data = "shapes" if request.data is None and bundled else request.data
+    request = replace(request, data=data, resize=resize if request.resize is None else request.resize)
+    if data is not None:
+        console.note(f"reading {data}")
     return request
 
 

@@ -14,6 +14,7 @@ from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
 from stages.classes import ClassGroups, fold, read_class_file
+from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.expand import cosine_figures
 
@@ -124,7 +125,7 @@ def _names_and_groups(
     else:
         from stages.data.sources import class_names
 
-        names = class_names(str(data), label_column=label_column)
+        names = class_names(ImageRequest(data, label_column=label_column))
     if seen_file or val_file:
         vals = read_class_file(val_file) if val_file else []
         seens = read_class_file(seen_file) if seen_file else _others(names, vals)

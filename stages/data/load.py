@@ -12,6 +12,7 @@ from stages.data import cache as disk_cache
 from stages.data.decode import Decoded, UnreadableImageError, attempt, decode_images
 from stages.data.image_set import ImageSet
 from stages.data.memory import CacheKind, check_cache_name, choose_cache, processes_here
+from stages.data.request import ImageRequest
 from stages.data.splits import Side
 from stages.data.subset import Subset, select_images
 
@@ -20,60 +21,29 @@ if TYPE_CHECKING:
 
 
 def load_images(
-    data: str,
-    *,
-    split: str | None = None,
-    side: Side,
-    classes: Sequence[str] | None = None,
-    classes_from: str = "the anchors",
-    resize: int | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    skip_corrupt: bool = False,
+    request: ImageRequest, *, side: Side, classes: Sequence[str] | None = None, classes_from: str = "the anchors"
 ) -> ImageSet:
     """Read images into memory.
 
     Args:
-        data: a folder of class folders (split into train/ and test/ or not), a parquet file or folder, a saved dataset,
-            a hub id, or 'shapes'.
-        split: 'train', 'test', 'train+test' …; None takes the one of `side` (test: validation where there is no test).
+        request: which images.
+        side: 'train' or 'test', the split to take when the request names none (test: validation where there is no test).
             A source with a single split is then divided 90/10 by class (`stages.data.splits.part_of_division`).
-        side: 'train' or 'test'.
         classes: only these classes are decoded; labels are positions in this list. None takes all classes of the data.
         classes_from: what `classes` are, for messages.
-        resize: shorter side to this many pixels, then the centre square; None takes the images as they are.
-        image_column, label_column: columns of a table; None finds them by type.
-        skip_corrupt: leave out and count images that cannot be decoded.
 
     Raises UsageError, InputError (images that cannot be decoded, of different sizes, classes without an image or not in
     the data) and MissingError (the hub cannot be reached).
     """
-    return load_subset(
-        select_images(
-            data,
-            split=split,
-            side=side,
-            classes=classes,
-            classes_from=classes_from,
-            resize=resize,
-            image_column=image_column,
-            label_column=label_column,
-            skip_corrupt=skip_corrupt,
-        )
-    )
+    return load_subset(select_images(request, side=side, classes=classes, classes_from=classes_from))
 
 
 def open_images(
-    data: str,
+    request: ImageRequest,
     *,
-    split: str | None = None,
     side: Side,
     classes: Sequence[str] | None = None,
     classes_from: str = "the anchors",
-    resize: int | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    skip_corrupt: bool = False,
     cache: str = "auto",
     device: str = "cpu",
     on_choice: Callable[[str], None] | None = None,
@@ -82,7 +52,7 @@ def open_images(
     """Open images for training; the pixels, labels and order are those of `load_images`, and so are the errors.
 
     Args:
-        data, split, side, classes, classes_from, resize, image_column, label_column, skip_corrupt: see `load_images`.
+        request, side, classes, classes_from: see `load_images`.
         cache: 'device' or 'ram' (in memory), 'none' (streamed from disk), or 'auto': by size, see `choose_cache`.
         device: torch device that trains.
         on_choice: called with a sentence on what 'auto' chose and why.
@@ -94,17 +64,7 @@ def open_images(
     Raises also UsageError on an unknown cache, and MissingError when there is no room to unpack parquet files for streaming.
     """
     check_cache_name(cache)
-    subset = select_images(
-        data,
-        split=split,
-        side=side,
-        classes=classes,
-        classes_from=classes_from,
-        resize=resize,
-        image_column=image_column,
-        label_column=label_column,
-        skip_corrupt=skip_corrupt,
-    )
+    subset = select_images(request, side=side, classes=classes, classes_from=classes_from)
     kind: CacheKind
     if cache == "auto":
         kind, reason = choose_cache(_decoded_bytes(subset), device, processes=processes_here())
@@ -131,8 +91,8 @@ def load_subset(subset: Subset) -> ImageSet:
             subset.encoded(),
             len(subset),
             source=subset.source.name,
-            resize=subset.resize,
-            skip_corrupt=subset.skip_corrupt,
+            resize=subset.request.resize,
+            skip_corrupt=subset.request.skip_corrupt,
         )
         worth = time.monotonic() - start >= disk_cache.WORTH_SECONDS and decoded.pixels.nbytes <= disk_cache.PIXEL_BYTES
         if worth and not subset.source.external_files:
@@ -151,9 +111,9 @@ def _fetch_decoded(name: str | None, count: int) -> Decoded | None:
 def _decoded_bytes(subset: Subset) -> int:
     """Of all images, if they are as large as the first that can be decoded."""
     for image in subset.encoded():
-        found = attempt(image, subset.resize)
+        found = attempt(image, subset.request.resize)
         if not isinstance(found, UnreadableImageError):
             return len(subset) * int(np.prod(found.shape))
-        if not subset.skip_corrupt:
+        if not subset.request.skip_corrupt:
             break  # loading raises the error
     return 0

@@ -54,10 +54,11 @@ def scan_images(
     Raises InputError on a corrupt image (unless skipped), on images of different sizes, on files that cannot be opened.
     """
     digest, name = None, subset.source.name
-    size, first = (subset.resize or 1, subset.resize or 1), ""
+    resize = subset.request.resize
+    size, first = (resize or 1, resize or 1), ""
     kept: list[int] = []
     sums = np.empty((2, len(positions), 3), dtype=np.int64)
-    for at, (image, found) in enumerate(in_order(subset.encoded(positions), lambda image: _measured(image, subset.resize))):
+    for at, (image, found) in enumerate(in_order(subset.encoded(positions), lambda image: _measured(image, resize))):
         if on_progress is not None and at % REPORT_EVERY == 0:
             on_progress(at, len(positions))
         if isinstance(found, UnreadableImageError):

@@ -10,6 +10,7 @@ import numpy as np
 
 from stages.data.decode import Encoded
 from stages.data.locate import locate, parquet_splits
+from stages.data.request import ImageRequest
 from stages.errors import UsageError
 
 
@@ -43,10 +44,18 @@ class Source(Protocol):
         """The files that hold the images at `rows`, and where in them; None when they are not in files."""
 
 
-def open_source(data: str, *, image_column: str | None, label_column: str | None, wanted: Sequence[str] | None) -> Source:
-    """Open DATA without decoding an image. Raises UsageError, InputError and MissingError."""
-    place = locate(data)
-    if place.kind in ("shapes", "folders") and (image_column or label_column):
+def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -> Source:
+    """Open the data of a request without decoding an image; `wanted` are the classes that count, None is all.
+
+    Raises UsageError, InputError and MissingError.
+    """
+    if request.data is None:
+        raise UsageError(
+            "option --data is missing",
+            "name the images with --data: a folder of class folders, a parquet file, a saved dataset or a hub id",
+        )
+    place = locate(request.data)
+    if place.kind in ("shapes", "folders") and (request.image_column or request.label_column):
         raise UsageError(f"the data '{place.name}' has no columns", "use --image-column and --label-column with tables only")
     if place.kind == "shapes":
         from stages.data.bundled import ShapesSource
@@ -67,9 +76,9 @@ def open_source(data: str, *, image_column: str | None, label_column: str | None
     else:
         loaded = load_saved(place.here, place.name) if place.kind == "saved" else load_hub(place.name)
         tables = {split: ArrowTable(dataset, split) for split, dataset in loaded.items()}
-    return TableSource(place.name, tables, image=image_column, label=label_column, wanted=wanted)
+    return TableSource(place.name, tables, image=request.image_column, label=request.label_column, wanted=wanted)
 
 
-def class_names(data: str, *, label_column: str | None = None) -> list[str]:
-    """The class names of DATA, in its own order; no image is decoded. Raises as `open_source` does."""
-    return list(open_source(data, image_column=None, label_column=label_column, wanted=None).classes)
+def class_names(request: ImageRequest) -> list[str]:
+    """The class names of the data, in its own order; no image is decoded. Raises as `open_source` does."""
+    return list(open_source(request).classes)

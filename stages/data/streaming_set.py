@@ -65,7 +65,7 @@ class StreamingImageSet(LabelledImages):
         import torch
 
         encoded = self.subset.encoded(self.positions())
-        decoded = decode_images(encoded, len(self), source=self.provenance.source, resize=self.subset.resize)
+        decoded = decode_images(encoded, len(self), source=self.provenance.source, resize=self.subset.request.resize)
         pixels = torch.from_numpy(decoded.pixels) if len(self) else torch.empty((0, 3, *self.size), dtype=torch.uint8)
         return ImageSet(pixels, self.labels, self.classes, self.provenance)
 
@@ -89,7 +89,7 @@ def stream_subset(subset: Subset, on_progress: Callable[[int, int], None] | None
         if scan is None:
             everything = np.arange(len(subset))
             scan = scan_images(
-                subset, everything, labels, subset.names, skip_corrupt=subset.skip_corrupt, on_progress=on_progress
+                subset, everything, labels, subset.names, skip_corrupt=subset.request.skip_corrupt, on_progress=on_progress
             )
             if not subset.source.external_files:
                 cache_scan(name, scan)

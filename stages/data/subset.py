@@ -15,12 +15,12 @@ from stages.data.decode import (
     Encoded,
     UnreadableImageError,
     attempt,
-    check_resize,
     corrupt,
     different_sizes,
     quiet_pillow,
 )
 from stages.data.image_set import DataProvenance, check_no_class_empty
+from stages.data.request import ImageRequest
 from stages.data.sources import Source, open_source
 from stages.data.splits import Choice, Side, choose_splits, part_of_division
 from stages.errors import InputError
@@ -37,8 +37,7 @@ class Subset:
         names: class names.
         checked: whether a class without an image is an error.
         choice: splits, and the part of a division.
-        resize: side in pixels, or None.
-        skip_corrupt: leave out and count images that cannot be decoded.
+        request: what was asked for.
     """
 
     source: Source
@@ -47,8 +46,7 @@ class Subset:
     names: tuple[str, ...]
     checked: bool
     choice: Choice
-    resize: int | None
-    skip_corrupt: bool
+    request: ImageRequest
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,7 +81,7 @@ class Subset:
         pixels = np.empty((len(positions), 3, *size), dtype=np.uint8)
         with quiet_pillow():
             for at, image in enumerate(self.encoded(positions)):
-                found = attempt(image, self.resize)
+                found = attempt(image, self.request.resize)
                 if isinstance(found, UnreadableImageError):
                     raise corrupt(image.where, self.source.name, found)
                 if found.shape[:2] != size:
@@ -100,7 +98,7 @@ class Subset:
             source=self.source.name,
             splits=self.choice.splits,
             divided=self.choice.divided,
-            resize=self.resize,
+            resize=self.request.resize,
             skipped_corrupt=skipped,
             notes=(*self.source.notes, *_division_note(self.choice)),
         )
@@ -121,25 +119,13 @@ class Subset:
                 return None
             files += known[0]
             inside.append(f"{known[1]} of {split}: {digest_of(rows)}")
-        return entry_name(kind, files, inside=inside, resize=self.resize, skip=self.skip_corrupt, **facts)
+        return entry_name(kind, files, inside=inside, resize=self.request.resize, skip=self.request.skip_corrupt, **facts)
 
 
-def select_images(
-    data: str,
-    *,
-    split: str | None,
-    side: Side,
-    classes: Sequence[str] | None,
-    classes_from: str,
-    resize: int | None,
-    image_column: str | None,
-    label_column: str | None,
-    skip_corrupt: bool,
-) -> Subset:
+def select_images(request: ImageRequest, *, side: Side, classes: Sequence[str] | None, classes_from: str) -> Subset:
     """Which images are asked for; the arguments and the errors are those of `load_images`. No image is decoded."""
-    check_resize(resize)
-    source = open_source(data, image_column=image_column, label_column=label_column, wanted=classes)
-    choice = choose_splits(source.splits, split, side, source=source.name)
+    source = open_source(request, wanted=classes)
+    choice = choose_splits(source.splits, request.split, side, source=source.name)
     positions = _positions(source, classes, classes_from)
     found = {name: _rows_of(source, name, choice, positions) for name in choice.splits}
     subset = Subset(
@@ -149,8 +135,7 @@ def select_images(
         tuple(source.classes if classes is None else classes),
         classes is not None,
         choice,
-        resize,
-        skip_corrupt,
+        request,
     )
     if not len(subset.labels):
         raise InputError(f"the data '{source.name}'{_described(choice)} holds no images", "choose another --split")

@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from stages.data.load import open_images
 from stages.data.loader import ImageLoader
+from stages.data.request import ImageRequest
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import numpy_generator, torch_generator
 from stages.train.loop import Trainer
@@ -171,7 +172,7 @@ def measure(data: Path, arguments: argparse.Namespace) -> list[list[str]]:
     with Memory(os.getpid()) as memory:
         for name in ("first pass over all images", "the same, kept from an earlier run"):
             start = time.perf_counter()
-            images, _ = open_images(str(data), side="train", split="train", cache="none", device="cpu")
+            images, _ = open_images(ImageRequest(str(data), split="train"), side="train", cache="none", device="cpu")
             row(name, len(images), time.perf_counter() - start, "", memory)
         model = EmbeddingModel(arguments.backbone, WIDTH, arguments.side, mean=(0.5,) * 3, std=(0.25,) * 3)
         draw = numpy_generator(0, "bench/anchors").standard_normal((CLASSES, WIDTH))

@@ -29,6 +29,7 @@ from stages.attacks.ensemble import MOST_TARGETS, EnsembleSpec
 from stages.attacks.named import parse_attacks
 from stages.attacks.target import full_precision
 from stages.data.load import load_images
+from stages.data.request import ImageRequest
 from stages.evaluate.groups import choose_classes
 from stages.evaluate.points import Group
 from stages.evaluate.sample import Sample, drawn
@@ -82,7 +83,9 @@ def read_setting(options: argparse.Namespace) -> Setting:
     checkpoint = Checkpoint.from_artifact(artifacts.read(options.model, "model"), str(options.model))
     choice = choose_classes(checkpoint.anchors, options.classes_from)
     names = choice.names(checkpoint.anchors)
-    found = load_images(options.data, split=options.split, side="test", classes=names, resize=checkpoint.training.get("resize"))
+    found = load_images(
+        ImageRequest(options.data, split=options.split, resize=checkpoint.training.get("resize")), side="test", classes=names
+    )
     found = drawn(found, Sample(images=options.images)).restricted_to(names, names_from="the checkpoint")
     vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
     group = Group(found.classes, vectors, found.images, found.labels)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from stages.attacks.pictures import check_picture_folder, folder_names, write_pictures
 from stages.data.load import load_images
+from stages.data.request import ImageRequest
 from stages.errors import InputError, MissingError, UsageError
 
 CLASSES = ("red circle", "blue star", "green ring")
@@ -27,7 +28,7 @@ def test_every_pixel_survives_and_the_folder_is_read_as_data(tmp_path: Path) -> 
     assert names(folder) == ["green_ring/00000.png", "green_ring/00003.png", "red_circle/00001.png", "red_circle/00002.png"]
     picture = np.asarray(Image.open(folder / "red_circle/00001.png"))
     assert np.array_equal(picture, IMAGES[1, :, :, :5].transpose(1, 2, 0))
-    found = load_images(str(folder), side="test", split="train", classes=("green ring", "red circle"))
+    found = load_images(ImageRequest(str(folder), split="train"), side="test", classes=("green ring", "red circle"))
     read = {(classes, image.tobytes()) for classes, image in zip(found.labels.tolist(), found.images.numpy(), strict=True)}
     written = zip((0, 1, 1, 0), IMAGES[..., :5], strict=True)
     assert read == {(classes, np.ascontiguousarray(image).tobytes()) for classes, image in written}

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from stages.data import cache
 from stages.data.load import load_images
+from stages.data.request import ImageRequest
 from stages.errors import InputError
 from tests.stages.data.pictures import class_folders, noise
 
@@ -36,10 +37,10 @@ def change_unseen(path: Path) -> None:
 
 def test_the_second_run_decodes_nothing(tmp_path: Path, folder: Path) -> None:
     data = class_folders(tmp_path / "pets", {"cat": 5, "dog": 5})
-    first = load_images(str(data), side="train", split="train")
+    first = load_images(ImageRequest(str(data), split="train"), side="train")
     for path in data.rglob("*.png"):
         change_unseen(path)
-    again = load_images(str(data), side="train", split="train")
+    again = load_images(ImageRequest(str(data), split="train"), side="train")
     assert again.sha256() == first.sha256()
     assert again.provenance == first.provenance
     assert len(entries(folder)) == 1
@@ -47,12 +48,12 @@ def test_the_second_run_decodes_nothing(tmp_path: Path, folder: Path) -> None:
 
 def test_other_files_options_or_rows_are_decoded_anew(tmp_path: Path, folder: Path) -> None:
     data = class_folders(tmp_path / "pets", {"cat": 5, "dog": 5})
-    whole = load_images(str(data), side="train", split="train")
-    assert load_images(str(data), side="train", split="train", resize=4).size == (4, 4)
-    assert load_images(str(data), side="train", split="train", classes=["dog"]).counts() == [5]
-    assert len(load_images(str(data), side="test")) == 2
+    whole = load_images(ImageRequest(str(data), split="train"), side="train")
+    assert load_images(ImageRequest(str(data), split="train", resize=4), side="train").size == (4, 4)
+    assert load_images(ImageRequest(str(data), split="train"), side="train", classes=["dog"]).counts() == [5]
+    assert len(load_images(ImageRequest(str(data)), side="test")) == 2
     noise(77).save(data / "cat/000.png")
-    other = load_images(str(data), side="train", split="train")
+    other = load_images(ImageRequest(str(data), split="train"), side="train")
     assert other.sha256() != whole.sha256()
     np.testing.assert_array_equal(other.images[0].permute(1, 2, 0), np.asarray(noise(77)))
     assert len(entries(folder)) == 5
@@ -60,9 +61,9 @@ def test_other_files_options_or_rows_are_decoded_anew(tmp_path: Path, folder: Pa
 
 def test_labels_do_not_come_from_the_cache(tmp_path: Path, folder: Path) -> None:
     data = class_folders(tmp_path / "pets", {"cat": 2, "dog": 2})
-    options = {"side": "train", "split": "train"}
-    assert load_images(str(data), classes=["cat", "dog"], **options).labels.tolist() == [0, 0, 1, 1]
-    assert load_images(str(data), classes=["dog", "cat"], **options).labels.tolist() == [1, 1, 0, 0]
+    request = ImageRequest(str(data), split="train")
+    assert load_images(request, side="train", classes=["cat", "dog"]).labels.tolist() == [0, 0, 1, 1]
+    assert load_images(request, side="train", classes=["dog", "cat"]).labels.tolist() == [1, 1, 0, 0]
     assert len(entries(folder)) == 1
 
 
@@ -70,18 +71,18 @@ def test_corrupt_images_are_still_counted(tmp_path: Path, folder: Path) -> None:
     data = class_folders(tmp_path / "pets", {"cat": 3, "dog": 3})
     (data / "cat/001.png").write_bytes(b"broken")
     with pytest.raises(InputError, match=r"'cat/001\.png'"):
-        load_images(str(data), side="train", split="train")
+        load_images(ImageRequest(str(data), split="train"), side="train")
     for _ in range(2):
-        images = load_images(str(data), side="train", split="train", skip_corrupt=True)
+        images = load_images(ImageRequest(str(data), split="train", skip_corrupt=True), side="train")
         assert (images.counts(), images.provenance.skipped_corrupt) == ([2, 3], 1)
     with pytest.raises(InputError, match=r"'cat/001\.png'"):
-        load_images(str(data), side="train", split="train")
+        load_images(ImageRequest(str(data), split="train"), side="train")
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "flipped", "foreign", "folder"])
 def test_a_damaged_entry_is_made_again(tmp_path: Path, folder: Path, damage: str) -> None:
     data = class_folders(tmp_path / "pets", {"cat": 5, "dog": 5})
-    first = load_images(str(data), side="train", split="train").sha256()
+    first = load_images(ImageRequest(str(data), split="train"), side="train").sha256()
     (entry,) = entries(folder)
     content = entry.read_bytes()
     if damage == "flipped":
@@ -93,7 +94,7 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, folder: Path, damage: str
         entry.mkdir()
     else:
         entry.write_bytes(content[: {"empty": 0, "truncated": len(content) // 2}[damage]])
-    assert load_images(str(data), side="train", split="train").sha256() == first
+    assert load_images(ImageRequest(str(data), split="train"), side="train").sha256() == first
     if damage != "folder":
         assert entry.read_bytes() == content
 
@@ -103,7 +104,7 @@ def test_switched_off_nothing_is_written(tmp_path: Path, folder: Path, monkeypat
     monkeypatch.setenv("LAAT_CACHE", value)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    load_images(str(class_folders(tmp_path / "pets", {"cat": 3})), side="train", split="train")
+    load_images(ImageRequest(str(class_folders(tmp_path / "pets", {"cat": 3})), split="train"), side="train")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]
 
 
@@ -120,7 +121,7 @@ def test_where_entries_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path, folder: Path) -> None:
     folder.write_text("a file where the folder should be")
-    images = load_images(str(class_folders(tmp_path / "pets", {"cat": 3})), side="train", split="train")
+    images = load_images(ImageRequest(str(class_folders(tmp_path / "pets", {"cat": 3})), split="train"), side="train")
     assert len(images) == 3
     assert folder.read_text() == "a file where the folder should be"
 
@@ -129,9 +130,10 @@ def test_a_full_disk_is_no_error_and_leaves_nothing_half_written(tmp_path: Path,
     data = class_folders(tmp_path / "pets", {"cat": 20}, size=32)
     code = (
         "import resource, sys; from stages.data import cache; from stages.data.load import load_images\n"
+        "from stages.data.request import ImageRequest\n"
         "import torch, PIL\ncache.WORTH_SECONDS = 0\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
-        "print(len(load_images(sys.argv[1], side='train', split='train')))"
+        "print(len(load_images(ImageRequest(sys.argv[1], split='train'), side='train')))"
     )
     environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", code, str(data)], env=environment, capture_output=True, text=True, check=False)
@@ -163,5 +165,5 @@ def test_what_killed_processes_left_is_cleared(folder: Path) -> None:
 
 def test_what_is_decoded_at_once_is_not_kept(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "WORTH_SECONDS", 3600.0)
-    load_images(str(class_folders(tmp_path / "pets", {"cat": 3})), side="train", split="train")
+    load_images(ImageRequest(str(class_folders(tmp_path / "pets", {"cat": 3})), split="train"), side="train")
     assert not folder.exists()

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from stages.data.load import load_images
+from stages.data.request import ImageRequest
 from stages.data.sources import class_names
 from stages.errors import InputError, UsageError
 from tests.stages.data.pictures import class_folders, noise, solid
@@ -14,8 +15,8 @@ from tests.stages.data.pictures import class_folders, noise, solid
 
 def test_a_folder_of_class_folders_is_divided(tmp_path: Path) -> None:
     root = str(class_folders(tmp_path / "zoo", {"cat": 20, "dog": 10, "owl": 1}))
-    train, test = load_images(root, side="train"), load_images(root, side="test")
-    assert class_names(root) == ["cat", "dog", "owl"] == list(train.classes)
+    train, test = load_images(ImageRequest(root), side="train"), load_images(ImageRequest(root), side="test")
+    assert class_names(ImageRequest(root)) == ["cat", "dog", "owl"] == list(train.classes)
     assert train.counts() == [18, 9, 1]
     assert test.counts() == [2, 1, 0]
     assert (train.provenance.divided, test.provenance.divided) == ("train", "test")
@@ -26,7 +27,7 @@ def test_a_folder_of_class_folders_is_divided(tmp_path: Path) -> None:
 
 def test_all_of_a_single_split_on_request(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "zoo", {"cat": 3, "dog": 2})
-    images = load_images(str(root), split="train", side="test")
+    images = load_images(ImageRequest(str(root), split="train"), side="test")
     assert images.counts() == [3, 2]
     assert images.provenance.divided == ""
     np.testing.assert_array_equal(images.images[4].permute(1, 2, 0), np.asarray(noise(1001)))
@@ -36,30 +37,30 @@ def test_all_of_a_single_split_on_request(tmp_path: Path) -> None:
 def test_split_folders(tmp_path: Path, held_out: str) -> None:
     class_folders(tmp_path / "zoo" / "train", {"cat": 3, "dog": 2})
     class_folders(tmp_path / "zoo" / held_out, {"dog": 4})
-    train = load_images(str(tmp_path / "zoo"), side="train")
-    test = load_images(str(tmp_path / "zoo"), side="test")
+    train = load_images(ImageRequest(str(tmp_path / "zoo")), side="train")
+    test = load_images(ImageRequest(str(tmp_path / "zoo")), side="test")
     assert (train.counts(), test.counts()) == ([3, 2], [0, 4])
     assert train.classes == test.classes
     assert train.provenance.divided == ""
-    assert load_images(str(tmp_path / "zoo"), split=f"train+{held_out}", side="train").counts() == [3, 6]
+    assert load_images(ImageRequest(str(tmp_path / "zoo"), split=f"train+{held_out}"), side="train").counts() == [3, 6]
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "vehicles", {"bus": 2, "train": 2})
-    assert load_images(str(root), split="train", side="train").counts() == [2, 2]
+    assert load_images(ImageRequest(str(root), split="train"), side="train").counts() == [2, 2]
 
 
 def test_images_may_lie_deeper_in_a_class_folder(tmp_path: Path) -> None:
     class_folders(tmp_path / "tiny" / "train", {"n01/images": 2, "n02/images": 3})
     class_folders(tmp_path / "tiny" / "test", {"n01/images": 1})
-    assert load_images(str(tmp_path / "tiny"), side="train").counts() == [2, 3]
-    assert class_names(str(tmp_path / "tiny")) == ["n01", "n02"]
+    assert load_images(ImageRequest(str(tmp_path / "tiny")), side="train").counts() == [2, 3]
+    assert class_names(ImageRequest(str(tmp_path / "tiny"))) == ["n01", "n02"]
 
 
 def test_classes_are_matched_by_name_and_labelled_in_the_order_asked(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "zoo", {"cat": 2, "polar_bear": 3, "zebra": 1})
     (root / "zebra" / "000.png").write_bytes(b"never looked at")
-    images = load_images(str(root), split="train", side="train", classes=["Polar Bear", "CAT"])
+    images = load_images(ImageRequest(str(root), split="train"), side="train", classes=["Polar Bear", "CAT"])
     assert images.classes == ("Polar Bear", "CAT")
     assert images.counts() == [3, 2]
     np.testing.assert_array_equal(images.images[0].permute(1, 2, 0), np.asarray(noise(0)))
@@ -78,7 +79,7 @@ def test_mixed_formats_and_modes(tmp_path: Path) -> None:
         (tmp_path / "zoo" / "dog" / stray).write_bytes(b"stray")
     (tmp_path / "zoo" / "__MACOSX").mkdir()
     (tmp_path / "zoo" / ".git").mkdir()
-    images = load_images(str(tmp_path / "zoo"), split="train", side="train")
+    images = load_images(ImageRequest(str(tmp_path / "zoo"), split="train"), side="train")
     assert images.classes == ("cat", "dog")
     assert images.counts() == [2, 3]
     assert images.images[1, :, 0, 0].tolist() == pytest.approx([9, 90, 190], abs=4)
@@ -90,8 +91,8 @@ def test_a_corrupt_image_is_named_or_skipped_and_counted(tmp_path: Path) -> None
     (root / "cat" / "002.png").write_bytes((root / "cat" / "002.png").read_bytes()[:70])
     (root / "dog" / "notes.jpg").write_text("no picture")
     with pytest.raises(InputError, match=r"'cat/002\.png' of the data 'zoo'.*--skip-corrupt"):
-        load_images(str(root), split="train", side="train")
-    images = load_images(str(root), split="train", side="train", skip_corrupt=True)
+        load_images(ImageRequest(str(root), split="train"), side="train")
+    images = load_images(ImageRequest(str(root), split="train", skip_corrupt=True), side="train")
     assert images.counts() == [3, 2]
     assert images.provenance.skipped_corrupt == 2
 
@@ -100,29 +101,31 @@ def test_a_class_left_without_an_image_by_skipping_is_an_error(tmp_path: Path) -
     root = class_folders(tmp_path / "zoo", {"cat": 2, "dog": 1})
     (root / "dog" / "000.png").write_bytes(b"broken")
     with pytest.raises(InputError, match="after skipping corrupt images has no image of 'dog'"):
-        load_images(str(root), split="train", side="train", classes=["cat", "dog"], skip_corrupt=True)
+        load_images(ImageRequest(str(root), split="train", skip_corrupt=True), side="train", classes=["cat", "dog"])
 
 
 def test_a_requested_class_without_an_image_is_an_error(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "zoo", {"cat": 2, "dog": 0})
     with pytest.raises(InputError, match=r"\(split 'train'\) has no image of 'dog'"):
-        load_images(str(root), split="train", side="train", classes=["cat", "dog"])
+        load_images(ImageRequest(str(root), split="train"), side="train", classes=["cat", "dog"])
     with pytest.raises(InputError, match=r"test part of its 90/10 division.* has no image of 'owl'"):
-        load_images(str(class_folders(tmp_path / "birds", {"owl": 1, "hen": 9})), side="test", classes=["hen", "owl"])
+        load_images(
+            ImageRequest(str(class_folders(tmp_path / "birds", {"owl": 1, "hen": 9}))), side="test", classes=["hen", "owl"]
+        )
 
 
 def test_a_class_that_is_not_there_shows_the_nearest(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "zoo", {"leopard": 1, "lion": 1})
     with pytest.raises(InputError, match=r"the seen classes.*the data 'zoo'.*'leopart' \(nearest: 'leopard'"):
-        load_images(str(root), side="train", classes=["leopart"], classes_from="the seen classes")
+        load_images(ImageRequest(str(root)), side="train", classes=["leopart"], classes_from="the seen classes")
 
 
 def test_different_sizes_need_a_resize(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "zoo", {"cat": 2})
     noise(9, 12, 10).save(root / "cat" / "wide.png")
     with pytest.raises(InputError, match=r"'cat/000\.png' is 8x8, 'cat/wide\.png' is 12x10.*--resize 8"):
-        load_images(str(root), split="train", side="train")
-    images = load_images(str(root), split="train", side="train", resize=6)
+        load_images(ImageRequest(str(root), split="train"), side="train")
+    images = load_images(ImageRequest(str(root), split="train", resize=6), side="train")
     assert images.size == (6, 6)
     assert images.provenance.resize == 6
 
@@ -130,47 +133,47 @@ def test_different_sizes_need_a_resize(tmp_path: Path) -> None:
 def test_class_folders_that_fold_alike_are_an_error(tmp_path: Path) -> None:
     class_folders(tmp_path / "zoo", {"polar_bear": 1, "polar bear": 1})
     with pytest.raises(InputError, match="'zoo' names one class twice"):
-        class_names(str(tmp_path / "zoo"))
+        class_names(ImageRequest(str(tmp_path / "zoo")))
 
 
 def test_class_folders_beside_split_folders_are_an_error(tmp_path: Path) -> None:
     class_folders(tmp_path / "zoo" / "train", {"cat": 1})
     class_folders(tmp_path / "zoo", {"dog": 1})
     with pytest.raises(InputError, match=r"mixes split folders \('train'\) and class folders \('dog'\)"):
-        class_names(str(tmp_path / "zoo"))
+        class_names(ImageRequest(str(tmp_path / "zoo")))
 
 
 def test_a_split_given_twice_is_an_error(tmp_path: Path) -> None:
     for split in ("train", "val", "valid"):
         class_folders(tmp_path / "zoo" / split, {"cat": 1})
     with pytest.raises(InputError, match="validation split twice"):
-        class_names(str(tmp_path / "zoo"))
+        class_names(ImageRequest(str(tmp_path / "zoo")))
 
 
 def test_folders_that_are_no_data(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no class folders"):
-        class_names(str(tmp_path))
+        class_names(ImageRequest(str(tmp_path)))
     Image.new("RGB", (4, 4)).save(tmp_path / "loose.png")
     with pytest.raises(InputError, match="images, but not in class folders"):
-        class_names(str(tmp_path))
+        class_names(ImageRequest(str(tmp_path)))
     (tmp_path / "cat").mkdir()
     with pytest.raises(InputError, match="holds no images"):
-        class_names(str(tmp_path))
+        class_names(ImageRequest(str(tmp_path)))
 
 
 def test_columns_are_for_tables(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "zoo", {"cat": 2})
     with pytest.raises(UsageError, match="'zoo' has no columns"):
-        load_images(str(root), side="train", label_column="label")
+        load_images(ImageRequest(str(root), label_column="label"), side="train")
 
 
 def test_class_folders_may_be_links(tmp_path: Path) -> None:
     class_folders(tmp_path / "store", {"cat": 2})
     (tmp_path / "zoo").mkdir()
     (tmp_path / "zoo" / "kitten").symlink_to(tmp_path / "store" / "cat")
-    assert load_images(str(tmp_path / "zoo"), split="train", side="train").counts() == [2]
+    assert load_images(ImageRequest(str(tmp_path / "zoo"), split="train"), side="train").counts() == [2]
 
 
 def test_the_same_bytes_again(tmp_path: Path) -> None:
     root = str(class_folders(tmp_path / "zoo", {"cat": 30, "dog": 30}))
-    assert load_images(root, side="train").sha256() == load_images(root, side="train").sha256()
+    assert load_images(ImageRequest(root), side="train").sha256() == load_images(ImageRequest(root), side="train").sha256()

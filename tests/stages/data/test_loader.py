@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,12 +15,12 @@ from torch import Tensor
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images, open_images
 from stages.data.loader import ImageLoader, open_loader
+from stages.data.request import ImageRequest
 from stages.data.streaming_set import StreamingImageSet
 from stages.data.worker_loader import worker_count
 from stages.errors import ComputeError, InputError
 from tests.stages.data.pictures import class_folders, noise
 
-OPTIONS: dict[str, Any] = {"side": "train", "split": "train"}
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -32,9 +31,10 @@ def data(tmp_path: Path) -> Path:
 
 
 def sets(data: Path) -> tuple[ImageSet, StreamingImageSet]:
-    streamed, _ = open_images(str(data), cache="none", **OPTIONS)
+    request = ImageRequest(str(data), split="train")
+    streamed, _ = open_images(request, side="train", cache="none")
     assert isinstance(streamed, StreamingImageSet)
-    return load_images(str(data), **OPTIONS), streamed
+    return load_images(request, side="train"), streamed
 
 
 def drawn(count: int, seed: int) -> list[Tensor]:
@@ -184,7 +184,8 @@ import sys, time
 import torch
 from stages.data.loader import open_loader
 from stages.data.load import open_images
-images, _ = open_images(sys.argv[1], side="train", split="train", cache="none", resize=256)
+from stages.data.request import ImageRequest
+images, _ = open_images(ImageRequest(sys.argv[1], split="train", resize=256), side="train", cache="none")
 with open_loader(images, "none", "cpu") as loader:
     for at, _ in enumerate(loader.batches([torch.arange(70)] * 1000)):
         if not at:
@@ -264,7 +265,8 @@ def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_loader_that_nobody_closes_does_not_keep_a_process_from_ending(data: Path, left: str) -> None:
     code = (
         "import sys, gc, torch\nfrom stages.data.loader import open_loader\nfrom stages.data.load import open_images\n"
-        "images, _ = open_images(sys.argv[1], side='train', split='train', cache='none', resize=256)\n"
+        "from stages.data.request import ImageRequest\n"
+        "images, _ = open_images(ImageRequest(sys.argv[1], split='train', resize=256), side='train', cache='none')\n"
         "loader = open_loader(images, 'none', 'cpu')\nbatches = loader.batches([torch.arange(70)] * 100)\nnext(batches)\n"
         "if sys.argv[2] == 'in a cycle':\n    loader.itself = [loader, batches]\n    del loader, batches\n    gc.collect()\n"
         "print('done')"

@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images, open_images
+from stages.data.request import ImageRequest
 from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError, MissingError, UsageError
 from tests.stages.data.pictures import class_folders, noise, png
@@ -53,8 +54,13 @@ def write(root: Path, kind: str) -> str:
     return str(path)
 
 
+def asked(data: str, split: str | None = None, resize: int | None = None, **options: Any) -> dict[str, Any]:
+    request = ImageRequest(data, split=split, resize=resize, skip_corrupt=options.pop("skip_corrupt", False))
+    return {"request": request, "side": "train", **options}
+
+
 def opened(data: str, **options: Any) -> StreamingImageSet:
-    images, kept = open_images(data, cache="none", **options)
+    images, kept = open_images(**asked(data, **options), cache="none")
     assert (type(images), kept) == (StreamingImageSet, "none")
     assert isinstance(images, StreamingImageSet)
     return images
@@ -85,7 +91,7 @@ def test_a_streamed_set_is_the_loaded_one(tmp_path: Path, kind: str, options: di
     if kind == "one parquet" and "split" in options:
         options = {"split": "train"}
     data, wanted = write(tmp_path, kind), {"side": "train", **options}
-    images = load_images(data, **wanted)
+    images = load_images(**asked(data, **wanted))
     for _ in range(2):  # made, and kept from before
         streamed = opened(data, **wanted)
         check_alike(streamed, images)
@@ -100,14 +106,15 @@ def test_a_streamed_set_is_the_loaded_one(tmp_path: Path, kind: str, options: di
 
 def test_bundled_images_can_be_streamed() -> None:
     names = ["red circle", "blue star"]
-    check_alike(opened("shapes", side="test", classes=names), load_images("shapes", side="test", classes=names))
+    check_alike(opened("shapes", side="test", classes=names), load_images(ImageRequest("shapes"), side="test", classes=names))
 
 
 def test_a_hub_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = datasets.load_from_disk(write(tmp_path, "saved"))
+    request = ImageRequest("org/pets", split="train")
     for answer in (whole, DatasetDict({"train": whole["train"].select([5, 2, 9, 0])}), DatasetDict({"train": table(9)})):
         monkeypatch.setattr(datasets, "load_dataset", lambda *_, answer=answer, **__: answer)
-        check_alike(opened("org/pets", side="train", split="train"), load_images("org/pets", side="train", split="train"))
+        check_alike(opened("org/pets", side="train", split="train"), load_images(request, side="train"))
 
 
 def test_an_empty_part() -> None:
@@ -139,7 +146,7 @@ def test_bad_images_are_named_as_in_memory(tmp_path: Path, wrong: str) -> None:
     errors = []
     for cache in ("ram", "none"):
         with pytest.raises(InputError, match=r"dog/003\.png") as caught:
-            open_images(str(tmp_path / "pets"), cache=cache, **options)
+            open_images(**asked(str(tmp_path / "pets"), **options), cache=cache)
         errors.append(str(caught.value))
     assert errors[0] == errors[1]
 
@@ -157,7 +164,7 @@ def test_corrupt_images_can_be_skipped(tmp_path: Path, kind: str) -> None:
         images = pa.array([{"bytes": one, "path": None} for one in content])
         pq.write_table(pa.table({"image": images, "label": ["cat", "dog"] * 6}), data / "train.parquet")
     options = {"side": "train", "split": "train", "skip_corrupt": True, "classes": ["dog", "cat"]}
-    images = load_images(str(data), **options)
+    images = load_images(**asked(str(data), **options))
     assert (images.counts(), images.provenance.skipped_corrupt) == ([5, 5], 2)
     for _ in range(2):
         check_alike(opened(str(data), **options), images)
@@ -173,10 +180,10 @@ def test_images_in_files_of_their_own_are_looked_at_again(tmp_path: Path, monkey
     pq.write_table(pa.table({"image": images, "label": ["cat"] * 3 + ["dog"] * 3}), tmp_path / "train.parquet")
     monkeypatch.setattr("stages.data.cache.WORTH_SECONDS", 0.0)
     options = {"side": "train", "split": "train"}
-    first = load_images(str(tmp_path / "train.parquet"), **options)
+    first = load_images(**asked(str(tmp_path / "train.parquet"), **options))
     check_alike(opened(str(tmp_path / "train.parquet"), **options), first)
     noise(500).save(paths[0])
-    again = load_images(str(tmp_path / "train.parquet"), **options)
+    again = load_images(**asked(str(tmp_path / "train.parquet"), **options))
     assert again.sha256() != first.sha256()
     check_alike(opened(str(tmp_path / "train.parquet"), **options), again)
 
@@ -192,11 +199,11 @@ def test_parquet_is_unpacked_where_it_can_be_reached(
     if cached == "off":
         monkeypatch.setenv("LAAT_CACHE", "off")
     images = opened(data, side="train")
-    check_alike(images, load_images(data, side="train"))
+    check_alike(images, load_images(ImageRequest(data), side="train"))
     if cached == "here":
         (kept,) = folder.glob("*.arrow")
         kept.write_bytes(kept.read_bytes()[:300])
-        check_alike(opened(data, side="train"), load_images(data, side="train"))
+        check_alike(opened(data, side="train"), load_images(ImageRequest(data), side="train"))
         assert not list((tmp_path / "tmp").iterdir())
     else:
         assert not folder.exists()
@@ -224,18 +231,18 @@ def test_no_room_to_unpack_is_an_error_that_says_so(tmp_path: Path, monkeypatch:
 def test_the_choice_is_made_from_the_size_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     options = {"side": "test", "classes": ["red circle", "blue star"], "on_choice": said.append}
-    images, kept = open_images("shapes", **options)
+    images, kept = open_images(ImageRequest("shapes"), **options)
     assert (type(images), kept) == (ImageSet, "ram")
     need = images.images.numel()
     monkeypatch.setattr("stages.data.memory.available_ram", lambda: 3 * need - 1)
-    images, kept = open_images("shapes", **options)
+    images, kept = open_images(ImageRequest("shapes"), **options)
     assert (type(images), kept) == (StreamingImageSet, "none")
     assert said[0].startswith("images are kept in memory: ")
     assert said[1].startswith("images are streamed from disk: ")
-    assert open_images("shapes", cache="ram", **options)[1] == "ram"
+    assert open_images(ImageRequest("shapes"), cache="ram", **options)[1] == "ram"
     assert len(said) == 2
     with pytest.raises(UsageError, match="unknown --cache 'disk'"):
-        open_images("shapes", cache="disk", **options)
+        open_images(ImageRequest("shapes"), cache="disk", **options)
 
 
 def test_the_first_pass_reports_and_happens_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from stages.data.load import load_images
+from stages.data.request import ImageRequest
 from stages.data.sources import class_names
 from stages.errors import InputError, UsageError
 from tests.stages.data.pictures import noise, png
@@ -32,7 +33,7 @@ def plain(path: Path, labels: Any, images: list[Any] | None = None) -> None:
 def test_a_parquet_file_is_divided(tmp_path: Path) -> None:
     path = tmp_path / "pets.parquet"
     table([0] * 20 + [2] * 10).to_parquet(path)
-    train, test = load_images(str(path), side="train"), load_images(str(path), side="test")
+    train, test = load_images(ImageRequest(str(path)), side="train"), load_images(ImageRequest(str(path)), side="test")
     assert train.classes == ("cat", "polar_bear", "dog")
     assert train.counts() == [18, 0, 9]
     assert test.counts() == [2, 0, 1]
@@ -43,12 +44,12 @@ def test_a_folder_of_parquet_shards(tmp_path: Path) -> None:
     table([0, 1]).to_parquet(tmp_path / "train-00000-of-00002.parquet")
     table([2, 0], first=2).to_parquet(tmp_path / "train-00001-of-00002.parquet")
     table([1], first=4).to_parquet(tmp_path / "test-00000-of-00001.parquet")
-    train = load_images(str(tmp_path), side="train")
+    train = load_images(ImageRequest(str(tmp_path)), side="train")
     assert train.labels.tolist() == [0, 1, 2, 0]
     for at in range(4):
         np.testing.assert_array_equal(train.images[at].permute(1, 2, 0), np.asarray(noise(at)))
-    assert load_images(str(tmp_path), side="test").labels.tolist() == [1]
-    both = load_images(str(tmp_path), split="test+train", side="test")
+    assert load_images(ImageRequest(str(tmp_path)), side="test").labels.tolist() == [1]
+    both = load_images(ImageRequest(str(tmp_path), split="test+train"), side="test")
     assert both.labels.tolist() == [1, 0, 1, 2, 0]
     assert both.provenance.splits == ("test", "train")
 
@@ -58,7 +59,7 @@ def test_rows_are_found_over_row_groups_and_batches(tmp_path: Path) -> None:
     grey = [{"bytes": png(noise(at % 50, 2, 2)), "path": None} for at in range(2500)]
     whole = Dataset.from_dict({"img": grey, "fine": labels}, features=FEATURES)
     whole.to_parquet(tmp_path / "train.parquet", batch_size=700)
-    images = load_images(str(tmp_path), split="train", side="train", classes=["dog", "Polar Bear"])
+    images = load_images(ImageRequest(str(tmp_path), split="train"), side="train", classes=["dog", "Polar Bear"])
     rows = [row for row, label in enumerate(labels) if label]
     assert images.labels.tolist() == [2 - labels[row] for row in rows]
     expected = np.stack([np.asarray(noise(row % 50, 2, 2)).transpose(2, 0, 1) for row in rows])
@@ -68,29 +69,29 @@ def test_rows_are_found_over_row_groups_and_batches(tmp_path: Path) -> None:
 def test_other_classes_are_not_decoded(tmp_path: Path) -> None:
     images = [{"bytes": png(noise(0)), "path": None}, {"bytes": b"broken", "path": None}]
     Dataset.from_dict({"img": images, "fine": [0, 1]}, features=FEATURES).to_parquet(tmp_path / "train.parquet")
-    assert len(load_images(str(tmp_path), split="train", side="train", classes=["cat"])) == 1
+    assert len(load_images(ImageRequest(str(tmp_path), split="train"), side="train", classes=["cat"])) == 1
     with pytest.raises(InputError, match=r"in row 1 of 'train\.parquet' of the data .* cannot be decoded"):
-        load_images(str(tmp_path), split="train", side="train", classes=["polar_bear"])
+        load_images(ImageRequest(str(tmp_path), split="train"), side="train", classes=["polar_bear"])
 
 
 def test_parquet_of_other_writers(tmp_path: Path) -> None:
     path = tmp_path / "pets.parquet"
     plain(path, ["dog", "cat", "dog"])
-    assert class_names(str(path)) == ["cat", "dog"]
-    assert load_images(str(path), split="train", side="train").labels.tolist() == [1, 0, 1]
+    assert class_names(ImageRequest(str(path))) == ["cat", "dog"]
+    assert load_images(ImageRequest(str(path), split="train"), side="train").labels.tolist() == [1, 0, 1]
     plain(path, pa.array(["dog", "cat", "dog"]).dictionary_encode())
-    assert load_images(str(path), split="train", side="train").labels.tolist() == [1, 0, 1]
+    assert load_images(ImageRequest(str(path), split="train"), side="train").labels.tolist() == [1, 0, 1]
     plain(path, ["a", "b"], [png(noise(0)), png(noise(1))])
     np.testing.assert_array_equal(
-        load_images(str(path), split="train", side="train").images[1].permute(1, 2, 0), np.asarray(noise(1))
+        load_images(ImageRequest(str(path), split="train"), side="train").images[1].permute(1, 2, 0), np.asarray(noise(1))
     )
 
 
 def test_labels_without_names_are_numbers(tmp_path: Path) -> None:
     plain(tmp_path / "train.parquet", [10, 9, 2])
     plain(tmp_path / "test.parquet", [0])
-    assert class_names(str(tmp_path)) == ["0", "2", "9", "10"]
-    images = load_images(str(tmp_path), side="train")
+    assert class_names(ImageRequest(str(tmp_path))) == ["0", "2", "9", "10"]
+    images = load_images(ImageRequest(str(tmp_path)), side="train")
     assert images.labels.tolist() == [3, 2, 1]
     assert images.provenance.notes == ("classes are named by their number",)
 
@@ -98,27 +99,27 @@ def test_labels_without_names_are_numbers(tmp_path: Path) -> None:
 def test_a_corrupt_row_names_the_file_inside_it(tmp_path: Path) -> None:
     plain(tmp_path / "a.parquet", ["x"] * 3, [{"bytes": c, "path": f"{c[:1].hex()}.png"} for c in (b"1", b"2", b"3")])
     with pytest.raises(InputError, match=r"'31\.png' in row 0 of 'a\.parquet'"):
-        load_images(str(tmp_path / "a.parquet"), split="train", side="train")
+        load_images(ImageRequest(str(tmp_path / "a.parquet"), split="train"), side="train")
 
 
 def test_rows_without_an_image_are_corrupt(tmp_path: Path) -> None:
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = pa.array([None, {"bytes": png(noise(0)), "path": None}], type=kind)
     pq.write_table(pa.table({"image": images, "label": ["a", "b"]}), tmp_path / "a.parquet")
-    loaded = load_images(str(tmp_path / "a.parquet"), split="train", side="train", skip_corrupt=True)
+    loaded = load_images(ImageRequest(str(tmp_path / "a.parquet"), split="train", skip_corrupt=True), side="train")
     assert (loaded.counts(), loaded.provenance.skipped_corrupt) == ([0, 1], 1)
 
 
 def test_rows_without_a_label_are_an_error(tmp_path: Path) -> None:
     table([0, 1, 2]).to_parquet(tmp_path / "train.parquet")
     table([0, -1, -1]).to_parquet(tmp_path / "test.parquet")
-    assert len(load_images(str(tmp_path), side="train")) == 3
+    assert len(load_images(ImageRequest(str(tmp_path)), side="train")) == 3
     with pytest.raises(InputError, match=r"split 'test' .* has 2 rows without a label"):
-        load_images(str(tmp_path), side="test")
+        load_images(ImageRequest(str(tmp_path)), side="test")
     plain(tmp_path / "train.parquet", ["a", None])
     (tmp_path / "test.parquet").unlink()
     with pytest.raises(InputError, match="1 rows without a label"):
-        load_images(str(tmp_path), side="train")
+        load_images(ImageRequest(str(tmp_path)), side="train")
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"\x93" * 4000])
@@ -126,7 +127,7 @@ def test_a_broken_parquet_file_is_named(tmp_path: Path, content: bytes) -> None:
     table([0]).to_parquet(tmp_path / "train-00000-of-00002.parquet")
     (tmp_path / "train-00001-of-00002.parquet").write_bytes(content)
     with pytest.raises(InputError, match=r"'train-00001-of-00002\.parquet' cannot be read as parquet"):
-        load_images(str(tmp_path), side="train")
+        load_images(ImageRequest(str(tmp_path)), side="train")
 
 
 def test_a_damaged_page_is_an_error_of_the_file(tmp_path: Path) -> None:
@@ -136,14 +137,14 @@ def test_a_damaged_page_is_an_error_of_the_file(tmp_path: Path) -> None:
     content[4:4000] = bytes(3996)
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"train\.parquet"):
-        load_images(str(path), split="train", side="train")
+        load_images(ImageRequest(str(path), split="train"), side="train")
 
 
 def test_files_that_differ_in_columns_are_refused(tmp_path: Path) -> None:
     table([0]).to_parquet(tmp_path / "train-00000-of-00002.parquet")
     plain(tmp_path / "train-00001-of-00002.parquet", ["cat"])
     with pytest.raises(InputError, match="has other columns than"):
-        class_names(str(tmp_path))
+        class_names(ImageRequest(str(tmp_path)))
 
 
 def test_splits_that_differ_in_classes_are_refused(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_splits_that_differ_in_classes_are_refused(tmp_path: Path) -> None:
     other = Features({"img": Image(), "fine": ClassLabel(names=["dog", "cat"])})
     table([0], features=other).to_parquet(tmp_path / "test.parquet")
     with pytest.raises(InputError, match="differ in the classes or type of column 'fine'"):
-        class_names(str(tmp_path))
+        class_names(ImageRequest(str(tmp_path)))
 
 
 def test_a_label_beyond_the_names_is_refused(tmp_path: Path) -> None:
@@ -159,33 +160,33 @@ def test_a_label_beyond_the_names_is_refused(tmp_path: Path) -> None:
     schema = FEATURES.arrow_schema
     pq.write_table(table([0, 7], features=kind).data.table.cast(schema), tmp_path / "train.parquet")
     with pytest.raises(InputError, match="label 7, but names only 3 classes"):
-        class_names(str(tmp_path))
+        class_names(ImageRequest(str(tmp_path)))
 
 
 def test_saved_datasets(tmp_path: Path) -> None:
     whole = DatasetDict({"train": table([0, 1, 2, 2]), "validation": table([2, 0], first=4)})
     whole.save_to_disk(tmp_path / "saved")
-    train = load_images(str(tmp_path / "saved"), side="train", classes=["dog", "cat"])
+    train = load_images(ImageRequest(str(tmp_path / "saved")), side="train", classes=["dog", "cat"])
     assert train.labels.tolist() == [1, 0, 0]
     np.testing.assert_array_equal(train.images[1].permute(1, 2, 0), np.asarray(noise(2)))
-    held_out = load_images(str(tmp_path / "saved"), side="test")
+    held_out = load_images(ImageRequest(str(tmp_path / "saved")), side="test")
     assert held_out.labels.tolist() == [2, 0]
     assert held_out.provenance.splits == ("validation",)
 
 
 def test_a_saved_selection_keeps_its_order(tmp_path: Path) -> None:
     table([0, 1, 2, 1]).select([3, 0, 2]).save_to_disk(tmp_path / "saved")
-    images = load_images(str(tmp_path / "saved"), split="train", side="train")
+    images = load_images(ImageRequest(str(tmp_path / "saved"), split="train"), side="train")
     assert images.labels.tolist() == [1, 0, 2]
     np.testing.assert_array_equal(images.images[0].permute(1, 2, 0), np.asarray(noise(3)))
-    assert load_images(str(tmp_path / "saved"), side="train").provenance.divided == "train"
+    assert load_images(ImageRequest(str(tmp_path / "saved")), side="train").provenance.divided == "train"
 
 
 def test_a_broken_saved_dataset_is_named(tmp_path: Path) -> None:
     table([0]).save_to_disk(tmp_path / "saved")
     (tmp_path / "saved" / "data-00000-of-00001.arrow").write_bytes(b"broken")
     with pytest.raises(InputError, match="the saved dataset 'saved' cannot be read"):
-        class_names(str(tmp_path / "saved"))
+        class_names(ImageRequest(str(tmp_path / "saved")))
 
 
 def test_two_label_columns(tmp_path: Path) -> None:
@@ -195,18 +196,18 @@ def test_two_label_columns(tmp_path: Path) -> None:
     both.to_parquet(tmp_path / "train.parquet")
     root = str(tmp_path)
     with pytest.raises(UsageError, match=r"'fine', 'coarse'.*--label-column"):
-        class_names(root)
-    assert class_names(root, label_column="coarse") == ["pet", "wild"]
-    chosen = load_images(root, split="train", side="train", classes=["pet", "wild"])
+        class_names(ImageRequest(root))
+    assert class_names(ImageRequest(root, label_column="coarse")) == ["pet", "wild"]
+    chosen = load_images(ImageRequest(root, split="train"), side="train", classes=["pet", "wild"])
     assert chosen.labels.tolist() == [0, 1, 0]
     assert chosen.provenance.notes == ("labels are the column 'coarse'",)
-    assert load_images(root, split="train", side="train", label_column="fine").labels.tolist() == [0, 1, 2]
+    assert load_images(ImageRequest(root, split="train", label_column="fine"), side="train").labels.tolist() == [0, 1, 2]
 
 
 def test_settings_of_the_library_are_put_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     table([0, 1]).save_to_disk(tmp_path / "saved")
     before = datasets.utils.are_progress_bars_disabled(), datasets.utils.logging.get_verbosity()
     capfd.readouterr()
-    load_images(str(tmp_path / "saved"), split="train", side="train")
+    load_images(ImageRequest(str(tmp_path / "saved"), split="train"), side="train")
     assert (datasets.utils.are_progress_bars_disabled(), datasets.utils.logging.get_verbosity()) == before
     assert capfd.readouterr() == ("", "")
