@@ -1,4 +1,4 @@
-"""Encoded images to pixels: any mode Pillow reads to 8-bit RGB, upright, all of one size, many at a time."""
+"""Decoding images: any mode that Pillow reads to 8-bit RGB, upright, all of one size, in parallel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from stages.errors import InputError, UsageError
+from stages.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,9 +27,9 @@ SUFFIXES = frozenset(
         *("tif", "tiff", "ppm", "pgm", "pbm", "jp2", "avif", "heic"),
     )
 )
-# Only plain picture formats: Pillow's readers of PostScript and the like start other programs.
+# Only plain image formats: Pillow starts other programs to read PostScript and the like.
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
-CHUNK = 64  # images a task of the thread pool, and fewer where they are large
+CHUNK = 64  # images per task of the thread pool, and fewer where they are large
 CHUNK_BYTES = 4 * 2**20
 ORIENTATION = 0x0112  # EXIF tag
 
@@ -51,7 +50,7 @@ class Encoded:
 
 
 class UnreadableImageError(Exception):
-    """The bytes are not an image that can be decoded; the message says why."""
+    """The bytes cannot be decoded as an image; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -60,56 +59,84 @@ class Decoded:
 
     Attributes:
         pixels: uint8 (N, 3, H, W).
-        kept: int64 (N,), which of the given images these are.
-        skipped: number of images left out as corrupt.
+        kept: int64 (N,), positions of these images among the given ones; corrupt images are missing.
     """
 
     pixels: np.ndarray
     kept: np.ndarray
-    skipped: int
 
 
 def decode_images(
     encoded: Iterable[Encoded], count: int, *, source: str, resize: int | None = None, skip_corrupt: bool = False
 ) -> Decoded:
-    """Decode `count` images in parallel.
+    """Decode `count` images in parallel into one array; arguments and errors are those of `decode_each`."""
+    pixels = np.empty((0, 3, resize or 1, resize or 1), dtype=np.uint8)
+    kept: list[int] = []
+    for at, image in decode_each(encoded, np.asarray, source=source, resize=resize, skip_corrupt=skip_corrupt):
+        if not kept:
+            pixels = _room_for(count, image.shape, source)
+        pixels[len(kept)] = image.transpose(2, 0, 1)
+        kept.append(at)
+    return Decoded(pixels if len(kept) == count else pixels[: len(kept)].copy(), np.array(kept, dtype=np.int64))
+
+
+def decode_each(
+    encoded: Iterable[Encoded],
+    then: Callable[[np.ndarray], T],
+    *,
+    source: str,
+    resize: int | None = None,
+    skip_corrupt: bool = False,
+    size: tuple[int, int] | None = None,
+    parallel: bool = True,
+) -> Iterator[tuple[int, T]]:
+    """Decode images one by one, in their order.
 
     Args:
         encoded: the images; read only as far ahead as the threads need.
-        count: how many there are.
+        then: called with the pixels of each image, uint8 (H, W, 3), in the thread that decoded it.
         source: name of the data, for messages.
-        resize: bring the shorter side to this many pixels (bicubic, antialiased) and crop the centre square;
-            None takes the images as they are.
-        skip_corrupt: leave out and count what cannot be decoded.
+        resize: bring the shorter side to this many pixels (bicubic, antialiased) and crop the centre square; None: no resizing.
+        skip_corrupt: leave out images that cannot be decoded.
+        size: height and width that all images must have; None takes those of the first.
+        parallel: decode in several threads.
 
-    Raises InputError on the first corrupt image (unless skipped), on images of different sizes, and on files that
-    cannot be opened; UsageError on a resize below 1.
+    Yields the position of each image among `encoded`, and the result of `then`.
+
+    Raises InputError on a corrupt image (unless skipped), on images of different sizes, and on files that cannot be opened.
     """
-    check_resize(resize)
-    pixels: np.ndarray | None = None
-    kept: list[int] = []
-    first = ""
-    for at, (image, result) in enumerate(in_order(encoded, lambda image: attempt(image, resize))):
-        if isinstance(result, UnreadableImageError):
-            if skip_corrupt:
-                continue
-            raise corrupt(image.where, source, result)
-        if pixels is None:
-            pixels, first = _room_for(count, result.shape, source), image.where
-        if result.shape != (*pixels.shape[2:], 3):
-            raise different_sizes(source, (first, pixels.shape[2:]), (image.where, result.shape))
-        pixels[len(kept)] = result.transpose(2, 0, 1)
-        kept.append(at)
-    if pixels is None:
-        pixels = np.empty((0, 3, resize or 1, resize or 1), dtype=np.uint8)
-    skipped = count - len(kept)
-    return Decoded(pixels[: len(kept)].copy() if skipped else pixels, np.array(kept, dtype=np.int64), skipped)
+    first = "the first"
 
+    def work(image: Encoded) -> tuple[tuple[int, ...], T] | UnreadableImageError:
+        try:
+            pixels = _decode(image.content, resize)
+        except UnreadableImageError as error:
+            return error
+        except OSError as error:
+            raise InputError(f"image {image.where} cannot be opened ({error.strerror})", "check the file") from None
+        return pixels.shape, then(pixels)
 
-def check_resize(resize: int | None) -> None:
-    """Raise UsageError for a side below 1."""
-    if resize is not None and resize < 1:
-        raise UsageError(f"--resize {resize} is no image size", "give the side in pixels, for example --resize 32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about odd metadata and large images; failures raise
+        results = _in_parallel(encoded, work) if parallel else ((image, work(image)) for image in encoded)
+        for at, (image, found) in enumerate(results):
+            if isinstance(found, UnreadableImageError):
+                if skip_corrupt:
+                    continue
+                raise InputError(
+                    f"image {image.where} of the data '{source}' cannot be decoded ({found})",
+                    "repair or remove it, or leave such images out with --skip-corrupt",
+                )
+            (height, width, _), result = found
+            if size is None:
+                size, first = (height, width), image.where
+            if (height, width) != size:
+                raise InputError(
+                    f"the data '{source}' has images of different sizes: {first} is {size[1]}x{size[0]}, "
+                    f"{image.where} is {width}x{height}",
+                    f"bring them to one size, for example with --resize {min(size)}",
+                )
+            yield at, result
 
 
 def to_rgb(image: Image) -> Image:
@@ -164,7 +191,7 @@ def _decode(content: bytes | Path | np.ndarray | None, resize: int | None) -> np
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImageError("it is no image") from None
+        raise UnreadableImageError("it is not an image") from None
     except Exception as error:  # Pillow's readers raise nearly anything on broken files
         raise UnreadableImageError(str(error).rstrip(".") or type(error).__name__) from error
 
@@ -177,16 +204,13 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Pillow.OPEN]
 
 
-def in_order(encoded: Iterable[Encoded], work: Callable[[Encoded], T]) -> Iterator[tuple[Encoded, T]]:
-    """Each image with what `work` makes of it, in the given order, many at a time; read only as far ahead as needed.
-
-    `work` runs in threads: decoding lets go of the interpreter's lock.
-    """
-    _formats()  # Pillow loads its readers; not in several threads at once
+def _in_parallel(encoded: Iterable[Encoded], work: Callable[[Encoded], T]) -> Iterator[tuple[Encoded, T]]:
+    """Each image with the result of `work`, in the given order. Threads help: decoding releases the interpreter's lock."""
+    _formats()  # Pillow imports its readers; not in several threads at once
     threads = max(1, min(16, os.cpu_count() or 1))
     chunks = _chunks(encoded)
     waiting: deque[tuple[list[Encoded], Future[list[T]]]] = deque()
-    with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
             while True:
                 while len(waiting) < 2 * threads and (chunk := next(chunks, None)):
@@ -198,14 +222,6 @@ def in_order(encoded: Iterable[Encoded], work: Callable[[Encoded], T]) -> Iterat
         finally:
             for _, future in waiting:
                 future.cancel()
-
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Within: no warnings. Pillow warns of odd metadata and of large pictures; what fails, raises."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
@@ -221,24 +237,6 @@ def _chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
         yield chunk
 
 
-def attempt(image: Encoded, resize: int | None) -> np.ndarray | UnreadableImageError:
-    """Pixels uint8 (H, W, 3), or why there are none. Raises InputError for a file that cannot be opened."""
-    try:
-        return _decode(image.content, resize)
-    except UnreadableImageError as error:
-        return error
-    except OSError as error:
-        raise InputError(f"image {image.where} cannot be opened ({error.strerror})", "check the file") from None
-
-
-def corrupt(where: str, source: str, why: UnreadableImageError) -> InputError:
-    """The error for an image that cannot be decoded."""
-    return InputError(
-        f"image {where} of the data '{source}' cannot be decoded ({why})",
-        "repair or remove it, or leave such images out with --skip-corrupt",
-    )
-
-
 def _room_for(count: int, shape: tuple[int, ...], source: str) -> np.ndarray:
     height, width, channels = shape
     try:
@@ -249,13 +247,3 @@ def _room_for(count: int, shape: tuple[int, ...], source: str) -> np.ndarray:
             f"{count} images of {width}x{height} px of the data '{source}' need {size:.0f} GiB of memory",
             "choose fewer classes or a smaller --resize",
         ) from None
-
-
-def different_sizes(source: str, *images: tuple[str, tuple[int, ...]]) -> InputError:
-    """The error for two images, each given by its name and (height, width, …)."""
-    (one, first), (other, second) = images
-    return InputError(
-        f"the data '{source}' has images of different sizes: {one} is {first[1]}x{first[0]}, "
-        f"{other} is {second[1]}x{second[0]}",
-        f"bring them to one size, for example with --resize {min(first[:2])}",
-    )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.data import cache as disk_cache
-from stages.data.decode import Decoded, UnreadableImageError, attempt, decode_images
 from stages.data.image_set import ImageSet
 from stages.data.memory import CacheKind, check_cache_name, choose_cache, processes_here
 from stages.data.request import ImageRequest
@@ -84,36 +83,19 @@ def load_subset(subset: Subset) -> ImageSet:
     import torch
 
     name = subset.entry_name("pixels")
-    decoded = _fetch_decoded(name, len(subset))
-    if decoded is None:
+    found = disk_cache.load_tensors(name, {"pixels", "kept"})
+    if found is None:
         start = time.monotonic()
-        decoded = decode_images(
-            subset.encoded(),
-            len(subset),
-            source=subset.source.name,
-            resize=subset.request.resize,
-            skip_corrupt=subset.request.skip_corrupt,
-        )
-        worth = time.monotonic() - start >= disk_cache.WORTH_SECONDS and decoded.pixels.nbytes <= disk_cache.PIXEL_BYTES
-        if worth and not subset.source.external_files:
-            disk_cache.keep_tensors(name, {"pixels": decoded.pixels, "kept": decoded.kept})
-    labels, provenance = subset.kept(decoded.kept)
-    return ImageSet(torch.from_numpy(decoded.pixels), torch.from_numpy(labels), subset.names, provenance)
-
-
-def _fetch_decoded(name: str | None, count: int) -> Decoded | None:
-    tensors = disk_cache.fetch_tensors(name)
-    if tensors is None or set(tensors) != {"pixels", "kept"}:
-        return None
-    return Decoded(tensors["pixels"], tensors["kept"], count - len(tensors["kept"]))
+        decoded = subset.decode(skip_corrupt=subset.request.skip_corrupt)
+        found = {"pixels": decoded.pixels, "kept": decoded.kept}
+        slow = time.monotonic() - start >= disk_cache.MIN_SECONDS
+        if slow and decoded.pixels.nbytes <= disk_cache.PIXEL_BYTES and not subset.source.external_files:
+            disk_cache.save_tensors(name, found)
+    labels, provenance = subset.kept(found["kept"])
+    return ImageSet(torch.from_numpy(found["pixels"]), torch.from_numpy(labels), subset.names, provenance)
 
 
 def _decoded_bytes(subset: Subset) -> int:
     """Of all images, if they are as large as the first that can be decoded."""
-    for image in subset.encoded():
-        found = attempt(image, subset.request.resize)
-        if not isinstance(found, UnreadableImageError):
-            return len(subset) * int(np.prod(found.shape))
-        if not subset.request.skip_corrupt:
-            break  # loading raises the error
-    return 0
+    images = subset.decode_each(None, np.size, skip_corrupt=subset.request.skip_corrupt, parallel=False)
+    return len(subset) * next(images, (0, 0))[1]

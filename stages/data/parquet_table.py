@@ -80,9 +80,9 @@ class ParquetTable:
             return self
         result = copy.copy(self)
         entry = cache.entry_name("images", self._files, column=name, rows=cache.digest_of(rows))
-        with cache.one_at_a_time(entry):
-            mapped = _sound(cache.fetch_file(entry, ".arrow"), len(rows)) or _sound(
-                cache.keep_file(entry, ".arrow", lambda path: self._write(name, rows, path)), len(rows)
+        with cache.locked(entry):
+            mapped = _sound(cache.find_file(entry, ".arrow"), len(rows)) or _sound(
+                cache.save_file(entry, ".arrow", lambda path: self._write(name, rows, path)), len(rows)
             )
         result._copy = rows, mapped or self._temporary_copy(name, rows)
         return result

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stages.data import cache
-from stages.data.decode import Encoded, UnreadableImageError, attempt, corrupt, different_sizes, in_order
 from stages.data.image_set import digest_start
 from stages.data.subset import Subset
 
@@ -53,25 +52,17 @@ def scan_images(
 
     Raises InputError on a corrupt image (unless skipped), on images of different sizes, on files that cannot be opened.
     """
-    digest, name = None, subset.source.name
-    resize = subset.request.resize
-    size, first = (resize or 1, resize or 1), ""
+    digest, size = None, (subset.request.resize or 1, subset.request.resize or 1)
     kept: list[int] = []
     sums = np.empty((2, len(positions), 3), dtype=np.int64)
-    for at, (image, found) in enumerate(in_order(subset.encoded(positions), lambda image: _measured(image, resize))):
+    for at, (pixels, found) in subset.decode_each(positions, _measured, skip_corrupt=skip_corrupt):
         if on_progress is not None and at % REPORT_EVERY == 0:
             on_progress(at, len(positions))
-        if isinstance(found, UnreadableImageError):
-            if not skip_corrupt:
-                raise corrupt(image.where, name, found)
-            continue
-        pixels, sums[:, len(kept)] = found
         if digest is None:
-            size, first = (pixels.shape[1], pixels.shape[2]), image.where
+            size = pixels.shape[1], pixels.shape[2]
             digest = digest_start(len(positions), size, classes)
-        if pixels.shape[1:] != size:
-            raise different_sizes(name, (first, size), (image.where, pixels.shape[1:]))
         digest.update(pixels.data)
+        sums[:, len(kept)] = found
         kept.append(at)
     if len(kept) < len(positions):  # the digest begins with the number of images, which is known only now
         rest = positions[kept]
@@ -83,8 +74,8 @@ def scan_images(
 
 def cached_scan(name: str | None) -> Scan | None:
     """The scan of an earlier run."""
-    tensors = cache.fetch_tensors(name)
-    if tensors is None or set(tensors) != {"size", "kept", "sums", "sha256"}:
+    tensors = cache.load_tensors(name, {"size", "kept", "sums", "sha256"})
+    if tensors is None:
         return None
     height, width = tensors["size"].tolist()
     return Scan((height, width), tensors["kept"], tensors["sums"], tensors["sha256"].tobytes().hex())
@@ -93,15 +84,12 @@ def cached_scan(name: str | None) -> Scan | None:
 def cache_scan(name: str | None, found: Scan) -> None:
     """Write a scan to the disk cache, if possible."""
     digest = np.frombuffer(bytes.fromhex(found.sha256), dtype=np.uint8)
-    cache.keep_tensors(name, {"size": np.array(found.size), "kept": found.kept, "sums": found.sums, "sha256": digest})
+    cache.save_tensors(name, {"size": np.array(found.size), "kept": found.kept, "sums": found.sums, "sha256": digest})
 
 
-def _measured(image: Encoded, resize: int | None) -> tuple[np.ndarray, np.ndarray] | UnreadableImageError:
+def _measured(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pixels, uint8 (3, H, W), with their sums and those of their squares, int64 (2, 3)."""
-    found = attempt(image, resize)
-    if isinstance(found, UnreadableImageError):
-        return found
-    pixels = np.ascontiguousarray(found.transpose(2, 0, 1))
+    pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
     levels = pixels.reshape(3, -1).astype(np.float64)  # exact: the sums are integers far below 2^53
     squares = np.einsum("ci,ci->c", levels, levels)
     return pixels, np.stack([levels.sum(axis=1), squares]).astype(np.int64)

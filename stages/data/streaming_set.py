@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.data import cache
-from stages.data.decode import decode_images
 from stages.data.image_set import DataProvenance, ImageSet, LabelledImages
 from stages.data.scan import Scan, cache_scan, cached_scan, scan_images
 from stages.data.subset import Subset
@@ -64,10 +63,8 @@ class StreamingImageSet(LabelledImages):
         """The same set with its images in memory."""
         import torch
 
-        encoded = self.subset.encoded(self.positions())
-        decoded = decode_images(encoded, len(self), source=self.provenance.source, resize=self.subset.request.resize)
-        pixels = torch.from_numpy(decoded.pixels) if len(self) else torch.empty((0, 3, *self.size), dtype=torch.uint8)
-        return ImageSet(pixels, self.labels, self.classes, self.provenance)
+        pixels = torch.from_numpy(self.subset.decode(self.positions()).pixels)
+        return ImageSet(pixels.reshape(len(self), 3, *self.size), self.labels, self.classes, self.provenance)
 
     def _channel_sums(self) -> list[list[int]]:
         return self.scan.sums[:, self.rows.numpy()].sum(axis=1).tolist()
@@ -84,7 +81,7 @@ def stream_subset(subset: Subset, on_progress: Callable[[int, int], None] | None
     subset = subset.random_access()
     labels = np.ascontiguousarray(subset.labels, dtype=np.int64)
     name = subset.entry_name("scan", labels=cache.digest_of(labels), classes=list(subset.names))
-    with cache.one_at_a_time(name):
+    with cache.locked(name):
         scan = cached_scan(name)
         if scan is None:
             everything = np.arange(len(subset))

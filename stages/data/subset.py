@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from stages.classes import check_unique, match_classes
 from stages.data.cache import digest_of, entry_name
-from stages.data.decode import (
-    Encoded,
-    UnreadableImageError,
-    attempt,
-    corrupt,
-    different_sizes,
-    quiet_pillow,
-)
+from stages.data.decode import Decoded, Encoded, decode_each, decode_images
 from stages.data.image_set import DataProvenance, check_no_class_empty
 from stages.data.request import ImageRequest
 from stages.data.sources import Source, open_source
 from stages.data.splits import Choice, Side, choose_splits, part_of_division
 from stages.errors import InputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,23 +66,17 @@ class Subset:
         for at in part:
             yield next(streams[at])
 
-    def pixels(self, positions: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Decode the images at `positions` in this thread: uint8 (n, 3, H, W). Raises InputError that names the image.
+    def decode(self, positions: np.ndarray | None = None, *, skip_corrupt: bool = False) -> Decoded:
+        """Decode images into memory; `positions` as for `encoded`, errors as of `stages.data.decode.decode_each`."""
+        count = len(self) if positions is None else len(positions)
+        name, encoded = self.source.name, self.encoded(positions)
+        return decode_images(encoded, count, source=name, resize=self.request.resize, skip_corrupt=skip_corrupt)
 
-        Args:
-            positions: int64 (n,), as for `encoded`.
-            size: height and width that all must have.
-        """
-        pixels = np.empty((len(positions), 3, *size), dtype=np.uint8)
-        with quiet_pillow():
-            for at, image in enumerate(self.encoded(positions)):
-                found = attempt(image, self.request.resize)
-                if isinstance(found, UnreadableImageError):
-                    raise corrupt(image.where, self.source.name, found)
-                if found.shape[:2] != size:
-                    raise different_sizes(self.source.name, ("the first", size), (image.where, found.shape))
-                pixels[at] = found.transpose(2, 0, 1)
-        return pixels
+    def decode_each(
+        self, positions: np.ndarray | None, then: Callable[[np.ndarray], T], **options: Any
+    ) -> Iterator[tuple[int, T]]:
+        """See `stages.data.decode.decode_each`; `positions` as for `encoded`."""
+        return decode_each(self.encoded(positions), then, source=self.source.name, resize=self.request.resize, **options)
 
     def kept(self, kept: np.ndarray) -> tuple[np.ndarray, DataProvenance]:
         """The labels of those that could be decoded, and the provenance. Raises InputError when a class has none left."""

@@ -151,10 +151,13 @@ class _Worker(Dataset[Any]):
         return len(self._images)
 
     def __getitems__(self, positions: np.ndarray) -> np.ndarray | LaatError:
+        pixels = np.empty((len(positions), 3, *self._size), dtype=np.uint8)
         try:
-            return self._images.pixels(positions, self._size)
+            for at, image in self._images.decode_each(positions, np.asarray, size=self._size, parallel=False):
+                pixels[at] = image.transpose(2, 0, 1)
         except LaatError as error:
             return error
+        return pixels
 
 
 def _close(loader: weakref.ref[WorkerLoader]) -> None:

@@ -20,7 +20,7 @@ from tests.stages.data.pictures import class_folders, noise
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache that keeps whatever was decoded, however fast."""
     monkeypatch.setenv("LAAT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(cache, "MIN_SECONDS", 0.0)
     return tmp_path / "cache"
 
 
@@ -131,7 +131,7 @@ def test_a_full_disk_is_no_error_and_leaves_nothing_half_written(tmp_path: Path,
     code = (
         "import resource, sys; from stages.data import cache; from stages.data.load import load_images\n"
         "from stages.data.request import ImageRequest\n"
-        "import torch, PIL\ncache.WORTH_SECONDS = 0\n"
+        "import torch, PIL\ncache.MIN_SECONDS = 0\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
         "print(len(load_images(ImageRequest(sys.argv[1], split='train'), side='train')))"
     )
@@ -144,12 +144,12 @@ def test_a_full_disk_is_no_error_and_leaves_nothing_half_written(tmp_path: Path,
 def test_the_least_recently_used_go_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "TOTAL_BYTES", 3500)
     for at, name in enumerate("abc"):
-        cache.keep_tensors(name, {"x": np.zeros(800, dtype=np.uint8)})
+        cache.save_tensors(name, {"x": np.zeros(800, dtype=np.uint8)})
         os.utime(folder / f"{name}.st", (1000 + at, 1000 + at))
-    assert cache.fetch_tensors("a") is not None  # used just now
-    cache.keep_tensors("d", {"x": np.zeros(1500, dtype=np.uint8)})
+    assert cache.load_tensors("a", {"x"}) is not None  # used just now
+    cache.save_tensors("d", {"x": np.zeros(1500, dtype=np.uint8)})
     assert sorted(path.name for path in entries(folder)) == ["a.st", "d.st"]
-    cache.keep_tensors("e", {"x": np.zeros(9000, dtype=np.uint8)})
+    cache.save_tensors("e", {"x": np.zeros(9000, dtype=np.uint8)})
     assert [path.name for path in entries(folder)] == ["e.st"]
 
 
@@ -159,11 +159,11 @@ def test_what_killed_processes_left_is_cleared(folder: Path) -> None:
         path = folder / f".{name}.st.x.part"
         path.write_bytes(b"half")
         os.utime(path, (path.stat().st_mtime - age,) * 2)
-    cache.keep_tensors("a", {"x": np.zeros(1)})
+    cache.save_tensors("a", {"x": np.zeros(1)})
     assert sorted(path.name for path in folder.iterdir()) == [".new.st.x.part", "a.st"]
 
 
 def test_what_is_decoded_at_once_is_not_kept(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "WORTH_SECONDS", 3600.0)
+    monkeypatch.setattr(cache, "MIN_SECONDS", 3600.0)
     load_images(ImageRequest(str(class_folders(tmp_path / "pets", {"cat": 3})), split="train"), side="train")
     assert not folder.exists()

@@ -47,7 +47,7 @@ def test_ambiguity_lists_the_candidates() -> None:
     features = Features({"a": Image(), "b": Image(), "one": PETS, "two": KINDS})
     with pytest.raises(UsageError, match=r"'x' has several image columns: 'a', 'b'; .*--image-column"):
         image_column(features, None, source="x")
-    with pytest.raises(UsageError, match=r"could be the label: 'one', 'two'; .*--label-column"):
+    with pytest.raises(UsageError, match=r"several label columns: 'one', 'two'; .*--label-column"):
         label_column(features, None, source="x")
     with pytest.raises(UsageError, match="'id', 'name'"):
         label_column(Features({"id": Value("int64"), "name": Value("string")}), None, source="x")
@@ -57,9 +57,9 @@ def test_a_named_column_that_is_missing_or_of_another_kind() -> None:
     features = Features({"image": Image(), "label": PETS, "score": Value("float32")})
     with pytest.raises(UsageError, match="no column 'picture'; choose --image-column from 'image', 'label', 'score'"):
         image_column(features, "picture", source="x")
-    with pytest.raises(UsageError, match=r"'label' of the data 'x' holds no images.*--image-column from 'image'"):
+    with pytest.raises(UsageError, match=r"'label' of the data 'x' does not contain images.*--image-column from 'image'"):
         image_column(features, "label", source="x")
-    with pytest.raises(UsageError, match=r"'score' of the data 'x' holds no labels \(float32\).*'label'"):
+    with pytest.raises(UsageError, match=r"'score' of the data 'x' does not contain labels \(float32\).*'label'"):
         label_column(features, "score", source="x")
 
 

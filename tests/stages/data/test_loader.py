@@ -62,7 +62,7 @@ def workers() -> set[int]:
     return found
 
 
-def gone(processes: set[int], seconds: float = 10.0) -> bool:
+def gone(processes: set[int], seconds: float = 120.0) -> bool:
     """Whether none of the processes is left, or comes to an end in time."""
     end = time.monotonic() + seconds
     while any(alive(process) for process in processes):
@@ -232,7 +232,7 @@ def test_workers_end_when_training_is_killed(training: subprocess.Popen[str]) ->
 def test_ctrl_c_is_one_error_and_leaves_no_process(training: subprocess.Popen[str]) -> None:
     started = children(training.pid)
     os.killpg(training.pid, signal.SIGINT)  # as a terminal does
-    _, said = training.communicate(timeout=30)
+    _, said = training.communicate(timeout=300)
     assert said.count("Traceback") == 1, said  # the process's own
     assert said.splitlines()[-1] == "KeyboardInterrupt"
     assert "ignored in" not in said
@@ -273,5 +273,5 @@ def test_a_loader_that_nobody_closes_does_not_keep_a_process_from_ending(data: P
     )
     environment = {**os.environ, "PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, str(data), left]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

@@ -178,7 +178,7 @@ def test_images_in_files_of_their_own_are_looked_at_again(tmp_path: Path, monkey
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = pa.array([{"bytes": None, "path": path} for path in paths], kind)
     pq.write_table(pa.table({"image": images, "label": ["cat"] * 3 + ["dog"] * 3}), tmp_path / "train.parquet")
-    monkeypatch.setattr("stages.data.cache.WORTH_SECONDS", 0.0)
+    monkeypatch.setattr("stages.data.cache.MIN_SECONDS", 0.0)
     options = {"side": "train", "split": "train"}
     first = load_images(**asked(str(tmp_path / "train.parquet"), **options))
     check_alike(opened(str(tmp_path / "train.parquet"), **options), first)
