@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from stages.data.loader import ImageLoader
 from stages.data.streaming_set import StreamingImageSet
@@ -29,28 +29,27 @@ from stages.data.subset import Subset
 from stages.devices import send
 from stages.errors import ComputeError, LaatError
 
-MOST_WORKERS = 8
-AHEAD = 2  # parts that each worker prepares ahead
+MAX_WORKERS = 8
+PREFETCH = 2  # batches that each worker prepares ahead
 _POLL_SECONDS = 1.0
-_FAREWELL_SECONDS = 1.0
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_GRACE_SECONDS = 1.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def worker_count(device: str, processes: int = 1) -> int:
-    """How many workers read for one training process: the cores it can have, at most 8; a quarter of them where it computes on
-    cores too.
+    """The number of workers for one training process: its share of the cores, at most 8; a quarter of it when training on CPU.
 
     Args:
         device: torch device.
-        processes: how many on this machine train.
+        processes: the number of training processes on this machine.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = cores // processes
-    return max(1, min(MOST_WORKERS, share // 4 if device == "cpu" else share))
+    return max(1, min(MAX_WORKERS, share // 4 if device == "cpu" else share))
 
 
 class WorkerLoader(ImageLoader):
-    """Images are read and decoded by worker processes, in the order of the parts.
+    """Images are read and decoded by worker processes.
 
     The workers start with the first batch and stay for the next call. They ignore Ctrl-C and SIGTERM, which reach a whole
     process group; they end when the loader is closed or the process that started them is gone.
@@ -60,18 +59,18 @@ class WorkerLoader(ImageLoader):
         self._images, self._device, self._workers = images, device, workers
         self._positions = images.positions()
         self._labels = images.labels.to(device)
-        self._parts = _Parts()
+        self._wanted: list[np.ndarray] = []  # the batches of the current call; the DataLoader iterates over it again each time
         self._loader: Any = None
         self._lifeline: Connection | None = None
         self._at_exit = partial(_close, weakref.ref(self))
 
-    def batches(self, parts: Sequence[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
+    def batches(self, indices: Sequence[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """As `ImageLoader.batches`."""
-        self._parts.positions = [self._positions[part.numpy()] for part in parts]
+        self._wanted[:] = [self._positions[batch.numpy()] for batch in indices]
         read = self._start()
-        for part in parts:
+        for batch in indices:
             pixels = self._next(read)
-            yield send(torch.from_numpy(pixels), self._device), self._labels[send(part, self._device)]
+            yield send(torch.from_numpy(pixels), self._device), self._labels[send(batch, self._device)]
 
     def close(self) -> None:
         """End the workers."""
@@ -80,31 +79,28 @@ class WorkerLoader(ImageLoader):
         atexit.unregister(self._at_exit)
         if lifeline is not None:
             lifeline.close()
-        # Not left to the garbage collector: from a cycle, such as an error's traceback makes, the loader's queues go before it
-        # can tell the workers.
-        started = getattr(loader, "_iterator", None)
-        if started is not None:
-            started._shutdown_workers()
+        # The garbage collector may free the queues of a loader in a reference cycle before its workers are told to stop.
+        if getattr(loader, "_iterator", None) is not None:
+            loader._iterator._shutdown_workers()
 
     def _start(self) -> Iterator[np.ndarray | LaatError]:
-        # The loader warns of threads where it forks, and of more workers than cores.
-        with _signals_wait(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _signals_blocked(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of threads where it forks, and of more workers than cores
             if self._loader is None:
                 forks = sys.platform == "linux"
                 theirs, self._lifeline = Pipe(duplex=False)
-                atexit.register(self._at_exit)  # else the end of the process would wait for the workers for ever
+                atexit.register(self._at_exit)  # otherwise the process would wait for the workers forever
                 self._loader = DataLoader(
                     _Worker(self._images.subset, self._images.size),
-                    batch_sampler=self._parts,
+                    batch_sampler=self._wanted,  # type: ignore[arg-type]  # arrays instead of lists
                     num_workers=self._workers,
-                    collate_fn=_as_it_is,
-                    worker_init_fn=partial(_begin, theirs, self._lifeline if forks else None),
-                    prefetch_factor=AHEAD,
+                    collate_fn=_identity,
+                    worker_init_fn=partial(_start_worker, theirs, self._lifeline if forks else None),
+                    prefetch_factor=PREFETCH,
                     persistent_workers=True,
-                    generator=torch.Generator(),  # else every start would draw from the global stream
-                    # Where it can be: nothing is imported again, and what the parent has read is shared. Workers use neither
-                    # torch nor its threads, which do not survive a fork.
+                    generator=torch.Generator(),  # otherwise each start would advance the global generator
+                    # A fork imports nothing again and shares what the parent has read. Workers use neither torch nor its
+                    # threads, which do not survive a fork.
                     multiprocessing_context="fork" if forks else None,
                 )
             return iter(self._loader)
@@ -112,10 +108,10 @@ class WorkerLoader(ImageLoader):
     def _next(self, read: Iterator[np.ndarray | LaatError]) -> np.ndarray:
         try:
             found = next(read)
-        except RuntimeError as error:  # how the loader says that a worker is gone
+        except RuntimeError as error:  # the DataLoader's error for a dead worker
             self.close()
             raise ComputeError(
-                f"a process that reads the images of '{self._images.subset.source.name}' has died",
+                f"a process that reads the images of '{self._images.provenance.source}' has died",
                 "it may have run out of memory: try a smaller --batch-size or --resize",
             ) from error
         if isinstance(found, LaatError):
@@ -124,31 +120,15 @@ class WorkerLoader(ImageLoader):
         return found
 
 
-class _Parts(Sampler[Any]):
-    """The parts that are wanted now, as the loader's batches; it asks again whenever it starts over."""
-
-    def __init__(self) -> None:
-        self.positions: list[np.ndarray] = []
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self.positions)
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-
 class _Worker(Dataset[Any]):
-    """What runs in a worker process.
+    """What a worker process runs.
 
-    Pixels come back as numpy arrays, which travel through a pipe: tensors would need shared memory, of which a container may
-    have little. Errors come back as values: raised, they would arrive as text inside another error.
+    Pixels are returned as numpy arrays through a pipe: tensors would need shared memory, of which a container may have little.
+    Errors are returned too: raised, they would arrive as text inside another error.
     """
 
     def __init__(self, images: Subset, size: tuple[int, int]) -> None:
         self._images, self._size = images, size
-
-    def __len__(self) -> int:
-        return len(self._images)
 
     def __getitems__(self, positions: np.ndarray) -> np.ndarray | LaatError:
         pixels = np.empty((len(positions), 3, *self._size), dtype=np.uint8)
@@ -160,48 +140,48 @@ class _Worker(Dataset[Any]):
         return pixels
 
 
-def _close(loader: weakref.ref[WorkerLoader]) -> None:
-    left = loader()
-    if left is not None:
-        left.close()
-
-
-def _as_it_is(found: Any) -> Any:
+def _identity(found: Any) -> Any:
     return found
 
 
-def _begin(lifeline: Connection, inherited: Connection | None, _: int) -> None:
-    """Called first thing in a worker.
+def _close(reference: weakref.ref[WorkerLoader]) -> None:
+    loader = reference()
+    if loader is not None:
+        loader.close()
+
+
+def _start_worker(lifeline: Connection, inherited: Connection | None, _: int) -> None:
+    """Initialise a worker.
 
     Args:
-        lifeline: ends when the loader is closed or its process is gone.
-        inherited: the loader's end of it, of which a fork has a copy.
+        lifeline: a pipe that ends when the loader is closed or its process is gone.
+        inherited: the loader's end of that pipe, of which a fork has a copy.
     """
-    for number in _STOPPING:
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     if inherited is not None:
         inherited.close()
-    gc.freeze()  # looked through for garbage, what is shared with the parent would be copied
-    threading.Thread(target=_end_with, args=(lifeline, os.getppid()), daemon=True).start()
+    gc.freeze()  # garbage collection would copy the memory that is shared with the parent
+    threading.Thread(target=_exit_with, args=(lifeline, os.getppid()), daemon=True).start()
 
 
-def _end_with(lifeline: Connection, parent: int) -> None:
-    """End this process when it is not needed any more, even while it waits for somebody to take its images."""
+def _exit_with(lifeline: Connection, parent: int) -> None:
+    """Exit when the loader is gone, even while the main thread waits for its batch to be taken."""
     while not lifeline.poll(_POLL_SECONDS) and os.getppid() == parent:
         pass
-    time.sleep(_FAREWELL_SECONDS)  # it may be told to end in good order
+    time.sleep(_GRACE_SECONDS)  # for a regular shutdown
     os._exit(0)
 
 
 @contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Within: Ctrl-C and SIGTERM wait, so that none finds a new process before that has said how it takes them."""
+def _signals_blocked() -> Iterator[None]:
+    """Delay Ctrl-C and SIGTERM, so that they reach new processes only after these have chosen to ignore them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
