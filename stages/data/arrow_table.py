@@ -24,10 +24,7 @@ class ArrowTable:
         self._split = split
         self._mapped = _mapped(dataset)
         self._dataset = dataset if self._mapped is None else None
-
-    def files(self) -> list[Path] | None:
-        """The mapped files; None when the rows are in memory, or are not all rows of the files in their order."""
-        return None if self._mapped is None else self._mapped.files
+        self.files = None if self._mapped is None else self._mapped.files
 
     def column(self, name: str) -> Any:
         """A whole column as a pyarrow ChunkedArray."""

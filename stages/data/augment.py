@@ -7,7 +7,7 @@ computed in integers, so every device and every batch size sees the same augment
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.data.colour import DrawnColours, blend_weights, draw_colours, jitter_
@@ -77,12 +77,7 @@ class Augmentation:
 
     def to_record(self) -> dict[str, Any]:
         """The settings as a JSON-able dict."""
-        return {
-            "crop_padding": self.crop_padding,
-            "flip": self.flip,
-            "rotation_degrees": float(self.rotation_degrees),
-            "jitter": float(self.jitter),
-        }
+        return {**asdict(self), "rotation_degrees": float(self.rotation_degrees), "jitter": float(self.jitter)}
 
     def draw(self, count: int, generator: torch.Generator) -> Drawn:
         """Parameters for `count` images from a CPU generator.

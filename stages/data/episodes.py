@@ -1,4 +1,4 @@
-"""Drawing N-way K-shot episodes, from their own seed alone: every attack and every model meets the same ones."""
+"""Sample N-way K-shot episodes. They depend only on their seed, so all attacks and models see the same episodes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from stages.randomness import numpy_generator
 
 @dataclass(frozen=True)
 class Episodes:
-    """Episodes as indices; all int64 on the CPU.
+    """Episodes as indices, int64 on the CPU.
 
     Attributes:
         classes: (E, N), the classes of each episode, in the order of its head.
-        support: (E, N, K), images that show a class; K may be 0.
-        query: (E, N, Q), images to classify; the right answer of query[e, n] is n. No image is in both.
+        support: (E, N, K), support images of each class; K may be 0.
+        query: (E, N, Q), images to classify; the label of query[e, n] is n. Support and query are disjoint.
     """
 
     classes: Tensor
@@ -31,16 +31,16 @@ class Episodes:
 def draw_episodes(
     labels: Tensor, classes: Sequence[str], *, episodes: int, ways: int, shots: int, queries: int, seed: int
 ) -> Episodes:
-    """Draw episodes (Li et al., CVPR 2024, Sec. 4): `ways` classes, `shots` support and `queries` query images of each.
+    """Sample episodes (Li et al., CVPR 2024, Sec. 4): `ways` classes, `shots` support and `queries` query images of each.
 
-    The first episodes do not depend on how many are drawn, nor the queries of an episode on the number of shots.
+    The first episodes do not depend on the number of episodes, nor the queries of an episode on the number of shots.
 
     Args:
         labels: (N,) int64, the class of each image.
         classes: names of the classes, for errors; labels are positions in it.
         episodes, ways, queries: each at least 1.
         shots: at least 0.
-        seed: of the episodes; the stream's purpose is 'episodes'.
+        seed: random seed; the purpose of the stream is 'episodes'.
 
     Raises:
         UsageError: a number out of range, more ways than classes, or a class with fewer images than shots + queries.
@@ -53,14 +53,14 @@ def draw_episodes(
         chosen[episode] = generator.permutation(len(classes))[:ways]
         for way, at in enumerate(chosen[episode]):
             images[episode, way] = generator.permutation(members[at])[: queries + shots]
-    drawn = torch.from_numpy(images)
-    return Episodes(torch.from_numpy(chosen), drawn[:, :, queries:].contiguous(), drawn[:, :, :queries].contiguous())
+    sampled = torch.from_numpy(images)
+    return Episodes(torch.from_numpy(chosen), sampled[:, :, queries:].contiguous(), sampled[:, :, :queries].contiguous())
 
 
 def check_episodes(
     labels: Tensor, classes: Sequence[str], *, episodes: int, ways: int, shots: int, queries: int
 ) -> list[np.ndarray]:
-    """The images of each class, int64 ascending. Raises UsageError where `draw_episodes` would, without drawing."""
+    """The images of each class, int64 ascending. Raises UsageError as `draw_episodes` does."""
     _check_numbers(len(classes), episodes=episodes, ways=ways, shots=shots, queries=queries)
     return _members(labels.cpu().numpy(), classes, shots, queries)
 
@@ -76,7 +76,7 @@ def _check_numbers(available: int, *, episodes: int, ways: int, shots: int, quer
 
 
 def _members(labels: np.ndarray, classes: Sequence[str], shots: int, queries: int) -> list[np.ndarray]:
-    """The images of each class, refused when a class is too small for an episode."""
+    """The images of each class. Raises UsageError when a class is too small for an episode."""
     members = [np.flatnonzero(labels == at) for at in range(len(classes))]
     small = min(range(len(classes)), key=lambda at: len(members[at]))
     count = len(members[small])

@@ -3,64 +3,54 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from stages.classes import check_unique
 from stages.data.decode import SUFFIXES, Encoded
+from stages.data.sources import Source
 from stages.data.splits import KEYWORDS
 from stages.errors import InputError
 
 
-class FolderSource:
-    """A folder of class folders, split or not. Hidden files and files without an image suffix are ignored.
+class FolderSource(Source):
+    """A folder of class folders, split or not; without splits it has the one split 'train'.
 
-    Attributes:
-        name: base name of the folder.
-        splits: split names; a folder without splits has the one split 'train'.
-        classes: names of the class folders of all splits, sorted.
-        notes: what a reader of the result should know.
+    The classes are the names of the class folders, sorted. Hidden files and files without an image suffix are ignored.
     """
-
-    external_files = False
 
     def __init__(self, path: Path, name: str) -> None:
         """Raises InputError when there are no class folders, or when class and split folders are mixed."""
         self.name = name
-        self.notes: tuple[str, ...] = ()
         self._root = path
         by_split = _class_folders_by_split(path, name)
-        self.splits: tuple[str, ...] = tuple(by_split)
+        self.splits = tuple(by_split)
         self.classes = tuple(sorted({folder.name for folders in by_split.values() for folder in folders}))
         check_unique(self.classes, where=f"the data '{name}'")
         number = {folder: at for at, folder in enumerate(self.classes)}
-        self._files: dict[str, list[str]] = {}  # below the root: many paths take much memory
+        self._files: dict[str, list[str]] = {}  # relative paths, which take less memory
         self._labels: dict[str, np.ndarray] = {}
         for split, folders in by_split.items():
             found = [(image, number[folder.name]) for folder in folders for image in _images_under(folder)]
             self._files[split] = [image.relative_to(path).as_posix() for image, _ in found]
             self._labels[split] = np.array([label for _, label in found], dtype=np.int64)
         if not any(self._files.values()):
-            raise InputError(f"the folder '{name}' holds no images", "put images into one folder a class")
+            raise InputError(f"the folder '{name}' has no images", "put the images into one folder per class")
 
     def labels(self, split: str) -> np.ndarray:
-        """Labels of a split, int64 (N,), positions in `classes`."""
+        """See `Source`."""
         return self._labels[split]
 
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
-        """The image files at `rows` of a split, in any order."""
+        """See `Source`."""
         files = self._files[split]
         for row in rows:
             yield Encoded(f"'{files[row]}'", self._root / files[row])
 
-    def random_access(self, rows: Mapping[str, np.ndarray]) -> FolderSource:
-        """This source: files can be read in any order."""
-        return self
-
     def cache_key(self, split: str, rows: np.ndarray) -> tuple[list[Path], str]:
-        """The files that hold the images at `rows`, and where in them."""
+        """See `Source`."""
         return [self._root / self._files[split][row] for row in rows], "all"
 
 
@@ -72,7 +62,7 @@ def _class_folders_by_split(path: Path, name: str) -> dict[str, list[Path]]:
     }
     if not folders:
         what = "images, but not in class folders" if _has_image(path) else "no class folders"
-        raise InputError(f"the folder '{name}' holds {what}", "put images into one folder a class")
+        raise InputError(f"the folder '{name}' has {what}", "put the images into one folder per class")
     if not any(is_split.values()):
         return {"train": folders}
     strays = [folder.name for folder in folders if direct[folder]]
@@ -104,13 +94,10 @@ def _has_image(path: Path) -> bool:
 
 def _images_under(folder: Path) -> list[Path]:
     """Image files of a class folder and of the folders in it, in the order of their paths."""
-    found = [
-        Path(inside) / file
-        for inside, folders, files in os.walk(folder)
-        if not any(_hidden(part) for part in Path(inside).relative_to(folder).parts)
-        for file in files
-        if _is_image(file)
-    ]
+    found: list[Path] = []
+    for inside, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        found += [Path(inside) / file for file in files if _is_image(file)]
     return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
 
 

@@ -6,8 +6,10 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from stages.classes import check_unique, match_classes
 from stages.errors import InputError
@@ -39,14 +41,7 @@ class DataProvenance:
 
     def to_record(self) -> dict[str, Any]:
         """The provenance as a JSON-able dict."""
-        return {
-            "source": self.source,
-            "splits": list(self.splits),
-            "divided": self.divided,
-            "resize": self.resize,
-            "skipped_corrupt": self.skipped_corrupt,
-            "notes": list(self.notes),
-        }
+        return {**asdict(self), "splits": list(self.splits), "notes": list(self.notes)}
 
 
 class LabelledImages(ABC):
@@ -122,9 +117,7 @@ class ImageSet(LabelledImages):
 
     Attributes:
         images: uint8 (N, 3, H, W), 0 to 255.
-        labels: int64 (N,), positions in `classes`.
-        classes: the class names; a class may have no image.
-        provenance: where the images came from.
+        labels, classes, provenance: see `LabelledImages`.
     """
 
     images: torch.Tensor
@@ -189,20 +182,30 @@ def class_counts(labels: torch.Tensor, classes: Sequence[str]) -> list[int]:
     return torch.bincount(labels.cpu(), minlength=len(classes)).tolist()
 
 
+def class_positions(classes: Sequence[str], names: Sequence[str], *, names_from: str, source: str) -> np.ndarray:
+    """For each of `classes` its position in `names`, int64; -1 for the classes that are not in it. Names are compared folded.
+
+    Raises InputError when a name is not among the classes or is given twice.
+    """
+    check_unique(names, where=names_from)
+    positions = np.full(len(classes), -1, dtype=np.int64)
+    positions[match_classes(names, classes, wanted_from=names_from, available_from=f"the data '{source}'")] = np.arange(
+        len(names)
+    )
+    return positions
+
+
 def restricted_labels(
     labels: torch.Tensor, classes: Sequence[str], names: Sequence[str], *, names_from: str, provenance: DataProvenance
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which images are of the classes `names` (int64, ascending), and their labels as positions in `names`.
 
-    Raises as `ImageSet.restricted_to`.
+    Raises as `LabelledImages.restricted_to`.
     """
     import torch
 
-    check_unique(names, where=names_from)
-    wanted = match_classes(names, classes, wanted_from=names_from, available_from=f"the data '{provenance.source}'")
-    position = torch.full((len(classes),), -1, dtype=torch.int64, device=labels.device)
-    position[torch.tensor(wanted, dtype=torch.int64)] = torch.arange(len(wanted), device=labels.device)
-    labels = position[labels]
+    positions = torch.from_numpy(class_positions(classes, names, names_from=names_from, source=provenance.source))
+    labels = positions.to(labels.device)[labels]
     kept = torch.nonzero(labels >= 0).flatten()
     check_no_class_empty(class_counts(labels[kept], names), names, source=provenance.source)
     return kept, labels[kept]
@@ -220,7 +223,7 @@ def check_no_class_empty(counts: Sequence[int], names: Sequence[str], *, source:
         counts: images of each class.
         names: the class names, in the same order.
         source: name of the data, for the message.
-        part: which part of the data was looked at, for the message, for example " (split 'test')".
+        part: which part of it, for the message, for example " (split 'test')".
     """
     empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if empty:

@@ -48,19 +48,18 @@ def open_images(
     on_choice: Callable[[str], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[ImageSet | StreamingImageSet, CacheKind]:
-    """Open images for training; the pixels, labels and order are those of `load_images`, and so are the errors.
+    """Open images for training, in memory or streamed from disk; same pixels, labels, order and errors as `load_images`.
 
     Args:
         request, side, classes, classes_from: see `load_images`.
-        cache: 'device' or 'ram' (in memory), 'none' (streamed from disk), or 'auto': by size, see `choose_cache`.
-        device: torch device that trains.
+        cache: 'device' or 'ram' (in memory), 'none' (streamed), or 'auto' (by size, see `choose_cache`).
+        device: torch device of the training.
         on_choice: called with a sentence on what 'auto' chose and why.
-        on_progress: called with images done and in all, while every image is read once before streaming.
+        on_progress: called with the numbers of images done and in all, while every image is read once before streaming.
 
-    Returns:
-        the images, and where they are to live: 'device', 'ram' or 'none'.
+    Returns the images, and where to keep them: 'device', 'ram' or 'none'.
 
-    Raises also UsageError on an unknown cache, and MissingError when there is no room to unpack parquet files for streaming.
+    Also raises UsageError for an unknown cache, and MissingError without disk space to unpack parquet files for streaming.
     """
     check_cache_name(cache)
     subset = select_images(request, side=side, classes=classes, classes_from=classes_from)
@@ -79,7 +78,7 @@ def open_images(
 
 
 def load_subset(subset: Subset) -> ImageSet:
-    """The images in memory, decoded now or by an earlier run. Raises as `load_images` does."""
+    """Load the images into memory, from the disk cache where an earlier run decoded them. Raises as `load_images` does."""
     import torch
 
     name = subset.entry_name("pixels")
@@ -96,6 +95,6 @@ def load_subset(subset: Subset) -> ImageSet:
 
 
 def _decoded_bytes(subset: Subset) -> int:
-    """Of all images, if they are as large as the first that can be decoded."""
+    """The size of all decoded images, estimated from the first."""
     images = subset.decode_each(None, np.size, skip_corrupt=subset.request.skip_corrupt, parallel=False)
     return len(subset) * next(images, (0, 0))[1]

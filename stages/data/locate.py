@@ -1,4 +1,4 @@
-"""What DATA is: a bundled name, a parquet file or folder, a saved dataset, a folder of class folders, or a hub id."""
+"""Recognise DATA: a bundled name, a parquet file or folder, a saved dataset, a folder of class folders, or a hub id."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHAT_DATA_CAN_BE = (
 
 @dataclass(frozen=True)
 class Location:
-    """Where the data lies. `name` is what records and messages call it: a base name, a hub id or a bundled name."""
+    """Where the data is. `name` is used in records and messages: a base name, a hub id or a bundled name."""
 
     kind: Kind
     name: str
@@ -50,7 +50,7 @@ def locate(data: str) -> Location:
     if is_file:
         if path.suffix.casefold() in PARQUET:
             return Location("parquet", name, path)
-        raise InputError(f"'{data}' is a file, but no parquet file", WHAT_DATA_CAN_BE)
+        raise InputError(f"'{data}' is a file, but not a parquet file", WHAT_DATA_CAN_BE)
     if is_folder:
         return Location(_kind_of_folder(path), name, path)
     if HUB_ID.fullmatch(data) and not path.parent.exists():
@@ -61,10 +61,10 @@ def locate(data: str) -> Location:
 def parquet_splits(path: Path) -> dict[str, list[Path]]:
     """The parquet files of each split, in the order of their names.
 
-    A split is known by the file's name ('train-00000-of-00002.parquet'), else by its folder's ('test/0000.parquet').
-    Files that name no split are `train` when no file names one, and a split of their own name otherwise.
+    The split comes from the file's name ('train-00000-of-00002.parquet'), else from its folder's ('test/0000.parquet'). Files
+    without a split in their name are `train` when no file has one, and a split of their own name otherwise.
 
-    Raises InputError when the folder holds several data sets side by side.
+    Raises InputError when the folder contains several data sets.
     """
     if path.is_file():
         return {split_of_stem(path.stem) or "train": [path]}
@@ -73,7 +73,7 @@ def parquet_splits(path: Path) -> dict[str, list[Path]]:
     homes = sorted({_home(file.relative_to(path).parent) for file in files})
     if len(homes) > 1:
         raise InputError(
-            f"the folder '{path.name}' holds several data sets: {', '.join(homes)}", "give the folder of one of them"
+            f"the folder '{path.name}' contains several data sets: {', '.join(homes)}", "give the folder of one of them"
         )
     splits: dict[str, list[Path]] = {}
     for file, split in named.items():
@@ -98,5 +98,5 @@ def _parquet_files(path: Path) -> list[Path]:
 
 
 def _home(folder: Path) -> str:
-    """The folder without the parts that only say 'data' or a split: what is left tells data sets apart."""
+    """The folder without parts such as 'data' or a split name; different for different data sets."""
     return "/".join(part for part in folder.parts if part != "data" and part.casefold() not in KEYWORDS) or "."

@@ -1,4 +1,4 @@
-"""How much memory is free, and where a set of images fits."""
+"""Free memory, and whether decoded images fit into it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from stages.errors import UsageError
 
 CacheKind = Literal["device", "ram", "none"]
-# Training images are held beside the set they are drawn from while both are needed: twice the pixels, and room to work.
+# Training images and the whole set exist at the same time for a while: twice the pixels, and some room.
 RAM_SHARE = 1 / 3
 DEVICE_SHARE = 1 / 2
 
@@ -22,15 +22,15 @@ def check_cache_name(name: str) -> None:
 
 
 def choose_cache(bytes_needed: int, device: str, *, processes: int = 1) -> tuple[CacheKind, str]:
-    """Where decoded images go, and one sentence that says why.
+    """Where to keep decoded images, and a sentence that says why.
 
-    They come through the memory of this machine in any case: more than a third of what is free there is streamed. Otherwise
-    they go to the device if they take at most half of what is free on it, and stay in memory if they do not.
+    Images that need more than a third of the free RAM are streamed from disk. Others are kept on the device if they need at
+    most half of its free memory, else in RAM.
 
     Args:
-        bytes_needed: of the decoded images: count x height x width x 3.
+        bytes_needed: count x height x width x 3.
         device: torch device.
-        processes: how many on this machine each hold the images.
+        processes: the number of processes on this machine that keep the images.
     """
     free = available_ram() // processes
     need = f"{size_in_words(bytes_needed)} of pixels"
@@ -43,7 +43,7 @@ def choose_cache(bytes_needed: int, device: str, *, processes: int = 1) -> tuple
 
 
 def processes_here() -> int:
-    """How many processes a launcher started together on this machine, by its LOCAL_WORLD_SIZE; 1 without one."""
+    """The number of processes that a launcher started on this machine, from LOCAL_WORLD_SIZE; 1 without a launcher."""
     text = os.environ.get("LOCAL_WORLD_SIZE", "")
     return max(1, int(text)) if text.isdecimal() else 1
 
@@ -63,12 +63,12 @@ def available_on(device: str) -> int | None:
 
 
 def available_ram(root: Path = Path("/")) -> int:
-    """Bytes that this process can still take, within the limits of its control groups too.
+    """Bytes that this process can still allocate, considering the limits of its control groups (cgroups).
 
     Args:
-        root: where the system's own files are.
+        root: the folder with proc and sys.
     """
-    free = [_machine(root)]
+    free = [_free_on_machine(root)]
     groups = root / "sys/fs/cgroup"
     # 'hierarchy:controllers:path', as '0::/job' (version 2) or '7:memory:/job' (version 1)
     for controllers, group in re.findall(r"^\d+:(.*?):/(.*)$", _text(root / "proc/self/cgroup"), re.MULTILINE):
@@ -77,7 +77,7 @@ def available_ram(root: Path = Path("/")) -> int:
         base, names = (groups / "memory", _V1) if controllers else (groups, _V2)
         folder = base / group
         for place in (folder, *folder.parents):
-            free += _left(place, *names)
+            free += _free_in_group(place, *names)
             if place == base:
                 break
     return max(0, min(free))
@@ -87,16 +87,16 @@ _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2 = ("memory.max", "memory.current", "inactive_file")
 
 
-def _left(group: Path, limit: str, usage: str, reclaimable: str) -> list[int]:
-    """What a control group has left, files that the system can drop at once not counted as taken; [] without a limit."""
-    most, used = _text(group / limit).strip(), _text(group / usage).strip()
-    if not (most.isdigit() and used.isdigit()):
+def _free_in_group(group: Path, limit: str, usage: str, reclaimable: str) -> list[int]:
+    """Free bytes of a control group, counting cached files that can be dropped as free; [] without a limit."""
+    maximum, used = _text(group / limit).strip(), _text(group / usage).strip()
+    if not (maximum.isdigit() and used.isdigit()):
         return []
     droppable = re.search(rf"^{reclaimable} (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
-    return [int(most) - int(used) + (int(droppable[1]) if droppable else 0)]
+    return [int(maximum) - int(used) + (int(droppable[1]) if droppable else 0)]
 
 
-def _machine(root: Path) -> int:
+def _free_on_machine(root: Path) -> int:
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", _text(root / "proc/meminfo"), re.MULTILINE)
     if found:
         return int(found[1]) * 1024

@@ -32,20 +32,16 @@ class ParquetTable:
 
     def __init__(self, files: Sequence[Path]) -> None:
         """Raises InputError when a file is not a readable parquet file or the files differ in their columns."""
-        self._files = list(files)
-        found = [_features_and_rows(file) for file in self._files]
+        self.files = list(files)
+        found = [_features_and_rows(file) for file in self.files]
         self.features = found[0][0]
         self._ends = np.cumsum([rows for _, rows in found])
         self._copy: tuple[np.ndarray, MappedFiles] | None = None
-        for file, (features, _) in zip(self._files, found, strict=True):
+        for file, (features, _) in zip(self.files, found, strict=True):
             if dict(features) != dict(self.features):
                 raise InputError(
-                    f"'{file.name}' has other columns than '{self._files[0].name}'", "write both with the same features"
+                    f"'{file.name}' has other columns than '{self.files[0].name}'", "write both with the same features"
                 )
-
-    def files(self) -> list[Path]:
-        """The files."""
-        return self._files
 
     def column(self, name: str) -> Any:
         """A whole column as a pyarrow ChunkedArray."""
@@ -53,7 +49,7 @@ class ParquetTable:
         import pyarrow.parquet as pq
 
         chunks = []
-        for file in self._files:
+        for file in self.files:
             with _reading(file):
                 chunks += plain(pq.ParquetFile(file).read([name]).column(name)).chunks
         return pa.chunked_array(chunks)
@@ -68,7 +64,7 @@ class ParquetTable:
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
         file = int(np.searchsorted(self._ends, row, side="right"))
-        return f"in row {row - (int(self._ends[file - 1]) if file else 0)} of '{self._files[file].name}'"
+        return f"in row {row - (int(self._ends[file - 1]) if file else 0)} of '{self.files[file].name}'"
 
     def random_access(self, name: str, rows: np.ndarray) -> ParquetTable:
         """This table with the cells of a column at `rows` (ascending) copied to an Arrow file, to be read in any order.
@@ -79,7 +75,7 @@ class ParquetTable:
         if not len(rows):
             return self
         result = copy.copy(self)
-        entry = cache.entry_name("images", self._files, column=name, rows=cache.digest_of(rows))
+        entry = cache.entry_name("images", self.files, column=name, rows=cache.digest_of(rows))
         with cache.locked(entry):
             mapped = _sound(cache.find_file(entry, ".arrow"), len(rows)) or _sound(
                 cache.save_file(entry, ".arrow", lambda path: self._write(name, rows, path)), len(rows)
@@ -113,7 +109,7 @@ class ParquetTable:
         import pyarrow.parquet as pq
 
         start = 0
-        for file in self._files:
+        for file in self.files:
             with _reading(file):
                 for batch in pq.ParquetFile(file).iter_batches(size, columns=[name]):
                     own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from stages.data.request import ImageRequest
 from stages.errors import UsageError
 
 
-class Source(Protocol):
+class Source(ABC):
     """Data whose labels can be read without decoding an image.
 
     Attributes:
@@ -28,20 +28,24 @@ class Source(Protocol):
     name: str
     splits: tuple[str, ...]
     classes: tuple[str, ...]
-    notes: tuple[str, ...]
-    external_files: bool
+    notes: tuple[str, ...] = ()
+    external_files = False
 
+    @abstractmethod
     def labels(self, split: str) -> np.ndarray:
-        """Labels of a split, int64 (N,), positions in `classes`."""
+        """Labels of a split, int64 (N,), positions in `classes`. Raises InputError when an image has none."""
 
+    @abstractmethod
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
         """The images at `rows` of a split, ascending, not decoded; in any order after `random_access`."""
 
     def random_access(self, rows: Mapping[str, np.ndarray]) -> Source:
         """A source whose images at `rows` (ascending) of each split can be read in any order."""
+        return self
 
     def cache_key(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
-        """The files that hold the images at `rows`, and where in them; None when they are not in files."""
+        """The files that contain the images at `rows`, and where in them; None when they are not in files."""
+        return None
 
 
 def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -> Source:

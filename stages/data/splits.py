@@ -1,4 +1,4 @@
-"""Splits: their names, the one a side takes, and the 90/10 division by class of a source that has a single split."""
+"""Splits: their names, the default for training and evaluation, and the 90/10 division of a source with a single split."""
 
 from __future__ import annotations
 
@@ -15,19 +15,9 @@ from stages.randomness import numpy_generator
 
 Side = Literal["train", "test"]
 
-# The words by which the datasets library knows a split, in file and folder names.
-KEYWORDS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-    "evaluation": "test",
-}
+# The words for each split in file and folder names, as in the datasets library.
+_WORDS = {"train": "train training", "validation": "validation valid val dev", "test": "test testing eval evaluation"}
+KEYWORDS = {word: split for split, words in _WORDS.items() for word in words.split()}
 SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-\d{5}[^/]*")
 DIVISION_SEED = 0  # fixed: the division belongs to the data, not to a run
 
@@ -39,9 +29,14 @@ class Choice:
     splits: tuple[str, ...]
     divided: Literal["", "train", "test"] = ""
 
+    @property
+    def described(self) -> str:
+        """For messages, for example " (split 'test')"."""
+        return f" ({self.divided} part of its 90/10 division)" if self.divided else f" (split '{'+'.join(self.splits)}')"
+
 
 def split_of_stem(stem: str) -> str | None:
-    """The split a file name (without suffix) stands for: 'train-00000-of-00002' -> 'train'; None when it names none."""
+    """The split that a file name (without suffix) names: 'train-00000-of-00002' -> 'train'; None when it names none."""
     shard = SHARD.fullmatch(stem)
     name = shard["split"] if shard else stem
     known = [KEYWORDS[word] for word in re.split(r"[-._ 0-9]+", name.casefold()) if word in KEYWORDS]
@@ -55,7 +50,7 @@ def choose_splits(available: Sequence[str], split: str | None, side: Side, *, so
 
     Args:
         available: the split names of the source.
-        split: 'train', 'test', 'train+test' or the like; None takes the one that belongs to `side`.
+        split: 'train', 'test', 'train+test' or the like; None chooses by `side`.
         side: 'train' takes train; 'test' takes test where there is one and validation otherwise.
         source: name of the data, for the message.
 

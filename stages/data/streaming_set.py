@@ -25,9 +25,7 @@ class StreamingImageSet(LabelledImages):
         subset: the images, readable in any order.
         scan: the result of one pass over all of them that can be decoded.
         rows: int64 (N,), which images of the scan these are.
-        labels: int64 (N,), positions in `classes`.
-        classes: the class names; a class may have no image.
-        provenance: where the images came from.
+        labels, classes, provenance: see `LabelledImages`.
         digest: what `sha256` returns; None before it is computed.
     """
 

@@ -1,4 +1,4 @@
-"""The images of a source that were asked for: which splits, classes and rows."""
+"""The images that a request selects from a source: splits, classes and rows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from stages.classes import check_unique, match_classes
 from stages.data.cache import digest_of, entry_name
 from stages.data.decode import Decoded, Encoded, decode_each, decode_images
-from stages.data.image_set import DataProvenance, check_no_class_empty
+from stages.data.image_set import DataProvenance, check_no_class_empty, class_positions
 from stages.data.request import ImageRequest
 from stages.data.sources import Source, open_source
 from stages.data.splits import Choice, Side, choose_splits, part_of_division
@@ -23,16 +22,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Subset:
-    """Which images of a source were asked for, none decoded yet.
+    """Some images of a source, not decoded.
 
     Attributes:
-        source: where they are.
+        source: contains the images.
         rows: split -> ascending rows, int64.
         labels: int64 (N,), over all splits in their order; positions in `names`.
         names: class names.
         checked: whether a class without an image is an error.
         choice: splits, and the part of a division.
-        request: what was asked for.
+        request: what the user asked for.
     """
 
     source: Source
@@ -83,20 +82,22 @@ class Subset:
         labels, skipped = self.labels[kept], len(self.labels) - len(kept)
         if skipped and self.checked:
             self.check_classes(labels, " after skipping corrupt images")
+        part = f"one split only: these images are the {self.choice.divided} part of its 90/10 division by class"
+        division = (part,) if self.choice.divided else ()
         provenance = DataProvenance(
             source=self.source.name,
             splits=self.choice.splits,
             divided=self.choice.divided,
             resize=self.request.resize,
             skipped_corrupt=skipped,
-            notes=(*self.source.notes, *_division_note(self.choice)),
+            notes=(*self.source.notes, *division),
         )
         return np.ascontiguousarray(labels, dtype=np.int64), provenance
 
     def check_classes(self, labels: np.ndarray, after: str = "") -> None:
         """Raise InputError when a class has no image among `labels`."""
         counts = np.bincount(labels, minlength=len(self.names)).tolist()
-        check_no_class_empty(counts, self.names, source=self.source.name, part=_described(self.choice) + after)
+        check_no_class_empty(counts, self.names, source=self.source.name, part=self.choice.described + after)
 
     def entry_name(self, kind: str, **facts: Any) -> str | None:
         """The name of a cache entry made from these images, see `stages.data.cache`; None when they are not in files."""
@@ -112,52 +113,21 @@ class Subset:
 
 
 def select_images(request: ImageRequest, *, side: Side, classes: Sequence[str] | None, classes_from: str) -> Subset:
-    """Which images are asked for; the arguments and the errors are those of `load_images`. No image is decoded."""
+    """The images that a request selects; arguments and errors are those of `load_images`. No image is decoded."""
     source = open_source(request, wanted=classes)
     choice = choose_splits(source.splits, request.split, side, source=source.name)
-    positions = _positions(source, classes, classes_from)
-    found = {name: _rows_of(source, name, choice, positions) for name in choice.splits}
-    subset = Subset(
-        source,
-        {name: rows for name, (rows, _) in found.items()},
-        np.concatenate([labels for _, labels in found.values()]),
-        tuple(source.classes if classes is None else classes),
-        classes is not None,
-        choice,
-        request,
-    )
-    if not len(subset.labels):
-        raise InputError(f"the data '{source.name}'{_described(choice)} holds no images", "choose another --split")
+    names = source.classes if classes is None else tuple(classes)
+    label_of = class_positions(source.classes, names, names_from=classes_from, source=source.name)
+    selected: dict[str, np.ndarray] = {}
+    labels = []
+    for split in choice.splits:
+        found = source.labels(split)
+        rows = part_of_division(found, source.classes, choice.divided) if choice.divided else np.arange(len(found))
+        selected[split] = rows[label_of[found[rows]] >= 0]
+        labels.append(label_of[found[selected[split]]])
+    subset = Subset(source, selected, np.concatenate(labels), names, classes is not None, choice, request)
+    if not len(subset):
+        raise InputError(f"the data '{source.name}'{choice.described} has no images", "choose another --split")
     if subset.checked:
         subset.check_classes(subset.labels)
     return subset
-
-
-def _positions(source: Source, classes: Sequence[str] | None, classes_from: str) -> np.ndarray:
-    """For each class of the source its label in the result, or -1 when it is not wanted."""
-    if classes is None:
-        return np.arange(len(source.classes))
-    check_unique(classes, where=classes_from)
-    wanted = match_classes(classes, source.classes, wanted_from=classes_from, available_from=f"the data '{source.name}'")
-    positions = np.full(len(source.classes), -1, dtype=np.int64)
-    positions[wanted] = np.arange(len(wanted))
-    return positions
-
-
-def _rows_of(source: Source, split: str, choice: Choice, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The wanted rows of a split, ascending, and their labels in the result."""
-    labels = source.labels(split)
-    rows = part_of_division(labels, source.classes, choice.divided) if choice.divided else np.arange(len(labels))
-    rows = rows[positions[labels[rows]] >= 0]
-    return rows, positions[labels[rows]]
-
-
-def _described(choice: Choice) -> str:
-    if choice.divided:
-        return f" ({choice.divided} part of its 90/10 division)"
-    return f" (split '{'+'.join(choice.splits)}')"
-
-
-def _division_note(choice: Choice) -> tuple[str, ...]:
-    part = f"one split only: these images are the {choice.divided} part of its 90/10 division by class"
-    return (part,) if choice.divided else ()

@@ -14,13 +14,18 @@ from stages.classes import check_unique
 from stages.data.columns import image_column, is_integer, label_column
 from stages.data.decode import Encoded
 from stages.data.parquet_table import plain
+from stages.data.sources import Source
 from stages.errors import InputError, MissingError
 
 
 class Table(Protocol):
-    """One split: typed columns, read in part."""
+    """One split."""
 
     features: Mapping[str, Any]
+
+    @property
+    def files(self) -> list[Path] | None:
+        """The files that contain the table; None when it is in memory."""
 
     def column(self, name: str) -> Any:
         """A whole column as a pyarrow ChunkedArray."""
@@ -34,19 +39,11 @@ class Table(Protocol):
     def place(self, row: int) -> str:
         """Where a row is, for messages ('in row 3 of train.parquet')."""
 
-    def files(self) -> list[Path] | None:
-        """The files that hold the table; None when it is in memory."""
 
-
-class TableSource:
+class TableSource(Source):
     """Tables with an image and a label column.
 
-    Attributes:
-        name: base name or hub id.
-        splits: split names.
-        classes: names of the ClassLabel column, or the sorted values of the string or integer column over all splits.
-        notes: what a reader of the result should know.
-        external_files: whether an image was read that is not in the table itself, but in a file of its own.
+    The classes are those of the ClassLabel column, or the sorted values of the string or integer column over all splits.
     """
 
     def __init__(
@@ -62,18 +59,17 @@ class TableSource:
         features = next(iter(tables.values())).features
         self.name = name
         self.splits = tuple(tables)
-        self.external_files = False
         self._tables = tables
         self._named_image = image
         self._label = label_column(features, label, source=name, wanted=wanted)
         several = [key for key, feature in features.items() if hasattr(feature, "names")]
-        self.notes: tuple[str, ...] = (f"labels are the column '{self._label}'",) if len(several) > 1 and label is None else ()
+        self.notes = (f"labels are the column '{self._label}'",) if len(several) > 1 and label is None else ()
         self._check_same_label()
         self.classes, self._labels = self._read_labels(features[self._label])
         check_unique(self.classes, where=f"the data '{name}'")
 
     def labels(self, split: str) -> np.ndarray:
-        """Labels of a split, int64 (N,), positions in `classes`. Raises InputError when rows have none."""
+        """See `Source`."""
         labels = self._labels[split]
         without = int(np.count_nonzero(labels < 0))
         if without:
@@ -84,7 +80,7 @@ class TableSource:
         return labels
 
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
-        """The images at `rows` of a split, ascending; in any order after `random_access`."""
+        """See `Source`."""
         table = self._tables[split]
         for row, cell in zip(rows.tolist(), table.cells(self._image_column(split), rows), strict=True):
             image = _encoded(table.place(row), cell)
@@ -92,7 +88,7 @@ class TableSource:
             yield image
 
     def random_access(self, rows: Mapping[str, np.ndarray]) -> TableSource:
-        """The same source, whose images at `rows` of each split can be read in any order."""
+        """See `Source`. Raises MissingError when there is no disk space for it."""
         result = copy.copy(self)
         try:
             result._tables = {
@@ -106,8 +102,8 @@ class TableSource:
         return result
 
     def cache_key(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
-        """The files that hold a split, and the column in them; None when it is in memory."""
-        files = self._tables[split].files()
+        """See `Source`."""
+        files = self._tables[split].files
         return None if files is None else (files, self._image_column(split))
 
     def _image_column(self, split: str) -> str:

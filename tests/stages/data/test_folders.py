@@ -151,13 +151,13 @@ def test_a_split_given_twice_is_an_error(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_no_data(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no class folders"):
+    with pytest.raises(InputError, match="has no class folders"):
         class_names(ImageRequest(str(tmp_path)))
     Image.new("RGB", (4, 4)).save(tmp_path / "loose.png")
     with pytest.raises(InputError, match="images, but not in class folders"):
         class_names(ImageRequest(str(tmp_path)))
     (tmp_path / "cat").mkdir()
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="has no images"):
         class_names(ImageRequest(str(tmp_path)))
 
 

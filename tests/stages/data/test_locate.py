@@ -64,7 +64,7 @@ def test_a_misspelt_folder_inside_a_local_one_is_no_hub_id(tmp_path: Path) -> No
 
 def test_another_file_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "photos.zip")
-    with pytest.raises(InputError, match=r"'photos\.zip' is a file, but no parquet"):
+    with pytest.raises(InputError, match=r"'photos\.zip' is a file, but not a parquet"):
         locate("photos.zip")
 
 
