@@ -1,10 +1,14 @@
-"""Every command line of the README is run, in order, as it stands; so are the example scripts."""
+"""The commands and Python lines of every documentation page are run, in the order of the page; so are the example scripts.
+
+Blocks marked `sh` and `python` are run; indented blocks need data, a cluster or a choice and are not.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +17,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import stages
+
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    path
+    for folder in (".", "examples", "stages", "tests/benchmarks")
+    for path in (ROOT / folder).glob("*.md" if folder == "." else "**/*.md")
+    if path.name != "LOG.md"
+)
+README = ROOT / "README.md"
 CLASSES = ("red circle", "blue star", "green ring", "yellow heart", "cyan cross", "red star")
 NEW = ("blue ring", "green heart")
+# what the text above the README's Python lines says of them
+BATCH = "import torch\nimages, labels = torch.rand(4, 3, 32, 32), torch.tensor([0, 1, 0, 1])\n"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
+    """The fenced blocks in one of the languages: (language, text), in the order of the page."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return [(language, text) for language, text in found if language in languages]
+
+
+def runnable(page: Path) -> list[tuple[str, str]]:
+    found = [block for block in blocks(page, "sh", "python") if not block[1].startswith("make ")]
+    return [block for block in found if "stages as laat" not in block[1] or hasattr(stages, "load")]
 
 
 def make_folder(folder: Path, names: tuple[str, ...], count: int) -> None:
@@ -32,60 +53,96 @@ def make_folder(folder: Path, names: tuple[str, ...], count: int) -> None:
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{number}.png")
 
 
-def shell(script: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "HF_HUB_OFFLINE": "1", **more}
-    return subprocess.run(
-        ["sh", "-euxc", script], cwd=cwd, env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
+def run(command: list[str], cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        **more,
+    }
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=500, check=False)
 
 
-def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
-    make_folder(tmp_path / "photos", CLASSES, 40)
-    make_folder(tmp_path / "new-photos", NEW, 3)
-    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
-    (tmp_path / "new-classes.txt").write_text("\n".join(NEW))
-    # the README's own settings file stands in for the weights that only the network has
-    (settings,) = blocks("toml")
-    (tmp_path / "laat.toml").write_text(settings)
-    scripts = [block for block in blocks("sh") if not block.startswith("make ")]
-    assert len(scripts) >= 3
-    for script in scripts:
-        done = shell(script, tmp_path)
-        assert done.returncode == 0, f"{script}\n{done.stderr}"
+def run_blocks(page: Path, cwd: Path) -> None:
+    for language, text in runnable(page):
+        command = ["sh", "-euxc", text] if language == "sh" else [sys.executable, "-c", BATCH + text]
+        done = run(command, cwd)
+        assert done.returncode == 0, f"{text}\n{done.stderr}"
         assert "Traceback" not in done.stderr
-    for name in ("expanded.st", "cosines.png", "run/model.st", "adversarial.st", "report.json", "accuracy.json", "new.json"):
-        assert (tmp_path / name).stat().st_size > 0
 
 
-def test_every_make_target_of_the_readme_exists() -> None:
-    targets = re.findall(r"make (\w+)", "\n".join([*blocks("sh"), *re.findall(r"`(make \w+)`", README)]))
-    assert {"demo", "test", "check", "bench"} <= set(targets)
-    for target in set(targets):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the README's commands were run: the other pages continue there."""
+    folder = tmp_path_factory.mktemp("readme")
+    make_folder(folder / "photos", CLASSES, 40)
+    make_folder(folder / "new-photos", NEW, 3)
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
+    (folder / "new-classes.txt").write_text("\n".join(NEW))
+    (folder / "tests").symlink_to(ROOT / "tests")
+    # the settings file of a page replaces the default encoder, which needs a network; a smaller network trains faster
+    ((_, settings),) = blocks(ROOT / "examples/own_images/README.md", "toml")
+    (folder / "laat.toml").write_text(settings.replace("conv4-64", "conv4-8"))
+    run_blocks(README, folder)
+    return folder
+
+
+def test_the_readme_runs(trained: Path) -> None:
+    for name in ("expanded.st", "run/model.st", "adversarial.st", "report.json"):
+        assert (trained / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page != README and runnable(page)], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_a_page_runs(page: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "page", symlinks=True)
+    run_blocks(page, tmp_path / "page")
+
+
+def test_the_guides_have_lines_to_run() -> None:
+    for name in ("own_images", "cifar_fs", "cluster", "robust_evaluation"):
+        assert runnable(ROOT / f"examples/{name}/README.md"), name
+    for name in ("README.md", "stages/README.md", "tests/benchmarks/README.md"):
+        assert runnable(ROOT / name), name
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    targets = set(re.findall(r"`make (\w+)`|^ *make (\w+)", text, flags=re.MULTILINE))
+    names = {one or other for one, other in targets}
+    assert {"demo", "test", "check", "bench"} <= names
+    for target in names:
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_every_file_that_the_readme_names_exists() -> None:
-    for name in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / name).is_file(), name
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
+    for name in re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / name).is_file(), name
+
+
+def test_the_readme_stays_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_quickstart_runs(tmp_path: Path) -> None:
-    done = shell(str(ROOT / "examples/quickstart.sh"), tmp_path)
+    done = run([str(ROOT / "examples/quickstart.sh")], tmp_path, BACKBONE="conv4-4")
     assert done.returncode == 0, done.stderr
     read = [json.loads((tmp_path / f"quickstart/{name}.json").read_text()) for name in ("report", "stdout")]
     assert read[0] == read[1]
 
 
 @pytest.mark.parametrize("script", ["run.sh", "report.sh"])
-def test_cifar_fs_examples_need_their_data(script: str, tmp_path: Path) -> None:
-    done = shell(f"{ROOT / 'examples/cifar_fs' / script} nowhere {tmp_path / 'features.npy'}", tmp_path)
+def test_cifar_fs_scripts_refuse_missing_features(script: str, tmp_path: Path) -> None:
+    done = run([str(ROOT / "examples/cifar_fs" / script), "nowhere", str(tmp_path / "features.npy")], tmp_path)
     assert done.returncode == 3
     assert "features.npy' does not exist" in done.stderr
 
 
 @pytest.mark.skipif(not (ROOT / "../shared/data/cifar100").is_dir(), reason="needs CIFAR-100")
-def test_cifar_fs_anchors_of_the_example_match_the_data(tmp_path: Path) -> None:
+def test_cifar_fs_anchors_match_the_data(tmp_path: Path) -> None:
     features = ROOT / "../shared/anchors/cifar-fs_clip-vit-b-16.safetensors"
     data = ROOT / "../shared/data/cifar100"
     script = f"""
@@ -94,6 +151,6 @@ laat expand raw.st -o expanded.st
 laat train --anchors expanded.st --data {data} --split test --backbone conv4-4 --epochs 1 --batch-size 512 --steps 1
 laat eval run/model.st --data {data} --split test --protocol episodes --queries 5 --episodes 20 --attack fgsm
 """
-    done = shell(script, tmp_path)
+    done = run(["sh", "-euxc", script], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "20 episodes of 5 ways" in done.stdout

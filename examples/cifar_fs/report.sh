@@ -1,13 +1,14 @@
 #!/bin/sh
-# CIFAR-FS: one model and everything that laat says of its robustness.
+# CIFAR-FS: train one model and run every kind of evaluation on it.
 #
 #   examples/cifar_fs/report.sh DATA [FEATURES]
 #
-# DATA and FEATURES as for run.sh. OUT=runs/cifar_fs_report, EPOCHS=10, EPISODES=100 (of every evaluation but the few-shot ones),
-# FEW_SHOT_EPISODES=500 and QUERIES=10 can be set in the environment. On 2 cores the training takes 9 minutes, AutoAttack about
-# half an hour and the rest a quarter of one. What is there already is not made again; what was interrupted goes on.
+# DATA and FEATURES as for run.sh.
+# Environment: OUT=runs/cifar_fs_report, EPOCHS=10, EPISODES=100 (except few-shot), FEW_SHOT_EPISODES=500, QUERIES=10.
+# On 2 cores: 9 minutes of training, 47 of AutoAttack on a busy machine, about 15 for the rest. Finished parts are skipped,
+# interrupted ones are resumed.
 #
-# Trained on CIFAR-100's split train alone, so that gzsl has images of the seen classes that were held out.
+# Trained on CIFAR-100's split train only, so that gzsl has held-out images of the seen classes.
 set -eu
 data=$1
 features=${2:-}
@@ -28,11 +29,11 @@ evaluate() {
     [ -f "$out/$name.json" ] || laat eval "$out/model/model.st" --data "$data" -o "$out/$name.json" "$@"
 }
 
-# the novel classes were in no part of the training: all 600 images of each
+# novel classes were not used in training: evaluate on all 600 images of each
 novel="--split train+test --protocol episodes --ways 5 --queries ${QUERIES:-10}"
 hundred="--episodes ${EPISODES:-100}"
 more="--episodes ${FEW_SHOT_EPISODES:-500} --attack pgd-20 --attack margin-pgd-20"
-# shellcheck disable=SC2086  # these are several words each
+# shellcheck disable=SC2086  # each variable is several words
 {
     evaluate white-box $novel $hundred --attack fgsm --attack pgd-20 --attack cw-linf --attack margin-pgd-20
     evaluate shots $novel $more --shots 0,1,5 --plot "$out/shots.png"

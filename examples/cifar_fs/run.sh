@@ -1,14 +1,14 @@
 #!/bin/sh
-# CIFAR-FS, the mini recipe: zero-shot adversarial robustness on 20 novel classes, for expanded, raw and random anchors.
+# CIFAR-FS with a small recipe: zero-shot adversarial robustness on 20 novel classes, for expanded, raw and random anchors.
 #
 #   examples/cifar_fs/run.sh DATA [FEATURES]
 #
-# DATA      CIFAR-100 as laat reads it: a folder of parquet files, a saved dataset, or the hub id uoft-cs/cifar100
+# DATA      CIFAR-100: a folder of parquet files, a saved data set, or the hub id uoft-cs/cifar100
 # FEATURES  optional text features of the 100 classes in CIFAR-FS order (.npy or safetensors); without it the names are
-#           encoded with CLIP ViT-B/16, whose weights open_clip then fetches
+#           encoded with CLIP ViT-B/16, whose weights open_clip downloads
 #
-# SEEDS="0 1 2", ANCHORS="expanded raw random", OUT=runs/cifar_fs and EPISODES=500 can be set in the environment.
-# About 17 minutes a run (12 to train, 5 to evaluate) on one core of a busy 2-core machine. A run that is there already is not trained again.
+# Environment: SEEDS="0 1 2", ANCHORS="expanded raw random", OUT=runs/cifar_fs, EPISODES=500.
+# About 17 minutes per run (12 to train, 5 to evaluate) on one core of a busy 2-core machine. Finished runs are skipped.
 set -eu
 data=$1
 features=${2:-}
@@ -19,7 +19,7 @@ laat anchors --classes cifar-fs ${features:+--features "$features"} -o "$out/raw
 laat expand "$out/raw.st" -o "$out/expanded.st" --plot "$out/cosines.png"
 laat anchors --classes cifar-fs --source random --dim 512 -o "$out/random.st"
 
-# CIFAR-FS regroups all 60,000 images by class, and the classes of the groups differ, so both splits serve both sides
+# CIFAR-FS regroups all 60,000 images by class; the groups share no class, so both splits are used for training and evaluation
 for seed in ${SEEDS:-0}; do
     for anchors in ${ANCHORS:-expanded raw random}; do
         laat train --anchors "$out/$anchors.st" --data "$data" --split train+test --backbone conv4-64 \

@@ -1,7 +1,7 @@
-"""The results of run.sh as a Markdown table: `python table.py runs/cifar_fs`.
+"""Print the results of run.sh as a Markdown table: `python table.py runs/cifar_fs`.
 
-One row a kind of anchors: the mean over the seeds, and the widest of the runs' own 95 % intervals over episodes. With more
-than one seed the lowest and highest run are given too: seeds and episodes are two different sources of chance.
+One row per kind of anchors: the mean over the seeds ± the widest 95 % interval over episodes of any run. With several seeds,
+the lowest and the highest run are shown too, because seeds and episodes are two sources of variation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ KINDS = ("expanded", "raw", "random")
 
 
 def main(folder: Path) -> None:
-    """Print the table of all reports below `folder`."""
+    """Print the table of all reports in `folder`."""
     print("| anchors | seeds | " + " | ".join(MEASURES) + " |")
     print("| --- | --- |" + " --- |" * len(MEASURES))
     for kind in KINDS:
@@ -26,13 +26,13 @@ def main(folder: Path) -> None:
 
 
 def result_of(path: Path) -> dict[str, dict[str, float]]:
-    """The accuracies of a report's only result, by measure."""
+    """The accuracies of a report with one result, by measure."""
     (result,) = json.loads(path.read_text(encoding="utf-8"))["results"]
     return {"clean": result["clean"], "worst": result["worst"], **result["attacks"]}
 
 
 def cell(values: list[dict[str, float]]) -> str:
-    """Mean ± half an interval, in percent, and the range over seeds where there are several."""
+    """Mean ± half the interval, in percent, and the range over the seeds if there are several."""
     shares = [100 * value["accuracy"] for value in values]
     half = max(100 * (value["high"] - value["low"]) / 2 for value in values)
     spread = f" ({min(shares):.1f}–{max(shares):.1f})" if len(shares) > 1 else ""

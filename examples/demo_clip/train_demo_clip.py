@@ -1,9 +1,9 @@
-"""Train the tiny CLIP that ships with laat as `--model demo`: image and text tower, contrastive loss, shapes and captions.
+"""Train the tiny CLIP that ships with laat as `--model demo`, on images of shapes and their captions.
 
     python examples/demo_clip/train_demo_clip.py --out demo_clip
 
-It writes a folder in open_clip's own format (open_clip_config.json, open_clip_model.safetensors), which any open_clip program
-loads as `local-dir:demo_clip`. The 16 novel pairs of the shapes data are never shown, neither as an image nor as a caption.
+It writes a folder in open_clip's format (open_clip_config.json, open_clip_model.safetensors), which open_clip loads as
+`local-dir:demo_clip`. The 16 novel pairs of the shapes data appear neither as images nor in captions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TEMPLATES = (
     "a drawing of a {}", "there is a {} here", "a large {}", "one {} on grey ground", "a {}", "{}",
 )  # fmt: skip
 PATTERNS = ("field", "stripes", "checkerboard", "noise", "gradient", "spots")
-"""What else there is in the encoder's world, each in every colour, so that a shape is one kind of thing among others."""
+"""Subjects other than shapes, each in every colour."""
 
 CONFIG = {
     "model_cfg": {
@@ -46,7 +46,7 @@ _INK = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1
 
 
 def pattern_images(generator: np.random.Generator) -> NDArray[np.uint8]:
-    """One image of every colour and pattern, colours slowest: (48, 3, 32, 32) uint8."""
+    """One image per colour and pattern, ordered by colour, then pattern: (48, 3, 32, 32) uint8."""
     row, column = np.mgrid[:SIZE, :SIZE]
     images = []
     for ink in _INK:
@@ -70,13 +70,13 @@ def pattern_images(generator: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def subjects() -> list[str]:
-    """What the captions speak of: the 48 seen pairs, then the 48 coloured patterns. No novel pair."""
+    """The subjects of the captions: the 48 seen pairs, then the 48 coloured patterns. No novel pair."""
     patterns = [f"{colour} {pattern}" for colour in COLOURS for pattern in PATTERNS]
     return [*shape_classes()[:SEEN], *patterns]
 
 
 def draw_batch(generator: np.random.Generator) -> tuple[NDArray[np.uint8], list[str]]:
-    """One image and one caption of every subject, so that no two captions of a batch mean the same."""
+    """One image and one caption per subject, so that no two captions of a batch have the same meaning."""
     pairs = [name.split() for name in shape_classes()[:SEEN]]
     colours = np.array([COLOURS.index(colour) for colour, _ in pairs])
     shapes = np.array([SHAPES.index(shape) for _, shape in pairs])
@@ -86,7 +86,7 @@ def draw_batch(generator: np.random.Generator) -> tuple[NDArray[np.uint8], list[
 
 
 def build(seed: int) -> open_clip.CLIP:
-    """An untrained CLIP. Word vectors start as +-0.02, so that those never trained differ, and still compress well."""
+    """An untrained CLIP. Word vectors start at +-0.02, so that untrained ones are distinct and compress well."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "demo_clip/weights"))
         model = open_clip.CLIP(**CONFIG["model_cfg"])
@@ -97,12 +97,12 @@ def build(seed: int) -> open_clip.CLIP:
 
 
 def to_input(images: NDArray[np.uint8]) -> torch.Tensor:
-    """Pixels as the preprocessing of CONFIG would hand them over: (N, 3, 32, 32) float32."""
+    """Pixels normalised as in CONFIG: (N, 3, 32, 32) uint8 -> (N, 3, 32, 32) float32."""
     return (torch.from_numpy(images).float() / 255 - 0.5) / 0.2
 
 
 def train(model: open_clip.CLIP, steps: int, lr: float, scale: float, seed: int) -> None:
-    """Symmetric contrastive loss; the logit scale stays at `scale`, where CLIP's own ends."""
+    """Train with the symmetric contrastive loss; the logit scale is fixed at `scale`."""
     tokenize = open_clip.SimpleTokenizer(context_length=model.context_length)
     with torch.no_grad():
         model.logit_scale.fill_(math.log(scale))
@@ -130,14 +130,14 @@ def train(model: open_clip.CLIP, steps: int, lr: float, scale: float, seed: int)
 
 @torch.no_grad()
 def anchors(model: open_clip.CLIP) -> torch.Tensor:
-    """(64, 64): the unit text features of all classes, seen and novel."""
+    """Unit text features of all classes, seen and novel: (64, 64)."""
     tokenize = open_clip.SimpleTokenizer(context_length=model.context_length)
     return model.encode_text(tokenize([LAAT_TEMPLATE.format(name) for name in shape_classes()]), normalize=True)
 
 
 @torch.no_grad()
 def measure(model: open_clip.CLIP) -> dict[str, float]:
-    """Figures of the trained encoder; the keys say which."""
+    """Cosines and zero-shot accuracies of the trained encoder, by name."""
     model.eval()
     text = anchors(model)
     cosines = text @ text.T
@@ -151,8 +151,8 @@ def measure(model: open_clip.CLIP) -> dict[str, float]:
     seen = target < SEEN
     return {
         "mean pairwise cosine": pairs.mean().item(),
-        "least pairwise cosine": pairs.min().item(),
-        "largest pairwise cosine": pairs.max().item(),
+        "min pairwise cosine": pairs.min().item(),
+        "max pairwise cosine": pairs.max().item(),
         "novel anchors whose nearest neighbour shares a word": float(np.mean(related)),
         "zero-shot accuracy, 48 seen": ((features[seen] @ text[:SEEN].T).argmax(1) == target[seen]).float().mean().item(),
         "zero-shot accuracy, 16 novel": ((features[~seen] @ text[SEEN:].T).argmax(1) == target[~seen] - SEEN)
@@ -164,7 +164,7 @@ def measure(model: open_clip.CLIP) -> dict[str, float]:
 
 
 def write(model: open_clip.CLIP, folder: Path) -> str:
-    """Write the two files, weights as float16; returns the weights' SHA-256."""
+    """Write both files, weights as float16, and return the SHA-256 of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = save({name: tensor.half().contiguous() for name, tensor in sorted(model.state_dict().items())}, {"format": "pt"})
     (folder / "open_clip_config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
@@ -173,18 +173,18 @@ def write(model: open_clip.CLIP, folder: Path) -> str:
 
 
 def main() -> int:
-    """Train, measure, write."""
+    """Train, measure and write the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("demo_clip"), help="folder to write (default: demo_clip)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--scale", type=float, default=300.0, help="logit scale; a larger one leaves the texts closer together")
+    parser.add_argument("--scale", type=float, default=300.0, help="logit scale; larger values leave the texts closer together")
     options = parser.parse_args()
-    torch.set_num_threads(1)  # another number of threads sums in another order, and ends in other last digits
+    torch.set_num_threads(1)  # the order of sums, and so the last digits, depend on the number of threads
     model = build(options.seed)
     train(model, options.steps, options.lr, options.scale, options.seed)
-    model.half().float()  # the figures are those of the stored weights
+    model.half().float()  # measure the weights as stored
     for name, value in measure(model).items():
         print(f"{name}: {value:.3f}")
     print(f"sha256: {write(model, options.out)}")
