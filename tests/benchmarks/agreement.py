@@ -1,4 +1,4 @@
-"""Correct first: what a device computes in training, against the CPU in float64."""
+"""Accuracy of a device: its embeddings and gradients in training compared with the CPU in float64."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from stages.train.loop import Trainer
 from tests.benchmarks.task import Task
 
 _IMAGES = 16
-# ||found - exact|| / ||exact||, fresh networks. A pixel's gradient jumps where a maximum of four changes hands, which a
-# rounded forward pass does here and there: the limit on gradients is wider.
+# ||found - exact|| / ||exact||, untrained networks. The limit on gradients is wider: rounding can change which of four
+# values max pooling selects, and then a pixel's gradient jumps.
 ALLOWED = {
     "float32": {"embeddings": 3e-3, "input gradient": 5e-2, "weight gradient": 5e-2},
     "bf16": {"embeddings": 3e-2, "input gradient": 0.4, "weight gradient": 0.4},
@@ -21,8 +21,8 @@ ALLOWED = {
 
 
 def disagreement(task: Task, device: str) -> dict[str, float]:
-    """Relative distance of the trainer's embeddings and input gradients (eval mode, as in the inner attack) and of its
-    weight gradients (training mode) from those of the same weights on the CPU in float64. NaN never passes."""
+    """Relative errors against the same weights on the CPU in float64: of embeddings and input gradients (eval mode, as in the
+    inner attack) and of weight gradients (training mode). NaN is larger than every limit."""
     trainer = Trainer(task.model(), task.anchors(), task.image_set(), task.settings(), device)
     images = task.image_set()
     x, labels = images.images[:_IMAGES].float() / 255, images.labels[:_IMAGES]

@@ -1,8 +1,7 @@
-"""Measurements against plain references in the same run: whole LAAT training steps, and the expansion.
+"""Benchmarks against plain programs: whole LAAT training steps, and the expansion.
 
-Ours and the reference take turns on the same data and machine; the table shows the medians over the repeats and the median,
-lowest and highest ratio of a pair, and whether the target is met. Nothing is written unless --csv names a file.
-On a GPU, `gpu.py` beside this measures more.
+Both programs run in turns on the same data and machine. The table shows the median times, the median, lowest and highest ratio
+of a pair, and whether the target is met. --csv also writes it to a file. `gpu.py` measures more on a GPU.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from tests.benchmarks.task import Task
 from tests.benchmarks.timing import HEADER, Pair, environment, show, write_csv
 from tests.benchmarks.training_step import training_step
 
-# ratios to reach on 2 CPU cores; one resnet12 step takes as long as twenty of conv4-64, so it gets fewer repeats
+# target ratios on 2 CPU cores; a resnet12 step takes as long as twenty of conv4-64, so it gets fewer repeats
 TARGETS = {"conv4-64": 1.8, "resnet12": 1.3}
 SLOW_REPEATS = 3
 WIDTHS = (8, 32, 128)
@@ -29,12 +28,12 @@ WIDTHS = (8, 32, 128)
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", nargs="+", default=list(TARGETS), metavar="NAME", help="default: conv4-64 resnet12")
-    parser.add_argument("--repeats", type=int, default=7, help="pairs that count (default 7; resnet12 at most 3)")
-    parser.add_argument("--batch-size", type=int, default=128, help="images of a training step (default 128)")
+    parser.add_argument("--repeats", type=int, default=7, help="timed pairs (default 7; resnet12 at most 3)")
+    parser.add_argument("--batch-size", type=int, default=128, help="images per training step (default 128)")
     parser.add_argument("--steps", type=int, default=7, help="PGD steps (default 7)")
-    parser.add_argument("--workers", type=int, default=2, help="loader processes of the reference (default 2)")
+    parser.add_argument("--workers", type=int, default=2, help="loader processes of the plain program (default 2)")
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table there")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to this file")
     options = parser.parse_args(arguments)
     if min(options.repeats, options.steps) < 1 or options.batch_size < 2 or options.workers < 0:
         parser.error("repeats and steps are at least 1, the batch size at least 2")

@@ -1,4 +1,4 @@
-"""What a device's matrix units reach: the ceiling that a training step is held against."""
+"""The rate of a device's matrix units: the upper limit for a training step."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SIDE = {"cpu": 1024, "cuda": 8192}
 
 
 def matrix_rate(device: str, dtype: torch.dtype, side: int | None = None, repeats: int = 20) -> float:
-    """Operations a second in a large square matrix product on random numbers (zeros would run faster).
+    """Operations per second of a large square matrix product of random numbers (zeros would run faster).
 
     Args:
         device: torch device.
-        dtype: of both factors and the product. float32 runs as PyTorch is set: without tf32 unless that was switched on.
-        side: of the matrices; None takes one that fills the device.
-        repeats: timed after three that do not count; the median counts.
+        dtype: of both factors and the product. float32 follows PyTorch's setting: no TF32 by default.
+        side: of the matrices; None selects one that fills the device.
+        repeats: timed products, after three for warm-up; the median is used.
     """
     side = side or _SIDE[device.partition(":")[0]]
     generator = torch.Generator().manual_seed(0)

@@ -1,9 +1,9 @@
-"""Evaluations against plain programs in the same run, in turns: attacks on N-way episodes against a loop over the episodes, and
-AutoAttack's attacks against pyautoattack called directly.
+"""Benchmarks of the evaluation: attacks on N-way episodes against a loop over the episodes, and AutoAttack's attacks against
+pyautoattack called directly.
 
-Every point is right when clean and, at an eps of 0.0001/255, stands to the end: nothing is gained by points that leave the
-batch, so the ratio is that of batching alone. On a trained model, whose points fall, ours is faster than this says; the plain
-loop attacks every point with every step, as published programs do.
+Every sample is correctly classified when clean and, at an eps of 0.0001/255, under attack. So nothing is gained by skipping
+misclassified samples, and the ratio measures batching only. On a trained model the gain is larger; the plain loop attacks every
+sample with every step, as published programs do.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ AUTOATTACK = {"apgd-ce": "apgd-ce-{steps}", "apgd-t": "apgd-t-{steps}", "fab-t":
 
 @dataclass(frozen=True)
 class Setting:
-    """What both programs evaluate: a model and images that it classifies rightly among all the anchors, so in every episode."""
+    """What both programs evaluate: a model and images that it classifies correctly among all anchors, so in every episode."""
 
     model: EmbeddingModel
     group: Group
@@ -53,12 +53,12 @@ class Setting:
 
     @property
     def points(self) -> int:
-        """Decisions of the episodes."""
+        """Number of queries in all episodes."""
         return self.protocol.episodes * self.protocol.ways * self.protocol.queries
 
 
 def make_setting(backbone: str, device: str, *, episodes: int, queries: int) -> Setting:
-    """Coloured noise, told apart by an untrained model against anchors that are fitted to its embeddings."""
+    """Coloured noise, classified by an untrained model with anchors that are fitted to its embeddings."""
     task = Task(backbone, width=64)
     torch.manual_seed(0)
     model = task.model().eval()
@@ -85,7 +85,7 @@ def make_setting(backbone: str, device: str, *, episodes: int, queries: int) -> 
 
 
 def plain_episodes(setting: Setting, episodes: Episodes, spec: AttackSpec) -> list[Tensor]:
-    """A plain program: for every episode its head, its images, all steps for each, the predictions before and after."""
+    """A plain program: a loop over the episodes, with all attack steps for every image."""
     said = []
     step, radius, device = spec.step_size(THREAT), THREAT.radius, setting.device
     for classes, query in zip(episodes.classes, episodes.query, strict=True):
@@ -112,7 +112,7 @@ def plain_episodes(setting: Setting, episodes: Episodes, spec: AttackSpec) -> li
 
 
 def episodes_pair(setting: Setting, spec: AttackSpec, repeats: int, batch_size: int) -> Pair:
-    """Seconds of an evaluation of the episodes; both programs must find every point right."""
+    """Seconds of an evaluation of the episodes; both programs must classify every sample correctly."""
     how, group = setting.protocol, setting.group
 
     def ours() -> float:
@@ -140,7 +140,7 @@ def episodes_pair(setting: Setting, spec: AttackSpec, repeats: int, batch_size: 
 
 
 def decisions_apart(setting: Setting, spec: AttackSpec, batch_size: int) -> float:
-    """The share of points on which the setting's device and the CPU decide otherwise, at an eps where about half fall."""
+    """Share of samples where the device and the CPU decide differently, at an eps where about half are misclassified."""
     how = replace(setting.protocol, episodes=min(setting.protocol.episodes, 4))
 
     def stands(device: str, threat: ThreatModel) -> np.ndarray:
@@ -160,7 +160,7 @@ def decisions_apart(setting: Setting, spec: AttackSpec, batch_size: int) -> floa
 
 
 def library_pair(setting: Setting, steps: int, repeats: int, batch_size: int) -> Pair:
-    """Seconds of AutoAttack's four attacks, all-way, `steps` steps and queries each; both must leave every point standing."""
+    """Seconds of AutoAttack's four attacks, all-way, `steps` steps and queries each; every sample must stay correct."""
     from pyautoattack import AutoAttack
 
     group, device = setting.group, setting.device
@@ -209,12 +209,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--backbone", default="conv4-64", help="default: conv4-64")
     parser.add_argument("--attacks", nargs="+", default=["fgsm", "pgd-20", "margin-pgd-20"], metavar="NAME")
     parser.add_argument("--episodes", type=int, default=8)
-    parser.add_argument("--queries", type=int, default=20, help="a class, of 5 classes (default 20)")
-    parser.add_argument("--library-steps", type=int, default=10, help="0 leaves AutoAttack out (default 10)")
-    parser.add_argument("--repeats", type=int, default=5, help="pairs that count (default 5)")
+    parser.add_argument("--queries", type=int, default=20, help="per class, of 5 classes (default 20)")
+    parser.add_argument("--library-steps", type=int, default=10, help="0 skips AutoAttack (default 10)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed pairs (default 5)")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--device", default="cpu", help="torch device (default cpu)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table there")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table to this file")
     options = parser.parse_args(arguments)
     before = environment(options.device)
     setting = make_setting(options.backbone, options.device, episodes=options.episodes, queries=options.queries)

@@ -1,4 +1,4 @@
-"""The expansion: the closed form against the product of plane rotations that it replaces."""
+"""Benchmark of the expansion: the closed form against the published product of plane rotations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = 64
 
 
 def expansion(width: int, repeats: int) -> Pair:
-    """Expand 64 anchors of `width` dimensions, both ways; they must agree to 1e-9 first."""
+    """Expand 64 anchors of `width` dimensions both ways, after checking that they agree to 1e-9."""
     anchors = 2 + numpy_generator(0, "bench/anchors").standard_normal((CLASSES, width))
 
     def ours() -> np.ndarray:

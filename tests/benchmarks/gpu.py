@@ -1,11 +1,11 @@
-"""Everything that is measured on a GPU, in one command: python tests/benchmarks/gpu.py
+"""All GPU benchmarks in one command: python tests/benchmarks/gpu.py
 
-First whether the device computes what the CPU does in float64; then what its matrix units reach; then training steps of
-conv4-512 and resnet12, float32 and bf16, in turns with the plain float32 reference; then the time of an epoch of CIFAR-FS's
-size; then the evaluation of episodes, whether it decides as on the CPU and how fast it is beside a plain loop over them. A
-short table comes last. All figures go to gpu.csv and gpu.json in --out.
+In order: accuracy of the device against the CPU in float64; the rate of its matrix units; training steps of conv4-512 and
+resnet12, float32 and bf16, against the plain float32 program; the time of an epoch of CIFAR-FS's size; the evaluation of
+episodes, its decisions compared with the CPU and its speed with a plain loop. A short table follows, and all figures go to
+gpu.csv and gpu.json in --out.
 
-Without a GPU, `--device cpu --tiny` walks the same path at a size that means nothing.
+`--device cpu --tiny` runs the same code without a GPU, at a size whose figures mean nothing.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ BACKBONES = ("conv4-512", "resnet12")
 PRECISIONS = ("bf16", "float32")
 EPOCHS = 100
 RATIO, SHARE, MINUTES, EPISODES = 3.0, 0.45, 7.0, 5.0  # targets on an H200-class GPU
-# decisions under attack that may differ between devices: float32 rounds otherwise, and a step takes signs
+# share of decisions under attack that may differ between devices: float32 rounds differently, and a step takes signs
 APART = 0.01
 HEADER = ["what", "measured", "target", "met"]
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The amount of work of each measurement."""
 
     backbones: tuple[str, ...] = BACKBONES
     batch: int = 128
@@ -56,10 +56,10 @@ class Size:
     a_turn: int = 20
     episodes: int = 40
     queries: int = 20
-    evaluated: int = 2048  # points a batch of an evaluation
+    evaluated: int = 2048  # samples per batch of an evaluation
 
     def task(self, backbone: str, precision: str) -> Task:
-        """The training to time."""
+        """The training task to time."""
         return Task(backbone, self.batch, self.steps, precision, self.images)
 
 
@@ -69,7 +69,7 @@ TINY = Size(
 
 
 class Findings:
-    """Figures as they come in; written after each, so that a run that is cut short leaves what it had."""
+    """Figures, written to files after every measurement, so that an interrupted run keeps what it has."""
 
     def __init__(self, device: str, folder: Path | None) -> None:
         self.rows = [HEADER]
@@ -78,14 +78,14 @@ class Findings:
         self._folder = folder
 
     def add(self, what: str, measured: str, target: str = "", met: bool | None = None, **figures: Any) -> None:
-        """One row of the table, and its figures for the JSON."""
+        """Add a row to the table, and its figures to the JSON."""
         self.rows.append([what, measured, target, "" if met is None else "yes" if met else "NO"])
         self.figures[what] = {**figures, **({} if met is None else {"met": met})}
         print(f"{what}: {measured}", flush=True)
         self.write()
 
     def attempt(self, what: str, measure: Callable[[], None]) -> None:
-        """Run one measurement; one that fails is a row, and the others go on."""
+        """Run one measurement; a failure becomes a row, and the others continue."""
         try:
             measure()
         except Exception as error:
@@ -93,7 +93,7 @@ class Findings:
             self.add(what, f"failed: {type(error).__name__}: {str(error)[:80]}", met=False)
 
     def write(self) -> None:
-        """The table and the figures into the folder, if there is one."""
+        """Write the table and the figures to the folder, if there is one."""
         if self._folder is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -155,9 +155,9 @@ def _step(found: Findings, task: Task, device: str, size: Size, workers: int, ra
 
 
 def _epochs(found: Findings, task: Task, device: str, epochs: int, judged: bool) -> None:
-    """Training steps alone: no scoring of epochs, no files."""
+    """Training steps only: no scoring of epochs, no files."""
     ours = Ours(task, device)
-    ours.seconds(2)  # warm up; the epoch that is timed may begin in the middle of one
+    ours.seconds(2)  # warm-up; the timed epoch may start in the middle of one
     steps = -(-task.images // task.batch)
     seconds = ours.seconds(epochs * steps) * EPOCHS / epochs
     how = "measured" if epochs == EPOCHS else f"from {epochs} epoch of {steps} steps"
@@ -173,7 +173,7 @@ def _epochs(found: Findings, task: Task, device: str, epochs: int, judged: bool)
 
 
 def _evaluation(found: Findings, backbone: str, device: str, size: Size) -> None:
-    """PGD-20 on 5-way episodes: the CPU's decisions where half of the points fall, and the speed where none does."""
+    """PGD-20 on 5-way episodes: decisions against the CPU where half of the samples are misclassified; speed where none is."""
     (spec,) = parse_attacks(["pgd-20"])
     setting = make_setting(backbone, device, episodes=size.episodes, queries=size.queries)
     apart = decisions_apart(setting, spec, size.evaluated)
@@ -191,17 +191,17 @@ def _evaluation(found: Findings, backbone: str, device: str, size: Size) -> None
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="torch device (default cuda)")
-    parser.add_argument("--tiny", action="store_true", help="a few images and a small model, to try this program itself")
+    parser.add_argument("--tiny", action="store_true", help="a few images and a small model, to test this program")
     parser.add_argument("--backbones", nargs="+", metavar="NAME", help=f"default: {' '.join(BACKBONES)}")
-    parser.add_argument("--repeats", type=int, help="pairs that count (default 7)")
+    parser.add_argument("--repeats", type=int, help="timed pairs (default 7)")
     workers = min(8, os.cpu_count() or 1)
-    parser.add_argument("--workers", type=int, default=workers, help=f"loader processes of the reference (here {workers})")
+    parser.add_argument("--workers", type=int, default=workers, help=f"loader processes of the plain program (here {workers})")
     parser.add_argument("--full", action="store_true", help=f"measure all {EPOCHS} epochs instead of one")
     out = Path(os.environ["OUT"]) if os.environ.get("OUT") else None
-    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="gpu.csv and gpu.json go there (default: $OUT)")
+    parser.add_argument("--out", type=Path, default=out, metavar="DIR", help="folder for gpu.csv and gpu.json (default: $OUT)")
     options = parser.parse_args(arguments)
     if options.device.startswith("cuda") and not torch.cuda.is_available():
-        print("no CUDA device is here: run this where one is, or try it with --device cpu --tiny", file=sys.stderr)
+        print("no CUDA device found: use a machine that has one, or try --device cpu --tiny", file=sys.stderr)
         return 4
     size = TINY if options.tiny else Size()
     if options.backbones:

@@ -1,12 +1,12 @@
-"""How many floating-point operations a training step must do, counted from what PyTorch runs.
+"""Floating-point operations of a training step, counted from the operations that PyTorch runs.
 
-Convolutions and matrix products only, two operations a multiply-add; normalisation, activations, pooling and the optimizer are
-left out, as is usual. With F the forward pass of one image:
+Convolutions and matrix products only, two operations per multiply-add; normalisation, activations, pooling and the optimizer
+are not counted, as is usual. With F the forward pass of one image:
 
     inner attack, each step:  F + gradient to the input          = 2 F
-    outer step, two images:   2 (F + gradient to the input + gradient to the weights) = 6 F, less the first layer's input
-                              gradient, which nobody needs
-    step of a batch of B with PGD-K:  B (2 K + 6) F, nearly
+    outer step, two images:   2 (F + gradient to the input + gradient to the weights) = 6 F, minus the unused input gradient
+                              of the first layer
+    step of a batch of B with PGD-K:  about B (2 K + 6) F
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from torch.utils.flop_counter import FlopCounterMode
 from stages.models.classifier import frozen
 from tests.benchmarks.task import Task
 
-_COUNTED = 2  # images; batch norm in training mode wants more than one value a channel
+_COUNTED = 2  # images; batch norm in training mode needs more than one value per channel
 
 
 def forward_operations(task: Task) -> float:
-    """Of one image, forward only."""
+    """Operations of one image, forward only."""
     model, x = task.model().eval(), torch.rand(_COUNTED, 3, task.size, task.size)
     with torch.no_grad():
         return _counted(lambda: model(x))
 
 
 def attack_operations(task: Task) -> float:
-    """Of one image in one step of the inner attack."""
+    """Operations of one image in one attack step."""
     model, x = task.model(), torch.rand(_COUNTED, 3, task.size, task.size, requires_grad=True)
-    with frozen(model):  # the counter does not follow a leaf
+    with frozen(model):  # the counter ignores leaf tensors
         return _counted(lambda: torch.autograd.grad(model(x.clone()).sum(), x))
 
 
 def outer_operations(task: Task) -> float:
-    """Of one image through the model and back to the weights, once (the outer step does it clean and attacked)."""
+    """Operations of one forward and backward pass to the weights; the outer step runs two, clean and attacked."""
     model, x = task.model().train(), torch.rand(_COUNTED, 3, task.size, task.size)
     return _counted(lambda: model(x).sum().backward())
 
 
 def step_operations(task: Task) -> float:
-    """Of a whole training step on a batch."""
+    """Operations of a training step on a batch."""
     return task.batch * (task.steps * attack_operations(task) + 2 * outer_operations(task))
 
 

@@ -1,11 +1,10 @@
-"""The plain reference: LAAT training written the obvious way (Li et al., CVPR 2024, Sec. 3.3 and 4.1).
+"""The plain program: LAAT training written the obvious way (Li et al., CVPR 2024, Sec. 3.3 and 4.1).
 
-Float32 throughout, channels first, PyTorch's own layers, batch norm a layer of its own in the attack too, parameters not
-frozen there, pictures augmented one by one with PIL and torchvision in the workers of a DataLoader, and three forward passes
-in the outer step, as the published program has them. Gradients in the attack are asked for the input alone (a reference that
-called `backward` there would be slower still).
+Float32, channels first, PyTorch's own layers, batch norm as a layer of its own also in the attack, parameters not frozen,
+images augmented one by one with PIL and torchvision in the workers of a DataLoader, and three forward passes in the outer step,
+as in the published program. The attack computes gradients for the input only (a program that calls `backward` would be slower).
 
-It runs in a process of its own, so that nothing that our program sets for its process reaches it.
+It runs in a separate process, so that process-wide settings of `laat` do not affect it.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def _like(conv: nn.Conv2d) -> nn.Module:
 
 
 def _filled(empty: nn.Module, layer: nn.Module) -> nn.Module:
-    """`empty` with the weights of `layer`, in their precision and nothing else of it: not its memory layout."""
+    """`empty` with the weights of `layer`, in their precision but not their memory layout."""
     empty.to(next(layer.parameters()).dtype).load_state_dict(layer.state_dict())
     return empty
 
@@ -85,7 +84,7 @@ def three_pass_loss(model: nn.Module, anchors: Tensor, x: Tensor, x_adv: Tensor,
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """The task's images as PIL pictures; each is augmented when it is asked for."""
+    """The task's images as PIL images, augmented on access."""
 
     def __init__(self, task: Task) -> None:
         images = task.image_set()
@@ -108,7 +107,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 class PlainProgram:
-    """The reference as a program: call `step` again and again."""
+    """The plain program; call `step` repeatedly."""
 
     def __init__(self, task: Task, device: str, workers: int) -> None:
         self._task, self._device = task, device
@@ -137,7 +136,7 @@ class PlainProgram:
                 yield x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
 
     def step(self) -> Tensor:
-        """One step on the next batch; returns its loss."""
+        """Run one step on the next batch and return its loss."""
         x, y = next(self._batches)
         noise = torch.rand(x.shape, device=self._device)
         x_adv = plain_attack(self.network, self._anchors, x, y, noise, eps=self._eps, steps=self._task.steps, step=self._step)
@@ -148,7 +147,7 @@ class PlainProgram:
         return loss.detach()
 
     def seconds(self, steps: int) -> float:
-        """How long that many steps take."""
+        """Seconds that `steps` steps take."""
         wait(self._device)
         start = time.perf_counter()
         for _ in range(steps):
@@ -157,14 +156,14 @@ class PlainProgram:
         return time.perf_counter() - start
 
     def embeddings(self, x: Tensor) -> Tensor:
-        """Of images (N, 3, H, W), in eval mode, on the CPU."""
+        """Embeddings of images (N, 3, H, W), in eval mode, on the CPU."""
         self.network.eval()
         with torch.no_grad():
             return self.network(x.to(self._device)).cpu()
 
 
 def wait(device: str) -> None:
-    """Until the device has done what it was asked."""
+    """Wait for all work queued on the device."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
@@ -193,7 +192,7 @@ class Elsewhere:
 
 @contextmanager
 def elsewhere(task: Task, device: str, workers: int) -> Iterator[Elsewhere]:
-    """The reference on `task` in its own process, with as many threads as this one has and `workers` loader processes."""
+    """The plain program on `task` in a separate process, with the same number of threads and `workers` loader processes."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there, task, device, workers, torch.get_num_threads()))

@@ -1,12 +1,12 @@
-"""Training from images that stay on disk: how fast they are read, whether a step waits for them, how much memory that takes.
+"""Benchmark of streaming: reading speed, time a training step waits for images, and memory.
 
     python tests/benchmarks/stream.py                   200,000 generated images of 96 px, a ResNet-12 step
     python tests/benchmarks/stream.py --images 20000    the same, smaller
 
-The images are JPEG files of random smooth patterns, written into a saved data set (or, with --format parquet, a parquet file)
-in a temporary folder, which is removed at the end. Memory is that of the program and its worker processes together, sampled
-twice a second from /proc: RSS counts what they share once for each, PSS once in all. What a step adds is the model's, for the
-images that go through it at once: ResNet-12 takes about 115 MB for each of 96 px, wherever the images come from.
+The images are JPEG files of random smooth patterns, written to a saved data set (or, with --format parquet, a parquet file) in
+a temporary folder that is removed at the end. Memory is that of the program and its worker processes together, sampled twice a
+second from /proc: RSS counts shared pages once per process, PSS once in total. A training step adds the model's memory for the
+images in one batch: about 115 MB per image of 96 px with ResNet-12, independent of the source.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from stages.train.settings import TrainSettings
 from tests.benchmarks.timing import environment, show
 
 CLASSES, WIDTH = 64, 512
-DISTINCT = 4096  # images drawn; a larger set repeats their bytes
+DISTINCT = 4096  # distinct images; a larger set repeats them
 ROWS = 1000
 
 
 @dataclass
 class Memory:
-    """The largest sums over a process and its descendants, in bytes, since the last `reset`."""
+    """Peak memory of a process and its descendants, in bytes, since the last `reset`."""
 
     process: int
     rss: int = 0
@@ -93,7 +93,7 @@ def _rss_and_pss(process: int) -> tuple[int, int]:
 
 
 def pictures(count: int, side: int) -> list[bytes]:
-    """Smooth random patterns with some grain, as JPEG: about as large and as slow to decode as photographs of the size."""
+    """Smooth random patterns with noise, as JPEG: similar to photographs in size and decoding time."""
     draw = numpy_generator(0, "bench/stream")
     found = []
     for _ in range(count):
@@ -109,7 +109,7 @@ def pictures(count: int, side: int) -> list[bytes]:
 
 
 def generate(folder: Path, count: int, side: int, kind: str) -> Path:
-    """A data set of `count` images with as many labels in turn, in `folder`."""
+    """Write a data set of `count` images with cyclic labels to `folder`."""
     import datasets
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -138,7 +138,7 @@ def generate(folder: Path, count: int, side: int, kind: str) -> Path:
 
 
 class Timed(ImageLoader):
-    """A loader that records the seconds spent waiting for it, without the first batch, for which workers start."""
+    """A loader that records the seconds spent waiting for it, except for the first batch, when workers start."""
 
     def __init__(self, loader: ImageLoader) -> None:
         self._loader = loader
@@ -160,7 +160,7 @@ class Timed(ImageLoader):
 
 
 def measure(data: Path, arguments: argparse.Namespace) -> list[list[str]]:
-    """The rows of the table."""
+    """Measure, and return the rows of the table."""
     rows = [["what", "images", "images/s", "waiting", "RSS MB", "PSS MB"]]
 
     def row(name: str, images: int, seconds: float, waiting: str, memory: Memory) -> None:
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--train-steps", type=int, default=10)
-    parser.add_argument("--read", type=int, default=50_000, help="images that the workers read alone")
+    parser.add_argument("--read", type=int, default=50_000, help="images read without training")
     parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.data:
@@ -230,7 +230,7 @@ def main() -> None:
             f"written in {time.perf_counter() - start:.0f} s"
         )
         print(", ".join(f"{key} {value}" for key, value in environment("cpu").items()), flush=True)
-        # in a process of its own: the memory of the generator is not that of training
+        # in a separate process, so that the generator's memory is not counted
         command = [sys.executable, __file__, *sys.argv[1:], "--data", str(data)]
         subprocess.run(command, env={**os.environ, "LAAT_CACHE": f"{folder}/cache"}, check=True)
 

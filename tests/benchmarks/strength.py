@@ -1,11 +1,11 @@
-"""Are the attacks as strong as those that they come from? On a trained model and real images:
+"""Compare the strength of the attacks with pyautoattack, on a trained model and real images:
 
     python tests/benchmarks/strength.py run/model.st --data DATA --split train+test
 
-APGD-CE beside pyautoattack's own on the same points with the same seed; then a suite's worst case beside pyautoattack's
-ensemble of version 'standard', called directly, all-way over a group of classes. It fails when the first two differ in a
-decision, when the worst case is above one of the suite's attacks, or when it is above the ensemble by more than chance
-explains (McNemar, 5 %): their random numbers differ.
+First APGD-CE against pyautoattack's own on the same samples with the same seed; then a suite's worst case against
+pyautoattack's ensemble of version 'standard', called directly, all-way over a group of classes. It fails when the first two
+differ in a decision, when the worst case is above one of the suite's attacks, or when it is significantly above the ensemble
+(McNemar, 5 %); their random numbers differ.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SUITE = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 @dataclass(frozen=True)
 class Setting:
-    """A checkpoint, the images of its novel classes, and the ball."""
+    """A checkpoint, the images of its novel classes, and the threat model."""
 
     checkpoint: Checkpoint
     group: Group
@@ -55,12 +55,12 @@ class Setting:
     seed: int
 
     def logits(self, x: Tensor) -> Tensor:
-        """What the model says of images in [0, 1], all-way."""
+        """Logits of images in [0, 1], all-way."""
         model, scale = self.checkpoint.model, self.checkpoint.logit_scale
         return scale * unit(model(x.contiguous(memory_format=torch.channels_last))) @ self.group.anchors.T
 
     def ours(self, *attacks: str) -> GroupResult:
-        """Our evaluation under the attacks."""
+        """The evaluation of `laat` under the attacks."""
         return evaluate(
             self.checkpoint.model,
             self.group,
@@ -73,13 +73,13 @@ class Setting:
         )
 
     def predicted(self, x: Tensor) -> Tensor:
-        """The decisions on images in [0, 1]."""
+        """Predicted classes of images in [0, 1]."""
         with torch.no_grad():
             return torch.cat([self.logits(part).argmax(1) for part in x.split(self.batch_size)])
 
 
 def read_setting(options: argparse.Namespace) -> Setting:
-    """An even draw of images of a group of classes, against all of them."""
+    """A sample of images, balanced over a group of classes, evaluated all-way."""
     checkpoint = Checkpoint.from_artifact(artifacts.read(options.model, "model"), str(options.model))
     choice = choose_classes(checkpoint.anchors, options.classes_from)
     names = choice.names(checkpoint.anchors)
@@ -93,7 +93,7 @@ def read_setting(options: argparse.Namespace) -> Setting:
 
 
 def apgd_pair(setting: Setting, right: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Which of the points `right` ((n,) rows) stand after APGD-CE, ours and the library's own as one batch with our seed."""
+    """Which of the samples `right` ((n,) rows) are robust to APGD-CE: ours, and the library's with our seed."""
     from pyautoattack.autopgd_base import APGDAttack
 
     (spec,) = parse_attacks([f"apgd-ce-{steps}"])
@@ -115,7 +115,7 @@ def apgd_pair(setting: Setting, right: Tensor, steps: int) -> tuple[Tensor, Tens
 
 
 def ensemble(setting: Setting, right: Tensor, steps: int, queries: int) -> Tensor:
-    """Which of the points `right` stand after pyautoattack's four attacks, one after the other on what stands."""
+    """Which of the samples `right` are robust to pyautoattack's four attacks, each run on the survivors of the last."""
     from pyautoattack import AutoAttack
 
     x, y = setting.group.images[right] / 255, setting.group.labels[right]
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     def share(stands: Tensor | np.ndarray) -> str:
         return f"{100 * int(stands.sum()) / count:.2f} %"
 
-    print(f"{count} images of {len(setting.group.classes)} classes, {len(right)} right when clean")
+    print(f"{count} images of {len(setting.group.classes)} classes, {len(right)} correct when clean")
     show(
         [
             ["what", "ours", "pyautoattack", "apart", "holds"],

@@ -1,4 +1,4 @@
-"""What both programs of a benchmark train on: one model, one set of images and anchors, one recipe, from a few numbers."""
+"""The task of a benchmark: one model, one set of images and anchors, and one recipe, generated from a few numbers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from stages.train.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Task:
-    """A training to be timed. Everything it makes follows from these numbers, so two processes can make the same.
+    """A training task. Everything is generated from these numbers, so two processes can generate the same.
 
     Attributes:
         backbone: a name of `build_backbone`.
-        batch: images of a step.
+        batch: images per training step.
         steps: of the inner attack.
-        precision: of our program; the reference is float32.
-        images: how many there are; noise, since no part of a step takes longer for one picture than for another.
+        precision: of `laat`; the plain program uses float32.
+        images: number of images; noise, because the time of a step does not depend on the content.
         size: side of the images, pixels.
         classes: anchors of `width` dimensions.
     """
@@ -58,5 +58,5 @@ class Task:
 
     @property
     def title(self) -> str:
-        """For a table."""
+        """Name for tables."""
         return f"LAAT step, {self.backbone}, {self.precision}, batch {self.batch}, PGD-{self.steps}"

@@ -1,4 +1,4 @@
-"""The measurements themselves: that they count right, compare like with like, and run from beginning to end."""
+"""The benchmarks count correctly, compare equal work, and run from start to end."""
 
 from __future__ import annotations
 

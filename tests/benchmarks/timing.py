@@ -1,4 +1,4 @@
-"""Two programs timed in turns, and how their figures are shown and written."""
+"""Time two programs in turns, and print and write the figures."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ HEADER = ["what", "ours ms", "plain ms", "plain/ours", "lowest", "highest", "tar
 
 @dataclass(frozen=True)
 class Pair:
-    """Seconds of each repeat, ours and the reference's, taken in turns.
+    """Seconds of each repeat of both programs, taken in turns.
 
     Attributes:
         name: what was timed.
-        ours, reference: one each a repeat.
-        target: the ratio that is wanted; None where none is.
+        ours, reference: one value per repeat.
+        target: the ratio to reach, or None.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Pair:
 
     @property
     def ratios(self) -> list[float]:
-        """Reference over ours of each repeat, ascending."""
+        """Plain over ours of each repeat, ascending."""
         return sorted(r / o for o, r in zip(self.ours, self.reference, strict=True))
 
     @property
@@ -49,7 +49,7 @@ class Pair:
         return self.target is None or self.ratio >= self.target
 
     def row(self) -> list[str]:
-        """Cells under `HEADER`."""
+        """Cells in the order of `HEADER`."""
         ours, reference = (1000 * statistics.median(times) for times in (self.ours, self.reference))
         verdict = ["", ""] if self.target is None else [f"{self.target:g}", "yes" if self.met else "NO"]
         ends = [f"{self.ratio:.2f}", f"{self.ratios[0]:.2f}", f"{self.ratios[-1]:.2f}"]
@@ -59,9 +59,9 @@ class Pair:
 def alternate(
     name: str, ours: Callable[[], float], reference: Callable[[], float], repeats: int, target: float | None = None
 ) -> Pair:
-    """Run both in turns, after one turn each that does not count; both return the seconds that they took.
+    """Run both in turns, after one warm-up turn each; both return the seconds that they took.
 
-    Taking turns keeps the ratio honest on a machine whose speed changes.
+    Taking turns keeps the ratio fair when the speed of the machine changes.
     """
     ours(), reference()
     times = [(ours(), reference()) for _ in range(repeats)]
@@ -69,7 +69,7 @@ def alternate(
 
 
 def show(rows: Sequence[Sequence[str]]) -> None:
-    """Print the rows as a table, the first column to the left and the others to the right."""
+    """Print the rows as a table: first column left-aligned, the others right-aligned."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     for first, *others in rows:
         cells = [first.ljust(widths[0]), *(cell.rjust(size) for cell, size in zip(others, widths[1:], strict=True))]
@@ -77,7 +77,7 @@ def show(rows: Sequence[Sequence[str]]) -> None:
 
 
 def environment(device: str) -> dict[str, str]:
-    """What figures belong to: device, versions, threads, and how busy the machine is just now."""
+    """The conditions of a measurement: device, versions, threads and current load."""
     cuda = device.startswith("cuda")
     named = torch.cuda.get_device_name(device) if cuda else f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
     return {
@@ -102,7 +102,7 @@ def _processor() -> str:
 
 
 def write_csv(file: Path, rows: Sequence[Sequence[str]], belongs_to: dict[str, str]) -> None:
-    """The table with what it belongs to repeated in every row, so that files of several machines can be joined."""
+    """Write the table with the conditions repeated in every row, so that files of several machines can be joined."""
     header, *body = rows
     with file.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)

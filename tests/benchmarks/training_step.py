@@ -1,4 +1,4 @@
-"""A whole training step, ours and the plain reference's: augmentation, inner attack, outer step, SGD."""
+"""Benchmark of a whole training step: augmentation, inner attack, outer step, SGD."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AGREE_ON_A_DEVICE = 2e-3  # matrix units round their inputs
 
 
 class Ours:
-    """Our program on a task: a Trainer, asked for steps."""
+    """`laat` on a task: a Trainer that runs steps."""
 
     def __init__(self, task: Task, device: str) -> None:
         self._device = device
@@ -31,7 +31,7 @@ class Ours:
             yield from self.trainer.steps()
 
     def seconds(self, steps: int) -> float:
-        """How long that many steps take."""
+        """Seconds that `steps` steps take."""
         wait(self._device)
         start = time.perf_counter()
         for _ in range(steps):
@@ -41,9 +41,9 @@ class Ours:
 
 
 def training_step(task: Task, device: str, *, repeats: int, a_turn: int, workers: int, target: float | None) -> Pair:
-    """Seconds of one step, `a_turn` steps in each turn; before that, both networks must agree.
+    """Seconds per step, `a_turn` steps in each turn, after checking that both networks agree.
 
-    Raises AssertionError when they do not: there is nothing to compare then.
+    Raises AssertionError when they do not.
     """
     with elsewhere(task, device, workers) as plain:
         ours = Ours(task, device)
@@ -54,7 +54,7 @@ def training_step(task: Task, device: str, *, repeats: int, a_turn: int, workers
 
 
 def check_agreement(task: Task, model: EmbeddingModel, plain: Elsewhere, device: str) -> float:
-    """Largest difference between the embeddings of the first images, ours and the reference's, in eval mode."""
+    """Largest difference between the embeddings of the first images by both programs, in eval mode."""
     x = task.image_set().images[:16].float() / 255
     model.eval()
     with torch.no_grad():
