@@ -1,4 +1,4 @@
-"""`laat demo`: the whole pipeline on bundled data and a bundled encoder, every command printed as a user would type it."""
+"""`laat demo`: run the whole pipeline on bundled data with a bundled encoder, and print every command."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ EPOCHS = 3
 
 
 def demo_command(app: typer.Typer) -> Callable[..., None]:
-    """The command, running its lines through `app`: the same parser as a shell would reach."""
+    """Build the command; its command lines run through `app`, with the parser that a shell would use."""
 
     def demo(
         console: Console,
-        out: Annotated[Path, typer.Option(help="Folder that the files land in.")] = Path("demo"),
-        epochs: Annotated[int, typer.Option(help="Epochs of each of the three trainings.")] = EPOCHS,
+        out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo"),
+        epochs: Annotated[int, typer.Option(help="Number of training epochs of each of the three models.")] = EPOCHS,
         seed: options.Seed = 0,
         device: options.Device = "auto",
     ) -> None:
-        """Run anchors, expand, train, attack and eval on the bundled shapes: undefended, raw and expanded anchors compared."""
+        """Run the whole pipeline on bundled data and compare standard training with LAAT on raw and expanded anchors."""
         require_at_least("--epochs", epochs, 1)
         artifacts.check_writable(out / "report.json")
         start = time.monotonic()
@@ -43,13 +43,13 @@ def demo_command(app: typer.Typer) -> Callable[..., None]:
         minutes = (time.monotonic() - start) / 60
         report = json.loads(artifacts.read_file(out / "report.json"))
         console.result({**report, "minutes": round(minutes, 2)})
-        console.note(f"\n{minutes:.1f} minutes; the files are in {out}, the picture is {out / 'report.png'}")
+        console.note(f"\n{minutes:.1f} minutes; results are in {out}, plots in {out / 'report.png'} and {out / 'cosines.png'}")
 
     return demo
 
 
 def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, str, str]]:
-    """The command lines: number of the stage, its title (empty when it goes on), the line as a user would type it."""
+    """The command lines: number of the stage, its title (empty if unchanged), and the line as typed in a shell."""
     here = shlex.quote(str(out))
     extra = "".join([f" --seed {seed}" if seed else "", f" --device {device}" if device != "auto" else ""])
     train = f"--recipe shapes-demo --data shapes --epochs {epochs}{extra} --force"
@@ -57,8 +57,8 @@ def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, 
     place = f" --device {device}" if device != "auto" else ""
     return [
         (1, "class names to anchors", f"laat anchors --classes shapes --model demo{place} -o {here}/anchors.st"),
-        (2, "spread the anchors apart", f"laat expand {here}/anchors.st -o {here}/expanded.st --plot {here}/cosines.png"),
-        (3, "train: without attack, against raw anchors, against expanded anchors",
+        (2, "expand the anchors", f"laat expand {here}/anchors.st -o {here}/expanded.st --plot {here}/cosines.png"),
+        (3, "train three models: without attack, LAAT on raw anchors, LAAT on expanded anchors",
          f"laat train --anchors {here}/expanded.st --objective clean {train} --out {here}/undefended"),
         (3, "", f"laat train --anchors {here}/anchors.st {train} --out {here}/laat-raw"),
         (3, "", f"laat train --anchors {here}/expanded.st {train} --out {here}/laat-expanded"),

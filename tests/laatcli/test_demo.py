@@ -1,4 +1,4 @@
-"""`laat demo` plans the five stages as lines that a user could type."""
+"""`laat demo` runs the five stages as command lines that a user could type."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def test_the_lines_are_the_pipeline(tmp_path: Path) -> None:
     assert len([line for *_, line in lines if "--objective clean" in line]) == 1
 
 
-def test_every_line_is_understood_up_to_its_missing_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each line behind the first names a file that an earlier line makes: without it the line is refused with 3, not 2."""
+def test_every_line_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every line after the first needs a file that an earlier line writes: without it, it exits with 3, not with 2."""
     monkeypatch.chdir(tmp_path)
     runner = typer.testing.CliRunner()
     for *_, line in demo.commands(Path("demo"), 1, 0, "auto")[1:]:
