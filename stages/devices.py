@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -93,3 +94,14 @@ def keep_freed_memory(device: str) -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def release_freed_memory(device: str) -> None:
+    """Give the memory of freed tensors back, so that new ones of any size can be allocated."""
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)

@@ -108,6 +108,7 @@ def train(
                 log=choices.log,
                 on_step=shown.step,
                 on_epoch=shown.epoch,
+                on_note=console.note,
             )
             try:
                 result = train_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,14 +12,15 @@ from torch.nn import functional as F
 
 from stages.errors import MissingError, UsageError, nearest
 from stages.models.clip_tower import ClipTower, check_tower_name, recorded_tower, tower_image_size
-from stages.models.drop_block import DropBlock, MaskSource
+from stages.models.drop_block import DropBlock
 from stages.models.folding import Foldable
 from stages.models.no_images import features_of
+from stages.models.recompute import run_block
 from stages.randomness import derive_seed
 
 NAMES = ("conv4-64", "conv4-512", "resnet12")
 RESNET12_WIDTHS = (64, 160, 320, 640)
-RESNET12_DROPPING = 2  # its last two blocks can have DropBlock
+RESNET12_DROPPING = 2  # DropBlock follows its last two blocks
 # on a CPU wide convolutions of maps up to this side are faster channels first, all others channels last
 _SMALL_MAP, _WIDE = 5, 512
 
@@ -77,6 +79,8 @@ class ConvNet(nn.Module):
     Shapes: (N, 3, H, W) with H, W >= 16 -> (N, width).
     """
 
+    grad_checkpointing = False
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([ConvNorm(inputs, width, 3) for inputs in (3, width, width, width)])
@@ -87,20 +91,23 @@ class ConvNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The pooled features."""
-        for block in self.blocks:
-            # pooling first gives the same values (both are monotone) with a quarter of the ReLU's work
-            x = F.relu_(F.max_pool2d(block(x), 2))
+        for layer in self.blocks:
+
+            def block(x: Tensor, layer: nn.Module = layer) -> Tensor:
+                # pooling first gives the same values (both are monotone) with a quarter of the ReLU's work
+                return F.relu_(F.max_pool2d(layer(x), 2))
+
+            x = run_block(block, x, recompute=self.grad_checkpointing)
         return x.mean((2, 3))
 
 
 class ResidualBlock(nn.Module):
-    """Three ConvNorm 3x3 with LeakyReLU 0.1, a 1x1 ConvNorm shortcut, LeakyReLU after the sum, max pool 2, then `drop`."""
+    """Three ConvNorm 3x3 with LeakyReLU 0.1, a 1x1 ConvNorm shortcut, LeakyReLU after the sum, max pool 2."""
 
-    def __init__(self, inputs: int, outputs: int, drop: nn.Module) -> None:
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList([ConvNorm(size, outputs, 3) for size in (inputs, outputs, outputs)])
         self.shortcut = ConvNorm(inputs, outputs, 1)
-        self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) -> (N, out, H/2, W/2)."""
@@ -109,7 +116,7 @@ class ResidualBlock(nn.Module):
         y = F.leaky_relu_(first(x), 0.1)
         y = third(F.leaky_relu_(second(y), 0.1)).add_(self.shortcut(x))
         # monotone again: pool, then LeakyReLU
-        return self.drop(F.leaky_relu_(F.max_pool2d(y, 2), 0.1))
+        return F.leaky_relu_(F.max_pool2d(y, 2), 0.1)
 
 
 class ResNet12(nn.Module):
@@ -121,24 +128,27 @@ class ResNet12(nn.Module):
         drop_block: rate of DropBlock in the last two blocks.
     """
 
+    grad_checkpointing = False
+
     def __init__(self, image_size: int = 32, drop_block: float = 0.0) -> None:
         super().__init__()
-        inputs = (3, *RESNET12_WIDTHS[:-1])
-        self.features = RESNET12_WIDTHS[-1]
-        self.masks = MaskSource()
-        drops = [nn.Identity()] * (len(inputs) - RESNET12_DROPPING) + [
-            DropBlock(drop_block, image_size // 16, self.masks) for _ in range(RESNET12_DROPPING)
-        ]
-        self.blocks = nn.Sequential(
-            *(ResidualBlock(i, o, drop) for i, o, drop in zip(inputs, RESNET12_WIDTHS, drops, strict=True))
-        )
+        widths = (3, *RESNET12_WIDTHS)
+        self.features = widths[-1]
+        self.blocks = nn.Sequential(*(ResidualBlock(inputs, outputs) for inputs, outputs in pairwise(widths)))
+        self.drops = nn.ModuleList([DropBlock(drop_block, image_size // 16) for _ in range(RESNET12_DROPPING)])
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
 
     def forward(self, x: Tensor) -> Tensor:
         """The pooled features."""
-        return self.blocks(x).mean((2, 3))
+        undropped = len(self.blocks) - RESNET12_DROPPING
+        for at, block in enumerate(self.blocks):
+            x = run_block(block, x, recompute=self.grad_checkpointing)
+            if at >= undropped:
+                # outside of what is recomputed: the masks are sampled once
+                x = self.drops[at - undropped](x)
+        return x.mean((2, 3))
 
 
 class TimmBackbone(nn.Module):

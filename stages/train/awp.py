@@ -1,4 +1,4 @@
-"""Adversarial weight perturbation: the gradient is taken where the weights are worst, not where they are."""
+"""Adversarial weight perturbation: the gradient is taken at weights that were moved to increase the loss."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class WeightPerturbation:
     """Moves each weight tensor w along the gradient g of the objective by gamma * |w| * g / |g|, norms per tensor (Wu et al.,
     NeurIPS 2020).
 
-    Published programs find the direction with one SGD step of a copy of the model, at a proxy learning rate (0.01 in that of
-    Li et al., CVPR 2024). The step is then brought to the length gamma * |w|, so that rate cancels and there is none here. g
-    is of the whole objective, every term of it. Vectors (biases, batch norm) stay where they are, as published.
+    Published programs take one SGD step with a copy of the model at a proxy learning rate (0.01 in Li et al., CVPR 2024) and
+    scale it to the length gamma * |w|: the rate cancels, so there is none here. g is the gradient of all terms of the
+    objective. Vectors (biases, batch norm) are not moved, as published.
 
-    One step of training: gradient of the objective -> `perturb` -> gradient again -> optimiser -> `restore`.
+    One training step: gradient -> `perturb` -> gradient -> optimizer step -> `restore`.
 
     Args:
-        model: its parameters that want gradients are moved.
+        model: its parameters that require gradients are moved.
         gamma: length of the move relative to the weight's norm; 0 moves nothing.
     """
 
@@ -36,8 +36,8 @@ class WeightPerturbation:
         """Move the weights.
 
         Args:
-            gradients: of each parameter of the model that wants one, in their order, summed over all processes; None or zeros
-                leave a parameter where it is. Only read here.
+            gradients: of each parameter that requires one, in their order, summed over all processes; a parameter whose
+                gradient is None or zero is not moved. Not modified.
         """
         assert not self._moved, "restore() comes first"
         if not self._gamma:
@@ -57,10 +57,10 @@ class WeightPerturbation:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Take the move back: w + (what was done to the weights since `perturb`).
+        """Undo the move, and keep every change since `perturb`: w + (weights now - perturbed weights).
 
-        Bit for bit the old weights where nothing was done since. After an optimiser step it is that step, rounded once more,
-        from the old weights; taking the move off the new weights would leave the rounding of w + move behind in every weight.
+        Without a change since, these are the old weights bit for bit; subtracting the move instead would leave the rounding
+        error of w + move in every weight.
         """
         if self._moved:
             torch._foreach_sub_(self._moved, self._perturbed)
@@ -69,13 +69,14 @@ class WeightPerturbation:
 
 
 @contextmanager
-def running_statistics_kept(model: nn.Module) -> Iterator[None]:
-    """Within: passes in training mode move the batch norms' running statistics. After: all buffers are as they were."""
+def buffers_restored(model: nn.Module) -> Iterator[None]:
+    """Within: forward passes in training mode update the running statistics of batch norm. Afterwards all buffers of `model`
+    have their old values again."""
     buffers = list(model.buffers())
-    kept = [buffer.clone() for buffer in buffers]
+    before = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in zip(buffers, kept, strict=True):
+            for buffer, value in zip(buffers, before, strict=True):
                 buffer.copy_(value)

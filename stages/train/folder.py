@@ -1,4 +1,4 @@
-"""The run folder: what lies in it, who may write to it, and whether a run starts, goes on or is done."""
+"""The run folder: its files, its lock, and whether a run starts, is resumed or is done."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from stages.errors import InputError, LaatError, MissingError, UsageError
 from stages.train.state import KIND, RunState, require_same_run
 
 BEST, LAST, METRICS, STATE, LOCK = "model.st", "last.st", "metrics.jsonl", "state.st", ".lock"
-Next = Literal["start", "go on", "done"]
+Next = Literal["start", "resume", "done"]
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Within: no other run writes into `folder`; the system ends the lock with the process. Raises UsageError when one does."""
+    """Within: no other run writes into `folder`; the system releases the lock when the process ends.
+
+    Raises UsageError when another run has the lock, MissingError when the folder cannot be written.
+    """
     from filelock import FileLock, Timeout
 
     try:
@@ -33,17 +36,17 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # the folder stays where there is something in it, and the lock where it cannot be removed
+        with suppress(OSError):  # a folder that is not empty stays
             (folder / LOCK).unlink()
             folder.rmdir()
         lock.release()
 
 
 def what_next(folder: Path, identity: dict[str, Any], *, resume: bool, force: bool) -> Next:
-    """Whether a run of `identity` (see `stages.train.run.identity`) starts in `folder`, goes on, or is done already.
+    """Whether a run of `identity` (see `stages.train.run.run_identity`) starts in `folder`, is resumed, or is done already.
 
     Raises:
-        UsageError: another run lies there, or an unfinished one and neither `resume` nor `force` was asked for.
+        UsageError: the folder has another run, or an unfinished one and neither `resume` nor `force` is set.
         InputError: its state is damaged.
     """
     if force:
@@ -52,11 +55,11 @@ def what_next(folder: Path, identity: dict[str, Any], *, resume: bool, force: bo
         before = _state(folder)
         if not resume:
             raise UsageError(
-                f"'{folder}' holds an unfinished run, {len(before.reports)} epochs of it done",
-                "go on with --resume auto, choose another folder with --out, or replace it with --force",
+                f"'{folder}' has an unfinished run ({len(before.reports)} epochs done)",
+                "resume it with --resume auto, choose another folder with --out, or replace it with --force",
             )
         require_same_run(before.identity, identity, str(folder))
-        return "go on"
+        return "resume"
     if not (folder / BEST).exists():
         return "start"
     finished = _finished_identity(folder)
@@ -64,7 +67,7 @@ def what_next(folder: Path, identity: dict[str, Any], *, resume: bool, force: bo
         return "done"
     if resume and finished is not None:
         require_same_run(finished, identity, str(folder))
-    raise UsageError(f"'{folder}' holds a run already", "choose another folder with --out, or replace it with --force")
+    raise UsageError(f"'{folder}' already has a run", "choose another folder with --out, or replace it with --force")
 
 
 def read_state(folder: Path) -> artifacts.Artifact:
@@ -73,7 +76,7 @@ def read_state(folder: Path) -> artifacts.Artifact:
 
 
 def tidy(folder: Path, *, old_state: bool) -> None:
-    """Remove what a killed run left half-written, and the state of a run that is being replaced; call it `locked`."""
+    """Remove half-written files of a killed run, and the state of a run that is replaced; only within `locked`."""
     if old_state:
         (folder / STATE).unlink(missing_ok=True)
     for name in (BEST, LAST, METRICS, STATE):
@@ -88,12 +91,12 @@ def _state(folder: Path) -> RunState:
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(f"'{folder / STATE}' is damaged", "start the run again with --force") from None
     if state.best_sha256 and not (folder / BEST).exists():
-        raise InputError(f"'{folder / BEST}', the best epoch of the unfinished run, is gone", "start it again with --force")
+        raise InputError(f"'{folder / BEST}', the best epoch of the unfinished run, is missing", "start it again with --force")
     return state
 
 
 def _finished_identity(folder: Path) -> dict[str, Any] | None:
-    """The identity of the whole run that lies in `folder`; None when it is not whole or another version's."""
+    """The identity of the finished run in `folder`; None when a file is missing or another version wrote it."""
     try:
         artifact = artifacts.read(folder / LAST, "model")
         epochs = len((folder / METRICS).read_text(encoding="utf-8").splitlines())

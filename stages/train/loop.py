@@ -1,4 +1,4 @@
-"""The training loop: where the run stands, which images a step takes, and what is drawn for it."""
+"""The training loop: the order of the images, the random numbers of every step, and the position in the run."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.data.augment import Augmentation
 from stages.data.image_set import ImageSet
 from stages.data.loader import open_loader
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import keep_freed_memory, send
+from stages.errors import UsageError
 from stages.models.embedding import EmbeddingModel, place
 from stages.models.norms import synchronise_norms
+from stages.models.recompute import can_recompute
 from stages.randomness import torch_generator
 from stages.train.objectives import build_objective
 from stages.train.schedules import learning_rate
 from stages.train.settings import TrainSettings
 from stages.train.sums import Sums
-from stages.train.training_step import Piece, Stepper
+from stages.train.training_step import MicroBatch, TrainingStep
 from stages.world import World
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """A finished step: its number over the whole run (from 1), the images it took, and its loss, a mean over them (a tensor
-    on the device: reading it waits)."""
+    """A finished training step: its number over the whole run (from 1), its number of images, and its mean loss (a tensor on
+    the device: reading it waits)."""
 
     number: int
     images: int
@@ -39,17 +41,20 @@ class StepDone:
 class Trainer:
     """Trains a model against fixed anchors.
 
-    What is random is a function of the seed, the purpose and the epoch or step, drawn on the CPU for the whole global batch. So
-    a run goes on exactly from any step, on any device, with any number of processes; there is no generator to save.
+    All random numbers are a function of the seed, the purpose and the epoch or step, generated on the CPU for the whole global
+    batch. A run can therefore be resumed exactly at any step, on any device, with any number of processes; no generator is
+    saved.
 
     Args:
-        model: moved to `device`; channels last is set here.
+        model: moved to `device`; its memory layout is set to channels last.
         anchors: (C, D) unit anchors of the classes that `images` are labelled with.
         images: the training images, in memory or streamed.
         settings: see `TrainSettings`.
         device: torch device.
         world: the processes that share each batch.
-        cache: where images in memory live: 'device' or 'ram'; streamed ones are read as they are needed.
+        cache: where images in memory are kept: 'device' or 'ram'; streamed images are read when they are needed.
+
+    Raises UsageError for gradient checkpointing with a model that does not support it.
     """
 
     def __init__(
@@ -67,12 +72,15 @@ class Trainer:
         self.settings, self.device, self.world = settings, device, world or World()
         self.model = model
         place(model, device)
+        if settings.grad_checkpointing:
+            _require_recomputable(model, settings.backbone)
         self._objective = build_objective(settings, anchors.to(device))
-        self.stepper = Stepper(model, self._objective, settings, self.world)
+        self.training_step = TrainingStep(model, self._objective, settings, self.world)
         if self.world.size > 1:
             synchronise_norms(model, self.world.group)
         self._loader = open_loader(images, cache, device)
         self._augmentation = augmentation(settings)
+        self._image_size = images.size
         self.images = len(images)
         self.steps_per_epoch = -(-self.images // settings.batch_size)
         self.step = 0
@@ -85,80 +93,91 @@ class Trainer:
 
     @property
     def images_done(self) -> int:
-        """Images that went through the model over the whole run."""
+        """Number of images trained on over the whole run, repeated ones included."""
         epochs, steps = divmod(self.step, self.steps_per_epoch)
         return epochs * self.images + steps * self.settings.batch_size
 
     @property
     def scored_model(self) -> EmbeddingModel:
-        """The model that is judged and saved: the average if there is one."""
-        return self.model if self.stepper.average is None else self.stepper.average.model
+        """The model to score and save: the averaged one if there is one."""
+        average = self.training_step.average
+        return self.model if average is None else average.module  # type: ignore[return-value]
 
     def steps(self) -> Iterator[StepDone]:
-        """Take the remaining steps of the current epoch, one each time it is asked; at the end `sums` hold the epoch."""
+        """Take the remaining steps of the current epoch, one per iteration; afterwards `sums` are those of the epoch."""
         if self.step % self.steps_per_epoch == 0:
             self.sums = self._no_sums()
         order = torch.randperm(self.images, generator=self._generator("order", self.epoch))
         batches = order.split(self.settings.batch_size)[self.step % self.steps_per_epoch :]
-        shares = [self._shares(len(batch)) for batch in batches]
-        mine = [torch.cat([batch[rows] for rows in parts]) for batch, parts in zip(batches, shares, strict=True)]
-        with closing(self._loader.batches(mine)) as loader:
-            for batch, parts, (images, labels) in zip(batches, shares, loader, strict=True):
-                yield self._take(images, labels, parts, len(batch))
+        own = [self._own_rows(len(batch)) for batch in batches]
+        own_images = [torch.cat([batch[part] for part in rows]) for batch, rows in zip(batches, own, strict=True)]
+        with closing(self._loader.batches(own_images)) as loader:
+            for batch, rows, (images, labels) in zip(batches, own, loader, strict=True):
+                yield self._take(images, labels, rows, len(batch))
 
-    def rehearse(self, count: int) -> None:
-        """Attack and gradient on `count` black images at once, as a step would; no weight moves."""
-        x = torch.zeros(count, 3, self.model.image_size, self.model.image_size, device=self.device)
+    def try_batch(self, count: int) -> None:
+        """The attack and the gradient of a step on `count` black images, for its need of memory; no parameter changes."""
+        x = torch.zeros(count, 3, *self._image_size, device=self.device).contiguous(memory_format=torch.channels_last)
         labels = torch.zeros(count, dtype=torch.int64, device=self.device)
-        x = x.contiguous(memory_format=torch.channels_last)
         noise = torch.full_like(x, 0.5) if self._objective.attacks else None
-        self.stepper.rehearse(Piece(x, noise, labels, slice(0, count)), self._generator("masks", 0))
+        self.training_step.try_batch(MicroBatch(x, noise, labels, slice(0, count)), self._generator("masks", 0))
 
     def close(self) -> None:
-        """Let the workers that read images go."""
+        """Stop the workers that read images."""
         self._loader.close()
 
-    def _shares(self, total: int) -> list[slice]:
-        """This process's part of each piece of a batch of `total` images. A piece is the same set of images for any number of
-        processes. Parts may be empty, but every process has one of each piece: they make the same passes."""
-        count = min(self.settings.accumulate, total)
-        cuts = [total * at // count for at in range(count + 1)]
-        own = [(start, self.world.share(stop - start)) for start, stop in pairwise(cuts)]
-        return [slice(start + share.start, start + share.stop) for start, share in own]
+    def _own_rows(self, total: int) -> list[slice]:
+        """The rows of a batch of `total` images that this process takes of each micro-batch.
 
-    def _take(self, images: Tensor, labels: Tensor, parts: list[slice], total: int) -> StepDone:
+        A micro-batch has the same images for any number of processes. A process may have none of them, but it makes the same
+        passes as the others.
+        """
+        count = min(self.settings.accumulate, total)
+        bounds = [total * at // count for at in range(count + 1)]
+        shares = [(start, self.world.share(stop - start)) for start, stop in pairwise(bounds)]
+        return [slice(start + share.start, start + share.stop) for start, share in shares]
+
+    def _take(self, images: Tensor, labels: Tensor, rows: list[slice], total: int) -> StepDone:
         settings = self.settings
         rate = learning_rate(
             settings.schedule, settings.lr, self.step, self.steps_per_epoch, settings.epochs, warm_up=settings.warm_up
         )
-        pieces = self._pieces(images, labels, parts, total)
-        sums = self.stepper.step(pieces, total, rate, self._generator("masks", self.step))
+        micro_batches = self._micro_batches(images, labels, rows, total)
+        sums = self.training_step.take(micro_batches, total, rate, self._generator("masks", self.step))
         self.step += 1
         self.sums.add(sums, total, self.step)
         return StepDone(self.step, total, sums[0] / total)
 
-    def _pieces(self, images: Tensor, labels: Tensor, parts: list[slice], total: int) -> list[Piece]:
-        """This process's images, augmented, and what else they need, in the pieces that go through the model at once."""
-        drawn = self._augmentation.draw(total, self._generator("augment", self.step))
-        everyone: Tensor | None = None
+    def _micro_batches(self, images: Tensor, labels: Tensor, rows: list[slice], total: int) -> list[MicroBatch]:
+        """This process's images, augmented, with the random starts of their attacks."""
+        transforms = self._augmentation.draw(total, self._generator("augment", self.step))
+        noise: Tensor | None = None
         if self._objective.attacks:
-            # drawn on the CPU: the same start on every device
-            everyone = torch.rand((total, *images.shape[1:]), generator=self._generator("attack", self.step))
-        sizes = [rows.stop - rows.start for rows in parts]
-        pieces = []
-        for rows, own, own_labels in zip(parts, images.split(sizes), labels.split(sizes), strict=True):
-            x = self._augmentation.apply_drawn(own, drawn.part(rows)).contiguous(memory_format=torch.channels_last)
-            noise = None
-            if everyone is not None:
-                noise = send(everyone[rows], self.device).contiguous(memory_format=torch.channels_last)
-            pieces.append(Piece(x, noise, own_labels, rows))
-        return pieces
+            # on the CPU: the same start on every device
+            noise = torch.rand((total, *images.shape[1:]), generator=self._generator("attack", self.step))
+        sizes = [part.stop - part.start for part in rows]
+        micro_batches = []
+        for part, own, own_labels in zip(rows, images.split(sizes), labels.split(sizes), strict=True):
+            x = self._augmentation.apply_drawn(own, transforms.part(part)).contiguous(memory_format=torch.channels_last)
+            start = None
+            if noise is not None:
+                start = send(noise[part], self.device).contiguous(memory_format=torch.channels_last)
+            micro_batches.append(MicroBatch(x, start, own_labels, part))
+        return micro_batches
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
         return torch_generator(self.settings.seed, f"train/{purpose}/{number}")
 
     def _no_sums(self) -> Sums:
         return Sums(self.device, self._objective.terms, (self._objective.clean, self._objective.attacks))
+
+
+def _require_recomputable(model: nn.Module, name: str) -> None:
+    if not can_recompute(model):
+        raise UsageError(
+            f"{name} does not support gradient checkpointing: no module of it has a flag 'grad_checkpointing'",
+            "leave out --grad-checkpointing; --accumulate and a smaller --batch-size need less memory too",
+        )
 
 
 def augmentation(settings: TrainSettings) -> Augmentation:

@@ -1,18 +1,20 @@
-"""Out of memory, said in terms of what would fit."""
+"""Running out of memory, reported with what would fit."""
 
 from __future__ import annotations
 
-import gc
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from stages.devices import release_freed_memory
 from stages.errors import ComputeError
+from stages.models.recompute import can_recompute
 from stages.train.loop import Trainer
 
-# the last is oneDNN's only word when an allocation of its own fails
+# the last is all that oneDNN says when an allocation fails
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|bad_alloc|cannot allocate|could not create a (primitive|memory)",
     re.IGNORECASE,
@@ -21,13 +23,14 @@ _OUT_OF_MEMORY = re.compile(
 
 @contextmanager
 def explained(trainer: Trainer) -> Iterator[None]:
-    """Within: running out of memory becomes a ComputeError that says in how many pieces the batch would fit."""
+    """Within: running out of memory becomes a ComputeError that says which options would make the batch fit."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        traceback.clear_frames(error.__traceback__)  # they refer to the tensors of the failed step
     else:
         return
     raise ComputeError(f"not enough memory on {trainer.device} for this batch: {reason}", _what_fits(trainer))
@@ -38,25 +41,29 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _what_fits(trainer: Trainer) -> str:
-    """Tries ever smaller pieces; outside of the failed call, so that what it held is free."""
+    """Tries smaller batches; called after the failed step has freed its memory."""
     settings = trainer.settings
-    if trainer.world.size > 1:  # the others are not there to rehearse with
-        return "add --accumulate 2 or more, or take a smaller --batch-size"
-    pieces = settings.accumulate
-    while pieces < settings.batch_size:
-        pieces = min(2 * pieces, settings.batch_size)
-        gc.collect()
-        if trainer.device.startswith("cuda"):
-            torch.cuda.empty_cache()
-        size = -(-settings.batch_size // pieces)
+    recompute = can_recompute(trainer.model) and not settings.grad_checkpointing
+    option = "--grad-checkpointing and " if recompute else ""
+    if trainer.world.size > 1:  # the other processes do not take part in a trial
+        return f"add {option}--accumulate 2 or more, or use a smaller --batch-size"
+    if recompute:
+        trainer.training_step.grad_checkpointing = True
+        if _fits(trainer, -(-settings.batch_size // settings.accumulate)):
+            return "it fits with recomputed activations: add --grad-checkpointing"
+    count = settings.accumulate
+    while count < settings.batch_size:
+        count = min(2 * count, settings.batch_size)
+        size = -(-settings.batch_size // count)
         if _fits(trainer, size):
-            return f"{size} images at a time fit: add --accumulate {pieces}, or take --batch-size {max(size, 2)}"
-    return "not even one image at a time fits: take a smaller --backbone or --resize"
+            return f"{size} images at a time fit: add {option}--accumulate {count}, or {option}--batch-size {max(size, 2)}"
+    return "not even one image at a time fits: use a smaller --backbone or --resize"
 
 
 def _fits(trainer: Trainer, size: int) -> bool:
+    release_freed_memory(trainer.device)
     try:
-        trainer.rehearse(size)
+        trainer.try_batch(size)
     except (RuntimeError, MemoryError) as error:
         if _is_out_of_memory(error):
             return False

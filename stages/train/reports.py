@@ -1,4 +1,4 @@
-"""What a run tells while it goes and when it is done."""
+"""What a run reports during training and at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stages.train.sums import Figures
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run is: epoch (from 1), steps over the whole run, images per second since it (re)started, figures so far."""
+    """The current epoch (from 1) and step of the whole run, images per second since the start or resume, figures so far."""
 
     epoch: int
     epochs: int
@@ -25,7 +25,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What a finished epoch tells: its number, training figures, selection score, and whether it is the best so far."""
+    """A finished epoch: its number, training figures, selection score, and whether it is the best so far."""
 
     epoch: int
     figures: Figures
@@ -60,7 +60,7 @@ def to_lines(reports: list[EpochReport]) -> bytes:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run wrote: folder, best epoch and its score, all reports, and the SHA-256 of the best checkpoint."""
+    """A finished run: its folder, best epoch and score, the reports of all epochs, and the SHA-256 of the best checkpoint."""
 
     folder: Path
     best_epoch: int

@@ -1,4 +1,4 @@
-"""The train stage: anchors and images in, a run folder with the best and the last checkpoint and the metrics out."""
+"""The train stage: anchors and images in, a run folder with the best and last checkpoint and the metrics out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
@@ -39,17 +41,18 @@ _ALONE = World()
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is carried out; nothing here changes its result.
+    """How a run is executed; nothing here changes its result.
 
     Attributes:
         device: torch device.
         world: the processes that train together.
-        cache: 'device' or 'ram', where images in memory live.
-        resume: go on from the folder's state if there is one.
-        force: replace what lies in the folder.
+        cache: 'device' or 'ram', where images in memory are kept.
+        resume: resume the unfinished run in the folder if there is one.
+        force: replace the run in the folder.
         save_every: seconds between saved states; 0 saves after every step.
-        log: where else the figures of each epoch go, see `stages.train.trackers`.
-        on_step, on_epoch: called as the run goes.
+        log: 'tensorboard' or 'wandb', to log the figures of each epoch there too.
+        on_step, on_epoch: called after steps (at most four times a second) and after every epoch.
+        on_note: called with what the user should know, one line of text each.
     """
 
     device: str = "cpu"
@@ -61,6 +64,7 @@ class RunOptions:
     log: str | None = None
     on_step: Callable[[Progress], None] | None = None
     on_epoch: Callable[[EpochReport], None] | None = None
+    on_note: Callable[[str], None] | None = None
 
 
 def train_run(
@@ -76,27 +80,27 @@ def train_run(
 ) -> RunResult | None:
     """Train, and write model.st (best epoch), last.st and metrics.jsonl into `folder`, each atomically after every epoch.
 
-    state.st is written every `save_every` seconds, after every epoch and when the run is asked to stop; it goes when the run
-    is done.
+    state.st is written every `save_every` seconds, after every epoch and when the run is interrupted; it is deleted when the
+    run is done.
 
     Args:
         anchors: anchors of all groups; seen classes are trained on, validation classes select the epoch.
         images: images of the seen and validation classes.
         settings: see `TrainSettings`.
-        folder: the run folder, made when missing.
+        folder: the run folder, created when missing.
         inputs: lineage of the anchors artifact and of `init`.
-        init: a checkpoint to start from, of the same architecture.
-        resize: how the images were resized, kept so that evaluation does the same.
+        init: a checkpoint of the same architecture to start from.
+        resize: how the images were resized, recorded so that evaluation does the same.
         options: see `RunOptions`.
 
     Returns:
-        what was written; None when the same run is there already, whole.
+        The finished run; None when the folder already has the same run, finished.
 
     Raises:
         UsageError: another run is in the folder, or is writing there now.
         InputError: images that are not square; a state or a checkpoint that does not fit.
         ComputeError: a non-finite loss; not enough memory.
-        KeyboardInterrupt: the run was asked to stop; its state is saved.
+        KeyboardInterrupt: the run was interrupted; its state is saved.
     """
     options = options or RunOptions()
     settings = settings.with_precision(has_bf16=has_bf16(options.device))
@@ -106,42 +110,42 @@ def train_run(
     identity = run_identity(settings, images, inputs)
     options.world.agree(json.dumps(identity, sort_keys=True), "parameters, anchors and images")
     if options.world.leader:
-        what_next(folder, identity, resume=options.resume, force=options.force)  # a refusal touches nothing
+        what_next(folder, identity, resume=options.resume, force=options.force)  # may refuse: before the lock
     with locked(folder) if options.world.leader else nullcontext():
-        decided = _decided(folder, identity, options)
-        if decided == "done":
+        upcoming = _agreed_next(folder, identity, options)
+        if upcoming == "done":
             return None
         run = _Run(anchors, images, settings, folder, identity, inputs, init, resize, options)
-        if decided == "go on":
+        if upcoming == "resume":
             run.restore()
         log = options.log if options.world.leader else None
-        tracker = open_tracker(log, folder, identity["settings"], resumed=decided == "go on")
+        tracker = open_tracker(log, folder, identity["settings"], resumed=upcoming == "resume")
         with closing(tracker), closing(run.trainer), explained(run.trainer), StopRequest() as stop:
             return run.go(stop, tracker)
 
 
-def _decided(folder: Path, identity: dict[str, Any], options: RunOptions) -> Next:
-    """What the leader finds in the folder, told to all processes."""
+def _agreed_next(folder: Path, identity: dict[str, Any], options: RunOptions) -> Next:
+    """What the leader finds in the folder, sent to all processes."""
     world = options.world
-    answers: tuple[Next, ...] = ("start", "go on", "done")
-    told = torch.zeros(1, device=options.device)
+    answers: tuple[Next, ...] = ("start", "resume", "done")
+    answer = torch.zeros(1, device=options.device)
     if world.leader:
-        told += answers.index(what_next(folder, identity, resume=options.resume, force=options.force))
+        answer += answers.index(what_next(folder, identity, resume=options.resume, force=options.force))
         tidy(folder, old_state=options.force)
-    world.barrier()  # data may take some processes longer than others
-    world.sum([told])
-    return answers[int(told)]
+    world.barrier()  # some processes may read their data longer
+    world.sum([answer])
+    return answers[int(answer)]
 
 
 def run_identity(settings: TrainSettings, images: ImageSet | StreamingImageSet, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What a run's result follows from, JSON-able: two runs of the same identity give the same files."""
+    """Everything that determines a run's result, JSON-able: two runs of the same identity write the same files."""
     digests = {name: record["sha256"] for name, record in inputs.items()}
     recorded = {**settings.to_record(), "backbone": recorded_backbone(settings.backbone)}
     return {"settings": recorded, "inputs": {"data": images.sha256(), **digests}}
 
 
 class _Run:
-    """One run in one folder. Every process holds one; the leader writes."""
+    """One run in one folder. Every process has one; the leader writes the files."""
 
     def __init__(
         self,
@@ -166,6 +170,7 @@ class _Run:
             where = "the --init checkpoint"
             initialise_from(model, Checkpoint.from_artifact(init, where).model, where)
         seen = torch.from_numpy(anchors.vectors[anchors.indices("seen")])
+        self._note_micro_batches(model)
         self.trainer = Trainer(model, seen, training, settings, options.device, world=options.world, cache=options.cache)
         self._state = RunState(identity, [], "")
         self._record: dict[str, Any] = {
@@ -179,18 +184,26 @@ class _Run:
         self._saved = self._reported = self._started = time.monotonic()
         self._images_before = 0
 
+    def _note_micro_batches(self, model: nn.Module) -> None:
+        count, note = self._settings.accumulate, self._options.on_note
+        if count > 1 and note is not None and any(isinstance(module, _BatchNorm) for module in model.modules()):
+            note(
+                f"batch norm uses the statistics of each micro-batch: --accumulate {count} does not give the same result as "
+                "--accumulate 1"
+            )
+
     def restore(self) -> None:
-        """Bring everything to where the folder's state stands."""
+        """Restore the state saved in the folder."""
         self._state = RunState.restore(read_state(self._folder), self.trainer, f"'{self._folder / STATE}'")
 
     def go(self, stop: StopRequest, tracker: Tracker) -> RunResult:
-        """Train to the end, or until `stop` is asked for."""
+        """Train to the end, or until `stop` is asked."""
         trainer, reports = self.trainer, self._state.reports
-        if reports:  # a run killed between writing and logging left its last epoch out
+        if reports:  # a run killed between writing and logging did not log its last epoch
             tracker.epoch(len(reports), reports[-1].figures_by_name())
-        self._options.world.barrier()  # some read and prepare longer than others
+        self._options.world.barrier()  # some processes prepare longer
         while len(reports) < self._settings.epochs:
-            # a state may stand where an epoch's steps are done and only its score is missing
+            # a resumed epoch may have all its steps done and only its score missing
             if trainer.step < (len(reports) + 1) * trainer.steps_per_epoch:
                 self._train_epoch(stop)
             figures = trainer.sums.figures()
@@ -226,8 +239,8 @@ class _Run:
         self._options.on_step(Progress(epoch, self._settings.epochs, trainer.step, total, rate, figures))
 
     def _scored(self, stop: StopRequest) -> Score:
-        """The epoch's score. Asked to stop meanwhile, it is given up and made again by the run that goes on."""
-        alone = self._options.world.size == 1  # others would wait for this process's part
+        """The epoch's score. An interrupt during scoring discards it; the resumed run scores the epoch again."""
+        alone = self._options.world.size == 1  # other processes would wait for this one
 
         def poll() -> None:
             if stop.asked and alone:
@@ -239,10 +252,10 @@ class _Run:
 
     def _is_best(self, score: Score) -> bool:
         before = [report.score.key for report in self._state.reports if report.best]
-        return not before or score.key >= before[-1]  # of equals the later: it has learnt more
+        return not before or score.key >= before[-1]  # of equal epochs the later
 
     def _epoch_done(self, report: EpochReport) -> None:
-        """Save last.st, model.st when this epoch is the best so far, metrics.jsonl, and last the state that counts on them."""
+        """Save last.st, model.st when this epoch is the best so far, metrics.jsonl, and then the state that refers to them."""
         self._state.reports.append(report)
         if self._options.world.leader:
             self._write(LAST, report)
@@ -264,7 +277,7 @@ class _Run:
         return artifacts.write(checkpoint.to_artifact(), self._folder / name).sha256
 
     def _save(self) -> None:
-        """Write the state, unless what it would hold is not finite: then the last good one stays. All processes meet here."""
+        """Write the state; the last good one stays when this one is not finite. All processes call it."""
         self.trainer.sums.figures()
         if self._options.world.leader:
             artifacts.write(self._state.to_artifact(self.trainer), self._folder / STATE)

@@ -1,4 +1,4 @@
-"""Which epoch is best, judged on validation classes or on held-out training images; never on test data."""
+"""Scores epochs on validation classes or on held-out training images, to select the best; never on test data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HELD_OUT = 0.05
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracies of one epoch on the selection images; `robust` is None when nothing was attacked."""
+    """Accuracies of one epoch on the selection images; `robust` is None without an attack."""
 
     clean: float
     robust: float | None
@@ -40,10 +40,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Selection:
-    """The images and anchors that judge epochs.
+    """The images and anchors that epochs are scored on.
 
     Attributes:
-        images: at most about 1,000, evenly over the classes.
+        images: at most about 1,000, the same number of each class.
         anchors: (C, D) float32, those of the images' classes.
         source: 'validation classes' or 'held-out images of the seen classes'.
     """
@@ -68,11 +68,11 @@ class Selection:
         """Clean accuracy, and accuracy under the inner attack's own steps unless the objective is 'clean'; in float32.
 
         Args:
-            model: on `device`; left in the modes it came in.
+            model: on `device`; keeps its modes.
             settings: of the run.
             device: torch device.
             world: the processes that share the work; each returns the score over all images.
-            stop: called with every forward pass; what it raises ends the scoring.
+            stop: called with every forward pass; may raise to end the scoring.
         """
         world = world or World()
         share = world.share(len(self.images))
@@ -98,7 +98,7 @@ class Selection:
             right = clean == labels
             robust = int((right & (attacked == labels)).sum())
         counts = torch.tensor([int(right.sum()), robust], device=device)
-        world.barrier()  # some attacks take longer than others
+        world.barrier()  # some processes attack longer
         world.sum([counts])
         clean_share, robust_share = (count / len(self.images) for count in counts.tolist())
         return Score(clean_share, None if settings.objective == "clean" else robust_share)
@@ -125,17 +125,17 @@ def predictions(
 def plan_selection(
     images: ImageSet | StreamingImageSet, anchors: AnchorSet, seed: int
 ) -> tuple[ImageSet | StreamingImageSet, Selection]:
-    """Divide what was opened into training images and selection images; the latter are brought into memory.
+    """Split images into training images and selection images; the latter are loaded into memory.
 
     Args:
         images: images of the seen and the validation classes.
         anchors: all anchors.
-        seed: of the draw.
+        seed: of the sampling.
 
     Returns:
-        the training images (seen classes, labels in the order of the seen classes), and the selection.
+        The training images (seen classes, labels in the order of the seen classes), and the selection.
 
-    Raises InputError when no class can spare an image and there are no validation classes.
+    Raises InputError when there are no validation classes and every class has only one image.
     """
     vectors = torch.from_numpy(anchors.vectors.copy())
     seen = images.restricted_to(anchors.names("seen"), names_from="the anchors")
@@ -148,8 +148,8 @@ def plan_selection(
     rows = _per_class(seen.labels, MAX_IMAGES, HELD_OUT, generator)
     if not len(rows):
         raise InputError(
-            f"the data '{images.provenance.source}' has one training image a class, so none can be held out to judge epochs",
-            "give at least two images a class, or validation classes (`laat anchors --val N`)",
+            f"the data '{images.provenance.source}' has one training image per class: none can be held out to select the epoch",
+            "give at least two images per class, or validation classes (`laat anchors --val N`)",
         )
     rest = torch.ones(len(seen), dtype=torch.bool)
     rest[rows] = False
@@ -158,15 +158,15 @@ def plan_selection(
 
 
 def _per_class(labels: Tensor, most: int, share: float, generator: torch.Generator) -> Tensor:
-    """A seeded draw of the same number of images from each class, ascending: `share` of the smallest class that can give some,
-    at least 1, and at most `most` in all. A class with a single image gives it only when `share` is 1."""
+    """Rows of the same number of images sampled from each class, ascending: `share` of the smallest class, at least 1, and at
+    most `most` in total. A class with a single image is sampled only when `share` is 1."""
     labels = labels.cpu()
     counts = torch.bincount(labels)
     present = counts[counts > 0]
     each = max(1, min(int(share * int(present.min())), most // len(present)))
     order = torch.randperm(len(labels), generator=generator)
-    drawn = []
+    rows = []
     for label, count in enumerate(counts.tolist()):
         if count > 1 or share == 1:
-            drawn.append(order[labels[order] == label][:each])
-    return torch.cat(drawn).sort().values if drawn else torch.empty(0, dtype=torch.int64)
+            rows.append(order[labels[order] == label][:each])
+    return torch.cat(rows).sort().values if rows else torch.empty(0, dtype=torch.int64)

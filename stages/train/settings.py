@@ -73,9 +73,12 @@ class TrainSettings:
     batch_size: int = parameter(128, "Batch size, over all processes.", panel=OPTIMIZER, at_least=2)
     accumulate: int = parameter(
         1,
-        "Micro-batches a batch is split into: the same training step in less memory, slower with batch norm.",
+        "Micro-batches a batch is split into, to need less memory. Batch norm uses the statistics of each.",
         panel=OPTIMIZER,
         at_least=1,
+    )
+    grad_checkpointing: bool = parameter(
+        False, "Recompute activations in the backward pass: less memory, more time, the same result.", panel=OPTIMIZER
     )
     lr: float = parameter(0.05, "Highest learning rate of SGD.", panel=OPTIMIZER, positive=True)
     schedule: str = parameter(
@@ -134,5 +137,7 @@ class TrainSettings:
         return AttackSpec(f"pgd-{self.steps}", "ce", self.steps, self.step / self.eps, random_start=True)
 
     def to_record(self) -> dict[str, Any]:
-        """JSON-able form, eps and step size as fractions."""
-        return {**asdict(self), "eps": format_eps(self.eps), "step_size": format_eps(self.step)}
+        """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result."""
+        record = {**asdict(self), "eps": format_eps(self.eps), "step_size": format_eps(self.step)}
+        del record["grad_checkpointing"]
+        return record

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C ask a run to stop at its next step, where its state can be saved."""
+"""SIGTERM and Ctrl-C stop a run after the current step, so that its state can be saved."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from types import FrameType
 
 
 class StopRequest:
-    """Within: the first SIGTERM or SIGINT sets `asked`; a second SIGINT interrupts at once. Signals that are ignored stay so.
+    """Within: the first SIGTERM or SIGINT sets `asked`; a second SIGINT interrupts at once. Ignored signals stay ignored.
 
-    Only the main thread gets signals; elsewhere this does nothing.
+    Only the main thread gets signals; in other threads this does nothing.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""The resumable state of a run: everything that the rest of the run follows from, in one artifact.
+"""The state of an unfinished run: everything needed to resume it, in one artifact.
 
-What is random in training is a function of seed and step (see `stages.train.loop`), so the step stands for all generators,
-the schedule and the position inside the epoch.
+All random numbers of training are a function of seed and step (see `stages.train.loop`), so the step replaces the states of
+the generators and of the schedule, and the position inside the epoch.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _REMAKE = "start the run again with --force"
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
-        identity: what the run is made of, see `identity`; JSON-able.
+        identity: see `stages.train.run.run_identity`; JSON-able.
         reports: of the finished epochs.
         best_sha256: of model.st; empty while there is none.
     """
@@ -37,13 +37,13 @@ class RunState:
     best_sha256: str
 
     def to_artifact(self, trainer: Trainer) -> Artifact:
-        """This, and what `trainer` holds. Raises ComputeError when a tensor of it is not finite."""
-        stepper = trainer.stepper
+        """This and the state of `trainer`. Raises ComputeError when a tensor is not finite."""
+        step = trainer.training_step
         tensors = _named("model", dict(trainer.model.state_dict())) | {"sums": trainer.sums.state().numpy()}
-        momentum = {name: stepper.optimizer.state[p].get("momentum_buffer") for name, p in trainer.model.named_parameters()}
+        momentum = {name: step.optimizer.state[p].get("momentum_buffer") for name, p in trainer.model.named_parameters()}
         tensors |= _named("momentum", {name: value for name, value in momentum.items() if value is not None})
-        if stepper.average is not None:
-            tensors |= _named("average", stepper.average.state())
+        if step.average is not None:
+            tensors |= _named("average", step.average.state())
         broken = [name for name, value in tensors.items() if name != "sums" and not np.isfinite(value).all()]
         if broken:
             raise ComputeError(
@@ -60,36 +60,34 @@ class RunState:
 
     @classmethod
     def restore(cls, artifact: Artifact, trainer: Trainer, where: str) -> RunState:
-        """Bring `trainer`, made for the same run, to where the state stands. Raises InputError when they do not fit."""
+        """Restore the state of `trainer`, made for the same run. Raises InputError when they do not fit."""
         try:
             state = cls.read(artifact)
             trainer.model.load_state_dict(_part(artifact, "model", trainer.device))
-            stepper = trainer.stepper
+            step = trainer.training_step
             momentum = _part(artifact, "momentum", trainer.device)
             for name, parameter in trainer.model.named_parameters():
                 if name in momentum:
-                    stepper.optimizer.state[parameter]["momentum_buffer"] = momentum[name].to(
-                        memory_format=torch.preserve_format
-                    )
-            if stepper.average is not None:
-                stepper.average.load(_part(artifact, "average", trainer.device))
+                    step.optimizer.state[parameter]["momentum_buffer"] = momentum[name].to(memory_format=torch.preserve_format)
+            if step.average is not None:
+                step.average.load(_part(artifact, "average", trainer.device))
             trainer.step = int(artifact.params["step"])
             trainer.sums.load(torch.from_numpy(artifact.tensor("sums", (None,)).copy()))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = " ".join(str(error).split())
             raise InputError(f"{where} does not fit this run: {reason}", _REMAKE) from None
         return state
 
     @classmethod
     def read(cls, artifact: Artifact) -> RunState:
-        """The part that needs no trainer."""
+        """Read the progress alone, without a trainer."""
         params = artifact.params
         reports = [EpochReport.from_row(row) for row in params["reports"]]
         return cls(dict(params["identity"]), reports, str(params["best_sha256"]))
 
 
 def require_same_run(before: dict[str, Any], now: dict[str, Any], folder: str) -> None:
-    """Raise UsageError naming every parameter in which two identities (see `identity`) differ."""
+    """Raise UsageError naming every parameter in which two identities (see `run_identity`) differ."""
     changed = [
         f"{label} was {_shown(before.get(part, {}).get(key))} and is {_shown(value)}"
         for part, names in now.items()
@@ -99,7 +97,7 @@ def require_same_run(before: dict[str, Any], now: dict[str, Any], folder: str) -
     ]
     if changed:
         raise UsageError(
-            f"the run in '{folder}' cannot go on with other parameters: {'; '.join(changed)}",
+            f"the run in '{folder}' cannot be resumed with other parameters: {'; '.join(changed)}",
             "give the same ones, choose another folder with --out, or replace the run with --force",
         )
 

@@ -1,4 +1,4 @@
-"""Sums over the images of an epoch, kept on the device: reading them never makes the training wait."""
+"""Sums over the images of an epoch, kept on the device so that training does not wait for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from stages.devices import widest_float
 from stages.errors import ComputeError
 
-_FIXED = 3  # loss, right when clean, right when attacked; the terms follow
+_FIXED = 3  # loss, correct clean predictions, correct adversarial predictions; the terms follow
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Figures:
 
     Attributes:
         loss: the objective's loss.
-        clean_accuracy, robust_accuracy: of the training batches as they were met, model in training mode; None where the
-            objective does not look at that side.
+        clean_accuracy, robust_accuracy: on the training batches, model in training mode; None where the objective does not use
+            clean or adversarial images.
     """
 
     loss: float
@@ -29,25 +29,25 @@ class Figures:
 
 
 class Sums:
-    """Adds up what the steps of one epoch return, and remembers the first step at which a term was not finite.
+    """Adds up the results of an epoch's steps, and remembers the first step at which a term was not finite.
 
     Args:
-        device: where the sums live.
+        device: of the sums.
         terms: names of the loss's terms.
-        sides: whether the objective looks at clean and at attacked images.
+        sides: whether the objective uses clean and adversarial images.
     """
 
     def __init__(self, device: str, terms: tuple[str, ...], sides: tuple[bool, bool]) -> None:
         self._terms, self._sides = terms, sides
         self.images = 0
-        # one tensor, so that one copy reads all: the sums, then for each term its first bad step or -1
+        # one tensor, read by one copy: the sums, then for each term its first non-finite step or -1
         self._values = torch.zeros(_FIXED + 2 * len(terms), dtype=widest_float(device), device=device)
         self._totals, self._first_bad = self._values.split([_FIXED + len(terms), len(terms)])
         self._first_bad.fill_(-1)
         self._copy: tuple[int, Tensor, torch.cuda.Event] | None = None
 
     def add(self, step: Tensor, images: int, number: int) -> None:
-        """Count step `number` on `images` images; see `Stepper.step` for `step`."""
+        """Add step `number` on `images` images; `step` is what `TrainingStep.take` returned."""
         self.images += images
         self._totals += step
         self._first_bad.masked_fill_(~step[_FIXED:].isfinite() & (self._first_bad < 0), number)
@@ -57,7 +57,7 @@ class Sums:
         return self._read(self.images, self._values.cpu())
 
     def glance(self) -> Figures | None:
-        """As `figures`, but a moment old and never waiting for the device; None while nothing new has arrived."""
+        """As `figures`, but possibly of an earlier step and without waiting for the device; None while nothing is available."""
         if not self._values.is_cuda:
             return self.figures()
         if self._copy is None:
@@ -87,7 +87,7 @@ class Sums:
         return Figures(means[0], clean, robust)
 
     def state(self) -> Tensor:
-        """Everything as one float64 tensor on the CPU, to go on from later."""
+        """Everything as one float64 tensor on the CPU, for `load`."""
         return torch.cat([torch.tensor([float(self.images)], dtype=torch.float64), self._values.cpu().double()])
 
     def load(self, state: Tensor) -> None:

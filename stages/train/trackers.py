@@ -1,4 +1,4 @@
-"""Where else the figures of each epoch go: TensorBoard or Weights & Biases, both optional packages."""
+"""Logging of each epoch's figures to TensorBoard or Weights & Biases, both optional packages."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Tracker(Protocol):
     """Takes the figures of each finished epoch."""
 
     def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
-        """Keep the figures of epoch `number` (from 1); a figure that is None is left out."""
+        """Log the figures of epoch `number` (from 1); None is left out."""
 
     def close(self) -> None:
-        """Write what is still in memory. Further epochs are not taken."""
+        """Write what is still in memory and close the log."""
 
 
 def check_tracker(name: str | None) -> None:
-    """Raise now what `open_tracker` would raise for an unknown name (UsageError) or a missing package (MissingError)."""
+    """Raise UsageError for an unknown name, MissingError when the package is not installed."""
     if name is None:
         return
     if name not in TRACKERS:
@@ -36,18 +36,18 @@ def check_tracker(name: str | None) -> None:
 
 
 def open_tracker(name: str | None, folder: Path, settings: Mapping[str, Any], *, resumed: bool = False) -> Tracker:
-    """Start the log of the run in `folder`, or go on with it.
+    """Start the log of the run in `folder`, or continue it.
 
     Args:
         name: one of `TRACKERS`, or None for no log.
-        folder: the run folder; the log lands in its subfolder of the tracker's name.
-        settings: JSON-able record of the run, kept with the log.
-        resumed: the run goes on, and so does its log. Otherwise what an earlier run logged in `folder` is replaced
-            (TensorBoard) or left alone under its own identity (Weights & Biases).
+        folder: the run folder; the log is written to its subfolder of the tracker's name.
+        settings: JSON-able record of the run, saved with the log.
+        resumed: continue the log of the resumed run. Otherwise an earlier log in `folder` is replaced (TensorBoard) or stays a
+            run of its own (Weights & Biases).
 
     Raises:
         UsageError: an unknown name.
-        MissingError: the package is not installed, or the service refuses to start.
+        MissingError: the package is not installed, or the service does not start.
     """
     check_tracker(name)
     openers: dict[str, Callable[[Path, Mapping[str, Any], bool], Tracker]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
@@ -58,10 +58,10 @@ class _Nothing:
     """No log."""
 
     def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
-        """Nothing is kept."""
+        """Nothing is logged."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to close."""
 
 
 class _TensorBoard:
@@ -82,7 +82,7 @@ class _TensorBoard:
         self._writer.add_text("settings", "\n".join(f"    {line}" for line in text.splitlines()), 0)
 
     def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
-        """Write the figures at step `number` and flush them, so that a killed run has shown its last epoch."""
+        """Write the figures at step `number` and flush them, so that the last epoch of a killed run is in the log."""
         for name, value in values.items():
             if value is not None:
                 self._writer.add_scalar(name, value, number)
@@ -94,7 +94,7 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """One run of Weights & Biases a run folder; WANDB_MODE, WANDB_PROJECT and its other variables are heeded."""
+    """One Weights & Biases run per run folder, configured by WANDB_MODE, WANDB_PROJECT and its other variables."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], resumed: bool) -> None:
         import wandb
@@ -115,7 +115,7 @@ class _Wandb:
             raise MissingError(
                 f"Weights & Biases does not start: {reason}", "sign in with `wandb login`, or set WANDB_MODE=offline"
             ) from None
-        # epochs as the axis: wandb's own step refuses to go back to a repeated epoch
+        # epochs as the axis: wandb's own step cannot go back to a repeated epoch
         self._run.define_metric("epoch", hidden=True)
         self._run.define_metric("*", step_metric="epoch")
 
@@ -124,12 +124,12 @@ class _Wandb:
         self._run.log({"epoch": number, **{name: value for name, value in values.items() if value is not None}})
 
     def close(self) -> None:
-        """Send what is left and end."""
+        """Send what is left and finish the run."""
         self._run.finish()
 
 
 def _run_id(folder: Path, resumed: bool) -> str:
-    """The identity of this folder's run at the service, kept in the folder so that a resumed run finds it again."""
+    """The id of this folder's run at the service, saved in the folder for a resumed run."""
     path = folder / "wandb" / "run-id.txt"
     try:
         if not (resumed and path.is_file()):

@@ -83,7 +83,7 @@ def test_training_again_is_up_to_date_refused_or_forced(pipeline: Pipeline, tmp_
     assert "up to date" in same.stdout
     other = run(*train, "--seed", 1, cwd=tmp_path)
     assert other.code == 2
-    assert "'run' holds a run already" in other.stderr
+    assert "'run' already has a run" in other.stderr
     assert "--force" in other.stderr
     assert tree(tmp_path) == before
     forced = run(*train, "--seed", 1, "--force", cwd=tmp_path)

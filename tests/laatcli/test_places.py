@@ -58,4 +58,4 @@ def test_a_file_where_a_folder_is_needed(pipeline: Pipeline, tmp_path: Path) -> 
 def test_one_image_a_class_is_refused_before_training(pipeline: Pipeline, tmp_path: Path) -> None:
     class_folders(tmp_path / "photos", 1)
     line = ("train", "--anchors", pipeline.folder / "expanded.st", "--data", "photos", *QUICK, "--out", "other")
-    refused(tmp_path, *line, code=3, says=["one training image a class", "at least two images"])
+    refused(tmp_path, *line, code=3, says=["one training image per class", "at least two images"])

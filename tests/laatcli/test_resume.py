@@ -95,7 +95,7 @@ def test_asked_to_stop_it_saves_its_state(
     done = len(metrics.read_text().splitlines())
     again = run("train", "--data", "photos", *LONG, cwd=here)
     assert again.code == 2
-    assert f"holds an unfinished run, {done} epochs of it done" in again.stderr
+    assert f"has an unfinished run ({done} epochs done)" in again.stderr
     assert "--resume auto" in again.stderr
 
 
@@ -108,7 +108,7 @@ def test_changed_parameters_are_refused_by_name(here: Path, start: Callable[...,
         (("--lr", 0.1, "--eps", "4/255"), ("--lr was 0.05 and is 0.1", "--eps was 8/255 and is 4/255")),
         (("--split", "test"), ("the data was ",)),
     ):
-        refused(here, "train", "--data", "photos", *LONG, *RESUME, *changed, code=2, says=("cannot go on", *says))
+        refused(here, "train", "--data", "photos", *LONG, *RESUME, *changed, code=2, says=("cannot be resumed", *says))
 
 
 def test_the_second_of_two_runs_in_one_folder_is_refused(here: Path, start: Callable[..., subprocess.Popen[str]]) -> None:

@@ -7,6 +7,7 @@ import re
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,13 +26,13 @@ def in_use() -> int:
     return 1024 * int(found[1])
 
 
-def main(folder: Path, accumulate: int, room: int) -> None:
+def main(folder: Path, room: int, changes: dict[str, Any]) -> None:
     """Train one epoch of one batch with `room` bytes more than what is in use now."""
     torch.set_num_threads(1)
     torch.nn.functional.conv2d(torch.zeros(1, 3, 8, 8), torch.zeros(8, 3, 3, 3))  # what torch sets up once
-    images = made_up_images(per_class=200)
+    settings = quick(**{"backbone": "conv4-64", "batch_size": 1024, "epochs": 1, "steps": 1, **changes})
+    images = made_up_images(per_class=settings.batch_size // 5)
     resource.setrlimit(resource.RLIMIT_DATA, (in_use() + room, resource.RLIM_INFINITY))
-    settings = quick(backbone="conv4-64", batch_size=1024, epochs=1, steps=1, objective="at", accumulate=accumulate)
     try:
         result = train_run(made_up_anchors(seen=5, val=1), images, settings, folder, inputs=INPUTS, options=RunOptions())
     except LaatError as error:
@@ -42,4 +43,4 @@ def main(folder: Path, accumulate: int, room: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))

@@ -22,7 +22,8 @@ STEPS = {"resnet12 in float64": 4}  # of the others 20
 RUNS = {
     "laat": {"awp": 0.005, "ema": 0.9, "clip_norm": 1.0},
     "trades": {"objective": "trades", "augment": False, "tau": 0.5},
-    "in pieces": {"objective": "at", "accumulate": 2, "batch_size": 20},
+    "in micro-batches": {"objective": "at", "accumulate": 2, "batch_size": 20},
+    "with gradient checkpointing": {"grad_checkpointing": True, "awp": 0.005},
     "resnet12 in float64": {"objective": "at", "backbone": "resnet12", "drop_block": 0.1, "batch_size": 8, "steps": 1},
 }
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from stages.models.embedding import EmbeddingModel
-from stages.train.awp import WeightPerturbation, running_statistics_kept
+from stages.train.awp import WeightPerturbation, buffers_restored
 from tests.stages.train.synthetic import made_up_anchors, made_up_images, small_model
 
 ANCHORS, IMAGES = torch.from_numpy(made_up_anchors().vectors), made_up_images()
@@ -155,7 +155,7 @@ def test_a_gradient_that_is_not_finite_shows_in_the_weights() -> None:
 def test_running_statistics_are_put_back() -> None:
     model = small_model().train()
     before = copies(model)
-    with running_statistics_kept(model):
+    with buffers_restored(model):
         model(X)
         assert not torch.equal(model.state_dict()[f"{NORM}.running_mean"], before[f"{NORM}.running_mean"])
         assert int(model.state_dict()[f"{NORM}.num_batches_tracked"]) == 1
@@ -169,7 +169,7 @@ def test_running_statistics_are_put_back_after_a_failure() -> None:
     before = copies(model)
 
     def fails() -> None:
-        with running_statistics_kept(model):
+        with buffers_restored(model):
             model(X)
             raise RuntimeError("in between")
 

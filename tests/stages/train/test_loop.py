@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.errors import ComputeError
+from stages.errors import ComputeError, UsageError
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
 from stages.train.loop import Trainer
 from stages.train.sums import Figures
-from stages.train.training_step import Piece
+from stages.train.training_step import MicroBatch
 from stages.world import World
 from tests.stages.train.plain_step import PlainConv4, plain_attack, plain_laat_loss
 from tests.stages.train.synthetic import made_up_anchors, made_up_images, quick, small_model
@@ -36,7 +36,7 @@ def epoch(loop: Trainer) -> Figures:
 
 def attacked(loop: Trainer, x: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
     noise = torch.rand(x.shape, generator=torch_generator(seed, "tests/noise"))
-    return loop.stepper._attacked(Piece(x, noise, labels, slice(0, len(x))))
+    return loop.training_step._attacked(MicroBatch(x, noise, labels, slice(0, len(x))))
 
 
 @pytest.mark.parametrize(("tau", "beta"), [(1.0, 1.0), (0.2, 3.0)])
@@ -112,16 +112,16 @@ def test_every_step_starts_its_attack_elsewhere() -> None:
     assert float((noises[0] - noises[1]).abs().mean()) == pytest.approx(1 / 3, abs=0.02)
 
 
-def watched(loop: Trainer) -> list[Sequence[Piece]]:
-    """The pieces of each step, as they come."""
-    shown: list[Sequence[Piece]] = []
-    step = loop.stepper.step
+def watched(loop: Trainer) -> list[Sequence[MicroBatch]]:
+    """The micro-batches of each step, filled as the steps are taken."""
+    shown: list[Sequence[MicroBatch]] = []
+    take = loop.training_step.take
 
-    def keep(pieces: Sequence[Piece], *others: Any) -> Tensor:
-        shown.append(pieces)
-        return step(pieces, *others)
+    def keep(micro_batches: Sequence[MicroBatch], *others: Any) -> Tensor:
+        shown.append(micro_batches)
+        return take(micro_batches, *others)
 
-    loop.stepper.step = keep  # type: ignore[method-assign,assignment]
+    loop.training_step.take = keep  # type: ignore[method-assign,assignment]
     return shown
 
 
@@ -184,7 +184,7 @@ def test_the_schedule_sets_the_rate_of_each_step() -> None:
     rates = []
     for _ in range(5):
         epoch(loop)
-        rates.append(loop.stepper.optimizer.param_groups[0]["lr"])
+        rates.append(loop.training_step.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01])
 
 
@@ -211,43 +211,77 @@ def test_clipping_bounds_what_a_step_moves() -> None:
     assert moved[0] > 2 * moved[1]
 
 
+BATCH_NORM_FREE = "timm:vit_tiny_patch16_224"
+
+
+def larger_trainer(backbone: str, dtype: torch.dtype = torch.float64, **changes: Any) -> Trainer:
+    """On 18 images of 32 px; in float64 no sign of a gradient depends on rounding."""
+    small = made_up_images(per_class=3)
+    images = type(small)(small.images.repeat(1, 1, 2, 2), small.labels, small.classes, small.provenance)
+    settings = quick(backbone=backbone, steps=1, batch_size=9, **changes)
+    model = EmbeddingModel(backbone, 6, 32, mean=(0.4,) * 3, std=(0.25,) * 3, drop_block=settings.drop_block).to(dtype)
+    return Trainer(model, ANCHORS.to(dtype), images, settings, "cpu")
+
+
+def test_without_batch_norm_micro_batches_give_the_gradient_of_the_whole_batch() -> None:
+    whole, split = (larger_trainer(BATCH_NORM_FREE, accumulate=count, awp=0.01, clip_norm=0.1) for count in (1, 4))
+    for one, other in zip(whole.steps(), split.steps(), strict=True):
+        assert float(one.loss) == pytest.approx(float(other.loss), abs=1e-9)
+    for value, other in zip(whole.model.state_dict().values(), split.model.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, other, rtol=0, atol=1e-8)
+
+
+def test_with_batch_norm_each_micro_batch_has_its_own_statistics() -> None:
+    model = small_model().double()
+    plain, anchors = PlainConv4(model), ANCHORS.double()
+    settings = quick(augment=False, objective="clean", accumulate=3)
+    loop = Trainer(model, anchors, IMAGES, settings, "cpu")
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    order = torch.randperm(48, generator=torch_generator(0, "train/order/1"))
+    for rows, done in zip(order.split(16), loop.steps(), strict=True):
+        optimizer.zero_grad()
+        total = 0.0
+        for part in rows.tensor_split([5, 10]):
+            logits = plain.train()(IMAGES.images[part].float() / 255) @ anchors.T
+            loss = torch.nn.functional.cross_entropy(logits, IMAGES.labels[part], reduction="sum") / 16
+            loss.backward()
+            total += float(loss.detach())
+        optimizer.step()
+        assert float(done.loss) == pytest.approx(total, rel=1e-9)
+    torch.testing.assert_close(model.projection.weight, plain.projection.weight, rtol=1e-9, atol=1e-12)
+    assert int(model.backbone.blocks[0].norm.num_batches_tracked) == 9
+
+
 @pytest.mark.parametrize(
     ("backbone", "changes"),
     [
-        ("conv4-8", {}),
-        ("conv4-8", {"objective": "trades"}),
-        ("conv4-8", {"awp": 0.01, "ema": 0.5, "clip_norm": 0.1}),
-        ("resnet12", {"drop_block": 0.2, "steps": 1, "batch_size": 9}),
-        ("timm:resnet10t", {"steps": 1, "batch_size": 9}),
-        ("timm:vit_tiny_patch16_224", {"steps": 1, "batch_size": 9}),
+        ("conv4-8", {"awp": 0.01, "ema": 0.5, "objective": "trades"}),
+        ("conv4-8", {"accumulate": 2, "precision": "bf16"}),
+        ("resnet12", {"drop_block": 0.2, "awp": 0.01}),
+        ("timm:resnet10t", {}),
+        (BATCH_NORM_FREE, {"accumulate": 2}),
+        ("clip:demo", {}),
     ],
 )
-def test_pieces_equal_the_large_batch(backbone: str, changes: dict[str, Any]) -> None:
-    # float64: no sign of a gradient hangs on rounding, and what is left of a difference is not chance
-    small = made_up_images(per_class=3)
-    times = 2 if backbone.startswith("timm") else 1
-    images = type(small)(small.images.repeat(1, 1, times, times), small.labels, small.classes, small.provenance)
-    loops = []
-    for count in (1, 4):
-        settings = quick(backbone=backbone, accumulate=count, **changes)
-        model = EmbeddingModel(
-            backbone, 6, 16 * times, mean=(0.4,) * 3, std=(0.25,) * 3, drop_block=settings.drop_block
-        ).double()
-        loops.append(Trainer(model, ANCHORS.double(), images, settings, "cpu"))
-    whole, pieces = loops
-    for one, other in zip(whole.steps(), pieces.steps(), strict=True):
-        assert float(one.loss) == pytest.approx(float(other.loss), abs=1e-9)
-    for (name, value), other in zip(
-        whole.scored_model.state_dict().items(), pieces.scored_model.state_dict().values(), strict=True
-    ):
-        torch.testing.assert_close(value, other, rtol=0, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}")
+def test_gradient_checkpointing_changes_no_bit(backbone: str, changes: dict[str, Any]) -> None:
+    plain, saving = (larger_trainer(backbone, torch.float32, grad_checkpointing=flag, **changes) for flag in (False, True))
+    recomputed = []
+    for module in saving.model.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(lambda module, *_: recomputed.append(module) if module.training else None)
+    for one, other in zip(plain.steps(), saving.steps(), strict=True):
+        assert torch.equal(one.loss, other.loss)
+    states = [loop.scored_model.state_dict() | loop.model.state_dict() for loop in (plain, saving)]
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+    counts = {recomputed.count(module) for module in recomputed}
+    assert len(counts) > 1, "nothing was recomputed"
 
 
-def test_pieces_equal_the_large_batch_over_ten_steps_in_float32() -> None:
-    whole, pieces = (trainer(accumulate=count, batch_size=24, epochs=5, lr=0.02) for count in (1, 4))
-    for _ in range(5):
-        for one, other in zip(whole.steps(), pieces.steps(), strict=True):
-            assert float(one.loss) == pytest.approx(float(other.loss), abs=1e-5)
+def test_gradient_checkpointing_is_refused_by_a_model_without_it() -> None:
+    model = EmbeddingModel("timm:vgg11", 6, 32, mean=(0.4,) * 3, std=(0.3,) * 3)
+    with pytest.raises(UsageError, match=r"timm:vgg11 does not support gradient checkpointing.*; leave out"):
+        trainer(model, backbone="timm:vgg11", grad_checkpointing=True)
 
 
 def test_every_process_takes_its_part_of_the_same_batch() -> None:

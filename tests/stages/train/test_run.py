@@ -219,7 +219,7 @@ def test_another_run_does_not_go_on_from_this_state(tmp_path: Path) -> None:
     for others, says in changed:
         with pytest.raises(UsageError, match=says):
             attempted(tmp_path, resume=True, **others)
-    with pytest.raises(UsageError, match="holds an unfinished run, 1 epochs of it done"):
+    with pytest.raises(UsageError, match=r"has an unfinished run \(1 epochs done\)"):
         attempted(tmp_path)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -237,7 +237,7 @@ def test_a_damaged_state_is_told(tmp_path: Path) -> None:
         attempted(tmp_path, resume=True)
     state.write_bytes(whole)
     (tmp_path / "model.st").unlink()
-    with pytest.raises(InputError, match=r"model\.st', the best epoch of the unfinished run, is gone"):
+    with pytest.raises(InputError, match=r"model\.st', the best epoch of the unfinished run, is missing"):
         attempted(tmp_path, resume=True)
     assert trained(tmp_path, force=True).best_epoch in (1, 2)
     assert names(tmp_path) == ["last.st", "metrics.jsonl", "model.st"]
@@ -279,11 +279,11 @@ def test_a_finished_run_is_recognised(tmp_path: Path) -> None:
     for resume in (False, True):
         assert attempted(tmp_path, resume=resume) is None
     for other in (quick(epochs=3), quick(lr=0.04), quick(seed=1), quick(objective="at")):
-        with pytest.raises(UsageError, match="holds a run already"):
+        with pytest.raises(UsageError, match="already has a run"):
             attempted(tmp_path, other)
     with pytest.raises(UsageError, match=r"--lr was 0.05 and is 0.04"):
         attempted(tmp_path, quick(lr=0.04), resume=True)
-    with pytest.raises(UsageError, match="holds a run already"):
+    with pytest.raises(UsageError, match="already has a run"):
         attempted(tmp_path, images=made_up_images(seed=1))
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -292,7 +292,7 @@ def test_a_finished_run_is_recognised(tmp_path: Path) -> None:
 def test_a_run_with_a_file_missing_is_not_finished(broken: str, tmp_path: Path) -> None:
     trained(tmp_path)
     (tmp_path / broken).unlink()
-    with pytest.raises(UsageError, match="holds a run already"):
+    with pytest.raises(UsageError, match="already has a run"):
         attempted(tmp_path)
 
 

@@ -79,7 +79,7 @@ def test_small_and_uneven_classes() -> None:
 
 
 def test_one_image_a_class_is_refused() -> None:
-    with pytest.raises(InputError, match="one training image a class"):
+    with pytest.raises(InputError, match="one training image per class"):
         plan_selection(made_up_images(per_class=1), made_up_anchors(), seed=0)
     # but enough where validation classes judge
     training, selection = plan_selection(made_up_images(per_class=1), made_up_anchors(seen=4, val=2), seed=0)
