@@ -90,7 +90,7 @@ def test_asked_to_stop_it_saves_its_state(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert said.splitlines()[-1] == "error: interrupted"
-    assert "go on with --resume auto" in said
+    assert "continue with --resume auto" in said
     assert (here / "run/state.st").exists()
     done = len(metrics.read_text().splitlines())
     again = run("train", "--data", "photos", *LONG, cwd=here)

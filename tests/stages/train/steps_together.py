@@ -23,7 +23,7 @@ RUNS = {
     "laat": {"awp": 0.005, "ema": 0.9, "clip_norm": 1.0},
     "trades": {"objective": "trades", "augment": False, "tau": 0.5},
     "in micro-batches": {"objective": "at", "accumulate": 2, "batch_size": 20},
-    "with gradient checkpointing": {"grad_checkpointing": True, "awp": 0.005},
+    "laat, gradient checkpointing": {"awp": 0.005, "ema": 0.9, "clip_norm": 1.0, "grad_checkpointing": True},
     "resnet12 in float64": {"objective": "at", "backbone": "resnet12", "drop_block": 0.1, "batch_size": 8, "steps": 1},
 }
 

@@ -107,7 +107,7 @@ def test_what_the_checkpoint_records(tmp_path: Path) -> None:
     trained(tmp_path, settings, images=images, resize=16)
     found = loaded(tmp_path / "model.st")
     assert found.inputs == INPUTS
-    assert found.training["settings"] == settings.to_record()
+    assert found.training["settings"] == {**settings.to_record(), "precision": "float32"}
     assert found.training["data"] == {**images.provenance.to_record(), "sha256": images.sha256()}
     assert (found.training["images"], found.training["resize"]) == (32, 16)
     selection = found.training["selection"]
