@@ -1,6 +1,8 @@
-# make demo   the whole pipeline on bundled data, about 3 minutes on 2 cores after the install
-# make test   the tests;  make check  lint, types and tests;  make bench  the measurements
-# make soak   a training and an evaluation, each killed 100 times
+# make demo    install, and run the whole pipeline on bundled data (about 3 minutes on 2 cores)
+# make test    run the tests
+# make check   lint, types and tests
+# make bench   benchmarks
+# make soak    kill and resume a training and an evaluation 100 times each
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,11 +18,11 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/laat demo
 
-# one thread a worker: two workers with two threads each are several times slower on two cores
+# one thread per worker: two workers with two threads each are several times slower on two cores
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-# kills both again and again and compares every byte of what they end with
+# compares every byte of the results with those of uninterrupted runs
 soak: $(READY)
 	OMP_NUM_THREADS=1 LAAT_SOAK_KILLS=100 $(BIN)/python -m pytest -k killed \
 		tests/laatcli/test_resume.py tests/stages/evaluate/test_resume_eval.py
