@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stages.data.memory import CacheKind
     from stages.data.streaming_set import StreamingImageSet
     from stages.evaluate.groups import ClassChoice
-    from stages.models.checkpoint import Checkpoint
+    from stages.models.classifier import Classifier
 
 
 def read_images(
@@ -85,30 +85,33 @@ def _print_notes(console: Console, provenance: DataProvenance) -> None:
         console.note(note)
 
 
-def load_checkpoint(path: Path, anchors: Path | None) -> tuple[Checkpoint, dict[str, Any]]:
-    """A checkpoint, with the anchors of another file if one is given, and the lineage of both. Raises InputError."""
+def load_classifier(path: Path, anchors: Path | None, backbone: str | None = None) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier of a checkpoint, over the anchors of another file if one is given, and the lineage of both.
+
+    `backbone` is the import path of the user's own backbone that it was trained with. Raises InputError.
+    """
     artifact = artifacts.read(path, "model")
     lineage = {"model": artifact.lineage()}
     other = None if anchors is None else artifacts.read(anchors, "anchors")
     from stages.anchors.anchor_set import AnchorSet
-    from stages.models.checkpoint import Checkpoint
+    from stages.models.checkpoint import read_checkpoint
 
-    checkpoint = Checkpoint.from_artifact(artifact, f"'{path}'")
+    classifier = read_checkpoint(artifact, f"'{path}'", backbone)
     if other is not None:
         lineage["anchors"] = other.lineage()
-        checkpoint = checkpoint.with_anchors(AnchorSet.from_artifact(other, f"'{anchors}'"), f"'{anchors}'")
-    return checkpoint, lineage
+        classifier = classifier.over(AnchorSet.from_artifact(other, f"'{anchors}'"), where=f"'{anchors}'")
+    return classifier, lineage
 
 
 def load_group_images(
     console: Console,
-    checkpoints: Sequence[Checkpoint],
+    classifiers: Sequence[Classifier],
     groups: Sequence[str | None],
     request: ImageRequest,
     *,
     gzsl: bool = False,
 ) -> tuple[list[ClassChoice], ImageSet]:
-    """The chosen groups of classes, and the images of all of them in the size that the checkpoints were trained at.
+    """The chosen groups of classes, and the images of all of them in the size that the classifiers were trained at.
 
     With `gzsl` there is one group, the seen and the novel classes together, and `groups` does not count.
 
@@ -116,22 +119,21 @@ def load_group_images(
     """
     from stages.evaluate.groups import choose_classes, seen_and_novel
 
-    first = checkpoints[0]
-    for other in checkpoints:
-        if other.anchors.classes != first.anchors.classes or other.anchors.groups != first.anchors.groups:
+    first, training = classifiers[0].anchor_set, classifiers[0].origin.training
+    for other in classifiers:
+        if other.classes != first.classes or other.groups != first.groups:
             raise InputError("the checkpoints were trained on different classes", "evaluate them one by one")
-    chosen = dict.fromkeys(groups)
-    choices = [seen_and_novel(first.anchors)] if gzsl else [choose_classes(first.anchors, group) for group in chosen]
+    choices = [seen_and_novel(first)] if gzsl else [choose_classes(first, group) for group in dict.fromkeys(groups)]
     images = read_images(
         console,
         request,
-        classes=list(dict.fromkeys(name for choice in choices for name in choice.names(first.anchors))),
-        bundled=first.training.get("data", {}).get("source") == "shapes",
-        resize=first.training.get("resize"),
+        classes=list(dict.fromkeys(name for choice in choices for name in choice.classes)),
+        bundled=training.get("data", {}).get("source") == "shapes",
+        resize=training.get("resize"),
     )
-    for checkpoint in checkpoints:
-        wanted = checkpoint.model.image_size
-        if images.size != (wanted, wanted):
+    for classifier in classifiers:
+        wanted = classifier.image_size
+        if wanted is not None and images.size != (wanted, wanted):
             raise InputError(
                 f"the images are {images.size[1]}x{images.size[0]} and the checkpoint was trained at {wanted}x{wanted}",
                 f"add --resize {wanted}",

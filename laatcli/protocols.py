@@ -15,7 +15,7 @@ from stages.reports.results import Protocol
 
 if TYPE_CHECKING:
     from stages.evaluate.replay import Replay
-    from stages.models.checkpoint import Checkpoint
+    from stages.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ def check_together(
         raise UsageError("the classes are given twice, by --classes and by --anchors", "leave one of them out")
 
 
-def with_named_classes(console: Console, checkpoint: Checkpoint, classes: str, device: str) -> Checkpoint:
-    """The checkpoint with anchors for the names of a class file, encoded and expanded as its own were.
+def with_named_classes(console: Console, classifier: Classifier, classes: str) -> Classifier:
+    """The classifier over the names of a class file, encoded and expanded as its training anchors were.
 
-    Raises what `read_class_file`, `encoded_like` and `Checkpoint.with_anchors` raise.
+    Raises what `read_class_file` and `Classifier.over` raise.
     """
     from stages.classes import read_class_file
     from stages.models.new_anchors import anchors_for_names
 
     names = read_class_file(classes)
-    console.note(f"loading {checkpoint.trained.origin.get('model', 'the encoder')}")
-    return checkpoint.with_anchors(anchors_for_names(checkpoint.trained, names, device), f"'{classes}'")
+    console.note(f"loading {classifier.trained.origin.get('model', 'the encoder')}")
+    return classifier.over(anchors_for_names(classifier.trained, names, str(classifier.device), f"'{classes}'"))

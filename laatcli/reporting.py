@@ -16,8 +16,8 @@ from stages.errors import UsageError
 from stages.reports.check_lines import check_lines
 
 if TYPE_CHECKING:
+    from stages.evaluate.chunks import Chunks
     from stages.evaluate.evaluation import Evaluation
-    from stages.evaluate.work import Work
     from stages.launch import Launch
 
 # how long the processes of one evaluation wait for each other's share of an attack
@@ -25,31 +25,30 @@ WAIT_SECONDS = 86400.0
 
 
 @contextmanager
-def working(console: Console, output: Path, device: str, launch: Launch) -> Iterator[Work]:
+def working(console: Console, output: Path, device: str, launch: Launch) -> Iterator[Chunks]:
     """Within: the processes of the launch evaluate together, and keep what is done beside the report."""
-    from stages.evaluate.parts import Parts, parts_folder
-    from stages.evaluate.work import Work
+    from stages.evaluate.chunks import Chunks, SavedChunks, chunks_folder
     from stages.world import join_world
 
-    parts = None if console.stdout_taken else Parts(parts_folder(output))
+    saved = None if console.stdout_taken else SavedChunks(chunks_folder(output))
     try:
         with join_world(device, launch, step_seconds=WAIT_SECONDS) as world:
-            yield Work(world, parts)
+            yield Chunks(world, saved)
     except KeyboardInterrupt:
-        if parts is not None:
+        if saved is not None:
             console.note("stopped: the same command goes on from here")
         raise
 
 
-def end(console: Console, work: Work, write: Callable[[], None]) -> None:
+def end(console: Console, chunks: Chunks, write: Callable[[], None]) -> None:
     """One process writes the report; then what was kept for it goes."""
-    if work.world.leader:
+    if chunks.world.leader:
         write()
-    work.world.barrier()
-    if work.parts is not None:
-        if work.parts.found:
-            console.note(f"{work.parts.found:,} finished parts of an interrupted evaluation were not computed again")
-        work.parts.remove()
+    chunks.world.barrier()
+    if chunks.saved is not None:
+        if chunks.saved.found:
+            console.note(f"{chunks.saved.found:,} finished chunks of an interrupted evaluation were reused")
+        chunks.saved.remove()
 
 
 def rows_place(asked: str | None, output: Path) -> Path | None:

@@ -9,7 +9,7 @@ import typer
 
 from laatcli import options
 from laatcli.console import Column, Console
-from laatcli.inputs import load_checkpoint, load_group_images
+from laatcli.inputs import load_classifier, load_group_images
 from stages import artifacts
 from stages.attacks.ensemble import ENSEMBLE
 from stages.attacks.named import FORMS, parse_attack
@@ -78,83 +78,50 @@ def attack(
     check_device_name(device)
     options.check_places([("--output", output)], [("MODEL", model), ("--anchors", anchors), ("--classes-from", classes_from)])
     _check_pictures(output, png, force=force)
-    checkpoint, lineage = load_checkpoint(model, anchors)
-    (choice,), images = load_group_images(console, [checkpoint], [classes_from], request)
-    names = choice.names(checkpoint.anchors)
+    classifier, lineage = load_classifier(model, anchors)
+    (choice,), images = load_group_images(console, [classifier], [classes_from], request)
+    names = choice.classes
     spec.check_fits(threat, len(names))
     if png is not None:
         folder_names(names)
-    import torch
-
-    from stages.attacks.adversarial import AdversarialSet
-    from stages.attacks.perturb import attack_images
-    from stages.attacks.quantize import predict_images
-    from stages.attacks.quantize import quantize as quantized
     from stages.devices import resolve_device
+    from stages.evaluate.attack_stage import attack_group
     from stages.models.embedding import place
-    from stages.statistics.intervals import estimate
 
-    chosen = resolve_device(device)
-    place(checkpoint.model, chosen)
-    network = checkpoint.model
-    heads = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
-    images = images.restricted_to(names, names_from="the checkpoint")
+    place(classifier, resolve_device(device))
     with console.progress(spec.name) as bar:
-        x_adv, clean, attacked = attack_images(
-            network,
-            heads,
-            images.images,
-            images.labels,
+        done = attack_group(
+            classifier.over(names),
+            choice.name,
+            images.restricted_to(names, names_from="the checkpoint"),
             spec,
-            threat=threat,
+            threat,
             seed=seed,
             batch_size=batch_size,
-            device=chosen,
-            scale=checkpoint.logit_scale,
             early_stop=not full,
+            round_images=png is not None,
+            save_rounded=quantize,
+            inputs=lineage,
             progress=bar.update,
         )
-    right = (clean == images.labels).numpy()
-    figures = {"clean": estimate(right), "robust": estimate(right & (attacked == images.labels).numpy())}
-    if quantize or png is not None:
-        levels = quantized(x_adv, images.images, threat)
-        with console.progress("8 bits") as bar:
-            judged = predict_images(network, heads, levels, batch_size=batch_size, device=chosen, progress=bar.update)
-        figures["robust_8bit"] = estimate(right & (judged == images.labels).numpy())
-        if quantize:
-            x_adv, attacked = levels.to(torch.float32) / 255, judged
-    made = AdversarialSet(
-        x_adv,
-        images.images,
-        images.labels,
-        clean,
-        attacked,
-        tuple(names),
-        choice.name,
-        threat,
-        {**spec.to_record(), "seed": seed, "every_step": full, "quantized": quantize},
-        {**images.provenance.to_record(), "sha256": images.sha256()},
-        lineage,
-    )
-    written = artifacts.write(made.to_artifact(), output)
-    if png is not None:
-        write_pictures(png, levels.numpy(), images.labels.numpy(), names, force=force)
-    largest = float(threat.distance(x_adv, images.images / 255).max())
+    written = artifacts.write(done.saved.to_artifact(), output)
+    if png is not None and done.levels is not None:
+        write_pictures(png, done.levels.numpy(), done.saved.labels.numpy(), names, force=force)
     console.result(
         {
             "output": str(output),
             "pictures": None if png is None else str(png),
             "sha256": written.sha256,
             "group": choice.name,
-            "images": len(images),
+            "images": len(done.saved.images),
             "ways": len(names),
             "attack": spec.to_record(),
             "threat": threat.to_record(),
-            "largest_perturbation": largest,
-            **{name: value.to_record() for name, value in figures.items()},
+            "largest_perturbation": done.largest,
+            **{name: value.to_record() for name, value in done.figures.items()},
         }
     )
-    where = f"{len(images):,} images of {len(names)} {choice.name} classes"
+    where = f"{len(done.saved.images):,} images of {len(names)} {choice.name} classes"
     console.line(f"{output}: {where} under {spec.name}, {threat}")
     if png is not None:
         console.line(f"{png}: the images as 8-bit PNG, DIR/CLASS/NUMBER.png")
@@ -162,7 +129,7 @@ def attack(
         [Column("accuracy %"), Column("value", True), Column("95 % (Wilson over images)", True)],
         [
             [_SHOWN[name], f"{100 * value.accuracy:.1f}", f"{100 * value.low:.1f} – {100 * value.high:.1f}"]
-            for name, value in figures.items()
+            for name, value in done.figures.items()
         ],
     )
 

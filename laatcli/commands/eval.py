@@ -12,7 +12,7 @@ import typer
 from laatcli import options
 from laatcli.console import Console
 from laatcli.formats import Format, check_format
-from laatcli.inputs import load_checkpoint, load_group_images
+from laatcli.inputs import load_classifier, load_group_images
 from laatcli.protocols import check_together, read_protocol, refuse_beside_adversarial, replayed, with_named_classes
 from laatcli.reporting import end, rows_place, working, write_report
 from stages import artifacts
@@ -30,7 +30,7 @@ from stages.reports.results import Protocol
 
 if TYPE_CHECKING:
     from stages.evaluate.evaluation import Evaluation
-    from stages.models.checkpoint import Checkpoint
+    from stages.models.classifier import Classifier
 
 EXAMPLES = (
     "laat eval run/model.st --data shapes",
@@ -194,24 +194,24 @@ def evaluate(
     )
     if len({path.resolve() for path in models}) < len(models):
         raise UsageError("a checkpoint is given twice", "name each checkpoint once")
-    checkpoints = {_run_name(path, models): load_checkpoint(path, anchors)[0] for path in models}
+    classifiers = {_run_name(path, models): load_classifier(path, anchors)[0] for path in models}
     from stages.devices import resolve_device
-    from stages.evaluate.evaluation import evaluate_checkpoints
+    from stages.evaluate.evaluation import evaluate_classifiers
 
     place = resolve_device(device, launch)
-    with working(console, output, place, launch) as work:
+    with working(console, output, place, launch) as chunks:
         if classes is not None:
-            checkpoints = {name: with_named_classes(console, one, classes, place) for name, one in checkpoints.items()}
+            classifiers = {name: with_named_classes(console, one, classes) for name, one in classifiers.items()}
         if adversarial is not None:
-            done = _on_saved(console, checkpoints, adversarial, batch_size, place)
+            done = _on_saved(console, classifiers, adversarial, batch_size, place)
         else:
             groups: list[str | None] = [*(classes_from or asked.groups)] or [None if classes is None else "all"]
-            choices, images = load_group_images(console, list(checkpoints.values()), groups, request, gzsl=asked.gzsl)
+            choices, images = load_group_images(console, list(classifiers.values()), groups, request, gzsl=asked.gzsl)
             if how.name != "episodes":
-                fits(threat, min(len(choice.indices) for choice in choices))
+                fits(threat, min(len(choice.classes) for choice in choices))
             with console.progress("eval") as bar:
-                done = evaluate_checkpoints(
-                    checkpoints,
+                done = evaluate_classifiers(
+                    classifiers,
                     choices,
                     images,
                     how,
@@ -225,25 +225,25 @@ def evaluate(
                     sample=sample,
                     checks=checks,
                     replay=asked.replay,
-                    work=work,
+                    chunks=chunks,
                     progress=bar.update,
                 )
-        end(console, work, partial(write_report, console, done, output, rows_file, plot, form))
+        end(console, chunks, partial(write_report, console, done, output, rows_file, plot, form))
         failed = failed_checks(done.report)
         if strict_checks and failed:
             raise ComputeError(f"checks failed: {', '.join(failed)}", "the report says why; --no-checks leaves them out")
 
 
-def _on_saved(console: Console, checkpoints: Mapping[str, Checkpoint], path: Path, batch_size: int, device: str) -> Evaluation:
-    """The checkpoints on the adversarial images in a file."""
+def _on_saved(console: Console, classifiers: Mapping[str, Classifier], path: Path, batch_size: int, device: str) -> Evaluation:
+    """The classifiers on the adversarial images in a file."""
     from stages.attacks.adversarial import KIND, AdversarialSet
-    from stages.evaluate.adversarial import evaluate_adversarial
+    from stages.evaluate.saved_images import evaluate_saved
 
     artifact, where = artifacts.read(path, KIND), f"'{path}'"
     saved = AdversarialSet.from_artifact(artifact, where)
     with console.progress("eval") as bar:
-        return evaluate_adversarial(
-            checkpoints,
+        return evaluate_saved(
+            classifiers,
             saved,
             artifact.lineage(),
             where=where,

@@ -2,8 +2,8 @@
 
 The library's single runs do the work: APGD, FAB and Square as their authors wrote them. What it does around them is
 done here, because it counts on one head for all, on at least ten classes, and on the batch being the whole set: which
-samples are still standing, which classes are the targets, and where each sample starts. So the outcome belongs to the
-sample; it depends on the batch size by float rounding only.
+samples are still classified correctly, which classes are the targets, and where each sample starts. The outcome belongs to
+the sample; it depends on the batch size by float rounding only.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor
 
 from stages.attacks.ensemble import EnsembleSpec
-from stages.attacks.gradient import Finished
 from stages.attacks.library_random import LibraryStarts, drawing
 from stages.attacks.losses import margin_loss
-from stages.attacks.target import Target, Victim, decide
+from stages.attacks.samples import Finished, Samples
 from stages.errors import InputError
+from stages.models.classifier import decide
 from stages.randomness import derive_seed
 from stages.threat import ThreatModel
 
@@ -35,7 +35,7 @@ def library_seed(seed: int, spec: EnsembleSpec) -> int:
 
 
 def ensemble_attacked(
-    target: Target,
+    samples: Samples,
     rows: Tensor,
     spec: EnsembleSpec,
     threat: ThreatModel,
@@ -47,16 +47,16 @@ def ensemble_attacked(
     """Run one of AutoAttack's attacks.
 
     Args:
-        target: the samples.
+        samples: the samples.
         rows: (M,) int64 on the CPU, ascending, which of them; with `early_stop` all classified rightly as they are.
-        spec: the attack. Targeted ones run once a target, over those still standing.
+        spec: the attack. Targeted ones run once a target, over those still classified correctly.
         threat: the ball.
         seed: of the run.
         batch_size: samples in one forward pass.
         early_stop: False runs against every target for every row, right or wrong.
 
     Yields:
-        Each row once, inside the ball: with the image that made it fall, or, where none did, its clean image. Without
+        Each row once, inside the ball: with the image that is misclassified, or its clean image where none is. Without
         `early_stop` with the image of the largest margin among the clean one and the results of the runs.
 
     Raises:
@@ -64,32 +64,32 @@ def ensemble_attacked(
         InputError: images of a size that Square cannot take in L2.
         ComputeError: outputs that are not finite.
     """
-    standing = rows
+    correct = rows
     if len(rows) and threat.eps == 0:
         for part in rows.split(batch_size):
-            x = target.source(part)
+            x = samples.source(part)
             yield Finished(part.to(x.device), x, x)
         return
     if not early_stop:
         for part in rows.split(batch_size):
-            batch = _Batch(target, part, target.source(part))
+            batch = _Batch(samples, part, samples.source(part))
             yield Finished(
-                batch.rows, batch.x, _pressed(batch, part + target.first_row, spec, threat, library_seed(seed, spec))
+                batch.rows, batch.x, _pressed(batch, part + samples.first_row, spec, threat, library_seed(seed, spec))
             )
         return
     at = rounds = 0
-    while len(standing):
+    while len(correct):
         missed = []
-        for part in standing.split(batch_size):
-            x = target.source(part)
-            batch = _Batch(target, part, x)
+        for part in correct.split(batch_size):
+            x = samples.source(part)
+            batch = _Batch(samples, part, x)
             rounds = rounds or spec.rounds(batch.classes)
-            x_adv, fallen = _one_round(batch, part + target.first_row, spec, threat, library_seed(seed, spec), at)
-            x_adv = torch.where(fallen[:, None, None, None], threat.project(x_adv, batch.x), batch.x)
-            over = fallen if at + 1 < rounds else torch.ones_like(fallen)
+            x_adv, wrong = _one_round(batch, part + samples.first_row, spec, threat, library_seed(seed, spec), at)
+            x_adv = torch.where(wrong[:, None, None, None], threat.project(x_adv, batch.x), batch.x)
+            over = wrong if at + 1 < rounds else torch.ones_like(wrong)
             missed.append(part[~over.cpu()])
             yield Finished(batch.rows[over], x[over], x_adv[over])
-        standing, at = torch.cat(missed), at + 1
+        correct, at = torch.cat(missed), at + 1
 
 
 def _pressed(batch: _Batch, positions: Tensor, spec: EnsembleSpec, threat: ThreatModel, seed: int) -> Tensor:
@@ -106,15 +106,15 @@ def _pressed(batch: _Batch, positions: Tensor, spec: EnsembleSpec, threat: Threa
 class _Batch:
     """Samples as the library sees them, and the model that knows whose head each one has."""
 
-    def __init__(self, target: Target, part: Tensor, x: Tensor) -> None:
-        self._victim: Victim = target.victim
+    def __init__(self, samples: Samples, part: Tensor, x: Tensor) -> None:
+        self._samples = samples
         last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
         self._layout = torch.channels_last if last else torch.contiguous_format
         self.rows = part.to(x.device)
         self.x = x.contiguous()  # the library takes views
         with torch.no_grad():
             clean = self(self.x)
-        self.labels = target.labels[part.to(target.labels.device)].to(clean.device)
+        self.labels = samples.labels[part.to(samples.labels.device)].to(clean.device)
         # the right class last, the next best before it, even where rounding ties the two in this batch
         self.ranked = clean.scatter(1, self.labels[:, None], torch.inf).argsort(dim=1)
         self.classes = clean.shape[1]
@@ -125,7 +125,7 @@ class _Batch:
 
     def at(self, x: Tensor, rows: Tensor) -> Tensor:
         """The logits (n, C) of the samples `rows` at the images `x` (n, 3, H, W). Raises ComputeError where not finite."""
-        logits = self._victim(x.contiguous(memory_format=self._layout), rows)
+        logits = self._samples.scores(x.contiguous(memory_format=self._layout), rows)
         decide(logits.detach())
         return logits
 
@@ -145,7 +145,10 @@ def _one_round(
     *,
     early_stop: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Images (n, 3, H, W), and which of them (n,) fell; `at` counts the targets, `positions` (n,) are rows of the whole."""
+    """Images (n, 3, H, W), and which of them (n,) are misclassified.
+
+    `at` counts the targets, `positions` (n,) are rows of the whole set.
+    """
     seed = derive_seed(seed, f"target {at}") if at else seed
     with torch.no_grad():
         if spec.kind == "square":
@@ -155,18 +158,18 @@ def _one_round(
             return _fab(batch, spec, threat, at)
         start = LibraryStarts(seed, threat.norm, tuple(batch.x.shape[1:])).rows(positions)
         with drawing(seed):
-            best, x_adv, fallen = _apgd(batch, spec, threat, at, start.to(batch.x.device))
-            return x_adv if early_stop else best, fallen
+            best, x_adv, wrong = _apgd(batch, spec, threat, at, start.to(batch.x.device))
+            return x_adv if early_stop else best, wrong
 
 
 def _apgd(batch: _Batch, spec: EnsembleSpec, threat: ThreatModel, at: int, start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The iterates of the largest loss, the last misclassified ones, and which samples were misclassified at any."""
+    """The iterates of the largest loss, the last misclassified ones, and which samples were misclassified at all."""
     settings: dict[str, Any] = {
         "n_iter": spec.steps,
         "norm": threat.norm,
         "eps": threat.radius,
         "device": batch.x.device,
-        "logger": _Unheard(),
+        "logger": _Silent(),
     }
     attack: APGDAttack
     if spec.targeted:
@@ -195,18 +198,18 @@ class _TargetedMargin(APGDAttack_targeted):
         return (x.gather(1, self.y_target[:, None]) - x.gather(1, y[:, None]))[:, 0]
 
 
-class _Unheard:
-    """Takes the library's remarks, which would go to standard error, on gradients that are zero."""
+class _Silent:
+    """Drops the library's warnings of zero gradients; the checks of a report cover them."""
 
     def warning(self, _: str) -> None:
-        """Nothing: what a reader must know about gradients stands in the report's checks."""
+        """Ignore it."""
 
 
 def _fab(batch: _Batch, spec: EnsembleSpec, threat: ThreatModel, at: int) -> tuple[Tensor, Tensor]:
     attack = _FAB(batch, norm=threat.norm, n_iter=spec.steps, eps=threat.radius, targeted=True, device=batch.x.device)
     attack.target_class = at + 2
     x_adv = attack.attack_single_run(batch.x, batch.labels, is_targeted=True)
-    # it looks for the nearest image that falls, which may be outside of the ball
+    # it looks for the nearest image that is misclassified, which may be outside of the ball
     moved = (x_adv - batch.x).flatten(1)
     far = moved.abs().amax(1) if threat.norm == "Linf" else torch.linalg.vector_norm(moved, dim=1)
     return x_adv, (decide(batch(x_adv)) != batch.labels) & (far <= threat.radius)

@@ -8,26 +8,17 @@ input gets a gradient: nothing is ever accumulated into a parameter.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from stages.attacks.samples import Finished
 from stages.threat import ThreatModel
 
-# (x (n, 3, H, W), rows (n,)) -> (loss of each image (n,), which images have fallen (n,) bool or None for 'do not ask')
+# (x (n, 3, H, W), rows (n,)) -> (loss of each image (n,), which are misclassified (n,) bool, or None not to ask)
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, "Tensor | None"]]
 # rows (n,) int64 on the CPU -> (clean images (n, 3, H, W), where the attack starts, same shape)
 Load = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Samples whose attack is over: which rows (n,), their clean images and the result, both (n, 3, H, W)."""
-
-    rows: Tensor
-    x: Tensor
-    x_adv: Tensor
 
 
 def maximise(
@@ -74,9 +65,8 @@ def projected_gradient(
 ) -> Iterator[Finished]:
     """Ascend `objective` for each row by `steps` projected steps, `batch_size` rows at a time.
 
-    A row whose iterate has fallen leaves the batch with that iterate, and the next row takes its place, so batches stay
-    full until the queue is empty. The iterate after the last step is not looked at here; a caller that needs to know
-    whether it has fallen runs the model once more.
+    A row whose iterate is misclassified leaves the batch with that iterate, and the next row takes its place, so batches stay
+    full until the queue is empty. The iterate after the last step is not classified here; the caller does that.
 
     Args:
         objective: see `Objective`; called with gradients enabled.
@@ -97,20 +87,20 @@ def projected_gradient(
         return
     batch = _Batch(load, rows)
     while batch.refill(batch_size):
-        grad, fallen = _input_gradient(objective, batch.x_adv, batch.rows)
+        grad, misclassified = _input_gradient(objective, batch.x_adv, batch.rows)
         ahead = threat.project(threat.step(batch.x_adv, grad, step_size), batch.x)
-        if fallen is not None:
-            ahead = torch.where(fallen[:, None, None, None], batch.x_adv, ahead)
+        if misclassified is not None:
+            ahead = torch.where(misclassified[:, None, None, None], batch.x_adv, ahead)
         batch.advance(ahead)
-        gone = batch.taken >= steps
-        if fallen is not None:
-            gone |= fallen.cpu()
-        if bool(gone.any()):
-            yield batch.release(gone)
+        out = batch.taken >= steps
+        if misclassified is not None:
+            out |= misclassified.cpu()
+        if bool(out.any()):
+            yield batch.release(out)
 
 
 class _Batch:
-    """The rows under attack now, and the queue behind them."""
+    """The rows under attack, and the queue of those that follow."""
 
     def __init__(self, load: Load, queue: Tensor) -> None:
         self._load = load
@@ -133,26 +123,26 @@ class _Batch:
         return len(self.taken) > 0
 
     def advance(self, x_adv: Tensor) -> None:
-        """All rows have taken one more step and stand at `x_adv`."""
+        """All rows have taken one more step and are at `x_adv`."""
         self.x_adv = x_adv
         self.taken += 1
 
-    def release(self, gone: Tensor) -> Finished:
-        """Take the rows marked in `gone` (bool, CPU) out of the batch and return them."""
-        if bool(gone.all()):
+    def release(self, out: Tensor) -> Finished:
+        """Take the rows marked in `out` (bool, CPU) out of the batch and return them."""
+        if bool(out.all()):
             done = Finished(self.rows, self.x, self.x_adv)
             self.taken = self.taken[:0]
             return done
-        out, stay = (mask.nonzero()[:, 0].to(self.rows.device) for mask in (gone, ~gone))
-        done = Finished(self.rows[out], self.x[out], self.x_adv[out])
+        leave, stay = (mask.nonzero()[:, 0].to(self.rows.device) for mask in (out, ~out))
+        done = Finished(self.rows[leave], self.x[leave], self.x_adv[leave])
         self.rows, self.x, self.x_adv = self.rows[stay], self.x[stay], self.x_adv[stay]
-        self.taken = self.taken[~gone]
+        self.taken = self.taken[~out]
         return done
 
 
 def _input_gradient(objective: Objective, x_adv: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
     with torch.enable_grad():
         variable = x_adv.detach().requires_grad_(True)
-        loss, fallen = objective(variable, rows)
+        loss, misclassified = objective(variable, rows)
         (grad,) = torch.autograd.grad(loss.sum(), variable)
-    return grad, fallen
+    return grad, misclassified

@@ -23,7 +23,7 @@ def parse_attack(name: str) -> AttackSpec:
     - 'pgd-N': N steps of eps/4 on the cross-entropy, uniform random start.
     - 'margin-pgd-N': the same on the margin, whose gradient does not fade with the scale of the logits.
     - 'dlr-pgd-N': the same on the difference of logits ratio (Croce & Hein, ICML 2020), for at least 4 candidates.
-    - 'pgd-NxR', 'margin-pgd-NxR', 'dlr-pgd-NxR': up to R times, from new random starts, on what still stands.
+    - 'pgd-NxR', 'margin-pgd-NxR', 'dlr-pgd-NxR': up to R times, from new random starts, on what is still correct.
     - 'cw-linf': 30 steps on the Carlini-Wagner margin, random start. The published step is 0.8/255 at eps 8/255; here
       it scales with eps: eps/10. L-inf only.
     - 'apgd-ce', 'apgd-dlr', 'apgd-t', 'fab-t', 'square': those of AutoAttack; 'apgd-ce-50' with 50 steps.

@@ -1,24 +1,25 @@
-"""Running a named attack on a queue of samples, and judging its results by a fresh forward pass."""
+"""Running a named attack on samples or images, and judging its results by a separate forward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.attacks.ensemble import EnsembleSpec
-from stages.attacks.gradient import Finished, projected_gradient
+from stages.attacks.gradient import projected_gradient
 from stages.attacks.losses import LOSSES
+from stages.attacks.samples import Finished, Judged, Samples
 from stages.attacks.spec import AttackSpec
 from stages.attacks.start import StartNoise
-from stages.attacks.target import Judged, Progress, Target, checked_width, decide, full_precision, to_pixels
-from stages.models.classifier import frozen, unit
+from stages.models.classifier import Classifier, Progress, decide, inference
+from stages.models.pixels import check_pixels, to_pixels
 from stages.threat import ThreatModel
 
 
-def attack_points(
-    target: Target,
+def attack_samples(
+    samples: Samples,
     rows: Tensor,
     spec: AttackSpec,
     threat: ThreatModel,
@@ -29,19 +30,19 @@ def attack_points(
 ) -> Iterator[Judged]:
     """Attack samples and judge the results.
 
-    A sample is fallen once an iterate is misclassified; that iterate is its result. The results are checked against the
-    threat model, and the predictions come from a fresh forward pass over them. With restarts, each one attacks what still
-    stands by that pass; the result of a sample that stands to the end is the last one's. Random starts belong to the row (see
-    StartNoise), so the outcome depends on the batch size by float rounding only.
+    The attack of a sample ends at its first iterate that is misclassified; that iterate is its result. The results are checked
+    against the threat model, and the predictions come from a separate forward pass over them. With restarts, each one attacks
+    the samples that are still classified correctly; the result of a sample that stays so is that of the last restart. Random
+    starts belong to the row (see StartNoise), so the outcome depends on the batch size by float rounding only.
 
     Args:
-        target: the samples and what judges them.
+        samples: the samples and their classifier.
         rows: (M,) int64 on the CPU, ascending: which of the samples to attack.
         spec: the attack.
-        threat: the ball.
-        seed: the attack's seed; the stream is told apart by the attack's name.
+        threat: the threat model.
+        seed: the attack's seed; the attack's name selects the stream.
         batch_size: samples in one forward pass.
-        early_stop: False takes every step for every sample, fallen or not (for images that are to transfer).
+        early_stop: False takes every step for every sample, misclassified or not (for images that are to transfer).
 
     Yields:
         Judged samples, each once, in any order.
@@ -49,39 +50,105 @@ def attack_points(
     Raises:
         ComputeError: non-finite outputs or images, or a result outside the threat model.
     """
-    labels = target.labels.cpu()
+    labels = samples.labels.cpu()
     for restart in range(spec.restarts):
         if isinstance(spec, EnsembleSpec):
             from stages.attacks.autoattack import ensemble_attacked  # pyautoattack takes its time to import
 
-            results = ensemble_attacked(target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
+            results = ensemble_attacked(samples, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
         else:
             results = _gradient_attack(
-                target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop, restart=restart
+                samples, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop, restart=restart
             )
-        standing = []
+        correct = []
         for done in _gathered(results, batch_size):
-            judged = _judged(target, done, threat)
+            judged = _judged(samples, done, threat)
             if restart == spec.restarts - 1:
                 yield judged
                 continue
-            fell = judged.predicted.cpu() != labels[judged.rows]
-            standing.append(judged.rows[~fell])
-            if bool(fell.any()):
-                yield judged.part(fell)
-        if standing:
-            rows = torch.cat(standing).sort().values
+            wrong = judged.predicted.cpu() != labels[judged.rows]
+            correct.append(judged.rows[~wrong])
+            if bool(wrong.any()):
+                yield judged.where(wrong)
+        if correct:
+            rows = torch.cat(correct).sort().values
 
 
-def _judged(target: Target, done: Finished, threat: ThreatModel) -> Judged:
+def attack_images(
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    spec: AttackSpec,
+    *,
+    threat: ThreatModel,
+    seed: int,
+    batch_size: int = 256,
+    early_stop: bool = True,
+    first_row: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Adversarial images against a classifier with one head.
+
+    Args:
+        classifier: left in the modes it came in.
+        images: (N, 3, H, W), uint8 or float in [0, 1].
+        labels: (N,) int64 into its classes.
+        spec: the attack.
+        threat: the threat model.
+        seed: of the random starts.
+        batch_size: images in one forward pass.
+        early_stop: True leaves an image that is misclassified already as it is, and keeps the first iterate that is
+            misclassified; False attacks every image with every step.
+        first_row: of the first image, where these are part of a larger set: each then starts as it does there.
+        progress: called with every forward pass; what it raises ends the attack.
+
+    Returns:
+        x_adv (N, 3, H, W) float32 in [0, 1], clean and attacked predictions (N,) int64, all on the CPU.
+
+    Raises:
+        InputError: other pixels, or anchors of another width than the model's embeddings.
+        ComputeError: non-finite outputs or gradients, or a result outside the threat model.
+    """
+    check_pixels(images)
+    count, device = len(images), classifier.device
+    x_adv = torch.empty(images.shape, dtype=torch.float32)
+    clean, attacked = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
+    done = 0
+
+    def tell(_: int = 0) -> None:
+        if progress is not None:
+            progress(done, count, spec.name)
+
+    def source(rows: Tensor) -> Tensor:
+        return to_pixels(images, rows, device)
+
+    samples = Samples(classifier, source, labels.to(device), first_row, tell)
+    with inference(classifier):
+        for rows in torch.arange(count).split(batch_size):
+            x = source(rows)
+            clean[rows] = decide(samples.scores(x, rows.to(device))).cpu()
+            x_adv[rows] = x.cpu()
+        attacked.copy_(clean)
+        chosen = (clean == labels.cpu()).nonzero()[:, 0] if early_stop else torch.arange(count)
+        done = count - len(chosen)
+        tell()
+        for judged in attack_samples(samples, chosen, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop):
+            x_adv[judged.rows] = judged.x_adv.cpu()
+            attacked[judged.rows] = judged.predicted.cpu()
+            done += len(judged.rows)
+            tell()
+    return x_adv, clean, attacked
+
+
+def _judged(samples: Samples, done: Finished, threat: ThreatModel) -> Judged:
     threat.check(done.x_adv, done.x)
     with torch.no_grad():
-        logits = target.victim(done.x_adv, done.rows)
+        logits = samples.scores(done.x_adv, done.rows)
     return Judged(done.rows.cpu(), done.x_adv, decide(logits), logits)
 
 
 def _gradient_attack(
-    target: Target,
+    samples: Samples,
     rows: Tensor,
     spec: AttackSpec,
     threat: ThreatModel,
@@ -94,17 +161,17 @@ def _gradient_attack(
     loss = LOSSES[spec.loss]
     noise: StartNoise | None = None
 
-    def load(part: Tensor) -> tuple[Tensor, Tensor]:
+    def load(chosen: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal noise
-        x = target.source(part)
+        x = samples.source(chosen)
         if not spec.random_start:
             return x, x
         noise = noise or StartNoise(seed, spec.stream(restart), tuple(x.shape[1:]))
-        return x, threat.random_start(x, noise.rows(part + target.first_row).to(x.device))
+        return x, threat.random_start(x, noise.rows(chosen + samples.first_row).to(x.device))
 
     def objective(x_adv: Tensor, at: Tensor) -> tuple[Tensor, Tensor | None]:
-        logits = target.victim(x_adv, at)
-        right = target.labels[at.to(target.labels.device)].to(logits.device)
+        logits = samples.scores(x_adv, at)
+        right = samples.labels[at.to(samples.labels.device)].to(logits.device)
         return loss(logits, right), decide(logits) != right if early_stop else None
 
     return projected_gradient(
@@ -117,91 +184,13 @@ def _gathered(results: Iterator[Finished], size: int) -> Iterator[Finished]:
     held: list[Finished] = []
     for done in results:
         held.append(done)
-        if sum(len(part.rows) for part in held) >= size:
+        if sum(len(one.rows) for one in held) >= size:
             yield _joined(held)
             held = []
     if held:
         yield _joined(held)
 
 
-def _joined(parts: Sequence[Finished]) -> Finished:
-    return Finished(
-        torch.cat([part.rows for part in parts]),
-        torch.cat([part.x for part in parts]),
-        torch.cat([part.x_adv for part in parts]),
-    )
-
-
-def attack_images(
-    model: nn.Module,
-    anchors: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    spec: AttackSpec,
-    *,
-    threat: ThreatModel,
-    seed: int,
-    batch_size: int = 256,
-    device: torch.device | str = "cpu",
-    scale: float = 1.0,
-    early_stop: bool = True,
-    first_row: int = 0,
-    progress: Progress | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Adversarial images against one head of all the anchors.
-
-    Args:
-        model: (n, 3, H, W) in [0, 1] -> unit embeddings (n, D); left in the modes it came in.
-        anchors: (C, D), unit rows.
-        images: (N, 3, H, W) uint8.
-        labels: (N,) int64 into the anchors.
-        spec: the attack.
-        threat: the ball.
-        seed: of the random starts.
-        batch_size: images in one forward pass.
-        device: where the model is.
-        scale: the logits are scale * cosine (1 / tau of training).
-        early_stop: True leaves an image that the model already gets wrong as it is, and keeps the first iterate that
-            falls; False attacks every image with every step.
-        first_row: of the first image, where these are a part of a larger set: each then starts as it does there.
-        progress: called with every forward pass; what it raises ends the attack.
-
-    Returns:
-        x_adv (N, 3, H, W) float32 in [0, 1], clean and attacked predictions (N,) int64, all on the CPU.
-
-    Raises:
-        InputError: anchors of another width than the model's embeddings.
-        ComputeError: non-finite outputs or gradients, or a result outside the threat model.
-    """
-    count = len(images)
-    heads = anchors.to(device, torch.float32)
-    x_adv = torch.empty(images.shape, dtype=torch.float32)
-    clean, attacked = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
-
-    done = 0
-
-    def tell() -> None:
-        if progress is not None:
-            progress(done, count, spec.name)
-
-    def victim(x: Tensor, rows: Tensor) -> Tensor:
-        tell()
-        return scale * checked_width(unit(model(x)), heads) @ heads.T
-
-    with frozen(model), full_precision(), torch.no_grad():
-        for part in torch.arange(count).split(batch_size):
-            x = to_pixels(images, part, device)
-            clean[part] = decide(victim(x, part)).cpu()
-            x_adv[part] = x.cpu()
-        attacked.copy_(clean)
-        rows = (clean == labels.cpu()).nonzero()[:, 0] if early_stop else torch.arange(count)
-        done = count - len(rows)
-        tell()
-        target = Target(victim, lambda part: to_pixels(images, part, device), labels.to(device), first_row)
-        results = attack_points(target, rows, spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
-        for judged in results:
-            x_adv[judged.rows] = judged.x_adv.cpu()
-            attacked[judged.rows] = judged.predicted.cpu()
-            done += len(judged.rows)
-            tell()
-    return x_adv, clean, attacked
+def _joined(results: Sequence[Finished]) -> Finished:
+    rows, x, x_adv = (torch.cat([getattr(one, name) for one in results]) for name in ("rows", "x", "x_adv"))
+    return Finished(rows, x, x_adv)

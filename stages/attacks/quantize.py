@@ -1,4 +1,4 @@
-"""Adversarial images in 8 bits: rounding that stays inside the ball, exactly, and judging what is left of the attack."""
+"""Adversarial images in 8 bits: rounding that stays inside the ball, exactly."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from fractions import Fraction
 from math import floor
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stages.attacks.target import Progress, checked_width, decide, full_precision, to_pixels
-from stages.models.classifier import frozen, unit
 from stages.threat import ThreatModel
 
 _LEVELS = 255
@@ -68,37 +66,3 @@ def _inside_l2(moved: Tensor, exact: Tensor, most: int) -> Tensor:
         before = saved.gather(1, order).cumsum(1) - saved.gather(1, order)
         lowered = torch.zeros_like(moved).scatter_(1, order, (before < over[:, None]).to(torch.int64))
         moved = moved - moved.sign() * lowered * (size > 0)
-
-
-def predict_images(
-    model: nn.Module,
-    anchors: Tensor,
-    images: Tensor,
-    *,
-    batch_size: int = 256,
-    device: torch.device | str = "cpu",
-    progress: Progress | None = None,
-) -> Tensor:
-    """What the model says of 8-bit images, in float32 and eval mode, one head of all the anchors.
-
-    Args:
-        model, anchors, batch_size, device: as in `attack_images`.
-        images: (N, 3, H, W) uint8.
-        progress: called with every batch.
-
-    Returns:
-        (N,) int64 into the anchors, on the CPU.
-
-    Raises:
-        InputError: anchors of another width than the model's embeddings.
-        ComputeError: non-finite outputs.
-    """
-    heads = anchors.to(device, torch.float32)
-    predicted = torch.empty(len(images), dtype=torch.int64)
-    with frozen(model), full_precision(), torch.no_grad():
-        for part in torch.arange(len(images)).split(batch_size):
-            x = to_pixels(images, part, device)
-            predicted[part] = decide(checked_width(unit(model(x)), heads) @ heads.T).cpu()
-            if progress is not None:
-                progress(int(part[-1]) + 1, len(images), "8 bits")
-    return predicted

@@ -19,12 +19,12 @@ class AttackSpec:
     """One projected-gradient attack.
 
     Attributes:
-        name: canonical name, as it stands in results.
+        name: canonical name, as in reports.
         loss: what is ascended: 'ce', 'margin', 'cw' or 'dlr' (see stages.attacks.losses).
         steps: gradient steps, at least 1.
         step: step size as a part of eps.
         random_start: start uniformly in the ball (else at the clean image).
-        restarts: how often the attack is run, each time with a random start of its own, on what still stands; at least 1.
+        restarts: how often the attack is run, with a new random start, on what is still classified correctly; at least 1.
     """
 
     name: str
@@ -51,7 +51,7 @@ class AttackSpec:
             require_ways(self.name, ways)
 
     def passes(self, ways: int) -> int:
-        """About how many forward passes it costs a point that stands to the end among `ways` candidates. For the time left."""
+        """About how many forward passes a sample costs that is never misclassified, among `ways` candidates. For the ETA."""
         return GRADIENT * self.steps * self.restarts
 
     def to_record(self) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from stages.attacks.losses import LOSSES, margin_loss
 from stages.attacks.named import parse_attack
-from stages.attacks.perturb import attack_points
+from stages.attacks.perturb import attack_samples
+from stages.attacks.samples import Samples
 from stages.attacks.spec import AttackSpec
-from stages.attacks.target import Target
 from stages.errors import InputError
 from stages.threat import ThreatModel, format_eps
 
@@ -59,7 +59,7 @@ class Probe:
     """n sampled points that are right on clean images, ready to be attacked.
 
     Attributes:
-        target: the points.
+        samples: the points.
         threat: of the report.
         seed: of the random starts.
         batch_size: points in one forward pass.
@@ -69,7 +69,7 @@ class Probe:
             None when it has no such two of equal steps.
     """
 
-    target: Target
+    samples: Samples
     threat: ThreatModel
     seed: int
     batch_size: int
@@ -86,16 +86,16 @@ class Probe:
 
     def logits(self, part: Tensor) -> Tensor:
         """The clean logits of the rows `part`."""
-        x = self.target.source(part)
-        return self.target.victim(x, part.to(x.device))
+        x = self.samples.source(part)
+        return self.samples.scores(x, part.to(x.device))
 
     def stand(self, spec: AttackSpec, threat: ThreatModel | None = None, rows: Tensor | None = None) -> Tensor:
         """Which points stand after the attack, (n,) bool; of those in `rows` if given, the others stand."""
         stands = torch.ones(len(self), dtype=torch.bool)
-        labels = self.target.labels.cpu()
+        labels = self.samples.labels.cpu()
         rows = torch.arange(len(self)) if rows is None else rows
         batch_size, threat = self.batch_size, threat or self.threat
-        for judged in attack_points(self.target, rows, spec, threat, seed=self.seed, batch_size=batch_size):
+        for judged in attack_samples(self.samples, rows, spec, threat, seed=self.seed, batch_size=batch_size):
             stands[judged.rows] = judged.predicted.cpu() == labels[judged.rows]
         return stands
 
@@ -103,11 +103,11 @@ class Probe:
         """How far the best wrong class is ahead after all steps of the attack, in cosine, (n,)."""
         found = np.empty(len(self))
         rows = torch.arange(len(self))
-        results = attack_points(
-            self.target, rows, spec, self.threat, seed=self.seed, batch_size=self.batch_size, early_stop=False
+        results = attack_samples(
+            self.samples, rows, spec, self.threat, seed=self.seed, batch_size=self.batch_size, early_stop=False
         )
         for judged in results:
-            labels = self.target.labels[judged.rows.to(self.target.labels.device)]
+            labels = self.samples.labels[judged.rows.to(self.samples.labels.device)]
             found[judged.rows.numpy()] = margin_loss(judged.logits / self.scale, labels).double().cpu().numpy()
         return found
 
@@ -139,13 +139,13 @@ def gradients(probe: Probe) -> Finding:
     """The gradients of cross-entropy and margin at the clean images are finite and not all zero."""
     without = dict.fromkeys(("ce", "margin"), 0)
     for part in probe.parts():
-        x = probe.target.source(part)
-        labels = probe.target.labels[part.to(probe.target.labels.device)]
+        x = probe.samples.source(part)
+        labels = probe.samples.labels[part.to(probe.samples.labels.device)]
         for name in without:
             with torch.enable_grad():
                 variable = x.detach().requires_grad_(True)
                 (grad,) = torch.autograd.grad(
-                    LOSSES[name](probe.target.victim(variable, part.to(x.device)), labels).sum(), variable
+                    LOSSES[name](probe.samples.scores(variable, part.to(x.device)), labels).sum(), variable
                 )
             flat = grad.flatten(1)
             without[name] += int((~flat.isfinite().all(1) | (flat == 0).all(1)).sum())
@@ -259,7 +259,7 @@ def _radii(probe: Probe) -> list[Fraction]:
     """Half of eps, eps, 2 eps and 4 eps as far as they are below the last, which makes any image grey."""
     last = Fraction(1, 2)
     if probe.threat.norm == "L2":
-        values = probe.target.source(torch.zeros(1, dtype=torch.int64)).numel()
+        values = probe.samples.source(torch.zeros(1, dtype=torch.int64)).numel()
         last = Fraction(math.ceil(math.sqrt(values)), 2)
     return [*(eps for eps in (probe.threat.eps * step for step in (Fraction(1, 2), 1, 2, 4)) if eps < last), last]
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from stages.attacks.ensemble import EnsembleSpec
+from stages.attacks.samples import Samples
 from stages.attacks.spec import AttackSpec
-from stages.attacks.target import Target, full_precision, to_pixels
 from stages.data.episodes import Episodes
+from stages.data.image_set import ImageSet
 from stages.evaluate.check_rules import CHECKS, FAIL, WARN, Finding, Probe, clean_passes, gradients
-from stages.evaluate.points import Group, Points, all_way_points, episode_points
-from stages.models.classifier import frozen, unit
+from stages.evaluate.points import Points, all_way_points, episode_points
+from stages.models.classifier import Classifier, inference, unit
+from stages.models.pixels import to_pixels
 from stages.randomness import numpy_generator
 from stages.reports.results import Protocol
 from stages.reports.rows import CLEAN, PointRows
@@ -47,8 +48,8 @@ class Checked:
 
 
 def run_checks(
-    model: nn.Module,
-    group: Group,
+    classifier: Classifier,
+    images: ImageSet,
     protocol: Protocol,
     rows: PointRows,
     attacks: Sequence[AttackSpec],
@@ -56,18 +57,16 @@ def run_checks(
     *,
     seed: int = 0,
     batch_size: int = MOST,
-    device: torch.device | str = "cpu",
-    scale: float = 1.0,
     most: int = MOST,
 ) -> Checked:
-    """Check the result of an evaluation (see `check_rules` for what, and when it fails).
+    """Check the result of an evaluation (see `check_rules` for the checks and when they fail).
 
-    The sample is drawn from the points that are right on clean images, as the others say nothing of an attack. Every point has
-    the head that it had in the evaluation. At eps 0 only clean passes and gradients are looked at.
+    The sample is taken from the points that are correct on clean images, as the others say nothing about an attack. Every point
+    has the head that it had in the evaluation. At eps 0 only clean passes and gradients are checked.
 
     Args:
-        model, group, protocol, seed, device, scale: as given to `score.evaluate`.
-        rows: what it found, its images numbered as in `group`.
+        classifier, images, protocol, seed: as given to `score.evaluate`.
+        rows: what it found, its images numbered as in `images`.
         attacks: those of the report, at least one.
         threat: of the report.
         batch_size: points in one forward pass; never more than `most`, so that larger ones change no bit.
@@ -80,28 +79,29 @@ def run_checks(
     if not len(picked):
         none = Finding("sample", WARN, {"points": 0}, "no point is right on clean images: there is nothing to check")
         return Checked((none,), 0, 0, seed)
-    with frozen(model), full_precision(), torch.no_grad():
-        points = _points(model, group, protocol, rows, picked, min(batch_size, most), torch.device(device))
-        head = points.head.to(device)
-
-        def victim(x: Tensor, at: Tensor) -> Tensor:
-            return scale * points.logits(unit(model(x)), head[at])
-
+    size, device = min(batch_size, most), classifier.device
+    with inference(classifier):
+        points = _points(classifier, images, protocol, rows, picked, size)
+        samples = Samples(
+            points.judge(classifier),
+            lambda chosen: to_pixels(images.images, points.image[chosen], device),
+            points.label.to(device),
+        )
         probe = Probe(
-            target=Target(victim, lambda part: to_pixels(group.images, points.image[part], device), points.label.to(device)),
+            samples=samples,
             threat=threat,
             seed=seed,
-            batch_size=min(batch_size, most),
+            batch_size=size,
             stands=torch.from_numpy(np.logical_and.reduce(list(correct.values()))[picked]),
-            scale=scale,
+            scale=classifier.logit_scale,
             pair=_pair(correct, attacks),
         )
-        checks = CHECKS if threat.eps and points.heads.shape[1] > 1 else (clean_passes, gradients)
+        checks = CHECKS if threat.eps and points.ways > 1 else (clean_passes, gradients)
         return Checked(tuple(check(probe) for check in checks), len(picked), len(right), seed)
 
 
 def _pair(correct: dict[str, np.ndarray], attacks: Sequence[AttackSpec]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Right under a cross-entropy attack and under a margin attack of as many steps and restarts, if both were run."""
+    """Correct under a cross-entropy attack and under a margin attack of as many steps and restarts, if both were run."""
     plain = [spec for spec in attacks if not isinstance(spec, EnsembleSpec) and spec.name in correct]
     for ce in (spec for spec in plain if spec.loss == "ce"):
         for margin in (spec for spec in plain if spec.loss == "margin"):
@@ -111,28 +111,21 @@ def _pair(correct: dict[str, np.ndarray], attacks: Sequence[AttackSpec]) -> tupl
 
 
 def _points(
-    model: nn.Module,
-    group: Group,
-    protocol: Protocol,
-    rows: PointRows,
-    picked: np.ndarray,
-    batch_size: int,
-    device: torch.device,
+    classifier: Classifier, images: ImageSet, protocol: Protocol, rows: PointRows, picked: np.ndarray, batch_size: int
 ) -> Points:
     """The points `picked` (n,) of the evaluation, with the heads that they had."""
-    anchors = group.anchors.to(device, torch.float32)
     image, label = (torch.from_numpy(column[picked]).long() for column in (rows.image, rows.label))
     if not rows.episodes:
-        return replace(all_way_points(label, anchors), image=image)
+        return replace(all_way_points(label, len(classifier.classes)), image=image)
     used, head = np.unique(rows.episode[picked], return_inverse=True)
     classes = torch.from_numpy(rows.heads[used]).long()
     shown, support = torch.from_numpy(rows.support[used]).long().unique(return_inverse=True)
     embeddings = None
     if len(shown):
-        parts = [unit(model(to_pixels(group.images, part, device))) for part in shown.split(batch_size)]
-        embeddings = torch.cat(parts)
+        batches = (to_pixels(images.images, chosen, classifier.device) for chosen in shown.split(batch_size))
+        embeddings = torch.cat([unit(classifier.embedding(x)) for x in batches])
     episodes = Episodes(classes, support, torch.zeros((*classes.shape, 0), dtype=torch.int64))
-    heads = episode_points(episodes, anchors, embeddings, blend=protocol.blend).heads
+    heads = episode_points(episodes, classifier.anchors, embeddings, blend=protocol.blend).heads
     at = torch.from_numpy(head)
     place = (classes[at] == label[:, None]).long().argmax(1)
-    return Points(image, place, at, heads, classes)
+    return Points(image, place, at, classes, heads)

@@ -1,4 +1,4 @@
-"""The eval stage: checkpoints and images in, a report out."""
+"""The eval stage: classifiers and images in, a report out."""
 
 from __future__ import annotations
 
@@ -14,18 +14,15 @@ from stages.attacks.autoattack import check_size
 from stages.attacks.ensemble import EnsembleSpec
 from stages.attacks.spec import AttackSpec
 from stages.attacks.suites import variant_notes
-from stages.attacks.target import Progress
 from stages.data.episodes import Episodes, check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
 from stages.evaluate.checks import run_checks
+from stages.evaluate.chunks import Chunks, digest_of
 from stages.evaluate.groups import ClassChoice, leak_notes
-from stages.evaluate.parts import digest_of
-from stages.evaluate.points import Group
 from stages.evaluate.replay import DRAWN_OTHERWISE, Replay
 from stages.evaluate.sample import Sample, drawn, sample_note
 from stages.evaluate.score import evaluate
-from stages.evaluate.work import Work
-from stages.models.checkpoint import Checkpoint
+from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
 from stages.reports.report import ModelEntry, Row, make_report
 from stages.reports.results import ALIKE, GroupResult, Protocol
@@ -45,8 +42,8 @@ class Evaluation:
     rows: list[Row]
 
 
-def evaluate_checkpoints(
-    checkpoints: Mapping[str, Checkpoint],
+def evaluate_classifiers(
+    classifiers: Mapping[str, Classifier],
     choices: Sequence[ClassChoice],
     images: ImageSet,
     protocol: Protocol,
@@ -61,26 +58,27 @@ def evaluate_checkpoints(
     sample: Sample | None = None,
     checks: bool = False,
     replay: Replay | None = None,
-    work: Work | None = None,
+    chunks: Chunks | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score every checkpoint on every group of classes, on the same images, episodes and random starts.
+    """Score every classifier on every group of classes, on the same images, episodes and random starts.
 
     Args:
-        checkpoints: name in the report -> checkpoint; all with the same classes.
+        classifiers: name in the report -> classifier; all with the same classes.
         choices: the groups.
         images: the images of all groups.
-        protocol, attacks, threat, seed, batch_size, device: see `score.evaluate`.
+        protocol, attacks, threat, seed, batch_size: see `score.evaluate`.
+        device: torch device.
         suite: the named set that the attacks are, if they are one.
         shots: of a sweep over several numbers of shots, each a row on the same queries; else those of `protocol`.
-        sample: the draw of images for a quick look.
+        sample: the images of a quick look.
         checks: whether to check each result under attack (see `checks.run_checks`).
-        replay: episodes from a file, instead of those that the seed of `protocol` draws; `protocol` and `shots` are its own.
-        work: who evaluates together, and where finished parts are kept; None is alone and nowhere.
+        replay: episodes from a file, instead of those that the seed of `protocol` samples; `protocol` and `shots` are its own.
+        chunks: who evaluates together, and where finished chunks are kept; None is alone and nowhere.
         progress: called with (done, total, what) over the whole evaluation.
 
-    Raises UsageError for numbers that do not fit a group, before anything is scored; InputError when the processes of `work` do
-    not evaluate the same.
+    Raises UsageError for numbers that do not fit a group, before anything is scored; InputError when the processes of `chunks`
+    do not evaluate the same.
     """
     sample = sample or Sample()
     whole, images = len(images), drawn(images, sample)
@@ -89,55 +87,48 @@ def evaluate_checkpoints(
             check_size(spec, threat, *images.size)
     swept = [replace(protocol, shots=count) for count in shots] or [protocol]
     for choice in choices:
-        _check_episodes(images, choice.names(next(iter(checkpoints.values())).anchors), swept)
-    jobs = [(name, choice, one) for choice in choices for name in checkpoints for one in swept]
+        _check_episodes(images, choice.classes, swept)
+    jobs = [(name, choice, one) for choice in choices for name in classifiers for one in swept]
     rows: list[Row] = []
     checked: list[dict[str, Any]] = []
     notes: dict[str, None] = dict.fromkeys([sample_note(sample, len(images), whole)] if sample.asked else [])
     if protocol.name == "gzsl" and attacks:
         notes[UPPER_BOUND] = None
-    data = images.provenance.to_record()
-    work, sha256 = work or Work(), images.sha256()
+    data, sha256 = images.provenance.to_record(), images.sha256()
+    chunks = chunks or Chunks()
     if replay is not None:
         replay.check([choice.name for choice in choices], sha256)
-    same = {
+    _agree(chunks, classifiers, choices, {
         "attacks": [spec.to_record() for spec in attacks],
         "batch_size": batch_size,
         "checks": checks,
         "data": sha256,
-        "groups": [[choice.name, choice.seen, *choice.indices] for choice in choices],
-        "models": [[name, one.sha256] for name, one in checkpoints.items()],
         "protocols": [one.to_record() for one in swept],
         "replay": None if replay is None else replay.sha256,
         "seed": seed,
         "suite": suite,
         "threat": threat.to_record(),
-        "tool": [__version__, torch.__version__],
-    }
-    anchors = [one.anchors.vectors for one in checkpoints.values()]
-    work.world.agree(digest_of(same, *anchors), "evaluation: options, images or checkpoints")
+    })  # fmt: skip
     for at, (name, choice, one) in enumerate(jobs):
-        checkpoint = checkpoints[name]
-        place(checkpoint.model, device)
-        part, kept = _restricted(images, choice.names(checkpoint.anchors))
-        vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
-        group = Group(part.classes, vectors, part.images, part.labels, choice.seen)
-        given = None if replay is None else replay.episodes(choice.name, group, one, kept)
+        place(classifiers[name], device)
+        classifier = classifiers[name].over(choice.classes)
+        kept = _restricted_labels(images, choice.classes)[0].cpu().numpy()
+        part = images.restricted_to(choice.classes, names_from="the checkpoint")
+        given = None if replay is None else replay.episodes(choice.name, part, one, kept)
         if given is not None:
             notes[DRAWN_OTHERWISE] = None
         tell = within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}")
+        about = _follows_from(classifier, choice, one, given, sha256)
         result = evaluate(
-            checkpoint.model,
-            group,
+            classifier,
+            part,
             one,
             attacks,
             threat if attacks else None,
             seed=seed,
             batch_size=batch_size,
-            device=device,
-            scale=checkpoint.logit_scale,
             episodes=given,
-            work=replace(work, about=_follows_from(checkpoint, group, one, given, sha256, device)),
+            chunks=replace(chunks, about=about),
             progress=tell,
         )
         notes |= dict.fromkeys([*variant_notes(attacks, result.ways), *[ALIKE] * result.alike])
@@ -145,26 +136,12 @@ def evaluate_checkpoints(
         if checks and attacks and result.rows is not None:
             if tell is not None:
                 tell(1, 1, "checks")
-            found = run_checks(
-                checkpoint.model,
-                group,
-                one,
-                result.rows,
-                attacks,
-                threat,
-                seed=seed,
-                batch_size=batch_size,
-                device=device,
-                scale=checkpoint.logit_scale,
-            )
+            found = run_checks(classifier, part, one, result.rows, attacks, threat, seed=seed, batch_size=batch_size)
             which = {"model": name, "group": choice.name, "protocol": rows[-1].protocol or one.name}
             checked.append({**which, **found.to_record()})
-        told = leak_notes(checkpoint.anchors, [choice], checkpoint.training, data, trained=checkpoint.trained)
-        if checkpoint.own is not None:
-            told.insert(0, _transfer_note(checkpoint))
-        notes |= dict.fromkeys(told)
+        notes |= dict.fromkeys([*_new_class_notes(classifiers[name]), *leak_notes(classifier, [choice], data)])
     report = make_report(
-        models=[model_entry(name, checkpoint) for name, checkpoint in checkpoints.items()],
+        models=[model_entry(name, one) for name, one in classifiers.items()],
         data={**data, "sha256": sha256},
         protocol=protocol,
         attacks=attacks,
@@ -183,24 +160,41 @@ def evaluate_checkpoints(
     return Evaluation(report, rows)
 
 
-def _transfer_note(checkpoint: Checkpoint) -> str:
-    moved = ", moved by its own fitted expansion" if checkpoint.anchors.expansion is not None else ""
-    told = f"{len(checkpoint.anchors.classes)} classes named after training{moved}; those trained on go by their names"
-    if checkpoint.anchors.origin.get("source") == "features":
+def _agree(
+    chunks: Chunks, classifiers: Mapping[str, Classifier], choices: Sequence[ClassChoice], options: Mapping[str, Any]
+) -> None:
+    """Raise InputError unless all processes evaluate the same."""
+    same = {
+        **options,
+        "groups": [[choice.name, choice.seen, *choice.classes] for choice in choices],
+        "models": [[name, one.origin.sha256] for name, one in classifiers.items()],
+        "tool": [__version__, torch.__version__],
+    }
+    anchors = [one.anchor_set.vectors for one in classifiers.values()]
+    chunks.world.agree(digest_of(same, *anchors), "evaluation: options, images or checkpoints")
+
+
+def _new_class_notes(classifier: Classifier) -> list[str]:
+    if not classifier.has_new_classes:
+        return []
+    anchors = classifier.anchor_set
+    moved = ", moved by its own fitted expansion" if anchors.expansion is not None else ""
+    told = f"{len(anchors.classes)} classes named after training{moved}; those trained on go by their names"
+    if anchors.origin.get("source") == "features":
         told += "; their anchors are imported features, of whose encoder nothing is known"
-    return told
+    return [told]
 
 
 def _follows_from(
-    checkpoint: Checkpoint, group: Group, protocol: Protocol, given: Episodes | None, data: str, device: str
+    classifier: Classifier, choice: ClassChoice, protocol: Protocol, given: Episodes | None, data: str
 ) -> dict[str, Any]:
-    """All that results of a group follow from, besides attacks and points: a kept part with another record is not used."""
+    """All that results of a group follow from, besides attacks and points: a chunk kept with another record is not used."""
     return {
-        "anchors": digest_of({"classes": list(group.classes), "seen": group.seen}, group.anchors.numpy()),
+        "anchors": digest_of({"classes": list(choice.classes), "seen": choice.seen}, classifier.anchor_set.vectors),
         "data": data,
-        "device": device.partition(":")[0],
+        "device": classifier.device.type,
         "episodes": None if given is None else digest_of({}, *(part.numpy() for part in vars(given).values())),
-        "model": checkpoint.sha256,
+        "model": classifier.origin.sha256,
         "protocol": protocol.to_record(),
         "threads": torch.get_num_threads(),
         "tool": __version__,
@@ -209,17 +203,11 @@ def _follows_from(
 
 
 def _check_episodes(images: ImageSet, names: Sequence[str], protocols: Sequence[Protocol]) -> None:
-    """Raise UsageError where the episodes of one of the protocols cannot be drawn from the images of the classes `names`."""
+    """Raise UsageError where the episodes of one of the protocols cannot be sampled from the images of the classes `names`."""
     if protocols[0].name == "episodes":
         _, labels = _restricted_labels(images, names)
         for one in protocols:
             check_episodes(labels, names, episodes=one.episodes, ways=one.ways, shots=one.shots, queries=one.queries)
-
-
-def _restricted(images: ImageSet, names: Sequence[str]) -> tuple[ImageSet, np.ndarray]:
-    """The images of the classes `names`, and which of all the images they are."""
-    kept, _ = _restricted_labels(images, names)
-    return images.restricted_to(names, names_from="the checkpoint"), kept.cpu().numpy()
 
 
 def _restricted_labels(images: ImageSet, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -232,12 +220,11 @@ def _numbered(result: GroupResult, kept: np.ndarray) -> GroupResult:
     return result if result.rows is None else replace(result, rows=result.rows.of_images(kept))
 
 
-def model_entry(name: str, checkpoint: Checkpoint) -> ModelEntry:
-    """How the report names a checkpoint: what it was trained for, and against which anchors."""
-    origin, settings = checkpoint.anchors.origin, checkpoint.training.get("settings", {})
-    spread = "expanded" if checkpoint.anchors.expansion is not None else "raw"
-    source = f"{origin.get('source', 'unknown')}, {spread}"
-    return ModelEntry(name, checkpoint.sha256, str(settings.get("objective", "unknown")), source)
+def model_entry(name: str, classifier: Classifier) -> ModelEntry:
+    """How the report names a classifier: what it was trained for, and against which anchors."""
+    anchors, settings = classifier.anchor_set, classifier.origin.training.get("settings", {})
+    source = f"{anchors.origin.get('source', 'unknown')}, {'raw' if anchors.expansion is None else 'expanded'}"
+    return ModelEntry(name, classifier.origin.sha256, str(settings.get("objective", "unknown")), source)
 
 
 def within(progress: Progress | None, at: int, jobs: int, label: str) -> Progress | None:

@@ -10,8 +10,7 @@ from typing import Any
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import fold, match_classes, read_class_file
 from stages.errors import InputError, nearest
-
-GROUPS = ("novel", "seen", "val", "all")
+from stages.models.classifier import GROUPS, Classifier
 
 
 @dataclass(frozen=True)
@@ -19,18 +18,14 @@ class ClassChoice:
     """A group of classes of a checkpoint.
 
     Attributes:
-        name: what it is called.
-        indices: of its classes among the anchors.
-        seen: how many of them, the first ones, are seen classes that compete with novel ones; 0 unless that is asked.
+        name: of the group.
+        classes: the names.
+        seen: how many of them, the first ones, are seen classes that compete with novel ones; else 0.
     """
 
     name: str
-    indices: tuple[int, ...]
+    classes: tuple[str, ...]
     seen: int = 0
-
-    def names(self, anchors: AnchorSet) -> list[str]:
-        """The class names."""
-        return [anchors.classes[at] for at in self.indices]
 
 
 def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:
@@ -46,21 +41,22 @@ def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:
     if spec is None:
         spec = "novel" if anchors.groups.novel else "seen"
     if spec in GROUPS:
-        indices = anchors.groups.of(spec)
-        if not indices:
+        names = tuple(anchors.names(spec))
+        if not names:
             raise InputError(
                 f"the checkpoint has no {spec} classes",
                 "choose another group with --classes-from, or say which classes are seen with `laat anchors --seen N`",
             )
-        return ClassChoice(spec, tuple(indices))
+        return ClassChoice(spec, names)
     if not Path(spec).is_file():
         raise InputError(
             f"'{spec}' is neither a group of classes nor a file of class names",
             f"groups: {', '.join(GROUPS)}; nearest: {nearest(spec, GROUPS, 1)}",
         )
-    names = read_class_file(spec)
-    found = match_classes(names, anchors.classes, wanted_from=f"'{spec}'", available_from="the checkpoint's anchors")
-    return ClassChoice(Path(spec).stem, tuple(found))
+    found = match_classes(
+        read_class_file(spec), anchors.classes, wanted_from=f"'{spec}'", available_from="the checkpoint's anchors"
+    )
+    return ClassChoice(Path(spec).stem, tuple(anchors.classes[at] for at in found))
 
 
 def seen_and_novel(anchors: AnchorSet) -> ClassChoice:
@@ -68,42 +64,35 @@ def seen_and_novel(anchors: AnchorSet) -> ClassChoice:
 
     Raises InputError when one of the two groups has no class.
     """
-    groups = anchors.groups
-    for name in ("seen", "novel"):
-        if not groups.of(name):
+    seen, novel = anchors.names("seen"), anchors.names("novel")
+    for name, classes in (("seen", seen), ("novel", novel)):
+        if not classes:
             raise InputError(
                 f"the checkpoint has no {name} classes, and --protocol gzsl is about seen and novel ones together",
                 "give anchors of more classes with --anchors, or use --protocol all-way",
             )
-    return ClassChoice("seen+novel", (*groups.seen, *groups.novel), seen=len(groups.seen))
+    return ClassChoice("seen+novel", (*seen, *novel), seen=len(seen))
 
 
-def leak_notes(
-    anchors: AnchorSet,
-    choices: Sequence[ClassChoice],
-    training: Mapping[str, Any],
-    data: Mapping[str, Any],
-    *,
-    trained: AnchorSet | None = None,
-) -> list[str]:
+def leak_notes(classifier: Classifier, choices: Sequence[ClassChoice], data: Mapping[str, Any]) -> list[str]:
     """What a report says when classes, or even images, of an evaluation were trained on or selected the epoch.
 
+    Classes are the same when their names are.
+
     Args:
-        anchors: what the checkpoint is scored against.
+        classifier: whose training is looked at.
         choices: the groups evaluated.
-        training: the checkpoint's training record.
         data: provenance record of the images evaluated.
-        trained: the anchors that it was trained with, where `anchors` are others. Classes are then the same by their names.
     """
     notes = []
-    own = trained or anchors
-    groups = {part: {fold(name) for name in own.names(part)} for part in ("seen", "val")}
-    same = _same_images(training.get("data", {}), data)
+    own = classifier.trained
+    groups = {group: {fold(name) for name in own.names(group)} for group in ("seen", "val")}
+    same = _same_images(classifier.origin.training.get("data", {}), data)
     for choice in choices:
-        names = [fold(name) for name in choice.names(anchors)]
+        names = [fold(name) for name in choice.classes]
         count = {part: sum(name in known for name in names) for part, known in groups.items()}
         if choice.seen:
-            notes += _gzsl_notes(choice, names, groups, len(anchors.groups.val), same=same)
+            notes += _gzsl_notes(choice, names, groups, len(classifier.known.groups.val), same=same)
             continue
         if count["seen"]:
             notes.append(f"{choice.name}: {count['seen']} of {len(names)} classes were trained on")

@@ -12,9 +12,10 @@ import torch
 
 from stages.classes import match_classes
 from stages.data.episodes import Episodes
+from stages.data.image_set import ImageSet
 from stages.errors import InputError, LaatError
-from stages.evaluate.parts import digest_of
-from stages.evaluate.points import Group, protocol_episodes
+from stages.evaluate.chunks import digest_of
+from stages.evaluate.points import protocol_episodes
 from stages.reports.episode_file import SavedEpisodes, read_episodes
 from stages.reports.parquet import AGAIN
 from stages.reports.results import Protocol
@@ -58,7 +59,7 @@ class Replay:
                 "give --data, --split, --resize, --max-images and --max-per-class as they were then",
             )
 
-    def episodes(self, name: str, group: Group, protocol: Protocol, kept: np.ndarray) -> Episodes | None:
+    def episodes(self, name: str, group: ImageSet, protocol: Protocol, kept: np.ndarray) -> Episodes | None:
         """The episodes of the group called `name`, as positions in `group`; None where `protocol` draws the same.
 
         Args:
@@ -82,7 +83,7 @@ class Replay:
         same = all(torch.equal(one, other) for one, other in zip(vars(saved).values(), vars(drawn).values(), strict=True))
         return None if same else saved
 
-    def _positions(self, images: np.ndarray, classes: np.ndarray, group: Group, kept: np.ndarray) -> torch.Tensor:
+    def _positions(self, images: np.ndarray, classes: np.ndarray, group: ImageSet, kept: np.ndarray) -> torch.Tensor:
         """Numbers of images (E, N, n) as positions in the group."""
         place = np.searchsorted(kept, images).clip(max=len(kept) - 1)
         strange = kept[place] != images

@@ -1,94 +1,79 @@
-"""The checkpoint: weights, architecture, normalisation, anchors and the fitted expansion, complete in one file."""
+"""The checkpoint: weights, architecture, normalisation, anchors and the fitted expansion of a classifier in one file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.artifacts import Artifact
-from stages.errors import InputError, UsageError
+from stages.errors import InputError, LaatError, UsageError
+from stages.imports import is_import_path
+from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel
-from stages.models.new_anchors import matching_anchors
+from stages.threat import ThreatModel, parse_eps
 
 KIND = "model"
 _WEIGHT = "weights."
 _REMAKE = "train it again with `laat train`"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A trained model with everything that attack and eval need.
+def checkpoint_of(
+    embedding: nn.Module, anchors: AnchorSet, training: Mapping[str, Any], inputs: Mapping[str, Any], *, image_size: int
+) -> Artifact:
+    """A trained embedding model and its anchors as an artifact of kind 'model'.
 
-    Attributes:
-        model: the image model.
+    Args:
+        embedding: any module; of one that is not an `EmbeddingModel` only the weights and its type's name are kept.
         anchors: the anchors it was trained with, expanded or raw, of all groups.
-        training: settings, data and selection that it came from; JSON-able.
+        training: settings, data and selection of the run; JSON-able.
         inputs: lineage of the artifacts it came from.
-        sha256: of the file; empty when it was not read from one.
-        own: the anchors it was trained with where `anchors` are others, given later; else None.
+        image_size: side of the images that it was trained on.
     """
+    packed = anchors.to_artifact()
+    weights = {f"{_WEIGHT}{name}": value.detach().cpu().numpy() for name, value in embedding.state_dict().items()}
+    if isinstance(embedding, EmbeddingModel):
+        architecture = embedding.architecture
+    else:
+        kind = type(embedding)
+        name = f"{kind.__module__}:{kind.__qualname__}"
+        architecture = {"module": name, "width": anchors.vectors.shape[1], "image_size": image_size}
+    params = {**packed.params, "architecture": architecture, "training": dict(training)}
+    return Artifact(KIND, {**packed.tensors, **weights}, params, dict(inputs))
 
-    model: EmbeddingModel
-    anchors: AnchorSet
-    training: dict[str, Any]
-    inputs: dict[str, Any]
-    sha256: str = ""
-    own: AnchorSet | None = None
 
-    @property
-    def trained(self) -> AnchorSet:
-        """The anchors it was trained with, whatever anchors it has now."""
-        return self.own or self.anchors
+def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | None = None) -> Classifier:
+    """Rebuild the classifier of an artifact of kind 'model', in eval mode.
 
-    @property
-    def logit_scale(self) -> float:
-        """1 / tau of training: logits are this times the cosines."""
-        return 1 / float(self.training.get("settings", {}).get("tau", 1.0))
+    Args:
+        artifact: see `checkpoint_of`.
+        where: what errors call the file.
+        module: for a checkpoint of the user's own code: the embedding model, or the import path of its backbone's factory
+            (`pkg.mod:factory`). Reading a file never imports code by itself.
 
-    def to_artifact(self) -> Artifact:
-        """The artifact of kind 'model'."""
-        anchors = self.anchors.to_artifact()
-        weights = {f"{_WEIGHT}{name}": value.detach().cpu().numpy() for name, value in self.model.state_dict().items()}
-        params = {**anchors.params, "architecture": self.model.architecture, "training": self.training}
-        return Artifact(KIND, {**anchors.tensors, **weights}, params, self.inputs)
-
-    @classmethod
-    def from_artifact(cls, artifact: Artifact, where: str) -> Checkpoint:
-        """Rebuild the model and load its weights strictly. Raises InputError naming what does not fit."""
-        anchors = AnchorSet.from_artifact(artifact, where)
-        try:
-            architecture, training = artifact.params["architecture"], dict(artifact.params["training"])
-            backbone, width = str(architecture["backbone"]), int(architecture["width"])
-            image_size = int(architecture["image_size"])
-            tower = architecture.get("tower")
-            sound = (tower is not None) == backbone.startswith("clip:")
-            sound = sound and width == anchors.vectors.shape[1] and image_size > 0 and float(training["settings"]["tau"]) > 0
-        except (KeyError, TypeError, ValueError):
-            sound = False
-        if not sound:
-            raise InputError(f"{where} lacks its architecture or settings", _REMAKE)
-        build = partial(EmbeddingModel, backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1), tower=tower)
-        try:
-            _check_shapes(build, artifact, where)
-            model = build()
-        except UsageError as error:
-            raise InputError(f"the model in {where} cannot be built: {error.what}", _REMAKE) from None
-        _load_weights(model, artifact, where)
-        return cls(model, anchors, training, artifact.inputs, artifact.sha256)
-
-    def with_anchors(self, anchors: AnchorSet, where: str) -> Checkpoint:
-        """The same model with other anchors, for classes that were named later.
-
-        Raw anchors are moved by the checkpoint's own fitted expansion if it has one; expanded ones must carry the same map.
-        Raises InputError for another width, another encoder or another map.
-        """
-        return replace(self, anchors=matching_anchors(anchors, self.trained, where), own=self.trained)
+    Raises:
+        InputError: parts that are missing, do not fit, or are not finite; own code that was not given.
+    """
+    anchors = AnchorSet.from_artifact(artifact, where)
+    try:
+        architecture, training = dict(artifact.params["architecture"]), dict(artifact.params["training"])
+        width, image_size = int(architecture["width"]), int(architecture["image_size"])
+        tau = float(training["settings"]["tau"])
+        sound = width == anchors.vectors.shape[1] and image_size > 0 and tau > 0
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise InputError(f"{where} lacks its architecture or settings", _REMAKE)
+    embedding = module if isinstance(module, nn.Module) else _built(architecture, module, artifact, where)
+    _load_weights(embedding, artifact, where)
+    origin = Origin(training, artifact.inputs, artifact.sha256)
+    made = Classifier(embedding, anchors, logit_scale=1 / tau, threat=_threat(training), image_size=image_size, origin=origin)
+    return made.eval()
 
 
 def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:
@@ -96,7 +81,39 @@ def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:
     return {name.removeprefix(_WEIGHT): value for name, value in artifact.tensors.items() if name.startswith(_WEIGHT)}
 
 
-def _check_shapes(build: Callable[[], EmbeddingModel], artifact: Artifact, where: str) -> None:
+def _threat(training: Mapping[str, Any]) -> ThreatModel | None:
+    """What it was trained under; None for a model that was trained without attack."""
+    settings = training["settings"]
+    try:
+        return None if settings["objective"] == "clean" else ThreatModel(parse_eps(str(settings["eps"])))
+    except (KeyError, LaatError):
+        return None
+
+
+def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact, where: str) -> EmbeddingModel:
+    """The embedding model that the record describes; `own` is the import path of a backbone that the user agreed to import."""
+    if "module" in architecture:
+        raise InputError(
+            f"{where} holds the weights of your own module {architecture['module']}", "give it: laat.load(path, module=…)"
+        )
+    backbone, tower = str(architecture.get("backbone", "")), architecture.get("tower")
+    if not backbone or (tower is not None) != backbone.startswith("clip:"):
+        raise InputError(f"{where} lacks its architecture or settings", _REMAKE)
+    if is_import_path(backbone) and own is None:
+        raise InputError(
+            f"{where} was trained with your own backbone {backbone}, and loading it runs that code",
+            f"add --backbone {backbone}, or in Python laat.load(path, module='{backbone}')",
+        )
+    width, image_size = int(architecture["width"]), int(architecture["image_size"])
+    build = partial(EmbeddingModel, own or backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1), tower=tower)
+    try:
+        _check_shapes(build, artifact, where)
+        return build()
+    except UsageError as error:
+        raise InputError(f"the model in {where} cannot be built: {error.what}", _REMAKE) from None
+
+
+def _check_shapes(build: Callable[[], nn.Module], artifact: Artifact, where: str) -> None:
     """Compare names and shapes with a model without memory: a forged record must not make us build what does not fit."""
     try:
         with torch.device("meta"):
@@ -106,20 +123,20 @@ def _check_shapes(build: Callable[[], EmbeddingModel], artifact: Artifact, where
     _require_fit(model, weights_of(artifact), where)
 
 
-def _require_fit(model: EmbeddingModel, given: Mapping[str, np.ndarray], where: str) -> None:
+def _require_fit(model: nn.Module, given: Mapping[str, np.ndarray], where: str) -> None:
     own = model.state_dict()
+    name = model.backbone_name if isinstance(model, EmbeddingModel) else type(model).__name__
     odd = sorted(own.keys() ^ given.keys())
     if odd:
-        raise InputError(f"the weights in {where} do not fit {model.backbone_name}: '{odd[0]}' is on one side only", _REMAKE)
-    for name, value in given.items():
-        if tuple(value.shape) != tuple(own[name].shape):
+        raise InputError(f"the weights in {where} do not fit {name}: '{odd[0]}' is on one side only", _REMAKE)
+    for key, value in given.items():
+        if tuple(value.shape) != tuple(own[key].shape):
             raise InputError(
-                f"weight '{name}' in {where} has shape {value.shape}, {model.backbone_name} wants {tuple(own[name].shape)}",
-                _REMAKE,
+                f"weight '{key}' in {where} has shape {value.shape}, {name} wants {tuple(own[key].shape)}", _REMAKE
             )
 
 
-def _load_weights(model: EmbeddingModel, artifact: Artifact, where: str) -> None:
+def _load_weights(model: nn.Module, artifact: Artifact, where: str) -> None:
     given = weights_of(artifact)
     _require_fit(model, given, where)
     for name, value in given.items():

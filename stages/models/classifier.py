@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +18,7 @@ from stages.models.new_anchors import anchors_for_names, matching_anchors
 from stages.models.pixels import check_pixels, filled, to_pixels
 from stages.threat import ThreatModel
 
+GROUPS = ("novel", "seen", "val", "all")
 # (images done, images in total, what is being done)
 Progress = Callable[[int, int, str], None]
 
@@ -56,10 +56,13 @@ class Classifier(nn.Module):
 
     Attributes:
         anchors: (C, D) or (H, K, D), on the model's device.
-        anchor_set: the same with names and groups.
+        anchor_set: the same with names and groups; of several heads the first.
+        trained: the anchors that it was trained with.
+        known: the anchors of all classes that `over` selects by name.
     """
 
     anchors: Tensor
+    _head: Tensor | None
 
     def __init__(
         self,
@@ -75,14 +78,15 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = embedding
-        self.anchor_set = anchors if isinstance(anchors, AnchorSet) else _numbered(anchors)
         vectors = torch.from_numpy(anchors.vectors.copy()) if isinstance(anchors, AnchorSet) else anchors
-        self.register_buffer("anchors", vectors.to(_device(embedding, vectors.device), torch.float32), persistent=False)
+        vectors = vectors.to(_device(embedding, vectors.device), torch.float32)
+        self.register_buffer("anchors", vectors, persistent=False)
+        self.register_buffer("_head", None if head is None else head.to(vectors.device), persistent=False)
+        self.anchor_set = anchors if isinstance(anchors, AnchorSet) else _numbered(vectors)
         self.logit_scale, self.threat, self.image_size = logit_scale, threat, image_size
         self.origin = origin or Origin()
         self.trained = trained or self.anchor_set
-        self._known = self.anchor_set
-        self._head = None if head is None else head.to(self.anchors.device)
+        self.known = self.anchor_set
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -107,8 +111,9 @@ class Classifier(nn.Module):
         """Images (N, 3, H, W), uint8 or float in [0, 1] -> unit embeddings (N, D). Raises InputError for other pixels."""
         if not torch.compiler.is_compiling():  # a check of values would break the graph
             check_pixels(x)
-        x = x.to(self.device)
-        return unit(self.embedding(x.float() / 255 if x.dtype == torch.uint8 else x))
+        dtype = next((p.dtype for p in self.embedding.parameters() if p.is_floating_point()), torch.float32)
+        pixels = x.to(self.device, dtype)
+        return unit(self.embedding(pixels / 255 if x.dtype == torch.uint8 else pixels))
 
     def logits(self, embeddings: Tensor, rows: Tensor | None = None) -> Tensor:
         """Unit embeddings (N, D) -> logits (N, C); `rows` (N,) says which samples they are, where each has its own head.
@@ -120,10 +125,11 @@ class Classifier(nn.Module):
                 f"the anchors have width {self.anchors.shape[-1]}, the model's embeddings {embeddings.shape[-1]}",
                 "use the anchors that the model was trained with, or anchors of the same text encoder",
             )
-        if self.anchors.ndim == 2:
-            return self.logit_scale * (embeddings @ self.anchors.T)
+        anchors = self.anchors.to(embeddings.dtype)
+        if anchors.ndim == 2:
+            return self.logit_scale * (embeddings @ anchors.T)
         head = torch.arange(len(embeddings), device=self.device) if rows is None else rows
-        heads = self.anchors[head if self._head is None else self._head[head]]
+        heads = anchors[head if self._head is None else self._head[head]]
         return self.logit_scale * torch.einsum("nd,nkd->nk", embeddings, heads)
 
     def scores(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -134,13 +140,20 @@ class Classifier(nn.Module):
         rows = None if rows is None else filled(rows)
         return self.logits(unit(self.embedding(filled(x))), rows)[: len(x)]
 
-    def over(self, which: str | Sequence[str] | AnchorSet | Tensor, *, head: Tensor | None = None) -> Classifier:
+    def over(
+        self,
+        which: str | Sequence[str] | AnchorSet | Tensor,
+        *,
+        head: Tensor | None = None,
+        where: str = "the given anchors",
+    ) -> Classifier:
         """The same weights with another head; nothing is copied.
 
         Args:
             which: a group of its classes ('seen', 'val', 'novel', 'all'); class names, known ones or new ones, which are
                 encoded as the training anchors were; an `AnchorSet`; or anchors (C, D) or (H, K, D).
             head: see `Classifier`, for anchors (H, K, D).
+            where: what errors call the anchors or names.
 
         Raises:
             InputError: a group without classes, anchors of another width, encoder or expansion.
@@ -149,18 +162,21 @@ class Classifier(nn.Module):
         if isinstance(which, Tensor):
             return self._with(which, head=head)
         if isinstance(which, AnchorSet):
-            return self._with(matching_anchors(which, self.trained, "the given anchors"))
+            return self._with(matching_anchors(which, self.trained, where))
         if isinstance(which, str):
-            indices = self._known.indices(which) if which in ("seen", "val", "novel", "all") else []
+            indices = self.known.indices(which) if which in GROUPS else []
             if not indices:
-                raise InputError(
-                    f"the classifier has no {which} classes", "choose seen, val, novel or all, or give a list of class names"
-                )
-            return self._with(self._known.take(indices), known=self._known)
-        at = {fold(name): index for index, name in enumerate(self._known.classes)}
+                raise InputError(f"the classifier has no {which} classes", f"choose {', '.join(GROUPS)}, or give class names")
+            return self._with(self.known.take(indices), known=self.known)
+        at = {fold(name): index for index, name in enumerate(self.known.classes)}
         if all(fold(name) in at for name in which):
-            return self._with(self._known.take([at[fold(name)] for name in which]), known=self._known)
-        return self._with(anchors_for_names(self.trained, which, str(self.device)))
+            return self._with(self.known.take([at[fold(name)] for name in which]), known=self.known)
+        return self._with(anchors_for_names(self.trained, which, str(self.device), where))
+
+    @property
+    def has_new_classes(self) -> bool:
+        """Whether its classes were named after training."""
+        return self.known is not self.trained
 
     def _with(self, anchors: AnchorSet | Tensor, *, head: Tensor | None = None, known: AnchorSet | None = None) -> Classifier:
         made = Classifier(
@@ -173,7 +189,7 @@ class Classifier(nn.Module):
             trained=self.trained,
             head=head,
         )
-        made._known = known or made.anchor_set
+        made.known = known or made.anchor_set
         return made.train(self.training)
 
 
@@ -250,6 +266,6 @@ def _device(embedding: nn.Module, default: torch.device) -> torch.device:
 
 def _numbered(anchors: Tensor) -> AnchorSet:
     """Anchors without names, (C, D) or (H, C, D): the classes are called by their number."""
-    count = anchors.shape[-2]
-    vectors = anchors.detach().cpu().numpy().astype(np.float32)
-    return AnchorSet(vectors, tuple(str(at) for at in range(count)), ClassGroups.from_counts(count, None), {"source": "given"})
+    vectors = (anchors if anchors.ndim == 2 else anchors[0]).detach().cpu().numpy()
+    groups = ClassGroups.from_counts(len(vectors), None)
+    return AnchorSet(vectors, tuple(str(at) for at in range(len(vectors))), groups, {"source": "given"})

@@ -21,7 +21,7 @@ from stages.data.streaming_set import StreamingImageSet
 from stages.devices import has_bf16
 from stages.errors import InputError
 from stages.models.backbones import recorded_backbone
-from stages.models.checkpoint import Checkpoint
+from stages.models.checkpoint import checkpoint_of, read_checkpoint
 from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import initialise_from
 from stages.train.folder import BEST, LAST, METRICS, STATE, Next, locked, read_state, tidy, what_next
@@ -162,13 +162,16 @@ class _Run:
         self._anchors, self._settings, self._folder, self._inputs, self._options = anchors, settings, folder, inputs, options
         training, self._selection = plan_selection(images, anchors, settings.seed)
         width, size = anchors.vectors.shape[1], images.size[0]
+        self._image_size = size
         mean, std = training.mean_std()
         model = EmbeddingModel(
             settings.backbone, width, size, mean=mean, std=std, seed=settings.seed, drop_block=settings.drop_block
         )
         if init is not None:
             where = "the --init checkpoint"
-            initialise_from(model, Checkpoint.from_artifact(init, where).model, where)
+            source = read_checkpoint(init, where).embedding
+            assert isinstance(source, EmbeddingModel)
+            initialise_from(model, source, where)
         seen = torch.from_numpy(anchors.vectors[anchors.indices("seen")])
         self._note_micro_batches(model)
         self.trainer = Trainer(model, seen, training, settings, options.device, world=options.world, cache=options.cache)
@@ -273,8 +276,9 @@ class _Run:
     def _write(self, name: str, report: EpochReport) -> str:
         chosen = {"epoch": report.epoch, "clean": report.score.clean, "robust": report.score.robust}
         record = {**self._record, "selection": {**self._record["selection"], **chosen}}
-        checkpoint = Checkpoint(self.trainer.scored_model, self._anchors, record, self._inputs)
-        return artifacts.write(checkpoint.to_artifact(), self._folder / name).sha256
+        size = self._image_size
+        artifact = checkpoint_of(self.trainer.scored_model, self._anchors, record, self._inputs, image_size=size)
+        return artifacts.write(artifact, self._folder / name).sha256
 
     def _save(self) -> None:
         """Write the state; the last good one stays when this one is not finite. All processes call it."""

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.perturb import attack_images
-from stages.attacks.target import full_precision, to_pixels
 from stages.data.image_set import ImageSet
 from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError
-from stages.models.classifier import frozen, unit
+from stages.models.classifier import Classifier, predict
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
 from stages.train.settings import TrainSettings
@@ -77,23 +76,22 @@ class Selection:
         world = world or World()
         share = world.share(len(self.images))
         images, labels = self.images.images[share], self.images.labels[share].cpu()
+        classifier = Classifier(model, self.anchors, logit_scale=1 / settings.tau)
+        progress = None if stop is None else lambda *_: stop()
         robust = 0
         if settings.objective == "clean":
-            right = predictions(model, self.anchors, images, settings.batch_size, device, stop) == labels
+            right = predict(classifier, images, batch_size=settings.batch_size, progress=progress) == labels
         else:
             _, clean, attacked = attack_images(
-                model,
-                self.anchors,
+                classifier,
                 images,
                 labels,
                 settings.selection_attack(),
                 threat=settings.threat,
                 seed=settings.seed,
                 batch_size=settings.batch_size,
-                device=device,
-                scale=1 / settings.tau,
                 first_row=share.start,
-                progress=None if stop is None else lambda *_: stop(),
+                progress=progress,
             )
             right = clean == labels
             robust = int((right & (attacked == labels)).sum())
@@ -102,24 +100,6 @@ class Selection:
         world.sum([counts])
         clean_share, robust_share = (count / len(self.images) for count in counts.tolist())
         return Score(clean_share, None if settings.objective == "clean" else robust_share)
-
-
-def predictions(
-    model: EmbeddingModel,
-    anchors: Tensor,
-    images: Tensor,
-    batch_size: int,
-    device: str,
-    stop: Callable[[], None] | None = None,
-) -> Tensor:
-    """The nearest anchor of each uint8 image (N, 3, H, W) -> (N,) int64 on the CPU, model in eval mode."""
-    found = torch.empty(len(images), dtype=torch.int64)
-    with frozen(model), full_precision(), torch.no_grad():
-        for rows in torch.arange(len(images)).split(batch_size):
-            if stop is not None:
-                stop()
-            found[rows] = (unit(model(to_pixels(images, rows, device))) @ anchors.to(device).T).argmax(1).cpu()
-    return found
 
 
 def plan_selection(

@@ -24,17 +24,16 @@ from torch.nn.functional import cross_entropy
 
 from stages.attacks.named import parse_attacks
 from stages.attacks.spec import AttackSpec
-from stages.attacks.target import to_pixels
 from stages.data.episodes import Episodes, draw_episodes
-from stages.evaluate.points import Group
-from stages.evaluate.score import evaluate
 from stages.models.classifier import frozen, unit
 from stages.models.embedding import EmbeddingModel, place
+from stages.models.pixels import to_pixels
 from stages.reports.results import Protocol
 from stages.threat import ThreatModel
 from tests.benchmarks.reference import wait
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import HEADER, Pair, alternate, environment, show, write_csv
+from tests.stages.evaluate.models import Group, evaluate
 
 THREAT = ThreatModel(Fraction(1, 2550000))
 SCALE = 10.0
@@ -118,7 +117,7 @@ def episodes_pair(setting: Setting, spec: AttackSpec, repeats: int, batch_size: 
     def ours() -> float:
         wait(setting.device)
         start = time.perf_counter()
-        found = evaluate(setting.model, group, how, [spec], THREAT, batch_size=batch_size, device=setting.device, scale=SCALE)
+        found = evaluate(setting.model, group, how, [spec], THREAT, batch_size=batch_size, scale=SCALE)
         wait(setting.device)
         assert found.worst.accuracy == 1
         return time.perf_counter() - start
@@ -146,7 +145,7 @@ def decisions_apart(setting: Setting, spec: AttackSpec, batch_size: int) -> floa
     def stands(device: str, threat: ThreatModel) -> np.ndarray:
         model = setting.model
         place(model, device)
-        found = evaluate(model, setting.group, how, [spec], threat, batch_size=batch_size, device=device, scale=SCALE)
+        found = evaluate(model, setting.group, how, [spec], threat, batch_size=batch_size, scale=SCALE)
         return found.correct[spec.name]
 
     for power in range(-6, 5):
@@ -169,7 +168,7 @@ def library_pair(setting: Setting, steps: int, repeats: int, batch_size: int) ->
     def ours() -> float:
         wait(device)
         start = time.perf_counter()
-        found = evaluate(setting.model, group, Protocol(), specs, THREAT, batch_size=batch_size, device=device, scale=SCALE)
+        found = evaluate(setting.model, group, Protocol(), specs, THREAT, batch_size=batch_size, scale=SCALE)
         wait(device)
         assert found.worst.accuracy == 1
         return time.perf_counter() - start

@@ -27,15 +27,14 @@ from stages import artifacts
 from stages.attacks.autoattack import library_seed
 from stages.attacks.ensemble import MOST_TARGETS, EnsembleSpec
 from stages.attacks.named import parse_attacks
-from stages.attacks.target import full_precision
+from stages.data.image_set import ImageSet
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
 from stages.evaluate.groups import choose_classes
-from stages.evaluate.points import Group
 from stages.evaluate.sample import Sample, drawn
 from stages.evaluate.score import evaluate
-from stages.models.checkpoint import Checkpoint
-from stages.models.classifier import frozen, unit
+from stages.models.checkpoint import read_checkpoint
+from stages.models.classifier import Classifier, inference
 from stages.reports.results import GroupResult, Protocol
 from stages.statistics.paired import mcnemar
 from stages.threat import ThreatModel, parse_eps
@@ -46,30 +45,28 @@ SUITE = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 @dataclass(frozen=True)
 class Setting:
-    """A checkpoint, the images of its novel classes, and the threat model."""
+    """A classifier over its novel classes, their images, and the threat model."""
 
-    checkpoint: Checkpoint
-    group: Group
+    classifier: Classifier
+    images: ImageSet
     threat: ThreatModel
     batch_size: int
     seed: int
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of images in [0, 1], all-way."""
-        model, scale = self.checkpoint.model, self.checkpoint.logit_scale
-        return scale * unit(model(x.contiguous(memory_format=torch.channels_last))) @ self.group.anchors.T
+        return self.classifier.scores(x)
 
     def ours(self, *attacks: str) -> GroupResult:
         """The evaluation of `laat` under the attacks."""
         return evaluate(
-            self.checkpoint.model,
-            self.group,
+            self.classifier,
+            self.images,
             Protocol(),
             parse_attacks(attacks),
             self.threat,
             seed=self.seed,
             batch_size=self.batch_size,
-            scale=self.checkpoint.logit_scale,
         )
 
     def predicted(self, x: Tensor) -> Tensor:
@@ -80,16 +77,12 @@ class Setting:
 
 def read_setting(options: argparse.Namespace) -> Setting:
     """A sample of images, balanced over a group of classes, evaluated all-way."""
-    checkpoint = Checkpoint.from_artifact(artifacts.read(options.model, "model"), str(options.model))
-    choice = choose_classes(checkpoint.anchors, options.classes_from)
-    names = choice.names(checkpoint.anchors)
-    found = load_images(
-        ImageRequest(options.data, split=options.split, resize=checkpoint.training.get("resize")), side="test", classes=names
-    )
+    classifier = read_checkpoint(artifacts.read(options.model, "model"), str(options.model))
+    names = choose_classes(classifier.anchor_set, options.classes_from).classes
+    request = ImageRequest(options.data, split=options.split, resize=classifier.origin.training.get("resize"))
+    found = load_images(request, side="test", classes=names)
     found = drawn(found, Sample(images=options.images)).restricted_to(names, names_from="the checkpoint")
-    vectors = torch.from_numpy(checkpoint.anchors.vectors[list(choice.indices)])
-    group = Group(found.classes, vectors, found.images, found.labels)
-    return Setting(checkpoint, group, ThreatModel(parse_eps(options.eps)), options.batch_size, options.seed)
+    return Setting(classifier.over(names), found, ThreatModel(parse_eps(options.eps)), options.batch_size, options.seed)
 
 
 def apgd_pair(setting: Setting, right: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -107,10 +100,11 @@ def apgd_pair(setting: Setting, right: Tensor, steps: int) -> tuple[Tensor, Tens
             seed=library_seed(setting.seed, spec),
             logger=logging.getLogger("strength"),
         )
-        x, y = setting.group.images[right] / 255, setting.group.labels[right]
+        x, y = setting.images.images[right] / 255, setting.images.labels[right]
         theirs = setting.predicted(attack.perturb(x, y)) == y
-    part = Group(setting.group.classes, setting.group.anchors, setting.group.images[right], y)
-    ours = Setting(setting.checkpoint, part, setting.threat, setting.batch_size, setting.seed).ours(spec.name)
+    ours = Setting(setting.classifier, setting.images.take(right), setting.threat, setting.batch_size, setting.seed).ours(
+        spec.name
+    )
     return torch.from_numpy(ours.correct[spec.name]), theirs
 
 
@@ -118,14 +112,14 @@ def ensemble(setting: Setting, right: Tensor, steps: int, queries: int) -> Tenso
     """Which of the samples `right` are robust to pyautoattack's four attacks, each run on the survivors of the last."""
     from pyautoattack import AutoAttack
 
-    x, y = setting.group.images[right] / 255, setting.group.labels[right]
+    x, y = setting.images.images[right] / 255, setting.images.labels[right]
     attack = AutoAttack(
         setting.logits, norm="Linf", eps=setting.threat.radius, seed=setting.seed, version="standard", device="cpu"
     )
     for one in (attack.apgd, attack.apgd_targeted, attack.fab):
         one.n_iter = steps
     for one in (attack.apgd_targeted, attack.fab):
-        one.n_target_classes = min(MOST_TARGETS, len(setting.group.classes) - 1)
+        one.n_target_classes = min(MOST_TARGETS, len(setting.images.classes) - 1)
     attack.square.n_queries = queries
     x_adv, *_ = attack.run_standard_evaluation(x, y, batch_size=setting.batch_size)
     return setting.predicted(x_adv) == y
@@ -145,9 +139,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     setting = read_setting(options)
-    before, count = environment("cpu"), len(setting.group.labels)
-    with frozen(setting.checkpoint.model), full_precision():
-        clean = setting.predicted(setting.group.images / 255) == setting.group.labels
+    before, count = environment("cpu"), len(setting.images)
+    with inference(setting.classifier):
+        clean = setting.predicted(setting.images.images / 255) == setting.images.labels
         right = clean.nonzero()[:, 0]
         mine, theirs = apgd_pair(setting, right, options.steps)
         start = time.perf_counter()
@@ -165,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     def share(stands: Tensor | np.ndarray) -> str:
         return f"{100 * int(stands.sum()) / count:.2f} %"
 
-    print(f"{count} images of {len(setting.group.classes)} classes, {len(right)} correct when clean")
+    print(f"{count} images of {len(setting.images.classes)} classes, {len(right)} right when clean")
     show(
         [
             ["what", "ours", "pyautoattack", "apart", "holds"],

@@ -16,10 +16,11 @@ from stages.attacks.ensemble import ENSEMBLE, EnsembleSpec
 from stages.attacks.library_random import BLOCK
 from stages.attacks.losses import margin_loss
 from stages.attacks.named import parse_attack
-from stages.attacks.perturb import attack_images, attack_points
-from stages.attacks.target import Judged, Target, to_pixels
+from stages.attacks.perturb import attack_images, attack_samples
+from stages.attacks.samples import Judged, Samples
 from stages.errors import InputError, UsageError
-from stages.models.classifier import frozen
+from stages.models.classifier import Classifier, frozen, predict, unit
+from stages.models.pixels import to_pixels
 from stages.threat import ThreatModel
 from tests.stages.attacks.test_perturb import TinyNet, anchors, pixels
 
@@ -36,8 +37,7 @@ def spec(name: str) -> EnsembleSpec:
 
 def answers(model: nn.Module, images: Tensor, heads: Tensor) -> Tensor:
     """What the model says, so that every image is attacked."""
-    with frozen(model), torch.no_grad():
-        return (model(to_pixels(images, torch.arange(len(images)), "cpu")) @ heads.T).argmax(1)
+    return predict(Classifier(model, heads), images)
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
     model, images, heads = TinyNet(), pixels(count), anchors(ways)
     labels = answers(model, images, heads)
     x_adv, _, attacked = attack_images(
-        model, heads, images, labels, spec(name), threat=threat, seed=seed, batch_size=batch_size
+        Classifier(model, heads), images, labels, spec(name), threat=threat, seed=seed, batch_size=batch_size
     )
     return x_adv, labels, attacked
 
@@ -60,7 +60,7 @@ def test_apgd_is_the_librarys_own_on_the_same_points_and_seed(threat: ThreatMode
     model, heads = TinyNet(), anchors(5)
     with frozen(model):
         attack = APGDAttack(
-            lambda x: model(x.contiguous(memory_format=torch.channels_last)) @ heads.T,
+            Classifier(model, heads).scores,
             norm=threat.norm,
             eps=threat.radius,
             loss=loss,
@@ -82,13 +82,13 @@ def test_the_first_target_of_apgd_t_is_the_librarys_own() -> None:
     labels = answers(model, images, heads)
     with frozen(model), torch.random.fork_rng(devices=[]):
         attack = APGDAttack_targeted(
-            lambda x: model(x.contiguous(memory_format=torch.channels_last)) @ heads.T,
+            Classifier(model, heads).scores,
             eps=LINF.radius,
             seed=library_seed(0, spec("apgd-t")),
             n_target_classes=1,
         )
         theirs = attack.perturb(images / 255, labels)
-    x_adv, _, attacked = attack_images(model, heads, images, labels, spec("apgd-t"), threat=LINF, seed=0)
+    x_adv, _, attacked = attack_images(Classifier(model, heads), images, labels, spec("apgd-t"), threat=LINF, seed=0)
     first = (theirs != images / 255).flatten(1).any(1)
     assert 0 < int(first.sum()) < 40
     assert torch.equal(x_adv[first], theirs[first])
@@ -131,7 +131,7 @@ def test_no_global_state_changes(name: str) -> None:
     model, images, heads = TinyNet(), pixels(8), anchors(5)
     labels = answers(model, images, heads)
     before = torch.random.get_rng_state()
-    attack_images(model, heads, images, labels, spec(name), threat=LINF, seed=0)
+    attack_images(Classifier(model, heads), images, labels, spec(name), threat=LINF, seed=0)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert model.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
@@ -142,10 +142,12 @@ def test_without_early_stop_every_image_is_pressed_on(name: str) -> None:
     model, images, heads = TinyNet(), pixels(20), anchors(5)
     labels = answers(model, images, heads)
     labels[::2] = (labels[::2] + 1) % 5
-    x_adv, _, attacked = attack_images(model, heads, images, labels, spec(name), threat=LINF, seed=0, early_stop=False)
+    x_adv, _, attacked = attack_images(
+        Classifier(model, heads), images, labels, spec(name), threat=LINF, seed=0, early_stop=False
+    )
     LINF.check(x_adv, images / 255)
     with frozen(model), torch.no_grad():
-        before, after = (margin_loss(model(x) @ heads.T, labels) for x in (images / 255, x_adv))
+        before, after = (margin_loss(unit(model(x)) @ heads.T, labels) for x in (images / 255, x_adv))
     assert (after >= before - 1e-6).all()
     # Square and FAB have nothing more to do on an image that is wrong
     assert (after > before + 1e-3).float().mean() > (0.9 if "ce" in name else 0.3)
@@ -167,46 +169,44 @@ def test_fab_aims_at_wrong_classes_also_where_the_sample_is_wrong(monkeypatch: p
     monkeypatch.setattr(autoattack._FAB, "get_diff_logits_grads_batch_targeted", spied)
     model, images, heads = TinyNet(), pixels(12), anchors(5)
     labels = (answers(model, images, heads) + 1) % 5  # all wrong
-    attack_images(model, heads, images, labels, spec("fab-t-2"), threat=LINF, seed=0, early_stop=False)
+    attack_images(Classifier(model, heads), images, labels, spec("fab-t-2"), threat=LINF, seed=0, early_stop=False)
     met = torch.stack(aims)
     assert not (met == labels).any()
     assert all(set(column.tolist()) == set(range(5)) - {int(label)} for column, label in zip(met.T, labels, strict=True))
 
 
-def heads_of_its_own(name: str, threat: ThreatModel, batch_size: int) -> tuple[dict[int, bool], Target, Tensor]:
+def heads_of_its_own(name: str, threat: ThreatModel, batch_size: int) -> tuple[dict[int, bool], Samples, Tensor]:
     """Which of 48 rows fell, where row r is judged by head r % 3 and the heads lie in the wildest order."""
     model, images = TinyNet(), pixels(48)
     model.eval().requires_grad_(False)
     heads = torch.stack([normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(at)), dim=1) for at in range(3)])
 
-    def victim(x: Tensor, rows: Tensor) -> Tensor:
-        return torch.einsum("nd,nkd->nk", model(x), heads[rows % 3])
-
     everything = torch.arange(48)
+    classifier = Classifier(model, heads, head=everything % 3)
     source = lambda part: to_pixels(images, part, "cpu")  # noqa: E731
     with torch.no_grad():
-        labels = victim(source(everything), everything).argmax(1)
-    target = Target(victim, source, labels)
+        labels = classifier.scores(source(everything), everything).argmax(1)
+    samples = Samples(classifier, source, labels)
     found: dict[int, bool] = {}
     judged: Judged
-    for judged in attack_points(target, everything, spec(name), threat, seed=0, batch_size=batch_size):
-        again = victim(judged.x_adv, judged.rows).argmax(1)
+    for judged in attack_samples(samples, everything, spec(name), threat, seed=0, batch_size=batch_size):
+        again = classifier.scores(judged.x_adv, judged.rows).argmax(1)
         assert torch.equal(again, judged.predicted)
         for row, said in zip(judged.rows.tolist(), judged.predicted.tolist(), strict=True):
             assert row not in found
             found[row] = said != int(labels[row])
-    return found, target, everything
+    return found, samples, everything
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_each_row_is_attacked_against_its_own_head(name: str) -> None:
-    found, target, everything = heads_of_its_own(name, LINF, 48)
+    found, samples, everything = heads_of_its_own(name, LINF, 48)
     assert sorted(found) == everything.tolist()
     for at in range(3):  # the rows of one head, by themselves
         rows = everything[everything % 3 == at]
-        alone = attack_points(target, rows, spec(name), LINF, seed=0, batch_size=48)
+        alone = attack_samples(samples, rows, spec(name), LINF, seed=0, batch_size=48)
         fell = {
-            row: said != int(target.labels[row])
+            row: said != int(samples.labels[row])
             for judged in alone
             for row, said in zip(judged.rows.tolist(), judged.predicted.tolist(), strict=True)
         }
@@ -220,13 +220,19 @@ def test_rows_past_the_first_block_start_elsewhere() -> None:
     model, heads = TinyNet(), anchors(5)
     labels = answers(model, images, heads)
     x_adv, _, attacked = attack_images(
-        model, heads, images, labels, spec("apgd-ce-1"), threat=ThreatModel(Fraction(1, 4)), seed=0
+        Classifier(model, heads), images, labels, spec("apgd-ce-1"), threat=ThreatModel(Fraction(1, 4)), seed=0
     )
     fell = (attacked != labels).nonzero()[:, 0]
     assert len(fell) > 2
     assert len(x_adv[fell].flatten(1).unique(dim=0)) == len(fell)
     own, _, said = attack_images(
-        model, heads, images[250:], labels[250:], spec("apgd-ce-1"), threat=ThreatModel(Fraction(1, 4)), seed=0, first_row=250
+        Classifier(model, heads),
+        images[250:],
+        labels[250:],
+        spec("apgd-ce-1"),
+        threat=ThreatModel(Fraction(1, 4)),
+        seed=0,
+        first_row=250,
     )
     assert torch.equal(said, attacked[250:])
     torch.testing.assert_close(own, x_adv[250:], rtol=0, atol=1e-5)
@@ -248,7 +254,7 @@ def test_a_model_without_gradients_falls_to_nothing_and_breaks_nothing(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         x_adv, _, attacked = attack_images(
-            Flat(), torch.eye(4), images, torch.zeros(6, dtype=torch.int64), spec(name), threat=threat, seed=0
+            Classifier(Flat(), torch.eye(4)), images, torch.zeros(6, dtype=torch.int64), spec(name), threat=threat, seed=0
         )
     assert torch.equal(x_adv, images / 255)
     assert not attacked.any()
@@ -270,7 +276,7 @@ def test_a_linear_model_falls_just_where_it_can(name: str) -> None:
     needed = 0.5 - grey / 255
     for threat, reach in ((LINF, LINF.radius), (ThreatModel(Fraction(1, 2), "L2"), 0.5 / (3 * 64) ** 0.5)):
         labels = torch.zeros(4, dtype=torch.int64)
-        _, _, attacked = attack_images(Slope(), torch.eye(2), images, labels, spec(name), threat=threat, seed=0)
+        _, _, attacked = attack_images(Classifier(Slope(), torch.eye(2)), images, labels, spec(name), threat=threat, seed=0)
         can = needed < reach
         assert can.any()
         assert not can.all()
@@ -291,10 +297,12 @@ def test_what_cannot_be_run_is_refused() -> None:
     model, images = TinyNet(), pixels(4)
     labels = torch.zeros(4, dtype=torch.int64)
     with pytest.raises(UsageError, match="one class"):
-        attack_images(model, anchors(1), images, labels, spec("apgd-ce"), threat=LINF, seed=0)
+        attack_images(Classifier(model, anchors(1)), images, labels, spec("apgd-ce"), threat=LINF, seed=0)
     small = torch.zeros(2, 3, 14, 14, dtype=torch.uint8)
     with pytest.raises(InputError, match="14x14"):
-        attack_images(Slope(), torch.eye(2), small, torch.zeros(2, dtype=torch.int64), spec("square"), threat=L2, seed=0)
+        attack_images(
+            Classifier(Slope(), torch.eye(2)), small, torch.zeros(2, dtype=torch.int64), spec("square"), threat=L2, seed=0
+        )
 
 
 def test_names_and_what_runs_on_few_classes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from stages.attacks.losses import margin_loss
 from stages.attacks.named import parse_attack
-from stages.attacks.perturb import attack_points
-from stages.attacks.target import Target, Victim
+from stages.attacks.perturb import attack_samples
+from stages.attacks.samples import Samples
 from stages.threat import ThreatModel
 
 SHAPE = (12, 3, 8, 8)
@@ -42,13 +43,23 @@ def opposed(score: Tensor) -> Tensor:
     return torch.stack((LEAD - score, score, far, far - 1), 1)
 
 
-def margins(victim: Victim, x: Tensor, name: str, threat: ThreatModel) -> tuple[Tensor, Tensor]:
+Scores = Callable[[Tensor, Tensor], Tensor]
+
+
+class Function:
+    """Any function of images and rows, where an attack expects a classifier."""
+
+    def __init__(self, scores: Scores) -> None:
+        self.scores = scores
+
+
+def margins(victim: Scores, x: Tensor, name: str, threat: ThreatModel) -> tuple[Tensor, Tensor]:
     """How far the wrong class is ahead of class 0, before and after all steps of the attack."""
     labels = torch.zeros(len(x), dtype=torch.int64)
     rows = torch.arange(len(x))
     after = torch.empty(len(x))
-    target = Target(victim, lambda part: x[part], labels)
-    for judged in attack_points(target, rows, parse_attack(name), threat, seed=0, batch_size=5, early_stop=False):
+    samples = Samples(Function(victim), lambda rows: x[rows], labels)  # type: ignore[arg-type]
+    for judged in attack_samples(samples, rows, parse_attack(name), threat, seed=0, batch_size=5, early_stop=False):
         after[judged.rows] = margin_loss(judged.logits, labels[judged.rows])
     before = margin_loss(victim(x, rows), labels)
     assert (before < 0).all()

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stages.attacks.quantize import predict_images, quantize
+from stages.attacks.quantize import quantize
 from stages.threat import NORMS, ThreatModel
-from tests.stages.attacks.test_perturb import TinyNet, anchors, pixels
+from tests.stages.attacks.test_perturb import pixels
 
 RADII = (Fraction(0), Fraction(1, 1000), Fraction(1, 255), Fraction(3, 510), Fraction(8, 255), Fraction(1, 2), Fraction(1))
 
@@ -81,14 +81,3 @@ def test_no_image_and_the_clean_image(norm: str) -> None:
     clean = pixels(4)
     assert torch.equal(quantize(clean / 255, clean, threat), clean)
     assert quantize(clean[:0] / 255, clean[:0], threat).shape == clean[:0].shape
-
-
-def test_predictions_are_those_of_eval_mode_whatever_the_batch() -> None:
-    model, images = TinyNet(), pixels(20)
-    told: list[tuple[int, int, str]] = []
-    found = predict_images(model, anchors(), images, batch_size=7, progress=lambda *news: told.append(news))
-    assert model.training
-    assert [done for done, _, _ in told] == [7, 14, 20]
-    model.eval()
-    with torch.no_grad():
-        assert torch.equal(found, (model(images / 255) @ anchors().T).argmax(1))

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+
+from stages.anchors.anchor_set import AnchorSet
+from stages.classes import ClassGroups
+from stages.data.image_set import DataProvenance, ImageSet
+from stages.evaluate import score
+from stages.models.classifier import Classifier
+from stages.reports.results import GroupResult
 
 
 class Channels(nn.Module):
@@ -25,3 +36,27 @@ class Channels(nn.Module):
 def coloured(levels: list[tuple[int, int, int]]) -> Tensor:
     """One plain 4 x 4 image a colour, uint8."""
     return torch.tensor(levels, dtype=torch.uint8)[:, :, None, None].repeat(1, 1, 4, 4)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Classes with anchors (C, D), images (N, 3, H, W) and labels (N,); the first `seen` classes are seen, the rest novel."""
+
+    classes: Sequence[str]
+    anchors: Tensor
+    images: Tensor
+    labels: Tensor
+    seen: int = 0
+
+    def classifier(self, model: nn.Module, scale: float = 1.0) -> Classifier:
+        groups = ClassGroups.from_counts(len(self.classes), self.seen or None)
+        anchors = AnchorSet(self.anchors.numpy(), tuple(self.classes), groups, {"source": "given"})
+        return Classifier(model, anchors, logit_scale=scale)
+
+    def image_set(self) -> ImageSet:
+        return ImageSet(self.images, self.labels, tuple(self.classes), DataProvenance("made up"))
+
+
+def evaluate(model: nn.Module, group: Group, *args: Any, scale: float = 1.0, **options: Any) -> GroupResult:
+    """`stages.evaluate.score.evaluate` of a classifier that is made of an embedding model and the group's anchors."""
+    return score.evaluate(group.classifier(model, scale), group.image_set(), *args, **options)

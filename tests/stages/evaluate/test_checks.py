@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from stages.attacks.named import parse_attacks
 from stages.evaluate.check_rules import judge_count
 from stages.evaluate.checks import Checked, run_checks
-from stages.evaluate.points import Group
-from stages.evaluate.score import evaluate
 from stages.reports.results import Protocol
 from stages.threat import ThreatModel
 from tests.stages.evaluate.masking import MASKS, trained
+from tests.stages.evaluate.models import Group, evaluate
 from tests.stages.train.synthetic import made_up_anchors, made_up_images
 
 IMAGES = made_up_images(per_class=30, seed=5)
@@ -33,11 +32,13 @@ def checked(
     attacks: Sequence[str] = ("pgd-20", "margin-pgd-20"),
     batch_size: int = 64,
     seed: int = 0,
+    scale: float = 1.0,
 ) -> Checked:
     protocol, specs = protocol or Protocol(), parse_attacks(attacks)
-    rows = evaluate(model, GROUP, protocol, specs, threat, seed=seed).rows
+    rows = evaluate(model, GROUP, protocol, specs, threat, seed=seed, scale=scale).rows
     assert rows is not None
-    return run_checks(model, GROUP, protocol, rows, specs, threat, seed=seed, batch_size=batch_size)
+    classifier = GROUP.classifier(model, scale)
+    return run_checks(classifier, GROUP.image_set(), protocol, rows, specs, threat, seed=seed, batch_size=batch_size)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,10 @@ def test_models_that_mislead_attacks_fail(name: str) -> None:
     assert fails <= set(found.failed), [one.sentence for one in found.findings]
 
 
+def test_logits_of_a_large_scale_fail() -> None:
+    assert "gradients" in checked(trained("clean"), scale=1e4).failed
+
+
 def test_square_beats_attacks_that_have_no_gradient() -> None:
     found = checked(MASKS["few grey levels"][0](trained("clean")), threat=ThreatModel(Fraction(16, 255)))
     assert "black box" in found.failed
@@ -84,7 +89,7 @@ def test_an_attack_that_is_too_weak_is_told() -> None:
 
 
 def test_losses_apart_are_a_warning_and_no_more() -> None:
-    found = checked(MASKS["logits times 1e4"][0](trained("clean")))
+    found = checked(trained("clean"), scale=1e4)
     assert found.findings[-1].result == "warn"
     assert "cross-entropy alone flatters" in found.findings[-1].sentence
     assert found.findings[-1].figures["points"] == len(IMAGES)  # the report's own attacks, on all points
@@ -127,7 +132,7 @@ def test_without_a_point_that_is_right_there_is_nothing_to_check() -> None:
     specs = parse_attacks(["fgsm"])
     rows = evaluate(Wrong(), group, Protocol(), specs, THREAT).rows
     assert rows is not None
-    found = run_checks(Wrong(), group, Protocol(), rows, specs, THREAT)
+    found = run_checks(group.classifier(Wrong()), group.image_set(), Protocol(), rows, specs, THREAT)
     assert [(one.name, one.result) for one in found.findings] == [("sample", "warn")]
 
 

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups
 from stages.errors import InputError
 from stages.evaluate.groups import choose_classes, leak_notes, seen_and_novel
+from stages.models.classifier import Classifier, Origin
 
 NAMES = ("ant", "bee", "cat", "dog", "emu", "fox")
 OTHER_DATA = {"source": "other", "splits": ["test"], "divided": ""}
@@ -23,7 +25,7 @@ def anchors(names: tuple[str, ...] = NAMES, groups: ClassGroups | None = None) -
 
 def test_the_candidates_of_gzsl_are_seen_then_novel() -> None:
     choice = seen_and_novel(anchors())
-    assert choice.names(anchors()) == ["ant", "cat", "dog", "emu", "fox"]
+    assert list(choice.classes) == ["ant", "cat", "dog", "emu", "fox"]
     assert (choice.name, choice.seen) == ("seen+novel", 2)
     assert choose_classes(anchors(), None).seen == 0
 
@@ -40,9 +42,12 @@ def test_gzsl_needs_both_sides(groups: ClassGroups, says: str) -> None:
         seen_and_novel(anchors(groups=groups))
 
 
-def notes(own: AnchorSet, data: dict[str, Any], spec: str | None = None, **more: Any) -> list[str]:
+def notes(
+    own: AnchorSet, data: dict[str, Any], spec: str | None = None, trained: AnchorSet | None = None, training: Any = TRAINING
+) -> list[str]:
     choice = seen_and_novel(own) if spec == "gzsl" else choose_classes(own, spec)
-    return leak_notes(own, [choice], TRAINING, data, **more)
+    origin = Origin({**training, "settings": {}})
+    return leak_notes(Classifier(nn.Identity(), own, origin=origin, trained=trained), [choice], data)
 
 
 def test_novel_classes_leak_nothing() -> None:
@@ -56,9 +61,7 @@ def test_classes_and_images_that_were_met_are_said() -> None:
     ]
     assert notes(anchors(), SAME_DATA, "seen")[1].startswith("seen: images of these classes were trained on")
     apart = SAME_DATA | {"divided": "test"}
-    assert (
-        len(leak_notes(anchors(), [choose_classes(anchors(), "seen")], {"data": SAME_DATA | {"divided": "train"}}, apart)) == 1
-    )
+    assert len(notes(anchors(), apart, "seen", training={"data": SAME_DATA | {"divided": "train"}})) == 1
 
 
 def test_that_seen_classes_were_trained_on_is_no_leak_of_gzsl_but_their_images_are() -> None:

@@ -15,18 +15,16 @@ from stages.attacks.named import parse_attacks
 from stages.classes import ClassGroups
 from stages.data.image_set import DataProvenance, ImageSet
 from stages.errors import InputError, UsageError
-from stages.evaluate.evaluation import Evaluation, evaluate_checkpoints
+from stages.evaluate.evaluation import Evaluation, evaluate_classifiers
 from stages.evaluate.groups import choose_classes, seen_and_novel
-from stages.evaluate.points import Group
 from stages.evaluate.sample import Sample
-from stages.evaluate.score import evaluate
-from stages.models.checkpoint import Checkpoint
+from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel
 from stages.reports.report import report_bytes
 from stages.reports.results import ALIKE, Protocol
 from stages.reports.schema import find_fault, report_schema
 from stages.threat import ThreatModel
-from tests.stages.evaluate.models import Channels, coloured
+from tests.stages.evaluate.models import Channels, Group, coloured, evaluate
 
 NAMES = ("ant", "bee", "cat", "dog", "emu")
 THREAT = ThreatModel(Fraction(2, 255))
@@ -34,13 +32,13 @@ EPISODES = Protocol("episodes", ways=2, queries=3, episodes=10)
 
 
 @pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
+def checkpoint() -> Classifier:
     model = EmbeddingModel("conv4-8", 6, 16, mean=(0.5,) * 3, std=(0.2,) * 3, seed=1)
     vectors = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     anchors = AnchorSet(vectors, NAMES, ClassGroups.from_counts(5, 2, 1), {"source": "random"})
     training = {"settings": {"tau": 0.5}, "data": {"source": "pets", "splits": ["train"], "divided": ""}}
-    return Checkpoint(model.eval(), anchors, training, {})
+    return Classifier(model, anchors, logit_scale=2, image_size=16, origin=Origin(training)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +50,16 @@ def images() -> ImageSet:
     return ImageSet(pixels.to(torch.uint8), labels, NAMES, DataProvenance("pets", ("test",)))
 
 
-def score(checkpoint: Checkpoint, images: ImageSet, protocol: Protocol, *attacks: str, **more: Any) -> Evaluation:
-    own = checkpoint.anchors
+def score(checkpoint: Classifier, images: ImageSet, protocol: Protocol, *attacks: str, **more: Any) -> Evaluation:
+    own = checkpoint.anchor_set
     choice = seen_and_novel(own) if protocol.name == "gzsl" else choose_classes(own, more.pop("group", "all"))
-    found = evaluate_checkpoints({"run": checkpoint}, [choice], images, protocol, parse_attacks(attacks), THREAT, **more)
+    found = evaluate_classifiers({"run": checkpoint}, [choice], images, protocol, parse_attacks(attacks), THREAT, **more)
     assert find_fault(found.report, report_schema()) is None
     assert report_bytes(found.report)
     return found
 
 
-def test_a_sweep_of_shots_has_a_row_each_on_the_same_queries(checkpoint: Checkpoint, images: ImageSet) -> None:
+def test_a_sweep_of_shots_has_a_row_each_on_the_same_queries(checkpoint: Classifier, images: ImageSet) -> None:
     swept = score(checkpoint, images, EPISODES, "fgsm", shots=(0, 1, 5))
     assert [row["protocol"] for row in swept.report["results"]] == ["0-shot", "1-shot", "5-shot"]
     assert swept.report["protocol"]["shots"] == [0, 1, 5]
@@ -79,7 +77,7 @@ def test_a_sweep_of_shots_has_a_row_each_on_the_same_queries(checkpoint: Checkpo
     assert len({row.result.clean.accuracy for row in swept.rows}) > 1
 
 
-def test_blending_changes_few_shot_rows_and_not_zero_shot_ones(checkpoint: Checkpoint, images: ImageSet) -> None:
+def test_blending_changes_few_shot_rows_and_not_zero_shot_ones(checkpoint: Classifier, images: ImageSet) -> None:
     plain, blended = (score(checkpoint, images, replace(EPISODES, blend=blend), "fgsm", shots=(0, 1)) for blend in (0.0, 2.0))
     assert plain.rows[0].result.clean == blended.rows[0].result.clean
     assert plain.rows[1].result.clean != blended.rows[1].result.clean
@@ -89,7 +87,7 @@ def test_blending_changes_few_shot_rows_and_not_zero_shot_ones(checkpoint: Check
     assert heavy.clean == score(checkpoint, images, EPISODES).rows[0].result.clean
 
 
-def test_numbers_that_fit_no_group_are_refused_before_anything_is_scored(checkpoint: Checkpoint, images: ImageSet) -> None:
+def test_numbers_that_fit_no_group_are_refused_before_anything_is_scored(checkpoint: Classifier, images: ImageSet) -> None:
     told: list[str] = []
     for protocol, shots, says in (
         (EPISODES, (0, 1, 10), "class 'ant' has 12 images, an episode needs 10 shots"),
@@ -103,7 +101,7 @@ def test_numbers_that_fit_no_group_are_refused_before_anything_is_scored(checkpo
         Protocol("episodes", blend=-1)
 
 
-def test_episodes_that_are_all_alike_are_said_to_be(checkpoint: Checkpoint, images: ImageSet) -> None:
+def test_episodes_that_are_all_alike_are_said_to_be(checkpoint: Classifier, images: ImageSet) -> None:
     # one way: every decision is right
     alone = score(checkpoint, images, replace(EPISODES, ways=1)).report
     assert ALIKE in alone["notes"]
@@ -111,7 +109,7 @@ def test_episodes_that_are_all_alike_are_said_to_be(checkpoint: Checkpoint, imag
     assert ALIKE not in score(checkpoint, images, EPISODES).report["notes"]
 
 
-def test_seen_and_novel_together(checkpoint: Checkpoint, images: ImageSet) -> None:
+def test_seen_and_novel_together(checkpoint: Classifier, images: ImageSet) -> None:
     found = score(checkpoint, images, Protocol("gzsl"), "fgsm", "margin-pgd-2")
     (row,) = found.report["results"]
     assert (row["group"], row["protocol"], row["classes"], row["ways"]) == ("seen+novel", "gzsl", 4, 4)
@@ -130,14 +128,14 @@ def test_seen_and_novel_together(checkpoint: Checkpoint, images: ImageSet) -> No
     assert row["clean"]["accuracy"] == pytest.approx(both)
 
 
-def test_gzsl_on_the_training_images_says_so(checkpoint: Checkpoint, images: ImageSet) -> None:
+def test_gzsl_on_the_training_images_says_so(checkpoint: Classifier, images: ImageSet) -> None:
     trained = ImageSet(images.images, images.labels, images.classes, DataProvenance("pets", ("train",)))
     notes = score(checkpoint, trained, Protocol("gzsl")).report["notes"]
     assert any("S is not on held-out images" in note for note in notes)
     assert not any("upper bound" in note for note in notes)  # nothing was attacked
 
 
-def test_a_quick_look_is_said_and_the_same_whatever_else_is_asked(checkpoint: Checkpoint, images: ImageSet) -> None:
+def test_a_quick_look_is_said_and_the_same_whatever_else_is_asked(checkpoint: Classifier, images: ImageSet) -> None:
     sample = Sample(per_class=4, seed=3)
     found = score(checkpoint, images, Protocol(), "fgsm", sample=sample)
     report = found.report
@@ -155,20 +153,19 @@ def test_a_quick_look_is_said_and_the_same_whatever_else_is_asked(checkpoint: Ch
 
 def test_gzsl_of_a_group_that_has_not_both_sides_is_refused() -> None:
     pictures, labels = coloured([(200, 0, 0), (0, 200, 0), (0, 0, 200)]), torch.arange(3)
-    for seen in (0, 3):
-        with pytest.raises(InputError, match="gzsl needs seen and novel classes"):
-            evaluate(Channels(), Group(("r", "g", "b"), torch.eye(3), pictures, labels, seen), Protocol("gzsl"))
+    with pytest.raises(InputError, match="gzsl needs seen classes, then novel ones"):
+        evaluate(Channels(), Group(("r", "g", "b"), torch.eye(3), pictures, labels, 3), Protocol("gzsl"))
     with pytest.raises(InputError, match="class 'b' has no image, and gzsl is a mean over classes"):
         evaluate(Channels(), Group(("r", "g", "b"), torch.eye(3), pictures[:2], labels[:2], 1), Protocol("gzsl"))
 
 
 @pytest.mark.parametrize(("source", "said"), [("random", False), ("features", True)])
 def test_classes_named_later_are_said_and_what_cannot_be_known_of_them(
-    checkpoint: Checkpoint, images: ImageSet, source: str, said: bool
+    checkpoint: Classifier, images: ImageSet, source: str, said: bool
 ) -> None:
-    own = replace(checkpoint.anchors, origin={"source": source})
+    own = replace(checkpoint.anchor_set, origin={"source": source})
     later = replace(own, groups=ClassGroups.from_counts(5, None))  # as `laat anchors` makes them: all seen
-    given = replace(checkpoint, anchors=own).with_anchors(later, "later.st")
+    given = Classifier(checkpoint.embedding, own, image_size=16, origin=checkpoint.origin).over(later)
     notes = score(given, images, Protocol()).report["notes"]
     assert notes[0].startswith("5 classes named after training; those trained on go by their names")
     assert ("imported features, of whose encoder nothing is known" in notes[0]) == said

@@ -12,7 +12,7 @@ import pytest
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
 from stages.evaluate.replay import DRAWN_OTHERWISE, read_replay
-from stages.models.checkpoint import Checkpoint
+from stages.models.classifier import Classifier
 from stages.reports.episode_file import KIND, episode_schema, read_episodes
 from stages.reports.files import with_rows
 from stages.reports.parquet import table_bytes
@@ -23,7 +23,7 @@ SHOWN = replace(EPISODES, shots=2, blend=1.5)
 __all__ = ["checkpoint", "images"]
 
 
-def saved(checkpoint: Checkpoint, images: ImageSet, folder: Path, **more: Any) -> tuple[bytes, Path]:
+def saved(checkpoint: Classifier, images: ImageSet, folder: Path, **more: Any) -> tuple[bytes, Path]:
     """The bytes of a report and the file of its episodes."""
     done = score(checkpoint, images, SHOWN, "fgsm", **more)
     _, files = with_rows(done.report, done.rows, folder / "report.rows.parquet", folder / "report.json")
@@ -48,7 +48,7 @@ def changed(path: Path, record: dict[str, Any] | None = None, **columns: Any) ->
 
 @pytest.mark.parametrize("shots", [(), (0, 1, 3)])
 def test_drawn_episodes_give_the_same_report(
-    shots: tuple[int, ...], checkpoint: Checkpoint, images: ImageSet, tmp_path: Path
+    shots: tuple[int, ...], checkpoint: Classifier, images: ImageSet, tmp_path: Path
 ) -> None:
     report, path = saved(checkpoint, images, tmp_path, shots=shots)
     replay = read_replay(path)
@@ -57,7 +57,7 @@ def test_drawn_episodes_give_the_same_report(
     assert report_bytes(again.report) == report
 
 
-def test_other_episodes_are_evaluated_and_said_to_be_others(checkpoint: Checkpoint, images: ImageSet, tmp_path: Path) -> None:
+def test_other_episodes_are_evaluated_and_said_to_be_others(checkpoint: Classifier, images: ImageSet, tmp_path: Path) -> None:
     _, path = saved(checkpoint, images, tmp_path)
     drawn = score(checkpoint, images, SHOWN, "fgsm").rows[0].result.rows
     other = changed(path, **{name: lambda values: values[::-1] for name in ("classes", "support", "query")})
@@ -85,7 +85,7 @@ def test_other_episodes_are_evaluated_and_said_to_be_others(checkpoint: Checkpoi
     ],
 )
 def test_episodes_that_do_not_fit_are_refused(
-    record: dict[str, Any], columns: dict[str, Any], says: str, checkpoint: Checkpoint, images: ImageSet, tmp_path: Path
+    record: dict[str, Any], columns: dict[str, Any], says: str, checkpoint: Classifier, images: ImageSet, tmp_path: Path
 ) -> None:
     _, path = saved(checkpoint, images, tmp_path)
     other = changed(path, record, **columns)

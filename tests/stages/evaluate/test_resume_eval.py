@@ -85,7 +85,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     done = run(*line, cwd=here)
     assert done.code == 0, done.stderr
     assert read(here) == read(source)
-    assert "parts of an interrupted evaluation were not computed again" in done.stderr
+    assert "chunks of an interrupted evaluation were reused" in done.stderr
     assert not parts.exists()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,12 +10,12 @@ import torch
 from stages.attacks.named import parse_attacks
 from stages.data.episodes import draw_episodes
 from stages.errors import InputError, UsageError
-from stages.evaluate.points import Group, episode_points
-from stages.evaluate.score import evaluate
+from stages.evaluate import score
+from stages.evaluate.points import episode_points
 from stages.reports.results import Protocol
 from stages.statistics.intervals import student_t, wilson
 from stages.threat import ThreatModel
-from tests.stages.evaluate.models import Channels, coloured
+from tests.stages.evaluate.models import Channels, Group, coloured, evaluate
 
 THREAT = ThreatModel(Fraction(8, 255))
 ALL = parse_attacks(["fgsm", "pgd-20", "cw-linf", "margin-pgd-20"])
@@ -183,13 +184,12 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
         evaluate(Channels(), wide, Protocol())
 
 
-def test_a_group_that_does_not_fit_together_is_refused() -> None:
+def test_images_of_other_classes_are_refused() -> None:
     good = group()
     with pytest.raises(InputError, match="no image of these classes"):
-        Group(NAMES, torch.eye(3), good.images[:0], good.labels[:0])
-    for bad in (good.labels[:3], good.labels + 1, good.labels - 1):
-        with pytest.raises(InputError, match="do not fit together"):
-            Group(NAMES, torch.eye(3), good.images, bad)
+        evaluate(Channels(), replace(good, images=good.images[:0], labels=good.labels[:0]), Protocol())
+    with pytest.raises(InputError, match="images are of 3 classes and the classifier has 2"):
+        score.evaluate(good.classifier(Channels()).over(NAMES[:2]), good.image_set(), Protocol())
 
 
 def test_rows_hold_what_each_image_met() -> None:

@@ -9,12 +9,10 @@ import pytest
 import torch
 
 from stages.attacks.named import parse_attacks
-from stages.evaluate.points import Group
-from stages.evaluate.score import evaluate
 from stages.reports.results import GroupResult, Protocol
 from stages.statistics.seen_unseen import Sides
 from stages.threat import ThreatModel
-from tests.stages.evaluate.models import Channels, coloured
+from tests.stages.evaluate.models import Channels, Group, coloured, evaluate
 from tests.stages.evaluate.test_score import NAMES, THREAT, group, lead
 
 ATTACKS = parse_attacks(["pgd-20", "margin-pgd-20"])

@@ -12,7 +12,8 @@ from stages.anchors.expanded import expand_anchors
 from stages.artifacts import Artifact, from_bytes, to_bytes
 from stages.classes import ClassGroups
 from stages.errors import InputError
-from stages.models.checkpoint import Checkpoint
+from stages.models.checkpoint import checkpoint_of, read_checkpoint
+from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel, place
 
 ORIGIN = {"source": "text", "model": "letters", "pretrained": "none", "weights_sha256": "0" * 64, "activation": "GELU"}
@@ -24,42 +25,48 @@ def anchors(count: int = 5, width: int = 6, seed: int = 0) -> AnchorSet:
     return AnchorSet(unit, tuple(f"class {seed} {at}" for at in range(count)), ClassGroups.from_counts(count, 3), ORIGIN)
 
 
-def checkpoint(*, expanded: bool = True) -> Checkpoint:
+def checkpoint(*, expanded: bool = True) -> Classifier:
     model = EmbeddingModel("conv4-8", 6, 16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
     generator = torch.Generator().manual_seed(0)
     model(torch.rand(8, 3, 16, 16, generator=generator))  # in training mode: the running statistics move
     own = expand_anchors(anchors())[0] if expanded else anchors()
     lineage = {"anchors": {"kind": "anchors", "sha256": "1" * 64, "inputs": {}}}
-    return Checkpoint(model, own, {"settings": {"tau": 0.5}, "note": "x"}, lineage)
+    origin = Origin({"settings": {"tau": 0.5}, "note": "x"}, lineage)
+    return Classifier(model, own, logit_scale=2, image_size=16, origin=origin)
 
 
-def read_back(artifact: Artifact) -> Checkpoint:
-    return Checkpoint.from_artifact(from_bytes(to_bytes(artifact), where="it", kind="model"), "it")
+def artifact_of(made: Classifier) -> Artifact:
+    return checkpoint_of(made.embedding, made.anchor_set, made.origin.training, made.origin.inputs, image_size=16)
+
+
+def read_back(artifact: Artifact) -> Classifier:
+    return read_checkpoint(from_bytes(to_bytes(artifact), where="it", kind="model"), "it")
 
 
 @pytest.mark.parametrize("expanded", [True, False])
 def test_a_written_checkpoint_answers_as_before(expanded: bool) -> None:
     made = checkpoint(expanded=expanded)
-    back = read_back(made.to_artifact())
+    back = read_back(artifact_of(made))
     x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        assert torch.equal(back.model.eval()(x), made.model.eval()(x))
-    np.testing.assert_array_equal(back.anchors.vectors, made.anchors.vectors)
-    assert (back.training, back.inputs, back.anchors.classes) == (made.training, made.inputs, made.anchors.classes)
+        assert torch.equal(back(x), made.eval()(x))
+    np.testing.assert_array_equal(back.anchor_set.vectors, made.anchor_set.vectors)
+    assert (back.origin.training, back.origin.inputs, back.classes) == (made.origin.training, made.origin.inputs, made.classes)
     assert back.logit_scale == 2
-    assert len(back.sha256) == 64
-    assert to_bytes(back.to_artifact()) == to_bytes(made.to_artifact())
+    assert len(back.origin.sha256) == 64
+    assert not back.training
+    assert to_bytes(artifact_of(back)) == to_bytes(artifact_of(made))
 
 
 def test_the_layout_of_the_weights_does_not_reach_the_bytes() -> None:
     made = checkpoint()
-    before = to_bytes(made.to_artifact())
-    place(made.model, "cpu")
-    assert to_bytes(made.to_artifact()) == before
+    before = to_bytes(artifact_of(made))
+    place(made, "cpu")
+    assert to_bytes(artifact_of(made)) == before
 
 
 def damaged(tensors: dict[str, Any] | None = None, drop: str = "", **params: Any) -> Artifact:
-    whole = checkpoint().to_artifact()
+    whole = artifact_of(checkpoint())
     kept = {name: value for name, value in {**whole.tensors, **(tensors or {})}.items() if name != drop}
     return replace(whole, tensors=kept, params={**whole.params, **params})
 
@@ -105,46 +112,46 @@ def test_damaged_checkpoints_are_refused(artifact: Any, message: str) -> None:
 
 def test_new_raw_anchors_are_moved_by_the_checkpoints_own_map() -> None:
     made, new = checkpoint(), anchors(4, seed=7)
-    assert made.anchors.expansion is not None
-    other = made.with_anchors(new, "new.st")
-    np.testing.assert_allclose(other.anchors.vectors, made.anchors.expansion.apply(new.vectors), atol=1e-6)
-    assert other.anchors.vectors.dtype == np.float32
-    assert other.anchors.classes == new.classes
-    assert other.model is made.model
+    assert made.anchor_set.expansion is not None
+    other = made.over(new, where="new.st")
+    np.testing.assert_allclose(other.anchor_set.vectors, made.anchor_set.expansion.apply(new.vectors), atol=1e-6)
+    assert other.anchor_set.vectors.dtype == np.float32
+    assert other.anchor_set.classes == new.classes
+    assert other.embedding is made.embedding
     # a map of their own would have put them elsewhere
-    assert np.abs(other.anchors.vectors - expand_anchors(new)[0].vectors).max() > 0.01
+    assert np.abs(other.anchor_set.vectors - expand_anchors(new)[0].vectors).max() > 0.01
 
 
 def test_anchors_expanded_by_the_same_map_are_taken_as_they_are() -> None:
     made, new = checkpoint(), anchors(4, seed=7)
-    moved, _ = expand_anchors(new, made.anchors)
-    np.testing.assert_array_equal(made.with_anchors(moved, "new.st").anchors.vectors, moved.vectors)
+    moved, _ = expand_anchors(new, made.anchor_set)
+    np.testing.assert_array_equal(made.over(moved, where="new.st").anchor_set.vectors, moved.vectors)
 
 
 def test_raw_anchors_for_a_checkpoint_without_a_map_are_taken_as_they_are() -> None:
     new = anchors(4, seed=7)
-    assert checkpoint(expanded=False).with_anchors(new, "new.st").anchors is new
+    assert checkpoint(expanded=False).over(new).anchor_set is new
 
 
 def test_anchors_of_another_map_are_refused() -> None:
     moved, _ = expand_anchors(anchors(4, seed=7))
     for own in (checkpoint(), checkpoint(expanded=False)):
         with pytest.raises(InputError, match=r"new\.st are expanded with another map"):
-            own.with_anchors(moved, "new.st")
+            own.over(moved, where="new.st")
 
 
 def test_anchors_of_another_width_are_refused() -> None:
     with pytest.raises(InputError, match=r"new\.st have width 7 and the checkpoint 6"):
-        checkpoint().with_anchors(anchors(width=7), "new.st")
+        checkpoint().over(anchors(width=7), where="new.st")
 
 
 @pytest.mark.parametrize("key", ["source", "model", "pretrained", "weights_sha256", "activation"])
 def test_anchors_of_another_encoder_are_refused(key: str) -> None:
     new = replace(anchors(), origin={**ORIGIN, key: "other"})
     with pytest.raises(InputError, match=f"another encoder than the checkpoint's: {key} is 'other' there"):
-        checkpoint().with_anchors(new, "new.st")
+        checkpoint().over(new, where="new.st")
 
 
 def test_other_templates_are_no_other_encoder() -> None:
     new = replace(anchors(), origin={**ORIGIN, "templates": ["a {}"]})
-    assert checkpoint().with_anchors(new, "new.st").anchors.origin["templates"] == ["a {}"]
+    assert checkpoint().over(new).anchor_set.origin["templates"] == ["a {}"]

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from stages import clip_weights
-from stages.artifacts import from_bytes, to_bytes
+from stages.artifacts import Artifact, from_bytes, to_bytes
 from stages.clip_weights import Ways
 from stages.errors import InputError, MissingError, UsageError
 from stages.models.backbones import build_backbone, check_backbone_name, required_image_size
-from stages.models.checkpoint import Checkpoint
-from stages.models.classifier import unit
+from stages.models.checkpoint import checkpoint_of, read_checkpoint
+from stages.models.classifier import Classifier, unit
 from stages.models.embedding import EmbeddingModel
 from tests.stages.anchors.encoders import tiny_folder, tiny_weights
 from tests.stages.models.test_checkpoint import anchors
@@ -40,15 +40,14 @@ def directly(path: str, x: Tensor) -> Tensor:
         return normalize(net.eval().encode_image(transform.transforms[-1](x)), dim=1)
 
 
-def recorded(made: EmbeddingModel) -> Checkpoint:
-    own = anchors(width=made.width)
-    return Checkpoint(made, own, {"settings": {"tau": 1.0}}, {})
+def recorded(made: EmbeddingModel) -> Artifact:
+    training = {"settings": {"tau": 1.0}}
+    return checkpoint_of(made, anchors(width=made.width), training, {}, image_size=made.image_size)
 
 
-def written_and_read(checkpoint: Checkpoint, **params: Any) -> Checkpoint:
-    artifact = checkpoint.to_artifact()
+def written_and_read(artifact: Artifact, **params: Any) -> Classifier:
     artifact = replace(artifact, params={**artifact.params, **params})
-    return Checkpoint.from_artifact(from_bytes(to_bytes(artifact), where="it", kind="model"), "it")
+    return read_checkpoint(from_bytes(to_bytes(artifact), where="it", kind="model"), "it")
 
 
 def test_with_anchors_of_its_width_it_starts_as_the_clip_model_itself(folder: Path) -> None:
@@ -116,7 +115,7 @@ def test_a_checkpoint_is_complete_in_itself(way: str, tmp_path: Path, monkeypatc
     width, size = (64, 32) if way == "demo" else (5, 16)
     made = model(f"clip:{name}", width, size).eval()
     checkpoint = recorded(made)
-    assert str(tmp_path) not in json.dumps(checkpoint.to_artifact().params)
+    assert str(tmp_path) not in json.dumps(checkpoint.params)
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a checkpoint must be enough")
@@ -124,11 +123,11 @@ def test_a_checkpoint_is_complete_in_itself(way: str, tmp_path: Path, monkeypatc
     for function in ("locate", "load_clip", "model_folder", "check_names", "_fetch"):
         monkeypatch.setattr(clip_weights, function, never)
         monkeypatch.setattr(f"stages.models.clip_tower.{function}", never, raising=False)
-    back = written_and_read(checkpoint).model.eval()
+    back = written_and_read(checkpoint).embedding
     torch.testing.assert_close(back(images(size=size)), made(images(size=size)), rtol=0, atol=0)
     assert back.backbone_name == made.backbone_name
     assert back.architecture == made.architecture
-    assert to_bytes(replace(checkpoint, model=back).to_artifact()) == to_bytes(checkpoint.to_artifact())
+    assert to_bytes(recorded(back)) == to_bytes(checkpoint)
 
 
 def tower(**changes: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from stages.anchors.expanded import expand_anchors
 from stages.anchors.text import text_anchors
 from stages.classes import ClassGroups
 from stages.errors import InputError, MissingError
-from stages.models.checkpoint import Checkpoint
+from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel
 from stages.models.new_anchors import anchors_for_names
 
@@ -27,53 +27,53 @@ def encoder() -> TextEncoder:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(encoder: TextEncoder) -> Checkpoint:
+def checkpoint(encoder: TextEncoder) -> Classifier:
     raw = text_anchors(OWN, ClassGroups.from_counts(4, 2, 1), encoder, TEMPLATES)
     own, _ = expand_anchors(raw)
     model = EmbeddingModel("conv4-8", own.vectors.shape[1], 16, mean=(0.5,) * 3, std=(0.2,) * 3)
-    return Checkpoint(model, own, {"settings": {"tau": 1.0}}, {})
+    return Classifier(model, own)
 
 
-def with_origin(checkpoint: Checkpoint, **changed: str) -> Checkpoint:
-    return replace(checkpoint, anchors=replace(checkpoint.anchors, origin={**checkpoint.anchors.origin, **changed}))
+def with_origin(checkpoint: Classifier, **changed: str) -> Classifier:
+    own = checkpoint.anchor_set
+    return Classifier(checkpoint.embedding, replace(own, origin={**own.origin, **changed}))
 
 
-def test_names_are_encoded_and_moved_as_the_training_anchors_were(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
-    found = anchors_for_names(checkpoint.trained, OTHER)
-    assert found.classes == tuple(OTHER)
-    moved = checkpoint.with_anchors(found, "names.txt")
-    own = checkpoint.anchors
+def test_names_are_encoded_and_moved_as_the_training_anchors_were(checkpoint: Classifier, encoder: TextEncoder) -> None:
+    moved = checkpoint.over(OTHER)
+    assert moved.classes == tuple(OTHER)
+    assert moved.embedding is checkpoint.embedding
+    own = checkpoint.anchor_set
     # the same name gets the same anchor, however it is written
-    np.testing.assert_allclose(moved.anchors.vectors[3], own.vectors[2], atol=1e-5)
+    np.testing.assert_allclose(moved.anchor_set.vectors[3], own.vectors[2], atol=1e-5)
     expected = text_anchors(OTHER, ClassGroups.from_counts(4, None), encoder, TEMPLATES)
     assert own.expansion is not None
-    np.testing.assert_allclose(moved.anchors.vectors, own.expansion.apply(expected.vectors), atol=1e-6)
-    assert moved.anchors.expansion is own.expansion
+    np.testing.assert_allclose(moved.anchor_set.vectors, own.expansion.apply(expected.vectors), atol=1e-6)
+    assert moved.anchor_set.expansion is own.expansion
 
 
-def test_what_was_trained_on_goes_by_the_names(checkpoint: Checkpoint) -> None:
-    found = anchors_for_names(checkpoint.trained, OTHER)
-    assert (found.groups.seen, found.groups.val, found.groups.novel) == ((1,), (3,), (0, 2))
-    moved = checkpoint.with_anchors(found, "names.txt")
+def test_what_was_trained_on_goes_by_the_names(checkpoint: Classifier) -> None:
+    moved = checkpoint.over(OTHER)
+    assert (moved.groups.seen, moved.groups.val, moved.groups.novel) == ((1,), (3,), (0, 2))
     # and goes on to do so when other names are given again
-    again = anchors_for_names(moved.trained, ["red circle", "no such"])
+    again = moved.over(["red circle", "no such"])
     assert (again.groups.seen, again.groups.novel) == ((0,), (1,))
-    assert moved.trained is checkpoint.anchors
+    assert moved.trained is checkpoint.anchor_set
 
 
-def test_anchors_of_another_encoder_are_refused_naming_both(checkpoint: Checkpoint, encoder: TextEncoder) -> None:
+def test_anchors_of_another_encoder_are_refused_naming_both(checkpoint: Classifier, encoder: TextEncoder) -> None:
     other = replace(encoder, model="ViT-B-16", weights_sha256="0" * 64)
     given = text_anchors(OTHER, ClassGroups.from_counts(4, None), other, TEMPLATES)
     with pytest.raises(
         InputError, match=r"of names\.txt come from another encoder .* model is 'ViT-B-16' there and 'demo' here"
     ):
-        checkpoint.with_anchors(given, "names.txt")
+        checkpoint.over(given, where="names.txt")
 
 
-def test_an_encoder_whose_weights_have_changed_is_refused(checkpoint: Checkpoint) -> None:
+def test_an_encoder_whose_weights_have_changed_is_refused(checkpoint: Classifier) -> None:
     changed = with_origin(checkpoint, weights_sha256="1" * 64)
     with pytest.raises(InputError, match="another encoder than the checkpoint's: weights_sha256"):
-        changed.with_anchors(anchors_for_names(changed.trained, OTHER), "names.txt")
+        changed.over(OTHER)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_an_encoder_whose_weights_have_changed_is_refused(checkpoint: Checkpoint
     ],
 )
 def test_an_encoder_that_cannot_be_had_is_said(
-    checkpoint: Checkpoint, origin: dict[str, str], error: type[Exception], says: str
+    checkpoint: Classifier, origin: dict[str, str], error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
         anchors_for_names(with_origin(checkpoint, **origin).trained, OTHER)

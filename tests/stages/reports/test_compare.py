@@ -12,7 +12,6 @@ import torch
 
 from stages.attacks.named import parse_attacks
 from stages.errors import InputError, LaatError, UsageError
-from stages.evaluate.score import evaluate
 from stages.reports.compare import Source, compare_reports, comparison_record
 from stages.reports.compare_table import comparison_tables
 from stages.reports.files import default_rows_path, with_rows
@@ -21,7 +20,7 @@ from stages.reports.results import GroupResult, Protocol
 from stages.reports.tables import render
 from stages.statistics.paired import paired_episodes, paired_images
 from stages.threat import ThreatModel
-from tests.stages.evaluate.models import Channels
+from tests.stages.evaluate.models import Channels, evaluate
 from tests.stages.evaluate.test_score import NAMES, THREAT, noisy_group
 
 EPISODES = Protocol("episodes", ways=2, shots=1, queries=5, episodes=12, seed=3)

@@ -11,13 +11,12 @@ import pytest
 
 from stages.data.episodes import draw_episodes
 from stages.errors import InputError
-from stages.evaluate.points import Group
-from stages.evaluate.score import evaluate, gzsl_of
+from stages.evaluate.score import gzsl_of
 from stages.reports.episode_file import episodes_bytes, read_episodes
 from stages.reports.results import Protocol
 from stages.reports.row_file import RowPart, read_rows, rows_bytes
 from stages.reports.rows import PointRows
-from tests.stages.evaluate.models import Channels
+from tests.stages.evaluate.models import Channels, Group, evaluate
 from tests.stages.evaluate.test_score import ALL, NAMES, THREAT, noisy_group
 
 EPISODES = Protocol("episodes", ways=2, shots=1, queries=5, episodes=12, seed=3)

@@ -14,7 +14,8 @@ import torch
 from stages import artifacts
 from stages.data.image_set import ImageSet
 from stages.errors import ComputeError, InputError, UsageError
-from stages.models.checkpoint import Checkpoint
+from stages.models.checkpoint import read_checkpoint
+from stages.models.classifier import Classifier
 from stages.train.reports import EpochReport, RunResult
 from stages.train.run import RunOptions, train_run
 from stages.train.selection import Score, Selection
@@ -43,8 +44,8 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def loaded(path: Path) -> Checkpoint:
-    return Checkpoint.from_artifact(artifacts.read(path, "model"), f"'{path}'")
+def loaded(path: Path) -> Classifier:
+    return read_checkpoint(artifacts.read(path, "model"), f"'{path}'")
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from stages.classes import ClassGroups
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
-from stages.train.selection import MAX_IMAGES, Score, Selection, plan_selection, predictions
+from stages.models.classifier import Classifier, predict
+from stages.train.selection import MAX_IMAGES, Score, Selection, plan_selection
 from stages.train.settings import TrainSettings
 from stages.world import World
 from tests.stages.train.synthetic import NAMES, made_up_anchors, made_up_images, quick, small_model
@@ -138,7 +139,8 @@ def test_a_clean_run_is_judged_without_an_attack() -> None:
 
 def test_predictions_do_not_hang_on_the_batch_size() -> None:
     images, anchors = made_up_images(), torch.from_numpy(made_up_anchors().vectors)
-    found = [predictions(small_model(), anchors, images.images, size, "cpu") for size in (1, 7, 100)]
+    classifier = Classifier(small_model(), anchors)
+    found = [predict(classifier, images.images, batch_size=size) for size in (1, 7, 100)]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 

@@ -1,4 +1,4 @@
-"""Evaluations worked off in pieces: the same bits for any batch size, parts that were kept, and only those that fit."""
+"""Evaluations in chunks: the same bits for any batch size; finished chunks are found again, and only those that fit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import pytest
 import torch
 
 from stages.attacks.named import parse_attacks
-from stages.evaluate import work as module
-from stages.evaluate.parts import Parts, digest_of
-from stages.evaluate.points import Group
-from stages.evaluate.score import evaluate
-from stages.evaluate.work import Work
+from stages.evaluate import chunks as module
+from stages.evaluate.chunks import Chunks, SavedChunks, digest_of
 from stages.reports.results import GroupResult, Protocol
 from stages.threat import ThreatModel
 from tests.benchmarks.task import Task
+from tests.stages.evaluate.models import Group, evaluate
 
 THREAT = ThreatModel(Fraction(2, 255))
 PROTOCOLS = (
@@ -38,7 +36,7 @@ def one_thread() -> Iterator[None]:
 
 
 def scored(
-    backbone: str, protocol: Protocol, attacks: tuple[str, ...], batch_size: int, work: Work | None = None, seed: int = 0
+    backbone: str, protocol: Protocol, attacks: tuple[str, ...], batch_size: int, chunks: Chunks | None = None, seed: int = 0
 ) -> GroupResult:
     task = Task(backbone, images=40, size=16, classes=6, width=16)
     torch.manual_seed(0)
@@ -46,7 +44,7 @@ def scored(
     group = Group(images.classes, task.anchors(), images.images, images.labels, seen=4)
     specs = parse_attacks(attacks)
     model = task.model()
-    return evaluate(model, group, protocol, specs, THREAT, batch_size=batch_size, work=work, seed=seed, scale=10)
+    return evaluate(model, group, protocol, specs, THREAT, batch_size=batch_size, chunks=chunks, seed=seed, scale=10)
 
 
 def check_same_bits(found: GroupResult, expected: GroupResult) -> None:
@@ -87,14 +85,12 @@ def test_batches_of_any_size_give_the_same_bits_of_resnet12() -> None:
 
 
 @pytest.mark.parametrize("protocol", [PROTOCOLS[0], PROTOCOLS[2]], ids=lambda protocol: protocol.name)
-def test_parts_that_were_kept_are_not_computed_again(
-    protocol: Protocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_PIECE_STEPS", 1)
+def test_finished_chunks_are_not_computed_again(protocol: Protocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK_STEPS", 1)
     attacks = ("pgd-5", "margin-pgd-3")
     whole = scored("conv4-8", protocol, attacks, 4)
     folder = tmp_path / "parts"
-    first = scored("conv4-8", protocol, attacks, 4, Work(parts=Parts(folder, every=0), about={"model": "a"}))
+    first = scored("conv4-8", protocol, attacks, 4, Chunks(saved=SavedChunks(folder, every=0), about={"model": "a"}))
     check_same_bits(first, whole)
     kept = sorted(folder.iterdir())
     assert len(kept) >= 8
@@ -102,29 +98,29 @@ def test_parts_that_were_kept_are_not_computed_again(
     for missing in ((), kept[:3]):
         for path in missing:
             path.unlink()
-        parts = Parts(folder, every=0)
-        check_same_bits(scored("conv4-8", protocol, attacks, 4, Work(parts=parts, about={"model": "a"})), whole)
+        parts = SavedChunks(folder, every=0)
+        check_same_bits(scored("conv4-8", protocol, attacks, 4, Chunks(saved=parts, about={"model": "a"})), whole)
         assert parts.found == len(kept) - len(missing)
     kept[0].write_bytes(kept[0].read_bytes()[:-1])
     data = bytearray(kept[1].read_bytes())
     data[40] ^= 1
     kept[1].write_bytes(data)
-    parts = Parts(folder, every=0)
-    check_same_bits(scored("conv4-8", protocol, attacks, 4, Work(parts=parts, about={"model": "a"})), whole)
+    parts = SavedChunks(folder, every=0)
+    check_same_bits(scored("conv4-8", protocol, attacks, 4, Chunks(saved=parts, about={"model": "a"})), whole)
     assert parts.found == len(kept) - 2
     # whatever the figures follow from: nothing of another evaluation is found
     for about, seed, size in (({"model": "b"}, 0, 4), ({"model": "a"}, 1, 4), ({"model": "a"}, 0, 5)):
-        parts = Parts(folder, every=1e9)
-        scored("conv4-8", protocol, attacks, size, Work(parts=parts, about=about), seed=seed)
+        parts = SavedChunks(folder, every=1e9)
+        scored("conv4-8", protocol, attacks, size, Chunks(saved=parts, about=about), seed=seed)
         assert parts.found == 0
-    Parts(folder).remove()
+    SavedChunks(folder).remove()
     assert not folder.exists()
 
 
-def test_parts_are_no_necessity(tmp_path: Path) -> None:
+def test_an_evaluation_works_without_saved_chunks(tmp_path: Path) -> None:
     in_the_way = tmp_path / "parts"
     in_the_way.write_text("a file where the folder would be")
-    parts = Parts(in_the_way, every=0)
+    parts = SavedChunks(in_the_way, every=0)
     column = np.arange(3, dtype=np.int32)
     parts.keep(digest_of({}, column), [column])
     assert parts.find(digest_of({}, column), [column]) is None
@@ -132,8 +128,8 @@ def test_parts_are_no_necessity(tmp_path: Path) -> None:
 
 
 def test_short_evaluations_leave_no_trace(tmp_path: Path) -> None:
-    parts = Parts(tmp_path / "parts", every=60)
+    parts = SavedChunks(tmp_path / "parts", every=60)
     parts.keep("a", [np.arange(3, dtype=np.int32)])
     assert not (tmp_path / "parts").exists()
-    parts.write()
+    parts.save()
     assert (tmp_path / "parts/a.part").exists()

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
 
+from stages.attacks.adversarial import AdversarialSet
 from stages.attacks.named import parse_attack
 from stages.attacks.perturb import attack_images
 from stages.errors import InputError
-from stages.evaluate.saved import evaluate_saved
+from stages.evaluate.saved_images import score_saved
+from stages.reports.results import GroupResult
 from stages.threat import ThreatModel
 from tests.stages.evaluate.models import Channels
 from tests.stages.evaluate.test_score import group
@@ -18,20 +21,20 @@ THREAT = ThreatModel(Fraction(8, 255))
 
 def attacked() -> torch.Tensor:
     one = group()
-    return attack_images(Channels(), one.anchors, one.images, one.labels, parse_attack("pgd-20"), threat=THREAT, seed=0)[0]
+    spec = parse_attack("pgd-20")
+    return attack_images(one.classifier(Channels()), one.images, one.labels, spec, threat=THREAT, seed=0)[0]
+
+
+def score(model: Channels, x_adv: torch.Tensor, **options: Any) -> GroupResult:
+    one, said = group(), torch.zeros(7, dtype=torch.int64)
+    record = {"name": "pgd-20"}
+    saved = AdversarialSet(x_adv, one.images, one.labels, said, said, tuple(one.classes), "seen", THREAT, record, {})
+    return score_saved(one.classifier(model), saved, **options)
 
 
 def test_saved_images_score_as_they_did_when_they_were_made() -> None:
     told: list[tuple[int, int, str]] = []
-    result = evaluate_saved(
-        Channels(),
-        group(),
-        attacked(),
-        THREAT,
-        name="saved pgd-20",
-        batch_size=3,
-        progress=lambda *news: told.append(news),
-    )
+    result = score(Channels(), attacked(), batch_size=3, progress=lambda *news: told.append(news))
     assert result.correct["clean"].tolist() == [True, True, True, True, True, True, False]
     assert result.correct["saved pgd-20"].tolist() == [False, True, False, True, False, True, False]
     assert result.worst.accuracy == pytest.approx(3 / 7)
@@ -42,20 +45,18 @@ def test_another_model_is_wrong_where_it_is_wrong_when_clean() -> None:
     turned = Channels()
     with torch.no_grad():
         turned.weight.copy_(torch.eye(3).roll(-1, 0))
-    result = evaluate_saved(turned, group(), attacked(), THREAT, name="saved pgd-20")
+    result = score(turned, attacked())
     assert not (result.correct["saved pgd-20"] & ~result.correct["clean"]).any()
     assert result.clean.accuracy == pytest.approx(1 / 7)
 
 
 def test_images_that_are_not_of_this_data_are_refused() -> None:
-    with pytest.raises(InputError, match=r"shape \(3, 3, 4, 4\), the clean ones \(7, 3, 4, 4\)"):
-        evaluate_saved(Channels(), group(), attacked()[:3], THREAT, name="saved")
     with pytest.raises(InputError, match="outside eps 8/255; give the data that the attack was run on"):
-        evaluate_saved(Channels(), group(), attacked().flip(0), THREAT, name="saved")
+        score(Channels(), attacked().flip(0))
 
 
 def test_rows_tell_how_far_saved_images_are() -> None:
-    rows = evaluate_saved(Channels(), group(), attacked(), THREAT, name="saved pgd-20", batch_size=3).rows
+    rows = score(Channels(), attacked(), batch_size=3).rows
     assert rows is not None
     found = rows.attacks["saved pgd-20"]
     far = (attacked() - group().images / 255).abs().amax((1, 2, 3))

@@ -1,0 +1,60 @@
+"""Samples under attack: what an attack is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from stages.models.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Samples:
+    """P samples to attack.
+
+    Attributes:
+        classifier: frozen; with one head, or with a head for each sample.
+        source: rows (n,) on the CPU -> clean images (n, 3, H, W) in [0, 1] on the classifier's device.
+        labels: (P,) int64, the true class of every sample in its own head.
+        first_row: of the first sample, where they are part of a larger set: random starts belong to its rows.
+        on_pass: called with the number of images of every forward pass; what it raises ends the attack.
+    """
+
+    classifier: Classifier
+    source: Callable[[Tensor], Tensor]
+    labels: Tensor
+    first_row: int = 0
+    on_pass: Callable[[int], None] | None = None
+
+    def scores(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Logits (n, C) of the samples `rows` (n,) at the images `x` (n, 3, H, W)."""
+        if self.on_pass is not None:
+            self.on_pass(len(x))
+        return self.classifier.scores(x, rows)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Samples whose attack is over: which rows (n,), their clean images and the result, both (n, 3, H, W)."""
+
+    rows: Tensor
+    x: Tensor
+    x_adv: Tensor
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Attacked samples: rows (n,) on the CPU, adversarial images (n, 3, H, W), their predictions (n,) and logits (n, C)."""
+
+    rows: Tensor
+    x_adv: Tensor
+    predicted: Tensor
+    logits: Tensor
+
+    def where(self, mask: Tensor) -> Judged:
+        """The samples marked in `mask` (n,) bool, on the CPU."""
+        at = mask.nonzero()[:, 0]
+        there = at.to(self.x_adv.device)
+        return Judged(self.rows[at], self.x_adv[there], self.predicted[there], self.logits[there])

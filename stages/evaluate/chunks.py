@@ -1,0 +1,188 @@
+"""Evaluating points in chunks: shared among processes, and kept on disk so that a killed evaluation resumes.
+
+A chunk's file is named by the digest of everything that its results follow from, so that one that does not fit is never found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages import artifacts
+from stages.attacks.spec import AttackSpec
+from stages.errors import MissingError
+from stages.world import World
+
+# attack steps that a chunk takes on full batches, about: a killed evaluation loses no more
+_CHUNK_STEPS = 160
+_SAVE_EVERY_SECONDS = 1.0
+_ENDING = ".part"
+_DIGEST_BYTES = 32
+
+
+def digest_of(record: Mapping[str, Any], *columns: np.ndarray) -> str:
+    """SHA-256 (hex) over `record` (JSON-able) and the columns with their types and shapes."""
+    found = hashlib.sha256(json.dumps(record, sort_keys=True, ensure_ascii=False).encode())
+    for column in columns:
+        found.update(f"\0{column.dtype.str}{column.shape}\0".encode())
+        found.update(np.ascontiguousarray(column).data)
+    return found.hexdigest()
+
+
+def chunk_size(spec: AttackSpec, batch_size: int) -> int:
+    """How many points are attacked before their results are kept. It depends on neither time nor processes."""
+    return batch_size * max(1, _CHUNK_STEPS // spec.steps)
+
+
+def chunks_folder(report: Path) -> Path:
+    """Where the finished chunks of a report are kept: .report.json.parts beside report.json."""
+    return report.with_name(f".{report.name}.parts")
+
+
+class SavedChunks:
+    """Finished chunks in files. Written at most every `every` seconds: a short evaluation leaves no trace.
+
+    What cannot be written is not kept, and is computed again; what is damaged is not found.
+
+    Args:
+        folder: made when it is needed.
+        every: seconds between writes.
+    """
+
+    def __init__(self, folder: Path, every: float = _SAVE_EVERY_SECONDS) -> None:
+        self.found = 0
+        self._folder, self._every = folder, every
+        self._unsaved: dict[str, bytes] = {}
+        self._saved_at = time.monotonic()
+
+    def find(self, name: str, like: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+        """The columns kept under `name`, each with the dtype and shape of its counterpart in `like`, or None."""
+        try:
+            data = (self._folder / f"{name}{_ENDING}").read_bytes()
+        except OSError:
+            return None
+        body = data[_DIGEST_BYTES:]
+        if data[:_DIGEST_BYTES] != hashlib.sha256(body).digest() or len(body) != sum(column.nbytes for column in like):
+            return None
+        columns, start = [], 0
+        for column in like:
+            columns.append(np.frombuffer(body, column.dtype, column.size, start).reshape(column.shape))
+            start += column.nbytes
+        self.found += 1
+        return columns
+
+    def keep(self, name: str, columns: Sequence[np.ndarray]) -> None:
+        """Keep columns under `name`; they are written with the first call after `every` seconds at the latest."""
+        body = b"".join(column.tobytes() for column in columns)
+        self._unsaved[name] = hashlib.sha256(body).digest() + body
+        if time.monotonic() - self._saved_at >= self._every:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is not written yet."""
+        with suppress(MissingError):
+            while self._unsaved:
+                name, data = next(iter(self._unsaved.items()))
+                artifacts.write_file(self._folder / f"{name}{_ENDING}", data)
+                del self._unsaved[name]
+        self._unsaved.clear()
+        self._saved_at = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove all chunks, also those of other evaluations into the same report."""
+        self._unsaved.clear()
+        for path in self._folder.glob(f"*{_ENDING}"):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # missing, or it holds other files
+            self._folder.rmdir()
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Evaluates points chunk by chunk.
+
+    Attributes:
+        world: the processes that evaluate together; each takes every n-th chunk.
+        saved: where finished chunks are kept; None keeps none.
+        about: everything that the results follow from and that `run` is not told.
+    """
+
+    world: World = field(default_factory=World)
+    saved: SavedChunks | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(
+        self,
+        rows: Tensor,
+        size: int,
+        columns: Sequence[np.ndarray],
+        judge: Callable[[Tensor], None],
+        *,
+        about: Mapping[str, Any],
+        device: torch.device,
+        resumed: Callable[[Tensor], None],
+    ) -> None:
+        """Fill `columns` at `rows`, in all processes alike.
+
+        Args:
+            rows: (M,) int64 on the CPU.
+            size: points in a chunk.
+            columns: int32 or float32, one value a point.
+            judge: fills the columns at the rows (n,) of one chunk.
+            about: what the results follow from, besides `self.about` and the rows.
+            device: of this process.
+            resumed: called with the rows (n,) of a chunk that an interrupted evaluation had finished.
+        """
+        mine = rows.split(size)[self.world.rank :: self.world.size] if len(rows) else ()
+        record = {**self.about, **about}
+        try:
+            for chunk in mine:
+                self._run(chunk, columns, judge, record, resumed)
+        except BaseException:
+            if self.saved is not None:
+                self.saved.save()
+            raise
+        if self.world.size > 1:
+            self._gather(rows, torch.cat(mine) if mine else rows[:0], columns, device)
+
+    def _run(
+        self,
+        chunk: Tensor,
+        columns: Sequence[np.ndarray],
+        judge: Callable[[Tensor], None],
+        record: Mapping[str, Any],
+        resumed: Callable[[Tensor], None],
+    ) -> None:
+        if self.saved is None:
+            judge(chunk)
+            return
+        at = chunk.numpy()
+        name = digest_of(record, at)
+        done = self.saved.find(name, [column[at] for column in columns])
+        if done is None:
+            judge(chunk)
+            self.saved.keep(name, [column[at] for column in columns])
+            return
+        for column, values in zip(columns, done, strict=True):
+            column[at] = values
+        resumed(chunk)
+
+    def _gather(self, rows: Tensor, mine: Tensor, columns: Sequence[np.ndarray], device: torch.device) -> None:
+        """Every row was evaluated by one process; the others add zeros. Added as integers, floats keep every bit."""
+        for column in columns:
+            bits = column.view(np.int32)
+            message = torch.zeros(len(bits), dtype=torch.int32)
+            message[mine] = torch.from_numpy(bits[mine.numpy()])
+            message = message[rows].to(device)
+            self.world.sum([message])
+            bits[rows.numpy()] = message.cpu().numpy()
