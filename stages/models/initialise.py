@@ -22,7 +22,7 @@ def initialise_from(model: EmbeddingModel, source: EmbeddingModel, where: str) -
 
     Args:
         model: the model to be trained; it keeps its device.
-        source: `Checkpoint.model`.
+        source: the embedding model of a checkpoint.
         where: how errors call the checkpoint.
 
     Returns:
