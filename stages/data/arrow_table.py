@@ -28,7 +28,7 @@ class ArrowTable:
 
     def column(self, name: str) -> Any:
         """A whole column as a pyarrow ChunkedArray."""
-        return self._picked(name, slice(None)) if self._mapped is None else self._mapped.column(name)
+        return self._picked(name, slice(None)) if self._mapped is None else self._mapped.table.column(name)
 
     def cells(self, name: str, rows: np.ndarray) -> Iterator[Any]:
         """The cells of a column at `rows`, in any order. Raises InputError when they cannot be read."""
@@ -85,17 +85,6 @@ class MappedFiles:
 
     def __reduce__(self) -> Any:
         return MappedFiles, (self.files,)  # another process maps the files itself
-
-    def column(self, name: str) -> Any:
-        """A whole column as a pyarrow ChunkedArray: a copy, so that its pages can be released."""
-        import pyarrow as pa
-
-        found = self.table.column(name)
-        chunks = []
-        for chunk in found.chunks:
-            chunks.append(pa.concat_arrays([chunk, chunk.slice(0, 0)]))  # a single array would not be copied
-            self._release()
-        return pa.chunked_array(chunks, found.type)
 
     def cells(self, name: str, rows: np.ndarray) -> Iterator[Any]:
         """The cells of a column at `rows`, in any order."""

@@ -1,7 +1,7 @@
-"""Random crop, flip and rotation of a whole batch on its device, in one integer gather, and colour jitter.
+"""Random crop, flip, rotation and colour jitter of a whole batch on its device.
 
-The parameters of each image are drawn on the CPU from a passed generator and the source pixel of each output pixel is
-computed in integers, so every device and every batch size sees the same augmentation. Nothing waits for the device.
+The parameters of each image are sampled on the CPU from a passed generator, and the source pixel of each output pixel is
+computed in integers, so all devices and batch sizes give the same augmentation, and nothing synchronises with the device.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.data.colour import DrawnColours, blend_weights, draw_colours, jitter_
+from stages.data.colour import ColourParameters, blend_weights, jitter_, sample_colours
 from stages.devices import send
 from stages.errors import UsageError
 
@@ -21,27 +21,27 @@ FRACTION_BITS = 32  # fixed-point precision of sine and cosine: below 1e-6 px at
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What to do with each image of a batch; all tensors (N,) on the CPU.
+class AugmentParameters:
+    """Augmentation parameters of each image of a batch; all tensors (N,) on the CPU.
 
     Attributes:
         top: int64, first row of the crop in the zero-padded image, 0 to 2 * padding.
         left: int64, first column of it.
-        flip: bool, mirror left and right.
+        flip: bool, flip horizontally.
         degrees: float64, rotation angle, counter-clockwise.
-        colours: of the colour jitter; None without it.
+        colours: of the colour jitter; None without jitter.
     """
 
     top: torch.Tensor
     left: torch.Tensor
     flip: torch.Tensor
     degrees: torch.Tensor
-    colours: DrawnColours | None = None
+    colours: ColourParameters | None = None
 
-    def part(self, share: slice) -> Drawn:
-        """The parameters of the images in `share`: a process or a piece of a batch takes its own out of the whole batch's."""
+    def part(self, share: slice) -> AugmentParameters:
+        """The parameters of the images in `share`, those of one process or micro-batch."""
         colours = None if self.colours is None else self.colours.part(share)
-        return Drawn(self.top[share], self.left[share], self.flip[share], self.degrees[share], colours)
+        return AugmentParameters(self.top[share], self.left[share], self.flip[share], self.degrees[share], colours)
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Augmentation:
 
     Attributes:
         crop_padding: zeros on each side before the crop back to the original size, pixels; 0 does not crop.
-        flip: mirror each image with probability 1/2.
-        rotation_degrees: the largest angle; each image turns by one uniform in [-this, this]; 0 does not turn.
-        jitter: strength of the colour jitter, see `draw_colours`; 0 leaves the colours.
+        flip: flip each image horizontally with probability 1/2.
+        rotation_degrees: each image is rotated by an angle uniform in [-this, this]; 0 does not rotate.
+        jitter: strength of the colour jitter, see `sample_colours`; 0 does not change colours.
     """
 
     crop_padding: int = 4
@@ -79,22 +79,22 @@ class Augmentation:
         """The settings as a JSON-able dict."""
         return {**asdict(self), "rotation_degrees": float(self.rotation_degrees), "jitter": float(self.jitter)}
 
-    def draw(self, count: int, generator: torch.Generator) -> Drawn:
-        """Parameters for `count` images from a CPU generator.
+    def draw(self, count: int, generator: torch.Generator) -> AugmentParameters:
+        """Sample parameters for `count` images from a CPU generator.
 
-        Crop, flip and rotation are drawn whether used or not and the colours after them, so that switching one off leaves
-        the others as they were.
+        Crop, flip and rotation are sampled whether used or not, then the colours, so that disabling one does not change the
+        others.
         """
         import torch
 
         shift = torch.randint(2 * self.crop_padding + 1, (2, count), generator=generator)
         chance = torch.rand((2, count), generator=generator, dtype=torch.float64)
-        return Drawn(
+        return AugmentParameters(
             top=shift[0],
             left=shift[1],
             flip=(chance[0] < 0.5) & self.flip,
             degrees=(2 * chance[1] - 1) * self.rotation_degrees,
-            colours=draw_colours(count, self.jitter, generator) if self.jitter else None,
+            colours=sample_colours(count, self.jitter, generator) if self.jitter else None,
         )
 
     def apply(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -102,12 +102,12 @@ class Augmentation:
 
         Args:
             images: uint8 (N, 3, H, W).
-            generator: a CPU generator; its stream moves on by the draws of N images.
+            generator: a CPU generator; it advances by the parameters of N images.
         """
         return self.apply_drawn(images, self.draw(images.shape[0], generator))
 
-    def apply_drawn(self, images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
-        """As `apply`, with parameters that are already drawn."""
+    def apply_drawn(self, images: torch.Tensor, drawn: AugmentParameters) -> torch.Tensor:
+        """As `apply`, with parameters from `draw`."""
         import torch
 
         moved = self._moved(images, drawn) if self.crop_padding or self.flip or self.rotation_degrees else images
@@ -116,8 +116,8 @@ class Augmentation:
             jitter_(pixels, send(blend_weights(drawn.colours), str(images.device)))
         return _scaled(pixels)
 
-    def _moved(self, images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
-        """Cropped, mirrored and turned, uint8 (N, 3, H, W)."""
+    def _moved(self, images: torch.Tensor, drawn: AugmentParameters) -> torch.Tensor:
+        """Cropped, flipped and rotated, uint8 (N, 3, H, W)."""
         import torch
 
         count, channels, height, width = images.shape
@@ -129,12 +129,12 @@ class Augmentation:
         return moved if inside is None else moved * inside.unsqueeze(1)
 
     def _source_pixels(
-        self, drawn: Drawn, height: int, width: int, device: torch.device
+        self, drawn: AugmentParameters, height: int, width: int, device: torch.device
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Where each output pixel comes from.
+        """The source pixel of each output pixel.
 
-        Returns the index into the flattened padded image, int64 (N, H, W), and where the turned image has pixels, bool
-        (N, H, W), or None when nothing turns.
+        Returns the index into the flattened padded image, int64 (N, H, W), and where the rotated image has pixels, bool
+        (N, H, W), or None without rotation.
         """
         import torch
 
@@ -158,7 +158,7 @@ def _scaled(pixels: torch.Tensor) -> torch.Tensor:
     """float32 pixels divided by 255 in place, the same on every device."""
     import torch
 
-    # by a tensor: a GPU would turn division by a plain number into a product, which rounds otherwise
+    # by a tensor: a GPU computes division by a Python number as a product, which rounds differently
     return pixels.div_(torch.full((), 255.0, device=pixels.device))
 
 
@@ -172,9 +172,9 @@ def _fixed(values: torch.Tensor) -> torch.Tensor:
 def _rotated(
     rows: torch.Tensor, columns: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nearest pixel that lands on (row, column) when the image turns counter-clockwise about its centre.
+    """The nearest source pixel of (row, column) when the image is rotated counter-clockwise about its centre.
 
-    Coordinates are counted from the centre in half pixels, which makes them integers for odd and even sides alike.
+    Coordinates are in half pixels from the centre, so they are integers for odd and even sides.
     """
     height, width = rows.numel(), columns.numel()
     down, right = 2 * rows - (height - 1), 2 * columns - (width - 1)

@@ -1,7 +1,7 @@
 """Colour jitter of a whole batch on its device: brightness, contrast and saturation in a random order for each image.
 
-The three are one blend, `factor * pixel + (1 - factor) * other`, with black, the image's mean grey or the pixel's own grey
-as the other side. So each image can have an order of its own without the batch being taken apart.
+All three are a blend, `factor * pixel + (1 - factor) * other`, where `other` is black, the mean grey of the image or the grey
+of the pixel. So each image can have its own order within one batch.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 luma with the rounding of torchvi
 
 
 @dataclass(frozen=True)
-class DrawnColours:
-    """What to do with the colours of each image of a batch; both tensors on the CPU.
+class ColourParameters:
+    """Colour parameters of each image of a batch; both tensors on the CPU.
 
     Attributes:
         factors: float64 (N, 3), of brightness, contrast and saturation; 1 changes nothing.
@@ -29,27 +29,27 @@ class DrawnColours:
     factors: torch.Tensor
     order: torch.Tensor
 
-    def part(self, share: slice) -> DrawnColours:
+    def part(self, share: slice) -> ColourParameters:
         """The parameters of the images in `share`."""
-        return DrawnColours(self.factors[share], self.order[share])
+        return ColourParameters(self.factors[share], self.order[share])
 
 
-def draw_colours(count: int, strength: float, generator: torch.Generator) -> DrawnColours:
+def sample_colours(count: int, strength: float, generator: torch.Generator) -> ColourParameters:
     """Factors uniform in [max(0, 1 - strength), 1 + strength] and one of the six orders, for each of `count` images."""
     import torch
 
     lowest = max(0.0, 1 - strength)
     chance = torch.rand((count, 3), generator=generator, dtype=torch.float64)
     orders = torch.tensor(list(permutations((BRIGHTNESS, CONTRAST, SATURATION))))
-    return DrawnColours(
+    return ColourParameters(
         factors=lowest + (1 + strength - lowest) * chance,
         order=orders[torch.randint(len(orders), (count,), generator=generator)],
     )
 
 
-def blend_weights(drawn: DrawnColours) -> torch.Tensor:
-    """What `jitter_` needs on the device, float32 (N, 3, 3): for each place in the order, how much of the pixel, of the
-    image's mean grey and of the pixel's own grey."""
+def blend_weights(drawn: ColourParameters) -> torch.Tensor:
+    """The input of `jitter_`, float32 (N, 3, 3): for each place in the order the weights of the pixel, of the mean grey of the
+    image and of the grey of the pixel."""
     import torch
 
     factors = drawn.factors.gather(1, drawn.order)
@@ -61,9 +61,9 @@ def blend_weights(drawn: DrawnColours) -> torch.Tensor:
 def jitter_(pixels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Change the colours of a batch in place and return it.
 
-    Equal to the adjust_* functions of torchvision on uint8 tensors, for images of up to 2^16 pixels (beyond them its mean
-    grey is a float32 sum that rounds; here it is exact). Only single correctly rounded operations on float32, so every
-    device and every batch size gives the same.
+    Equal to the adjust_* functions of torchvision on uint8 tensors, for images of up to 2^16 pixels (for larger ones its mean
+    grey is a rounded float32 sum; here it is exact). Uses only single, correctly rounded float32 operations, so all devices
+    and batch sizes give the same result.
 
     Args:
         pixels: float32 (N, 3, H, W), whole numbers from 0 to 255.
@@ -71,7 +71,7 @@ def jitter_(pixels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """
     import torch
 
-    # a tensor: a GPU would turn division by a plain number into a product, which rounds otherwise
+    # a tensor: a GPU computes division by a Python number as a product, which rounds differently
     count = torch.full((), float(pixels.shape[2] * pixels.shape[3]), device=pixels.device)
     for place in range(weights.shape[1]):
         of_pixel, of_mean, of_grey = weights[:, place, :, None, None, None].unbind(1)

@@ -21,11 +21,24 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = frozenset(
-    f".{kind}"
-    for kind in (
-        *("png", "jpg", "jpeg", "jpe", "jfif", "gif", "bmp", "webp"),
-        *("tif", "tiff", "ppm", "pgm", "pbm", "jp2", "avif", "heic"),
-    )
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".gif",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".jp2",
+        ".avif",
+        ".heic",
+    ]
 )
 # Only plain image formats: Pillow starts other programs to read PostScript and the like.
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")

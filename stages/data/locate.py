@@ -26,13 +26,7 @@ class Location:
 
     kind: Kind
     name: str
-    path: Path | None = None
-
-    @property
-    def here(self) -> Path:
-        """The path of local data."""
-        assert self.path is not None, f"{self.kind} data has no path"
-        return self.path
+    path: Path = Path()
 
 
 def locate(data: str) -> Location:

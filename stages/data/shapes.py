@@ -1,11 +1,11 @@
-"""The bundled data `shapes`: coloured shapes on textured ground, 32 px, drawn from a seed.
+"""The bundled data `shapes`: coloured shapes on a textured background, 32 px, rendered from a seed.
 
-8 colours x 8 shapes make 64 classes. 48 pairs are seen; 16 are novel: every colour and every shape occurs among the seen, the
-pair does not. The contrast is low on purpose, so that a perturbation of 8/255 matters, and the ground carries a faint weave
-that tells the shape to a model which looks for nothing sturdier.
+8 colours x 8 shapes make 64 classes. 48 pairs are seen; 16 are novel: every colour and every shape occurs among the seen pairs.
+The contrast is low, so that a perturbation of 8/255 matters, and the background has a faint weave that reveals the shape: a
+non-robust feature.
 
-Drawing uses uniform numbers, the four operations and square roots in float64, all of which IEEE 754 rounds alike, and no sine,
-exponential or matrix product, so that the bytes are the same on every machine.
+Rendering uses uniform random numbers, the four basic operations and square roots in float64, which IEEE 754 rounds exactly, and
+no sine, exponential or matrix product, so the bytes are the same on every machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stages.randomness import numpy_generator
 SIZE = 32
 """Height and width of an image, in pixels."""
 SEEN = 48
-"""How many of the classes, counted from the first, are seen in training."""
+"""Number of seen classes; they come first."""
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "black")
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "crescent", "heart")
 PER_CLASS = {"train": 200, "test": 50}
@@ -31,7 +31,7 @@ PER_CLASS = {"train": 200, "test": 50}
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-# The corners of the colour cube: which way each channel goes from the middle grey.
+# The corners of the colour cube: the sign of each channel relative to middle grey.
 _DIRECTIONS = np.array(
     [[1, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, -1], [-1, 1, 1], [1, -1, 1], [1, 1, 1], [-1, -1, -1]],
     dtype=np.float64,
@@ -44,11 +44,11 @@ _WEAVE = 4.0
 _RADIUS_MIN, _RADIUS_MAX, _MARGIN = 10.0, 13.5, 1.0
 _HALF_ANGLE_TANGENT = 0.18  # of the largest rotation, about 20 degrees
 _CLOUD_GRID = 5
-_CHUNK = 128  # images drawn at a time; small enough for the cache
+_CHUNK = 128  # images rendered at a time; small enough for the CPU cache
 
 _ROW, _COLUMN = np.mgrid[:SIZE, :SIZE]
-# Each shape's ground has its own faint weave. It tells the shape well, and half of eps wipes it out: the brittle cue that a
-# model trained without an attack leans on, as models of photographs do.
+# The background of each shape has its own faint weave: a feature that predicts the shape well and that half of eps removes, as
+# non-robust features of photographs do.
 _WEAVES = 1.0 - 2.0 * (
     np.stack(
         [
@@ -80,13 +80,13 @@ def render_split(split: Literal["train", "test"], seed: int = 0, per_class: int 
     """The images of one split.
 
     Args:
-        split: 'train' or 'test'; the two are drawn from unrelated streams.
+        split: 'train' or 'test', rendered from different random streams.
         seed: another seed gives other images of the same classes.
-        per_class: images of each class; default 200 for train, 50 for test. Fewer are the beginning of more.
+        per_class: images of each class; default 200 for train, 50 for test. Fewer images are a prefix of more.
 
     Returns:
-        images (64 * per_class, 3, 32, 32) uint8 and labels (64 * per_class,) int64 into `shape_classes()`. The classes take
-        turns, so that every run of 64 images holds each class once.
+        images (64 * per_class, 3, 32, 32) uint8 and labels (64 * per_class,) int64 into `shape_classes()`. The classes
+        alternate: each 64 consecutive images contain each class once.
 
     Raises:
         UsageError: another split, or per_class below 1.
@@ -102,12 +102,12 @@ def render_split(split: Literal["train", "test"], seed: int = 0, per_class: int 
 
 
 def render(colours: Int, shapes: Int, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw one image for each (colour, shape).
+    """Render one image for each (colour, shape).
 
     Args:
         colours: (N,) indices into COLOURS.
         shapes: (N,) indices into SHAPES.
-        generator: source of position, size, rotation, paint and ground.
+        generator: random position, size, rotation, colours and background.
 
     Returns:
         (N, 3, 32, 32) uint8.
@@ -137,13 +137,13 @@ def _render_chunk(colours: Int, shapes: Int, uniform: Float) -> NDArray[np.uint8
     base = 127.5 + _GROUND_SPREAD * tone[:, :1] + _TINT_SPREAD * tone[:, 1:]
     texture = _CLOUD_SPREAD * _clouds(2.0 * cloud - 1.0) + _GRAIN_SPREAD * (2.0 * grain - 1.0).reshape(-1, SIZE, SIZE)
     texture = texture + _WEAVE * _WEAVES[shapes]
-    # The texture runs on over the shape, weaker, so that its inside is not flat.
+    # The texture continues inside the shape at half the strength.
     levels = (1.0 - cover) * base[:, :, None, None] + cover * shape_colour + (1.0 - 0.5 * cover) * texture[:, None]
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 def _clouds(grid: Float) -> Float:
-    """(N, 25) values in [-1, 1] on a coarse grid, spread over the image (N, 32, 32) by bilinear interpolation."""
+    """(N, 25) values in [-1, 1] on a coarse grid, interpolated bilinearly to (N, 32, 32)."""
     grid = grid.reshape(-1, _CLOUD_GRID, _CLOUD_GRID)
     place = np.arange(SIZE) * (_CLOUD_GRID - 1) / (SIZE - 1)
     low = np.minimum(place.astype(np.int64), _CLOUD_GRID - 2)
@@ -153,7 +153,7 @@ def _clouds(grid: Float) -> Float:
 
 
 def _coverage(shapes: Int, pose: Float) -> Float:
-    """How much of each pixel the shape covers, (N, 32, 32) in [0, 1]: a ramp one pixel wide makes the edge smooth."""
+    """The fraction of each pixel that the shape covers, (N, 32, 32) in [0, 1], with a ramp of one pixel at the edge."""
     radius = _RADIUS_MIN + (_RADIUS_MAX - _RADIUS_MIN) * pose[:, 0]
     room = SIZE / 2 - _MARGIN - radius
     centre_x, centre_y = room * (2.0 * pose[:, 1] - 1.0), room * (2.0 * pose[:, 2] - 1.0)
@@ -173,7 +173,7 @@ def _coverage(shapes: Int, pose: Float) -> Float:
     return cover
 
 
-# Signed distances: negative inside, in units of the radius, y downwards. Exact near the edge, which is all that is used.
+# Signed distances: negative inside, in units of the radius, y downwards. Exact near the edge, where they are used.
 
 
 def _disc(x: Float, y: Float, radius: float) -> Float:
@@ -185,7 +185,7 @@ def _box(x: Float, y: Float, half_width: float, half_height: float) -> Float:
 
 
 def _polygon(x: Float, y: Float, corners: tuple[tuple[float, float], ...]) -> Float:
-    """Distance to the nearest edge, negative where a ray to the right crosses the outline an odd number of times."""
+    """Distance to the nearest edge, negative inside (a ray to the right crosses the outline an odd number of times)."""
     nearest = np.full(x.shape, np.inf)
     inside = np.zeros(x.shape, dtype=bool)
     for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):

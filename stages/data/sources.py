@@ -68,7 +68,7 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
     if place.kind == "folders":
         from stages.data.folders import FolderSource
 
-        return FolderSource(place.here, place.name)
+        return FolderSource(place.path, place.name)
     from stages.data.arrow_table import ArrowTable
     from stages.data.hub import load_hub, load_saved
     from stages.data.parquet_table import ParquetTable
@@ -76,9 +76,9 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
 
     tables: Mapping[str, Table]
     if place.kind == "parquet":
-        tables = {split: ParquetTable(files) for split, files in parquet_splits(place.here).items()}
+        tables = {split: ParquetTable(files) for split, files in parquet_splits(place.path).items()}
     else:
-        loaded = load_saved(place.here, place.name) if place.kind == "saved" else load_hub(place.name)
+        loaded = load_saved(place.path, place.name) if place.kind == "saved" else load_hub(place.name)
         tables = {split: ArrowTable(dataset, split) for split, dataset in loaded.items()}
     return TableSource(place.name, tables, image=request.image_column, label=request.label_column, wanted=wanted)
 

@@ -163,4 +163,4 @@ def _integers(column: Any) -> np.ndarray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return np.asarray(pc.fill_null(column.cast(pa.int64()), -1).to_numpy(), dtype=np.int64)
+    return np.array(pc.fill_null(column.cast(pa.int64()), -1).to_numpy(), dtype=np.int64)  # a copy of mapped memory

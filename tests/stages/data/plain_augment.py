@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from stages.data.augment import Drawn
+from stages.data.augment import AugmentParameters
 from stages.data.colour import BRIGHTNESS, CONTRAST
 
 
-def moved_by_hand(image: np.ndarray, padding: int, one: Drawn) -> np.ndarray:
+def moved_by_hand(image: np.ndarray, padding: int, one: AugmentParameters) -> np.ndarray:
     """Pad, crop, mirror and turn one image (3, H, W) pixel by pixel, with the sine and cosine of plane geometry."""
     _, height, width = image.shape
     top, left = int(one.top), int(one.left)
@@ -41,7 +41,7 @@ def coloured_by_hand(image: np.ndarray, factors: list[float], order: list[int]) 
     return image
 
 
-def augmented_by_hand(image: np.ndarray, padding: int, one: Drawn) -> np.ndarray:
+def augmented_by_hand(image: np.ndarray, padding: int, one: AugmentParameters) -> np.ndarray:
     """All that `one` says, for one uint8 image (3, H, W) -> uint8 (3, H, W)."""
     moved = moved_by_hand(image, padding, one)
     if one.colours is None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.data.augment import Augmentation, Drawn
+from stages.data.augment import Augmentation, AugmentParameters
 from stages.data.colour import blend_weights, jitter_
 from stages.errors import UsageError
 from stages.randomness import torch_generator
@@ -27,8 +27,10 @@ def pictures(count: int, height: int = 9, width: int = 9, seed: int = 0) -> torc
     return torch.randint(1, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
 
 
-def drawn(top: int = 0, left: int = 0, flip: bool = False, degrees: float = 0.0) -> Drawn:
-    return Drawn(torch.tensor([top]), torch.tensor([left]), torch.tensor([flip]), torch.tensor([degrees], dtype=torch.float64))
+def drawn(top: int = 0, left: int = 0, flip: bool = False, degrees: float = 0.0) -> AugmentParameters:
+    return AugmentParameters(
+        torch.tensor([top]), torch.tensor([left]), torch.tensor([flip]), torch.tensor([degrees], dtype=torch.float64)
+    )
 
 
 def torchvision_functional() -> ModuleType:

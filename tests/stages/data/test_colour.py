@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.data.colour import BRIGHTNESS, CONTRAST, SATURATION, DrawnColours, blend_weights, draw_colours, jitter_
+from stages.data.colour import BRIGHTNESS, CONTRAST, SATURATION, ColourParameters, blend_weights, jitter_, sample_colours
 from stages.randomness import torch_generator
 
 
@@ -23,7 +23,7 @@ def pictures(count: int, height: int, width: int) -> Tensor:
     return torch.cat([scaled, ramp, black, white])
 
 
-def jittered(images: Tensor, drawn: DrawnColours) -> Tensor:
+def jittered(images: Tensor, drawn: ColourParameters) -> Tensor:
     return jitter_(images.to(torch.float32), blend_weights(drawn)).to(torch.uint8)
 
 
@@ -43,7 +43,7 @@ def test_agrees_with_torchvision_to_the_last_grey_level(height: int, width: int,
         SATURATION: functional.adjust_saturation,
     }
     images = pictures(21, height, width)
-    drawn = draw_colours(24, strength, torch_generator(0, "colours"))
+    drawn = sample_colours(24, strength, torch_generator(0, "colours"))
     drawn.order[:6] = torch.tensor(list(permutations(range(3))))
     found = jittered(images, drawn)
     for at in range(24):
@@ -57,7 +57,7 @@ def test_agrees_with_torchvision_to_the_last_grey_level(height: int, width: int,
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_factors_of_one_change_nothing(order: tuple[int, ...]) -> None:
     images = pictures(2, 8, 8)
-    drawn = DrawnColours(torch.ones(5, 3, dtype=torch.float64), torch.tensor([order] * 5))
+    drawn = ColourParameters(torch.ones(5, 3, dtype=torch.float64), torch.tensor([order] * 5))
     assert torch.equal(jittered(images, drawn), images)
 
 
@@ -77,20 +77,20 @@ def test_one_pixel_by_hand(which: int, factor: float, expected: list[int]) -> No
     image = torch.tensor([[200, 0], [100, 0], [20, 0]], dtype=torch.uint8).view(1, 3, 1, 2)
     factors = torch.ones(1, 3, dtype=torch.float64)
     factors[0, which] = factor
-    drawn = DrawnColours(factors, torch.tensor([[0, 1, 2]]))
+    drawn = ColourParameters(factors, torch.tensor([[0, 1, 2]]))
     assert jittered(image, drawn)[0, :, 0, 0].tolist() == expected
 
 
 def test_the_order_matters() -> None:
     image = pictures(1, 8, 8)[:1]
     factors = torch.tensor([[1.4, 1.4, 0.6]], dtype=torch.float64)
-    found = [jittered(image, DrawnColours(factors, torch.tensor([order]))) for order in permutations(range(3))]
+    found = [jittered(image, ColourParameters(factors, torch.tensor([order]))) for order in permutations(range(3))]
     assert len({one.numpy().tobytes() for one in found}) > 3
 
 
 @pytest.mark.parametrize(("strength", "lowest"), [(0.4, 0.6), (1.0, 0.0), (1.5, 0.0)])
 def test_distribution_of_the_draws(strength: float, lowest: float) -> None:
-    drawn = draw_colours(40_000, strength, torch_generator(0, "colours"))
+    drawn = sample_colours(40_000, strength, torch_generator(0, "colours"))
     width = 1 + strength - lowest
     assert drawn.factors.shape == drawn.order.shape == (40_000, 3)
     assert lowest <= float(drawn.factors.min()) < lowest + 0.001 * width
@@ -105,7 +105,7 @@ def test_distribution_of_the_draws(strength: float, lowest: float) -> None:
 
 def test_draws_have_the_moments_of_torchvision() -> None:
     transform = torchvision_transforms().ColorJitter(0.4, 0.4, 0.4)
-    drawn = draw_colours(10_000, 0.4, torch_generator(0, "colours"))
+    drawn = sample_colours(10_000, 0.4, torch_generator(0, "colours"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         taken = [
@@ -122,12 +122,12 @@ def test_draws_have_the_moments_of_torchvision() -> None:
 
 
 def test_a_part_is_what_the_whole_has_there() -> None:
-    drawn = draw_colours(9, 0.4, torch_generator(0, "colours"))
+    drawn = sample_colours(9, 0.4, torch_generator(0, "colours"))
     part = drawn.part(slice(4, 7))
     assert torch.equal(part.factors, drawn.factors[4:7])
     assert torch.equal(part.order, drawn.order[4:7])
 
 
 def test_an_empty_batch() -> None:
-    drawn = draw_colours(0, 0.4, torch_generator(0, "colours"))
+    drawn = sample_colours(0, 0.4, torch_generator(0, "colours"))
     assert jittered(torch.zeros(0, 3, 4, 4, dtype=torch.uint8), drawn).shape == (0, 3, 4, 4)
