@@ -106,30 +106,30 @@ class Augmentation:
         """
         return self.apply_drawn(images, self.draw(images.shape[0], generator))
 
-    def apply_drawn(self, images: torch.Tensor, drawn: AugmentParameters) -> torch.Tensor:
+    def apply_drawn(self, images: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
         """As `apply`, with parameters from `draw`."""
         import torch
 
-        moved = self._moved(images, drawn) if self.crop_padding or self.flip or self.rotation_degrees else images
+        moved = self._moved(images, parameters) if self.crop_padding or self.flip or self.rotation_degrees else images
         pixels = moved.to(torch.float32)
-        if drawn.colours is not None:
-            jitter_(pixels, send(blend_weights(drawn.colours), str(images.device)))
+        if parameters.colours is not None:
+            jitter_(pixels, send(blend_weights(parameters.colours), str(images.device)))
         return _scaled(pixels)
 
-    def _moved(self, images: torch.Tensor, drawn: AugmentParameters) -> torch.Tensor:
+    def _moved(self, images: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
         """Cropped, flipped and rotated, uint8 (N, 3, H, W)."""
         import torch
 
         count, channels, height, width = images.shape
         padding = self.crop_padding
         padded = torch.nn.functional.pad(images, (padding,) * 4).flatten(2)
-        source, inside = self._source_pixels(drawn, height, width, images.device)
+        source, inside = self._source_pixels(parameters, height, width, images.device)
         moved = padded.gather(2, source.view(count, 1, height * width).expand(count, channels, height * width))
         moved = moved.view(count, channels, height, width)
         return moved if inside is None else moved * inside.unsqueeze(1)
 
     def _source_pixels(
-        self, drawn: AugmentParameters, height: int, width: int, device: torch.device
+        self, parameters: AugmentParameters, height: int, width: int, device: torch.device
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The source pixel of each output pixel.
 
@@ -139,9 +139,9 @@ class Augmentation:
         import torch
 
         stride = width + 2 * self.crop_padding
-        radians = drawn.degrees * (math.pi / 180)
-        first = drawn.top * stride + drawn.left + drawn.flip * (width - 1)
-        sign = 1 - 2 * drawn.flip.to(torch.int64)
+        radians = parameters.degrees * (math.pi / 180)
+        first = parameters.top * stride + parameters.left + parameters.flip * (width - 1)
+        sign = 1 - 2 * parameters.flip.to(torch.int64)
         sent = send(torch.stack([first, sign, _fixed(radians.cos()), _fixed(radians.sin())]), str(device))
         start, direction, cosine, sine = sent[:, :, None, None].unbind()
         rows = torch.arange(height, device=device).view(1, height, 1)

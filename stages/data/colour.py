@@ -47,14 +47,14 @@ def sample_colours(count: int, strength: float, generator: torch.Generator) -> C
     )
 
 
-def blend_weights(drawn: ColourParameters) -> torch.Tensor:
+def blend_weights(parameters: ColourParameters) -> torch.Tensor:
     """The input of `jitter_`, float32 (N, 3, 3): for each place in the order the weights of the pixel, of the mean grey of the
     image and of the grey of the pixel."""
     import torch
 
-    factors = drawn.factors.gather(1, drawn.order)
+    factors = parameters.factors.gather(1, parameters.order)
     rest = 1 - factors
-    weights = torch.stack([factors, rest * (drawn.order == CONTRAST), rest * (drawn.order == SATURATION)], 2)
+    weights = torch.stack([factors, rest * (parameters.order == CONTRAST), rest * (parameters.order == SATURATION)], 2)
     return weights.to(torch.float32)
 
 

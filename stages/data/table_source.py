@@ -6,38 +6,19 @@ import copy
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from stages.classes import check_unique
+from stages.data.arrow_table import ArrowTable
 from stages.data.columns import image_column, is_integer, label_column
 from stages.data.decode import Encoded
-from stages.data.parquet_table import plain
+from stages.data.parquet_table import ParquetTable, plain
 from stages.data.sources import Source
 from stages.errors import InputError, MissingError
 
-
-class Table(Protocol):
-    """One split."""
-
-    features: Mapping[str, Any]
-
-    @property
-    def files(self) -> list[Path] | None:
-        """The files that contain the table; None when it is in memory."""
-
-    def column(self, name: str) -> Any:
-        """A whole column as a pyarrow ChunkedArray."""
-
-    def cells(self, name: str, rows: np.ndarray) -> Iterator[Any]:
-        """The cells of a column at `rows`, ascending; in any order after `random_access`."""
-
-    def random_access(self, name: str, rows: np.ndarray) -> Table:
-        """A table whose cells of a column at `rows` (ascending) can be read in any order. Raises OSError on a full disk."""
-
-    def place(self, row: int) -> str:
-        """Where a row is, for messages ('in row 3 of train.parquet')."""
+Table = ArrowTable | ParquetTable
 
 
 class TableSource(Source):
