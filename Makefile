@@ -25,7 +25,7 @@ test: $(READY)
 # compares every byte of the results with those of uninterrupted runs
 soak: $(READY)
 	OMP_NUM_THREADS=1 LAAT_SOAK_KILLS=100 $(BIN)/python -m pytest -k killed \
-		tests/laatcli/test_resume.py tests/stages/evaluate/test_resume_eval.py
+		tests/laatcli/test_resume.py tests/stages/evaluation/test_resume_eval.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

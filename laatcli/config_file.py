@@ -89,7 +89,7 @@ def _apply_recipe(context: typer.Context, name: str | None) -> str | None:
 
 
 def _recipes() -> Traversable:
-    return resources.files("stages.train").joinpath("recipes")
+    return resources.files("stages.training").joinpath("recipes")
 
 
 def _end_with(error: UsageError) -> NoReturn:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stages.data.image_set import DataProvenance, ImageSet
     from stages.data.memory import CacheKind
     from stages.data.streaming_set import StreamingImageSet
-    from stages.evaluate.groups import ClassChoice
+    from stages.evaluation.groups import ClassChoice
     from stages.models.classifier import Classifier
 
 
@@ -117,7 +117,7 @@ def load_group_images(
 
     Raises UsageError for missing data, InputError for checkpoints of different classes or images of another size.
     """
-    from stages.evaluate.groups import choose_classes, seen_and_novel
+    from stages.evaluation.groups import choose_classes, seen_and_novel
 
     first, training = classifiers[0].anchor_set, classifiers[0].origin.training
     for other in classifiers:

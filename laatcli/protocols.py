@@ -14,7 +14,7 @@ from stages.errors import UsageError
 from stages.reports.results import Protocol
 
 if TYPE_CHECKING:
-    from stages.evaluate.replay import Replay
+    from stages.evaluation.replay import Replay
     from stages.models.classifier import Classifier
 
 
@@ -64,7 +64,7 @@ def replayed(context: typer.Context, path: Path) -> Asked:
     Raises UsageError for options on the command line that the file decides, and what `read_replay` raises.
     """
     _refuse_given(context, _OF_THE_FILE, "--replay, whose file says how its episodes are")
-    from stages.evaluate.replay import read_replay
+    from stages.evaluation.replay import read_replay
 
     found = read_replay(path)
     return Asked(found.protocol, found.sweep, found)

@@ -16,8 +16,8 @@ from stages.errors import UsageError
 from stages.reports.check_lines import check_lines
 
 if TYPE_CHECKING:
-    from stages.evaluate.chunks import Chunks
-    from stages.evaluate.evaluation import Evaluation
+    from stages.evaluation.chunks import Chunks
+    from stages.evaluation.evaluate import Evaluation
     from stages.launch import Launch
 
 # how long the processes of one evaluation wait for each other's share of an attack
@@ -27,7 +27,7 @@ WAIT_SECONDS = 86400.0
 @contextmanager
 def working(console: Console, output: Path, device: str, launch: Launch) -> Iterator[Chunks]:
     """Within: the processes of the launch evaluate together, and keep what is done beside the report."""
-    from stages.evaluate.chunks import Chunks, SavedChunks, chunks_folder
+    from stages.evaluation.chunks import Chunks, SavedChunks, chunks_folder
     from stages.world import join_world
 
     saved = None if console.stdout_taken else SavedChunks(chunks_folder(output))

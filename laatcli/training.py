@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from laatcli.console import Column, Console, ProgressLine
 
 if TYPE_CHECKING:
-    from stages.train.reports import EpochReport, Progress, RunResult
+    from stages.training.reports import EpochReport, Progress, RunResult
 
 
 class Shown:

@@ -85,7 +85,7 @@ def attack(
     if png is not None:
         folder_names(names)
     from stages.devices import resolve_device
-    from stages.evaluate.attack_stage import attack_group
+    from stages.evaluation.attack_stage import attack_group
     from stages.models.embedding import place
 
     place(classifier, resolve_device(device))

@@ -22,14 +22,14 @@ from stages.attacks.suites import find_suite
 from stages.data.request import IMAGES, ImageRequest
 from stages.devices import check_device_name
 from stages.errors import ComputeError, UsageError, require_at_least
-from stages.evaluate.sample import Sample
+from stages.evaluation.sample import Sample
 from stages.launch import read_launch
 from stages.reports.check_lines import failed_checks
 from stages.reports.files import episodes_path
 from stages.reports.results import Protocol
 
 if TYPE_CHECKING:
-    from stages.evaluate.evaluation import Evaluation
+    from stages.evaluation.evaluate import Evaluation
     from stages.models.classifier import Classifier
 
 EXAMPLES = (
@@ -196,7 +196,7 @@ def evaluate(
         raise UsageError("a checkpoint is given twice", "name each checkpoint once")
     classifiers = {_run_name(path, models): load_classifier(path, anchors)[0] for path in models}
     from stages.devices import resolve_device
-    from stages.evaluate.evaluation import evaluate_classifiers
+    from stages.evaluation.evaluate import evaluate_classifiers
 
     place = resolve_device(device, launch)
     with working(console, output, place, launch) as chunks:
@@ -237,7 +237,7 @@ def evaluate(
 def _on_saved(console: Console, classifiers: Mapping[str, Classifier], path: Path, batch_size: int, device: str) -> Evaluation:
     """The classifiers on the adversarial images in a file."""
     from stages.attacks.adversarial import KIND, AdversarialSet
-    from stages.evaluate.saved_images import evaluate_saved
+    from stages.evaluation.saved_images import evaluate_saved
 
     artifact, where = artifacts.read(path, KIND), f"'{path}'"
     saved = AdversarialSet.from_artifact(artifact, where)

@@ -23,8 +23,8 @@ from stages.errors import InputError
 from stages.launch import read_launch
 from stages.parameters import check, parameter
 from stages.threat import format_eps
-from stages.train.settings import HARDWARE, TrainSettings
-from stages.train.trackers import check_tracker
+from stages.training.settings import HARDWARE, TrainSettings
+from stages.training.trackers import check_tracker
 
 EXAMPLES = (
     "laat train --data photos --epochs 20",
@@ -79,7 +79,7 @@ def train(
     start = None if init is None else artifacts.read(init, "model")
     from stages.devices import resolve_device
     from stages.models.backbones import check_backbone_name, required_image_size
-    from stages.train.run import RunOptions, train_run
+    from stages.training.run import RunOptions, train_run
     from stages.world import join_world
 
     check_backbone_name(settings.backbone)

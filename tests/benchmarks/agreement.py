@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from stages.models.classifier import frozen
 from stages.models.folding import folded
-from stages.train.loop import Trainer
+from stages.training.loop import Trainer
 from tests.benchmarks.task import Task
 
 _IMAGES = 16

@@ -33,7 +33,7 @@ from stages.threat import ThreatModel
 from tests.benchmarks.reference import wait
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import HEADER, Pair, alternate, environment, show, write_csv
-from tests.stages.evaluate.models import Group, evaluate
+from tests.stages.evaluation.models import Group, evaluate
 
 THREAT = ThreatModel(Fraction(1, 2550000))
 SCALE = 10.0

@@ -26,7 +26,7 @@ from torchvision import transforms
 from stages.models.backbones import ResNet12
 from stages.models.embedding import EmbeddingModel
 from tests.benchmarks.task import Task
-from tests.stages.train.plain_step import PlainConv4, plain_attack
+from tests.stages.training.plain_step import PlainConv4, plain_attack
 
 
 class PlainBlock(nn.Module):

@@ -36,8 +36,8 @@ from stages.data.loader import ImageLoader
 from stages.data.request import ImageRequest
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import numpy_generator, torch_generator
-from stages.train.loop import Trainer
-from stages.train.settings import TrainSettings
+from stages.training.loop import Trainer
+from stages.training.settings import TrainSettings
 from tests.benchmarks.timing import environment, show
 
 CLASSES, WIDTH = 64, 512

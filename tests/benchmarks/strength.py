@@ -30,9 +30,9 @@ from stages.attacks.named import parse_attacks
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
-from stages.evaluate.groups import choose_classes
-from stages.evaluate.sample import Sample, drawn
-from stages.evaluate.score import evaluate
+from stages.evaluation.groups import choose_classes
+from stages.evaluation.sample import Sample, drawn
+from stages.evaluation.score import evaluate
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier, inference
 from stages.reports.results import GroupResult, Protocol

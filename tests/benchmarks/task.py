@@ -11,7 +11,7 @@ from torch import Tensor
 from stages.data.image_set import DataProvenance, ImageSet
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import numpy_generator
-from stages.train.settings import TrainSettings
+from stages.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)

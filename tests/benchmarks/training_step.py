@@ -9,7 +9,7 @@ import torch
 
 from stages.models.classifier import unit
 from stages.models.embedding import EmbeddingModel
-from stages.train.loop import StepDone, Trainer
+from stages.training.loop import StepDone, Trainer
 from tests.benchmarks.reference import Elsewhere, elsewhere, wait
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import Pair, alternate

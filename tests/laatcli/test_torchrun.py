@@ -16,7 +16,7 @@ import pytest
 from stages.world import World
 from tests.laatcli.conftest import Pipeline
 from tests.laatcli.shell import Done, elsewhere, environment, run
-from tests.stages.train.steps_together import RUNS, losses
+from tests.stages.training.steps_together import RUNS, losses
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 10
@@ -105,7 +105,7 @@ def test_any_number_of_processes_trains_the_same_model(size: int, here: Path) ->
 
 
 def test_every_step_of_every_kind_of_run_has_the_same_loss(tmp_path: Path) -> None:
-    launcher = torchrun(3, "tests.stages.train.steps_together", cwd=tmp_path)
+    launcher = torchrun(3, "tests.stages.training.steps_together", cwd=tmp_path)
     alone = {name: losses(World(), name) for name in RUNS}
     done = ended(launcher)
     assert done.code == 0, done.stderr

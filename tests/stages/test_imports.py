@@ -7,7 +7,7 @@ import pytest
 
 from stages.errors import MissingError, UsageError
 from stages.imports import import_by_path, is_import_path
-from stages.train.objectives import Adversarial, find_objective
+from stages.training.objectives import Adversarial, find_objective
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_what_an_import_path_looks_like(name: str, is_one: bool) -> None:
 
 def test_a_module_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_objective_in_cwd.py").write_text(
-        "from stages.train.objectives import Adversarial\nclass Own(Adversarial):\n    help = 'mine'\n"
+        "from stages.training.objectives import Adversarial\nclass Own(Adversarial):\n    help = 'mine'\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stages.launch import Launch
 from stages.world import World, join_world
-from tests.stages.train.together import start, wait_for
+from tests.stages.training.together import start, wait_for
 
 LOST = "another process of the run stopped answering; look for its own error, then start again (train: with --resume auto)\n"
 

@@ -20,8 +20,8 @@ from stages.reports.results import GroupResult, Protocol
 from stages.reports.tables import render
 from stages.statistics.paired import paired_episodes, paired_images
 from stages.threat import ThreatModel
-from tests.stages.evaluate.models import Channels, evaluate
-from tests.stages.evaluate.test_score import NAMES, THREAT, noisy_group
+from tests.stages.evaluation.models import Channels, evaluate
+from tests.stages.evaluation.test_score import NAMES, THREAT, noisy_group
 
 EPISODES = Protocol("episodes", ways=2, shots=1, queries=5, episodes=12, seed=3)
 BOTH = ("fgsm", "pgd-2")

@@ -11,13 +11,13 @@ import pytest
 
 from stages.data.episodes import draw_episodes
 from stages.errors import InputError
-from stages.evaluate.score import gzsl_of
+from stages.evaluation.score import gzsl_of
 from stages.reports.episode_file import episodes_bytes, read_episodes
 from stages.reports.results import Protocol
 from stages.reports.row_file import RowPart, read_rows, rows_bytes
 from stages.reports.rows import PointRows
-from tests.stages.evaluate.models import Channels, Group, evaluate
-from tests.stages.evaluate.test_score import ALL, NAMES, THREAT, noisy_group
+from tests.stages.evaluation.models import Channels, Group, evaluate
+from tests.stages.evaluation.test_score import ALL, NAMES, THREAT, noisy_group
 
 EPISODES = Protocol("episodes", ways=2, shots=1, queries=5, episodes=12, seed=3)
 RECORD = {"models": {"run": "ab" * 32}, "suite": None, "seed": 0}

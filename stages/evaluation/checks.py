@@ -1,0 +1,131 @@
+"""Can the robust accuracy of a report be believed? Checks on a seeded sample of the points that were evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages.attacks.ensemble import EnsembleSpec
+from stages.attacks.samples import Samples
+from stages.attacks.spec import AttackSpec
+from stages.data.episodes import Episodes
+from stages.data.image_set import ImageSet
+from stages.evaluation.check_rules import CHECKS, FAIL, WARN, Finding, Probe, clean_passes, gradients
+from stages.evaluation.points import Points, all_way_points, episode_points
+from stages.models.classifier import Classifier, inference, unit
+from stages.models.pixels import to_pixels
+from stages.randomness import numpy_generator
+from stages.reports.results import Protocol
+from stages.reports.rows import CLEAN, PointRows
+from stages.threat import ThreatModel
+
+MOST = 64
+PURPOSE = "evaluate/checks"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The checks of one result: `findings` on `points` of the `right` ones, drawn with `seed`."""
+
+    findings: tuple[Finding, ...]
+    points: int
+    right: int
+    seed: int
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The names of the checks that failed."""
+        return tuple(found.name for found in self.findings if found.result == FAIL)
+
+    def to_record(self) -> dict[str, Any]:
+        """As a JSON-able record."""
+        sample = {"of": self.right, "points": self.points, "seed": self.seed}
+        return {"findings": [found.to_record() for found in self.findings], "sample": sample}
+
+
+def run_checks(
+    classifier: Classifier,
+    images: ImageSet,
+    protocol: Protocol,
+    rows: PointRows,
+    attacks: Sequence[AttackSpec],
+    threat: ThreatModel,
+    *,
+    seed: int = 0,
+    batch_size: int = MOST,
+    most: int = MOST,
+) -> Checked:
+    """Check the result of an evaluation (see `check_rules` for the checks and when they fail).
+
+    The sample is taken from the points that are correct on clean images, as the others say nothing about an attack. Every point
+    has the head that it had in the evaluation. At eps 0 only clean passes and gradients are checked.
+
+    Args:
+        classifier, images, protocol, seed: as given to `score.evaluate`.
+        rows: what it found, its images numbered as in `images`.
+        attacks: those of the report, at least one.
+        threat: of the report.
+        batch_size: points in one forward pass; never more than `most`, so that larger ones change no bit.
+        most: points in the sample.
+    """
+    correct = rows.correct()
+    right = np.flatnonzero(correct[CLEAN])
+    words = numpy_generator(seed, PURPOSE).bit_generator.random_raw(len(right))
+    picked = np.sort(right[np.argsort(words, kind="stable")[:most]])
+    if not len(picked):
+        none = Finding("sample", WARN, {"points": 0}, "no point is right on clean images: there is nothing to check")
+        return Checked((none,), 0, 0, seed)
+    size, device = min(batch_size, most), classifier.device
+    with inference(classifier):
+        points = _points(classifier, images, protocol, rows, picked, size)
+        samples = Samples(
+            points.judge(classifier),
+            lambda chosen: to_pixels(images.images, points.image[chosen], device),
+            points.label.to(device),
+        )
+        probe = Probe(
+            samples=samples,
+            threat=threat,
+            seed=seed,
+            batch_size=size,
+            stands=torch.from_numpy(np.logical_and.reduce(list(correct.values()))[picked]),
+            scale=classifier.logit_scale,
+            pair=_pair(correct, attacks),
+        )
+        checks = CHECKS if threat.eps and points.ways > 1 else (clean_passes, gradients)
+        return Checked(tuple(check(probe) for check in checks), len(picked), len(right), seed)
+
+
+def _pair(correct: dict[str, np.ndarray], attacks: Sequence[AttackSpec]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Correct under a cross-entropy attack and under a margin attack of as many steps and restarts, if both were run."""
+    plain = [spec for spec in attacks if not isinstance(spec, EnsembleSpec) and spec.name in correct]
+    for ce in (spec for spec in plain if spec.loss == "ce"):
+        for margin in (spec for spec in plain if spec.loss == "margin"):
+            if (ce.steps, ce.restarts) == (margin.steps, margin.restarts):
+                return correct[ce.name], correct[margin.name]
+    return None
+
+
+def _points(
+    classifier: Classifier, images: ImageSet, protocol: Protocol, rows: PointRows, picked: np.ndarray, batch_size: int
+) -> Points:
+    """The points `picked` (n,) of the evaluation, with the heads that they had."""
+    image, label = (torch.from_numpy(column[picked]).long() for column in (rows.image, rows.label))
+    if not rows.episodes:
+        return replace(all_way_points(label, len(classifier.classes)), image=image)
+    used, head = np.unique(rows.episode[picked], return_inverse=True)
+    classes = torch.from_numpy(rows.heads[used]).long()
+    shown, support = torch.from_numpy(rows.support[used]).long().unique(return_inverse=True)
+    embeddings = None
+    if len(shown):
+        batches = (to_pixels(images.images, chosen, classifier.device) for chosen in shown.split(batch_size))
+        embeddings = torch.cat([unit(classifier.embedding(x)) for x in batches])
+    episodes = Episodes(classes, support, torch.zeros((*classes.shape, 0), dtype=torch.int64))
+    heads = episode_points(episodes, classifier.anchors, embeddings, blend=protocol.blend).heads
+    at = torch.from_numpy(head)
+    place = (classes[at] == label[:, None]).long().argmax(1)
+    return Points(image, place, at, classes, heads)

@@ -1,0 +1,239 @@
+"""The eval stage: classifiers and images in, a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages import __version__
+from stages.attacks.autoattack import check_size
+from stages.attacks.ensemble import EnsembleSpec
+from stages.attacks.spec import AttackSpec
+from stages.attacks.suites import variant_notes
+from stages.data.episodes import Episodes, check_episodes
+from stages.data.image_set import ImageSet, restricted_labels
+from stages.evaluation.checks import run_checks
+from stages.evaluation.chunks import Chunks, digest_of
+from stages.evaluation.groups import ClassChoice, leak_notes
+from stages.evaluation.replay import DRAWN_OTHERWISE, Replay
+from stages.evaluation.sample import Sample, drawn, sample_note
+from stages.evaluation.score import evaluate
+from stages.models.classifier import Classifier, Progress
+from stages.models.embedding import place
+from stages.reports.report import ModelEntry, Row, make_report
+from stages.reports.results import ALIKE, GroupResult, Protocol
+from stages.threat import ThreatModel
+
+UPPER_BOUND = (
+    "the attacks were run at bias 0, for the curve with every step on every point, and not again at each bias: "
+    "away from bias 0 the robust seen-unseen curve and its area are upper bounds"
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A report record (see `make_report`) and the rows that its table is made of."""
+
+    report: dict[str, Any]
+    rows: list[Row]
+
+
+def evaluate_classifiers(
+    classifiers: Mapping[str, Classifier],
+    choices: Sequence[ClassChoice],
+    images: ImageSet,
+    protocol: Protocol,
+    attacks: Sequence[AttackSpec],
+    threat: ThreatModel,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str = "cpu",
+    suite: str | None = None,
+    shots: Sequence[int] = (),
+    sample: Sample | None = None,
+    checks: bool = False,
+    replay: Replay | None = None,
+    chunks: Chunks | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score every classifier on every group of classes, on the same images, episodes and random starts.
+
+    Args:
+        classifiers: name in the report -> classifier; all with the same classes.
+        choices: the groups.
+        images: the images of all groups.
+        protocol, attacks, threat, seed, batch_size: see `score.evaluate`.
+        device: torch device.
+        suite: the named set that the attacks are, if they are one.
+        shots: of a sweep over several numbers of shots, each a row on the same queries; else those of `protocol`.
+        sample: the images of a quick look.
+        checks: whether to check each result under attack (see `checks.run_checks`).
+        replay: episodes from a file, instead of those that the seed of `protocol` samples; `protocol` and `shots` are its own.
+        chunks: who evaluates together, and where finished chunks are kept; None is alone and nowhere.
+        progress: called with (done, total, what) over the whole evaluation.
+
+    Raises UsageError for numbers that do not fit a group, before anything is scored; InputError when the processes of `chunks`
+    do not evaluate the same.
+    """
+    sample = sample or Sample()
+    whole, images = len(images), drawn(images, sample)
+    for spec in attacks:
+        if isinstance(spec, EnsembleSpec):
+            check_size(spec, threat, *images.size)
+    swept = [replace(protocol, shots=count) for count in shots] or [protocol]
+    for choice in choices:
+        _check_episodes(images, choice.classes, swept)
+    jobs = [(name, choice, one) for choice in choices for name in classifiers for one in swept]
+    rows: list[Row] = []
+    checked: list[dict[str, Any]] = []
+    notes: dict[str, None] = dict.fromkeys([sample_note(sample, len(images), whole)] if sample.asked else [])
+    if protocol.name == "gzsl" and attacks:
+        notes[UPPER_BOUND] = None
+    data, sha256 = images.provenance.to_record(), images.sha256()
+    chunks = chunks or Chunks()
+    if replay is not None:
+        replay.check([choice.name for choice in choices], sha256)
+    _agree(chunks, classifiers, choices, {
+        "attacks": [spec.to_record() for spec in attacks],
+        "batch_size": batch_size,
+        "checks": checks,
+        "data": sha256,
+        "protocols": [one.to_record() for one in swept],
+        "replay": None if replay is None else replay.sha256,
+        "seed": seed,
+        "suite": suite,
+        "threat": threat.to_record(),
+    })  # fmt: skip
+    for at, (name, choice, one) in enumerate(jobs):
+        place(classifiers[name], device)
+        classifier = classifiers[name].over(choice.classes)
+        kept = _restricted_labels(images, choice.classes)[0].cpu().numpy()
+        part = images.restricted_to(choice.classes, names_from="the checkpoint")
+        given = None if replay is None else replay.episodes(choice.name, part, one, kept)
+        if given is not None:
+            notes[DRAWN_OTHERWISE] = None
+        tell = within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}")
+        about = _follows_from(classifier, choice, one, given, sha256)
+        result = evaluate(
+            classifier,
+            part,
+            one,
+            attacks,
+            threat if attacks else None,
+            seed=seed,
+            batch_size=batch_size,
+            episodes=given,
+            chunks=replace(chunks, about=about),
+            progress=tell,
+        )
+        notes |= dict.fromkeys([*variant_notes(attacks, result.ways), *[ALIKE] * result.alike])
+        rows.append(Row(name, choice.name, _numbered(result, kept), part.classes, f"{one.shots}-shot" if shots else ""))
+        if checks and attacks and result.rows is not None:
+            if tell is not None:
+                tell(1, 1, "checks")
+            found = run_checks(classifier, part, one, result.rows, attacks, threat, seed=seed, batch_size=batch_size)
+            which = {"model": name, "group": choice.name, "protocol": rows[-1].protocol or one.name}
+            checked.append({**which, **found.to_record()})
+        notes |= dict.fromkeys([*_new_class_notes(classifiers[name]), *leak_notes(classifier, [choice], data)])
+    report = make_report(
+        models=[model_entry(name, one) for name, one in classifiers.items()],
+        data={**data, "sha256": sha256},
+        protocol=protocol,
+        attacks=attacks,
+        threat=threat if attacks else None,
+        seed=seed,
+        rows=rows,
+        suite=suite,
+        notes=[*images.provenance.notes, *notes],
+    )
+    if shots:
+        report["protocol"] |= {"blend": protocol.blend, "shots": list(shots)}
+    if DRAWN_OTHERWISE in notes and replay is not None:
+        report["protocol"]["replayed"] = replay.sha256
+    report["checks"] = checked or None
+    report["sample"] = {**sample.to_record(), "images": len(images), "of": whole} if sample.asked else None
+    return Evaluation(report, rows)
+
+
+def _agree(
+    chunks: Chunks, classifiers: Mapping[str, Classifier], choices: Sequence[ClassChoice], options: Mapping[str, Any]
+) -> None:
+    """Raise InputError unless all processes evaluate the same."""
+    same = {
+        **options,
+        "groups": [[choice.name, choice.seen, *choice.classes] for choice in choices],
+        "models": [[name, one.origin.sha256] for name, one in classifiers.items()],
+        "tool": [__version__, torch.__version__],
+    }
+    anchors = [one.anchor_set.vectors for one in classifiers.values()]
+    chunks.world.agree(digest_of(same, *anchors), "evaluation: options, images or checkpoints")
+
+
+def _new_class_notes(classifier: Classifier) -> list[str]:
+    if not classifier.has_new_classes:
+        return []
+    anchors = classifier.anchor_set
+    moved = ", moved by its own fitted expansion" if anchors.expansion is not None else ""
+    told = f"{len(anchors.classes)} classes named after training{moved}; those trained on go by their names"
+    if anchors.origin.get("source") == "features":
+        told += "; their anchors are imported features, of whose encoder nothing is known"
+    return [told]
+
+
+def _follows_from(
+    classifier: Classifier, choice: ClassChoice, protocol: Protocol, given: Episodes | None, data: str
+) -> dict[str, Any]:
+    """All that results of a group follow from, besides attacks and points: a chunk kept with another record is not used."""
+    return {
+        "anchors": digest_of({"classes": list(choice.classes), "seen": choice.seen}, classifier.anchor_set.vectors),
+        "data": data,
+        "device": classifier.device.type,
+        "episodes": None if given is None else digest_of({}, *(part.numpy() for part in vars(given).values())),
+        "model": classifier.origin.sha256,
+        "protocol": protocol.to_record(),
+        "threads": torch.get_num_threads(),
+        "tool": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _check_episodes(images: ImageSet, names: Sequence[str], protocols: Sequence[Protocol]) -> None:
+    """Raise UsageError where the episodes of one of the protocols cannot be sampled from the images of the classes `names`."""
+    if protocols[0].name == "episodes":
+        _, labels = _restricted_labels(images, names)
+        for one in protocols:
+            check_episodes(labels, names, episodes=one.episodes, ways=one.ways, shots=one.shots, queries=one.queries)
+
+
+def _restricted_labels(images: ImageSet, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    source = images.provenance
+    return restricted_labels(images.labels, images.classes, names, names_from="the checkpoint", provenance=source)
+
+
+def _numbered(result: GroupResult, kept: np.ndarray) -> GroupResult:
+    """The result with the images of its rows numbered as in the whole set."""
+    return result if result.rows is None else replace(result, rows=result.rows.of_images(kept))
+
+
+def model_entry(name: str, classifier: Classifier) -> ModelEntry:
+    """How the report names a classifier: what it was trained for, and against which anchors."""
+    anchors, settings = classifier.anchor_set, classifier.origin.training.get("settings", {})
+    source = f"{anchors.origin.get('source', 'unknown')}, {'raw' if anchors.expansion is None else 'expanded'}"
+    return ModelEntry(name, classifier.origin.sha256, str(settings.get("objective", "unknown")), source)
+
+
+def within(progress: Progress | None, at: int, jobs: int, label: str) -> Progress | None:
+    """Progress of job `at` as a part of `jobs` equal ones."""
+    if progress is None:
+        return None
+    whole = progress
+
+    def shown(done: int, total: int, note: str) -> None:
+        whole(at * total + done, jobs * total, f"{label} {note}")
+
+    return shown

@@ -1,0 +1,122 @@
+"""Scoring saved adversarial images, made against this classifier or another one (transfer)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.attacks.adversarial import AdversarialSet
+from stages.classes import match_classes
+from stages.errors import ComputeError, InputError
+from stages.evaluation.evaluate import Evaluation, model_entry, within
+from stages.evaluation.groups import ClassChoice, leak_notes
+from stages.evaluation.points import all_way_points
+from stages.evaluation.score import make_rows, record
+from stages.models.classifier import Classifier, Progress, decide, inference
+from stages.models.embedding import place
+from stages.models.pixels import to_pixels
+from stages.reports.report import Row, make_report
+from stages.reports.results import GroupResult, Protocol, summarise_rows
+from stages.reports.rows import Judgement
+
+_UNCHANGED = "give the data that the attack was run on, and its artifact unchanged"
+
+
+def evaluate_saved(
+    classifiers: Mapping[str, Classifier],
+    saved: AdversarialSet,
+    lineage: Mapping[str, Any],
+    *,
+    where: str,
+    batch_size: int = 256,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score saved adversarial images on classifiers, the attacked one or others (transfer), all-way over the saved classes.
+
+    Args:
+        classifiers: name in the report -> classifier.
+        saved: see `AdversarialSet`.
+        lineage: of the file they came from.
+        where: what errors call that file.
+        batch_size, progress: see `score.evaluate`.
+        device: torch device.
+
+    Raises InputError for classes that a classifier does not know, images of another size than it was trained at, or outside
+    their threat model.
+    """
+    rows = []
+    notes: dict[str, None] = {}
+    height, width = saved.images.shape[2:]
+    for at, (name, one) in enumerate(classifiers.items()):
+        match_classes(saved.classes, one.known.classes, wanted_from=where, available_from=f"the checkpoint {name}")
+        if one.image_size not in (None, height) or height != width:
+            raise InputError(
+                f"the images in {where} are {width}x{height} and the checkpoint {name} was trained at "
+                f"{one.image_size}x{one.image_size}",
+                f"attack images of that size: `laat attack --resize {one.image_size}` with a checkpoint trained at it",
+            )
+        place(one, device)
+        result = score_saved(
+            one.over(list(saved.classes)),
+            saved,
+            batch_size=batch_size,
+            progress=within(progress, at, len(classifiers), name),
+        )
+        rows.append(Row(name, saved.group, result, saved.classes))
+        notes |= dict.fromkeys(leak_notes(one, [ClassChoice(saved.group, saved.classes)], saved.data))
+    report = make_report(
+        models=[model_entry(name, one) for name, one in classifiers.items()],
+        data=saved.data,
+        protocol=Protocol(),
+        attacks=(),
+        threat=saved.threat,
+        seed=int(saved.attack.get("seed", 0)),
+        rows=rows,
+        adversarial={**lineage, "attack": saved.attack},
+        notes=list(notes),
+    )
+    return Evaluation(report, rows)
+
+
+def score_saved(
+    classifier: Classifier, saved: AdversarialSet, *, batch_size: int = 256, progress: Progress | None = None
+) -> GroupResult:
+    """Score saved images all-way; an image that is misclassified when clean counts as wrong.
+
+    Args:
+        classifier: with the saved classes, in their order.
+        saved: see `AdversarialSet`.
+        batch_size, progress: see `score.evaluate`.
+
+    Raises:
+        InputError: no image, an image outside the threat model, or anchors of another width than the embeddings.
+        ComputeError: non-finite outputs.
+    """
+    if not len(saved.images):
+        raise InputError("there is no image of these classes", "choose other classes or another data set")
+    ways, count, device = len(saved.classes), len(saved.images), classifier.device
+    points = all_way_points(saved.labels, ways)
+    clean, attacked = Judgement.empty(count), Judgement.empty(count)
+    name = f"saved {saved.attack.get('name', 'images')}"
+
+    def judge(found: Judgement, x: Tensor, rows: Tensor) -> None:
+        logits = classifier.scores(x)
+        record(found, points, rows, decide(logits), logits / classifier.logit_scale)
+
+    with inference(classifier):
+        for rows in torch.arange(count).split(batch_size):
+            x, x_adv = (to_pixels(images, rows, device) for images in (saved.clean_images, saved.images))
+            try:
+                saved.threat.check(x_adv, x)
+            except ComputeError as error:
+                raise InputError(error.what, _UNCHANGED) from None
+            judge(clean, x, rows)
+            judge(attacked, x_adv, rows)
+            attacked.norm[rows.numpy()] = saved.threat.distance(x_adv, x).cpu().numpy()
+            if progress is not None:
+                progress(int(rows[-1]) + 1, count, name)
+    return summarise_rows(make_rows(points, clean, {name: attacked}, None), classes=ways, ways=ways)

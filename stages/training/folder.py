@@ -1,0 +1,107 @@
+"""The run folder: its files, its lock, and whether a run starts, is resumed or is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from stages import artifacts
+from stages.errors import InputError, LaatError, MissingError, UsageError
+from stages.training.state import KIND, RunState, require_same_run
+
+BEST, LAST, METRICS, STATE, LOCK = "model.st", "last.st", "metrics.jsonl", "state.st", ".lock"
+Next = Literal["start", "resume", "done"]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within: no other run writes into `folder`; the system releases the lock when the process ends.
+
+    Raises UsageError when another run has the lock, MissingError when the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"another run is writing into '{folder}'", "wait for it, or choose another folder with --out"
+        ) from None
+    except OSError as error:
+        raise MissingError(f"cannot write into '{folder}': {error.strerror or error}", "choose another --out") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # a folder that is not empty stays
+            (folder / LOCK).unlink()
+            folder.rmdir()
+        lock.release()
+
+
+def what_next(folder: Path, identity: dict[str, Any], *, resume: bool, force: bool) -> Next:
+    """Whether a run of `identity` (see `stages.training.run.run_identity`) starts in `folder`, is resumed, or is done already.
+
+    Raises:
+        UsageError: the folder has another run, or an unfinished one and neither `resume` nor `force` is set.
+        InputError: its state is damaged.
+    """
+    if force:
+        return "start"
+    if (folder / STATE).exists():
+        before = _state(folder)
+        if not resume:
+            raise UsageError(
+                f"'{folder}' has an unfinished run ({len(before.reports)} epochs done)",
+                "resume it with --resume auto, choose another folder with --out, or replace it with --force",
+            )
+        require_same_run(before.identity, identity, str(folder))
+        return "resume"
+    if not (folder / BEST).exists():
+        return "start"
+    finished = _finished_identity(folder)
+    if finished == identity:
+        return "done"
+    if resume and finished is not None:
+        require_same_run(finished, identity, str(folder))
+    raise UsageError(f"'{folder}' already has a run", "choose another folder with --out, or replace it with --force")
+
+
+def read_state(folder: Path) -> artifacts.Artifact:
+    """The state artifact of an unfinished run. Raises InputError."""
+    return artifacts.read(folder / STATE, KIND)
+
+
+def tidy(folder: Path, *, old_state: bool) -> None:
+    """Remove half-written files of a killed run, and the state of a run that is replaced; only within `locked`."""
+    if old_state:
+        (folder / STATE).unlink(missing_ok=True)
+    for name in (BEST, LAST, METRICS, STATE):
+        for part in folder.glob(f".{name}.*.part"):
+            part.unlink(missing_ok=True)
+
+
+def _state(folder: Path) -> RunState:
+    artifact = read_state(folder)
+    try:
+        state = RunState.read(artifact)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InputError(f"'{folder / STATE}' is damaged", "start the run again with --force") from None
+    if state.best_sha256 and not (folder / BEST).exists():
+        raise InputError(f"'{folder / BEST}', the best epoch of the unfinished run, is missing", "start it again with --force")
+    return state
+
+
+def _finished_identity(folder: Path) -> dict[str, Any] | None:
+    """The identity of the finished run in `folder`; None when a file is missing or another version wrote it."""
+    try:
+        artifact = artifacts.read(folder / LAST, "model")
+        epochs = len((folder / METRICS).read_text(encoding="utf-8").splitlines())
+        identity = artifact.params["training"]["identity"]
+        whole = epochs == identity["settings"]["epochs"] and artifact.tool == artifacts.Artifact("model", {}, {}).tool
+        return dict(identity) if whole else None
+    except (LaatError, OSError, KeyError, TypeError, UnicodeDecodeError):
+        return None

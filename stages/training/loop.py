@@ -1,0 +1,187 @@
+"""The training loop: the order of the images, the random numbers of every step, and the position in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from stages.data.augment import Augmentation
+from stages.data.image_set import ImageSet
+from stages.data.loader import open_loader
+from stages.data.streaming_set import StreamingImageSet
+from stages.devices import keep_freed_memory, send
+from stages.errors import UsageError
+from stages.models.embedding import EmbeddingModel, place
+from stages.models.norms import synchronise_norms
+from stages.models.recompute import can_recompute
+from stages.randomness import torch_generator
+from stages.training.objectives import build_objective
+from stages.training.schedules import learning_rate
+from stages.training.settings import TrainSettings
+from stages.training.sums import Sums
+from stages.training.training_step import MicroBatch, TrainingStep
+from stages.world import World
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A finished training step: its number over the whole run (from 1), its number of images, and its mean loss (a tensor on
+    the device: reading it waits)."""
+
+    number: int
+    images: int
+    loss: Tensor
+
+
+class Trainer:
+    """Trains a model against fixed anchors.
+
+    All random numbers are a function of the seed, the purpose and the epoch or step, generated on the CPU for the whole global
+    batch. A run can therefore be resumed exactly at any step, on any device, with any number of processes; no generator is
+    saved.
+
+    Args:
+        model: moved to `device`; its memory layout is set to channels last.
+        anchors: (C, D) unit anchors of the classes that `images` are labelled with.
+        images: the training images, in memory or streamed.
+        settings: see `TrainSettings`.
+        device: torch device.
+        world: the processes that share each batch.
+        cache: where images in memory are kept: 'device' or 'ram'; streamed images are read when they are needed.
+
+    Raises UsageError for gradient checkpointing with a model that does not support it.
+    """
+
+    def __init__(
+        self,
+        model: EmbeddingModel,
+        anchors: Tensor,
+        images: ImageSet | StreamingImageSet,
+        settings: TrainSettings,
+        device: str,
+        *,
+        world: World | None = None,
+        cache: str = "device",
+    ) -> None:
+        keep_freed_memory(device)
+        self.settings, self.device, self.world = settings, device, world or World()
+        self.model = model
+        place(model, device)
+        if settings.grad_checkpointing:
+            _require_recomputable(model, settings.backbone)
+        self._objective = build_objective(settings, anchors.to(device))
+        self.training_step = TrainingStep(model, self._objective, settings, self.world)
+        if self.world.size > 1:
+            synchronise_norms(model, self.world.group)
+        self._loader = open_loader(images, cache, device)
+        self._augmentation = augmentation(settings)
+        self._image_size = images.size
+        self.images = len(images)
+        self.steps_per_epoch = -(-self.images // settings.batch_size)
+        self.step = 0
+        self.sums = self._no_sums()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch (from 1) of the next step."""
+        return self.step // self.steps_per_epoch + 1
+
+    @property
+    def images_done(self) -> int:
+        """Number of images trained on over the whole run, repeated ones included."""
+        epochs, steps = divmod(self.step, self.steps_per_epoch)
+        return epochs * self.images + steps * self.settings.batch_size
+
+    @property
+    def scored_model(self) -> EmbeddingModel:
+        """The model to score and save: the averaged one if there is one."""
+        average = self.training_step.average
+        return self.model if average is None else average.module  # type: ignore[return-value]
+
+    def steps(self) -> Iterator[StepDone]:
+        """Take the remaining steps of the current epoch, one per iteration; afterwards `sums` are those of the epoch."""
+        if self.step % self.steps_per_epoch == 0:
+            self.sums = self._no_sums()
+        order = torch.randperm(self.images, generator=self._generator("order", self.epoch))
+        batches = order.split(self.settings.batch_size)[self.step % self.steps_per_epoch :]
+        own = [self._own_rows(len(batch)) for batch in batches]
+        own_images = [torch.cat([batch[part] for part in rows]) for batch, rows in zip(batches, own, strict=True)]
+        with closing(self._loader.batches(own_images)) as loader:
+            for batch, rows, (images, labels) in zip(batches, own, loader, strict=True):
+                yield self._take(images, labels, rows, len(batch))
+
+    def try_batch(self, count: int) -> None:
+        """The attack and the gradient of a step on `count` black images, for its need of memory; no parameter changes."""
+        x = torch.zeros(count, 3, *self._image_size, device=self.device).contiguous(memory_format=torch.channels_last)
+        labels = torch.zeros(count, dtype=torch.int64, device=self.device)
+        noise = torch.full_like(x, 0.5) if self._objective.attacks else None
+        self.training_step.try_batch(MicroBatch(x, noise, labels, slice(0, count)), self._generator("masks", 0))
+
+    def close(self) -> None:
+        """Stop the workers that read images."""
+        self._loader.close()
+
+    def _own_rows(self, total: int) -> list[slice]:
+        """The rows of a batch of `total` images that this process takes of each micro-batch.
+
+        A micro-batch has the same images for any number of processes. A process may have none of them, but it makes the same
+        passes as the others.
+        """
+        count = min(self.settings.accumulate, total)
+        bounds = [total * at // count for at in range(count + 1)]
+        shares = [(start, self.world.share(stop - start)) for start, stop in pairwise(bounds)]
+        return [slice(start + share.start, start + share.stop) for start, share in shares]
+
+    def _take(self, images: Tensor, labels: Tensor, rows: list[slice], total: int) -> StepDone:
+        settings = self.settings
+        rate = learning_rate(
+            settings.schedule, settings.lr, self.step, self.steps_per_epoch, settings.epochs, warm_up=settings.warm_up
+        )
+        micro_batches = self._micro_batches(images, labels, rows, total)
+        sums = self.training_step.take(micro_batches, total, rate, self._generator("masks", self.step))
+        self.step += 1
+        self.sums.add(sums, total, self.step)
+        return StepDone(self.step, total, sums[0] / total)
+
+    def _micro_batches(self, images: Tensor, labels: Tensor, rows: list[slice], total: int) -> list[MicroBatch]:
+        """This process's images, augmented, with the random starts of their attacks."""
+        transforms = self._augmentation.draw(total, self._generator("augment", self.step))
+        noise: Tensor | None = None
+        if self._objective.attacks:
+            # on the CPU: the same start on every device
+            noise = torch.rand((total, *images.shape[1:]), generator=self._generator("attack", self.step))
+        sizes = [part.stop - part.start for part in rows]
+        micro_batches = []
+        for part, own, own_labels in zip(rows, images.split(sizes), labels.split(sizes), strict=True):
+            x = self._augmentation.apply_drawn(own, transforms.part(part)).contiguous(memory_format=torch.channels_last)
+            start = None
+            if noise is not None:
+                start = send(noise[part], self.device).contiguous(memory_format=torch.channels_last)
+            micro_batches.append(MicroBatch(x, start, own_labels, part))
+        return micro_batches
+
+    def _generator(self, purpose: str, number: int) -> torch.Generator:
+        return torch_generator(self.settings.seed, f"train/{purpose}/{number}")
+
+    def _no_sums(self) -> Sums:
+        return Sums(self.device, self._objective.terms, (self._objective.clean, self._objective.attacks))
+
+
+def _require_recomputable(model: nn.Module, name: str) -> None:
+    if not can_recompute(model):
+        raise UsageError(
+            f"{name} does not support gradient checkpointing: no module of it has a flag 'grad_checkpointing'",
+            "leave out --grad-checkpointing; --accumulate and a smaller --batch-size need less memory too",
+        )
+
+
+def augmentation(settings: TrainSettings) -> Augmentation:
+    """The augmentation that the settings ask for."""
+    if not settings.augment:
+        return Augmentation.off()
+    return Augmentation(crop_padding=settings.crop_padding, rotation_degrees=settings.rotation, jitter=settings.jitter)

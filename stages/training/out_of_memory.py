@@ -1,0 +1,71 @@
+"""Running out of memory, reported with what would fit."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from stages.devices import release_freed_memory
+from stages.errors import ComputeError
+from stages.models.recompute import can_recompute
+from stages.training.loop import Trainer
+
+# the last is all that oneDNN says when an allocation fails
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|bad_alloc|cannot allocate|could not create a (primitive|memory)",
+    re.IGNORECASE,
+)
+
+
+@contextmanager
+def explained(trainer: Trainer) -> Iterator[None]:
+    """Within: running out of memory becomes a ComputeError that says which options would make the batch fit."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        traceback.clear_frames(error.__traceback__)  # they refer to the tensors of the failed step
+    else:
+        return
+    raise ComputeError(f"not enough memory on {trainer.device} for this batch: {reason}", _what_fits(trainer))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+def _what_fits(trainer: Trainer) -> str:
+    """Tries smaller batches; called after the failed step has freed its memory."""
+    settings = trainer.settings
+    recompute = can_recompute(trainer.model) and not settings.grad_checkpointing
+    option = "--grad-checkpointing and " if recompute else ""
+    if trainer.world.size > 1:  # the other processes do not take part in a trial
+        return f"add {option}--accumulate 2 or more, or use a smaller --batch-size"
+    if recompute:
+        trainer.training_step.grad_checkpointing = True
+        if _fits(trainer, -(-settings.batch_size // settings.accumulate)):
+            return "it fits with recomputed activations: add --grad-checkpointing"
+    count = settings.accumulate
+    while count < settings.batch_size:
+        count = min(2 * count, settings.batch_size)
+        size = -(-settings.batch_size // count)
+        if _fits(trainer, size):
+            return f"{size} images at a time fit: add {option}--accumulate {count}, or {option}--batch-size {max(size, 2)}"
+    return "not even one image at a time fits: use a smaller --backbone or --resize"
+
+
+def _fits(trainer: Trainer, size: int) -> bool:
+    release_freed_memory(trainer.device)
+    try:
+        trainer.try_batch(size)
+    except (RuntimeError, MemoryError) as error:
+        if _is_out_of_memory(error):
+            return False
+        raise
+    return True

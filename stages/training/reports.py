@@ -1,0 +1,69 @@
+"""What a run reports during training and at the end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.training.selection import Score
+from stages.training.sums import Figures
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The current epoch (from 1) and step of the whole run, images per second since the start or resume, figures so far."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    images_per_second: float
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """A finished epoch: its number, training figures, selection score, and whether it is the best so far."""
+
+    epoch: int
+    figures: Figures
+    score: Score
+    best: bool
+
+    def figures_by_name(self) -> dict[str, float | None]:
+        """The figures as metrics.jsonl and the logs name them; None where there is none."""
+        return {
+            "loss": self.figures.loss,
+            "train_clean": self.figures.clean_accuracy,
+            "train_robust": self.figures.robust_accuracy,
+            "selection_clean": self.score.clean,
+            "selection_robust": self.score.robust,
+        }
+
+    def to_row(self) -> dict[str, Any]:
+        """The line of metrics.jsonl, as a dict."""
+        return {"epoch": self.epoch, **self.figures_by_name(), "best_so_far": self.best}
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> EpochReport:
+        """The inverse of `to_row`."""
+        figures = Figures(row["loss"], row["train_clean"], row["train_robust"])
+        return cls(row["epoch"], figures, Score(row["selection_clean"], row["selection_robust"]), row["best_so_far"])
+
+
+def to_lines(reports: list[EpochReport]) -> bytes:
+    """The content of metrics.jsonl."""
+    return "".join(json.dumps(report.to_row(), sort_keys=True) + "\n" for report in reports).encode()
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: its folder, best epoch and score, the reports of all epochs, and the SHA-256 of the best checkpoint."""
+
+    folder: Path
+    best_epoch: int
+    score: Score
+    reports: list[EpochReport]
+    sha256: str

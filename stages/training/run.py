@@ -1,0 +1,289 @@
+"""The train stage: anchors and images in, a run folder with the best and last checkpoint and the metrics out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from stages import artifacts
+from stages.anchors.anchor_set import AnchorSet
+from stages.data.image_set import ImageSet
+from stages.data.streaming_set import StreamingImageSet
+from stages.devices import has_bf16
+from stages.errors import InputError
+from stages.models.backbones import recorded_backbone
+from stages.models.checkpoint import checkpoint_of, read_checkpoint
+from stages.models.embedding import EmbeddingModel
+from stages.models.initialise import initialise_from
+from stages.training.folder import BEST, LAST, METRICS, STATE, Next, locked, read_state, tidy, what_next
+from stages.training.loop import Trainer
+from stages.training.out_of_memory import explained
+from stages.training.reports import EpochReport, Progress, RunResult, to_lines
+from stages.training.selection import Score, plan_selection
+from stages.training.settings import TrainSettings
+from stages.training.signals import StopRequest
+from stages.training.state import RunState
+from stages.training.trackers import Tracker, open_tracker
+from stages.world import World
+
+_REPORT_EVERY_SECONDS = 0.25
+_ALONE = World()
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run is executed; nothing here changes its result.
+
+    Attributes:
+        device: torch device.
+        world: the processes that train together.
+        cache: 'device' or 'ram', where images in memory are kept.
+        resume: resume the unfinished run in the folder if there is one.
+        force: replace the run in the folder.
+        save_every: seconds between saved states; 0 saves after every step.
+        log: 'tensorboard' or 'wandb', to log the figures of each epoch there too.
+        on_step, on_epoch: called after steps (at most four times a second) and after every epoch.
+        on_note: called with what the user should know, one line of text each.
+    """
+
+    device: str = "cpu"
+    world: World = _ALONE
+    cache: str = "device"
+    resume: bool = False
+    force: bool = False
+    save_every: float = 60.0
+    log: str | None = None
+    on_step: Callable[[Progress], None] | None = None
+    on_epoch: Callable[[EpochReport], None] | None = None
+    on_note: Callable[[str], None] | None = None
+
+
+def train_run(
+    anchors: AnchorSet,
+    images: ImageSet | StreamingImageSet,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    inputs: dict[str, Any],
+    init: artifacts.Artifact | None = None,
+    resize: int | None = None,
+    options: RunOptions | None = None,
+) -> RunResult | None:
+    """Train, and write model.st (best epoch), last.st and metrics.jsonl into `folder`, each atomically after every epoch.
+
+    state.st is written every `save_every` seconds, after every epoch and when the run is interrupted; it is deleted when the
+    run is done.
+
+    Args:
+        anchors: anchors of all groups; seen classes are trained on, validation classes select the epoch.
+        images: images of the seen and validation classes.
+        settings: see `TrainSettings`.
+        folder: the run folder, created when missing.
+        inputs: lineage of the anchors artifact and of `init`.
+        init: a checkpoint of the same architecture to start from.
+        resize: how the images were resized, recorded so that evaluation does the same.
+        options: see `RunOptions`.
+
+    Returns:
+        The finished run; None when the folder already has the same run, finished.
+
+    Raises:
+        UsageError: another run is in the folder, or is writing there now.
+        InputError: images that are not square; a state or a checkpoint that does not fit.
+        ComputeError: a non-finite loss; not enough memory.
+        KeyboardInterrupt: the run was interrupted; its state is saved.
+    """
+    options = options or RunOptions()
+    settings = settings.with_precision(has_bf16=has_bf16(options.device))
+    height, width = images.size
+    if height != width:
+        raise InputError(f"the images are {width}x{height}, expected square ones", f"add --resize {min(height, width)}")
+    identity = run_identity(settings, images, inputs)
+    options.world.agree(json.dumps(identity, sort_keys=True), "parameters, anchors and images")
+    if options.world.leader:
+        what_next(folder, identity, resume=options.resume, force=options.force)  # may refuse: before the lock
+    with locked(folder) if options.world.leader else nullcontext():
+        upcoming = _agreed_next(folder, identity, options)
+        if upcoming == "done":
+            return None
+        run = _Run(anchors, images, settings, folder, identity, inputs, init, resize, options)
+        if upcoming == "resume":
+            run.restore()
+        log = options.log if options.world.leader else None
+        tracker = open_tracker(log, folder, identity["settings"], resumed=upcoming == "resume")
+        with closing(tracker), closing(run.trainer), explained(run.trainer), StopRequest() as stop:
+            return run.go(stop, tracker)
+
+
+def _agreed_next(folder: Path, identity: dict[str, Any], options: RunOptions) -> Next:
+    """What the leader finds in the folder, sent to all processes."""
+    world = options.world
+    answers: tuple[Next, ...] = ("start", "resume", "done")
+    answer = torch.zeros(1, device=options.device)
+    if world.leader:
+        answer += answers.index(what_next(folder, identity, resume=options.resume, force=options.force))
+        tidy(folder, old_state=options.force)
+    world.barrier()  # some processes may read their data longer
+    world.sum([answer])
+    return answers[int(answer)]
+
+
+def run_identity(settings: TrainSettings, images: ImageSet | StreamingImageSet, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Everything that determines a run's result, JSON-able: two runs of the same identity write the same files."""
+    digests = {name: record["sha256"] for name, record in inputs.items()}
+    recorded = {**settings.to_record(), "backbone": recorded_backbone(settings.backbone)}
+    return {"settings": recorded, "inputs": {"data": images.sha256(), **digests}}
+
+
+class _Run:
+    """One run in one folder. Every process has one; the leader writes the files."""
+
+    def __init__(
+        self,
+        anchors: AnchorSet,
+        images: ImageSet | StreamingImageSet,
+        settings: TrainSettings,
+        folder: Path,
+        identity: dict[str, Any],
+        inputs: dict[str, Any],
+        init: artifacts.Artifact | None,
+        resize: int | None,
+        options: RunOptions,
+    ) -> None:
+        self._anchors, self._settings, self._folder, self._inputs, self._options = anchors, settings, folder, inputs, options
+        training, self._selection = plan_selection(images, anchors, settings.seed)
+        width, size = anchors.vectors.shape[1], images.size[0]
+        self._image_size = size
+        mean, std = training.mean_std()
+        model = EmbeddingModel(
+            settings.backbone, width, size, mean=mean, std=std, seed=settings.seed, drop_block=settings.drop_block
+        )
+        if init is not None:
+            where = "the --init checkpoint"
+            source = read_checkpoint(init, where).embedding
+            assert isinstance(source, EmbeddingModel)
+            initialise_from(model, source, where)
+        seen = torch.from_numpy(anchors.vectors[anchors.indices("seen")])
+        self._note_micro_batches(model)
+        self.trainer = Trainer(model, seen, training, settings, options.device, world=options.world, cache=options.cache)
+        self._state = RunState(identity, [], "")
+        self._record: dict[str, Any] = {
+            "settings": identity["settings"],
+            "identity": identity,
+            "data": {**images.provenance.to_record(), "sha256": identity["inputs"]["data"]},
+            "images": len(training),
+            "resize": resize,
+            "selection": self._selection.to_record(),
+        }
+        self._saved = self._reported = self._started = time.monotonic()
+        self._images_before = 0
+
+    def _note_micro_batches(self, model: nn.Module) -> None:
+        count, note = self._settings.accumulate, self._options.on_note
+        if count > 1 and note is not None and any(isinstance(module, _BatchNorm) for module in model.modules()):
+            note(
+                f"batch norm uses the statistics of each micro-batch: --accumulate {count} does not give the same result as "
+                "--accumulate 1"
+            )
+
+    def restore(self) -> None:
+        """Restore the state saved in the folder."""
+        self._state = RunState.restore(read_state(self._folder), self.trainer, f"'{self._folder / STATE}'")
+
+    def go(self, stop: StopRequest, tracker: Tracker) -> RunResult:
+        """Train to the end, or until `stop` is asked."""
+        trainer, reports = self.trainer, self._state.reports
+        if reports:  # a run killed between writing and logging did not log its last epoch
+            tracker.epoch(len(reports), reports[-1].figures_by_name())
+        self._options.world.barrier()  # some processes prepare longer
+        while len(reports) < self._settings.epochs:
+            # a resumed epoch may have all its steps done and only its score missing
+            if trainer.step < (len(reports) + 1) * trainer.steps_per_epoch:
+                self._train_epoch(stop)
+            figures = trainer.sums.figures()
+            score = self._scored(stop)
+            self._epoch_done(EpochReport(len(reports) + 1, figures, score, self._is_best(score)))
+            tracker.epoch(len(reports), reports[-1].figures_by_name())
+        best = [report for report in reports if report.best][-1]
+        return RunResult(self._folder, best.epoch, best.score, reports, self._state.best_sha256)
+
+    def _train_epoch(self, stop: StopRequest) -> None:
+        world = self._options.world
+        self._started, self._images_before = time.monotonic(), self.trainer.images_done
+        for _ in self.trainer.steps():
+            now = time.monotonic()
+            due = world.leader and now - self._saved >= self._options.save_every
+            stopping, saving = world.any(stop.asked, due)
+            if stopping or saving:
+                self._save()
+            if stopping:
+                raise KeyboardInterrupt
+            if now - self._reported >= _REPORT_EVERY_SECONDS:
+                self._report(now)
+
+    def _report(self, now: float) -> None:
+        self._reported = now
+        figures = self.trainer.sums.glance()
+        if figures is None or self._options.on_step is None:
+            return
+        trainer = self.trainer
+        rate = (trainer.images_done - self._images_before) / (now - self._started)
+        total = trainer.steps_per_epoch * self._settings.epochs
+        epoch = len(self._state.reports) + 1
+        self._options.on_step(Progress(epoch, self._settings.epochs, trainer.step, total, rate, figures))
+
+    def _scored(self, stop: StopRequest) -> Score:
+        """The epoch's score. An interrupt during scoring discards it; the resumed run scores the epoch again."""
+        alone = self._options.world.size == 1  # other processes would wait for this one
+
+        def poll() -> None:
+            if stop.asked and alone:
+                self._save()
+                raise KeyboardInterrupt
+
+        options = self._options
+        return self._selection.score(self.trainer.scored_model, self._settings, options.device, world=options.world, stop=poll)
+
+    def _is_best(self, score: Score) -> bool:
+        before = [report.score.key for report in self._state.reports if report.best]
+        return not before or score.key >= before[-1]  # of equal epochs the later
+
+    def _epoch_done(self, report: EpochReport) -> None:
+        """Save last.st, model.st when this epoch is the best so far, metrics.jsonl, and then the state that refers to them."""
+        self._state.reports.append(report)
+        if self._options.world.leader:
+            self._write(LAST, report)
+            if report.best:
+                self._state = replace(self._state, best_sha256=self._write(BEST, report))
+            artifacts.write_file(self._folder / METRICS, to_lines(self._state.reports))
+        self._options.world.barrier()  # while the leader writes
+        if report.epoch < self._settings.epochs:
+            self._save()
+        elif self._options.world.leader:
+            (self._folder / STATE).unlink(missing_ok=True)
+        if self._options.on_epoch is not None:
+            self._options.on_epoch(report)
+
+    def _write(self, name: str, report: EpochReport) -> str:
+        chosen = {"epoch": report.epoch, "clean": report.score.clean, "robust": report.score.robust}
+        record = {**self._record, "selection": {**self._record["selection"], **chosen}}
+        size = self._image_size
+        artifact = checkpoint_of(self.trainer.scored_model, self._anchors, record, self._inputs, image_size=size)
+        return artifacts.write(artifact, self._folder / name).sha256
+
+    def _save(self) -> None:
+        """Write the state; the last good one stays when this one is not finite. All processes call it."""
+        self.trainer.sums.figures()
+        if self._options.world.leader:
+            artifacts.write(self._state.to_artifact(self.trainer), self._folder / STATE)
+        self._options.world.barrier()  # while the leader writes
+        self._saved = time.monotonic()

@@ -1,0 +1,143 @@
+"""The settings of one training run, checked before anything is loaded. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from stages.attacks.spec import AttackSpec
+from stages.errors import UsageError
+from stages.parameters import check, parameter
+from stages.threat import ThreatModel, format_eps, parse_eps
+from stages.training.objectives import OBJECTIVES, check_objective_name, find_objective
+from stages.training.schedules import SCHEDULES
+
+# the panels of --help
+AUGMENTATION, MODEL, METHOD = "Augmentation", "Model", "Objective and inner attack"
+OPTIMIZER, HARDWARE = "Optimizer", "Hardware"
+_DEFAULT_BETAS = ", ".join(f"{one.default_beta:g} for {name}" for name, one in OBJECTIVES.items() if one.default_beta)
+PRECISIONS = ("auto", "float32", "bf16")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that shapes a run; the defaults are those of Li et al., CVPR 2024, Sec. 4.1, with a narrower backbone.
+
+    This is the only declaration of these parameters: `laat train --help`, laat.toml and recipes are made from it. Lengths such
+    as `eps` are in pixel units, on the [0, 1] scale.
+
+    Raises UsageError for a value that makes no sense, naming the option.
+    """
+
+    augment: bool = parameter(True, "Augment images: random crop, flip, rotation and colour jitter.", panel=AUGMENTATION)
+    crop_padding: int = parameter(4, "Pixels of zeros around an image before the random crop.", panel=AUGMENTATION, at_least=0)
+    rotation: float = parameter(15.0, "Largest random rotation, in degrees.", panel=AUGMENTATION, at_least=0)
+    jitter: float = parameter(0.0, "Strength of brightness, contrast and saturation jitter.", panel=AUGMENTATION, at_least=0)
+
+    backbone: str = parameter(
+        "conv4-64", "conv4-WIDTH, resnet12, timm:NAME, clip:NAME[/TAG], or your own: package.module:factory.", panel=MODEL
+    )
+    drop_block: float = parameter(0.0, "DropBlock rate of resnet12. 0 is off.", panel=MODEL, at_least=0, below=1)
+
+    objective: str = parameter(
+        "laat",
+        f"{'; '.join(f'{name} ({one.help})' for name, one in OBJECTIVES.items())}; or your own: package.module:Class.",
+        panel=METHOD,
+    )
+    tau: float = parameter(1.0, "Temperature: logits are cosine / tau.", panel=METHOD, positive=True)
+    beta: float | None = parameter(
+        None,
+        "Weight of the second term, smoothing or KL.",
+        unset=_DEFAULT_BETAS,
+        panel=METHOD,
+        at_least=0,
+    )
+    eps: Fraction = parameter(
+        Fraction(8, 255), "L-inf radius of the inner attack, for example 8/255.", panel=METHOD, parse=parse_eps
+    )
+    steps: int = parameter(7, "Attack steps (PGD) of the inner attack.", panel=METHOD, at_least=1)
+    step_size: Fraction | None = parameter(
+        None,
+        "Step size of the inner attack, for example 2/255.",
+        unset="eps/4",
+        panel=METHOD,
+        positive=True,
+        parse=parse_eps,
+    )
+    awp: float = parameter(
+        0.0, "Gamma of adversarial weight perturbation, for example 0.005. 0 is off.", panel=METHOD, at_least=0
+    )
+
+    epochs: int = parameter(100, "Number of training epochs.", panel=OPTIMIZER, at_least=1)
+    batch_size: int = parameter(128, "Batch size, over all processes.", panel=OPTIMIZER, at_least=2)
+    accumulate: int = parameter(
+        1,
+        "Micro-batches a batch is split into, to need less memory. Batch norm uses the statistics of each.",
+        panel=OPTIMIZER,
+        at_least=1,
+    )
+    grad_checkpointing: bool = parameter(
+        False, "Recompute activations in the backward pass: less memory, more time, the same result.", panel=OPTIMIZER
+    )
+    lr: float = parameter(0.05, "Highest learning rate of SGD.", panel=OPTIMIZER, positive=True)
+    schedule: str = parameter(
+        "step", "step (x 0.1 after 60 % of the epochs), cosine or one-cycle.", panel=OPTIMIZER, choices=SCHEDULES
+    )
+    warm_up: float = parameter(0.0, "Epochs of linear learning-rate warm-up; may be a fraction.", panel=OPTIMIZER, at_least=0)
+    weight_decay: float = parameter(5e-4, "Weight decay of SGD.", panel=OPTIMIZER, at_least=0)
+    momentum: float = parameter(0.9, "Momentum of SGD.", panel=OPTIMIZER, at_least=0)
+    clip_norm: float | None = parameter(None, "Clip the gradient to this L2 norm.", panel=OPTIMIZER, positive=True)
+    ema: float = parameter(
+        0.0,
+        "Decay of the moving average of the weights, which is then scored and saved. 0 is off.",
+        panel=OPTIMIZER,
+        at_least=0,
+        below=1,
+    )
+
+    precision: str = parameter(
+        "auto", "float32, bf16 (matrix products only), or auto: bf16 on GPUs that have it.", panel=HARDWARE, choices=PRECISIONS
+    )
+    seed: int = parameter(0, "Random seed.", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_objective_name(self.objective)
+        check(self)
+        ThreatModel(self.eps)  # raises for an eps outside [0, 1]
+        if self.objective != "clean" and self.eps == 0:
+            raise UsageError("--eps is 0, so there is no attack to train against", "use --objective clean, or --eps 8/255")
+        if self.accumulate > self.batch_size:
+            raise UsageError(
+                f"--accumulate {self.accumulate} splits a batch of {self.batch_size} into empty micro-batches",
+                f"give at most --accumulate {self.batch_size}",
+            )
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The threat model of the inner attack."""
+        return ThreatModel(self.eps)
+
+    @property
+    def step(self) -> Fraction:
+        """The step size of the inner attack, in pixel units."""
+        return self.eps / 4 if self.step_size is None else self.step_size
+
+    @property
+    def second_weight(self) -> float:
+        """The weight of the objective's second term: `beta`, or its default for the objective."""
+        return find_objective(self.objective).default_beta if self.beta is None else self.beta
+
+    def with_precision(self, *, has_bf16: bool) -> TrainSettings:
+        """These settings with the precision that 'auto' means on a device that has bfloat16 or not."""
+        return replace(self, precision="bf16" if has_bf16 else "float32") if self.precision == "auto" else self
+
+    def selection_attack(self) -> AttackSpec:
+        """The attack that scores epochs: the inner attack's steps, on the cross-entropy."""
+        return AttackSpec(f"pgd-{self.steps}", "ce", self.steps, self.step / self.eps, random_start=True)
+
+    def to_record(self) -> dict[str, Any]:
+        """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result."""
+        record = {**asdict(self), "eps": format_eps(self.eps), "step_size": format_eps(self.step)}
+        del record["grad_checkpointing"]
+        return record

@@ -1,0 +1,119 @@
+"""The state of an unfinished run: everything needed to resume it, in one artifact.
+
+All random numbers of training are a function of seed and step (see `stages.training.loop`), so the step replaces the states of
+the generators and of the schedule, and the position inside the epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.artifacts import Artifact
+from stages.errors import ComputeError, InputError, UsageError
+from stages.training.loop import Trainer
+from stages.training.reports import EpochReport
+
+KIND = "training-state"
+_REMAKE = "start the run again with --force"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """The progress of a run.
+
+    Attributes:
+        identity: see `stages.training.run.run_identity`; JSON-able.
+        reports: of the finished epochs.
+        best_sha256: of model.st; empty while there is none.
+    """
+
+    identity: dict[str, Any]
+    reports: list[EpochReport]
+    best_sha256: str
+
+    def to_artifact(self, trainer: Trainer) -> Artifact:
+        """This and the state of `trainer`. Raises ComputeError when a tensor is not finite."""
+        step = trainer.training_step
+        tensors = _named("model", dict(trainer.model.state_dict())) | {"sums": trainer.sums.state().numpy()}
+        momentum = {name: step.optimizer.state[p].get("momentum_buffer") for name, p in trainer.model.named_parameters()}
+        tensors |= _named("momentum", {name: value for name, value in momentum.items() if value is not None})
+        if step.average is not None:
+            tensors |= _named("average", step.average.state())
+        broken = [name for name, value in tensors.items() if name != "sums" and not np.isfinite(value).all()]
+        if broken:
+            raise ComputeError(
+                f"'{broken[0]}' became non-finite at or before step {trainer.step}",
+                "train again with a lower --lr or with --clip-norm 1; the last good state is kept",
+            )
+        params = {
+            "best_sha256": self.best_sha256,
+            "identity": self.identity,
+            "reports": [report.to_row() for report in self.reports],
+            "step": trainer.step,
+        }
+        return Artifact(KIND, tensors, params)
+
+    @classmethod
+    def restore(cls, artifact: Artifact, trainer: Trainer, where: str) -> RunState:
+        """Restore the state of `trainer`, made for the same run. Raises InputError when they do not fit."""
+        try:
+            state = cls.read(artifact)
+            trainer.model.load_state_dict(_part(artifact, "model", trainer.device))
+            step = trainer.training_step
+            momentum = _part(artifact, "momentum", trainer.device)
+            for name, parameter in trainer.model.named_parameters():
+                if name in momentum:
+                    step.optimizer.state[parameter]["momentum_buffer"] = momentum[name].to(memory_format=torch.preserve_format)
+            if step.average is not None:
+                step.average.load(_part(artifact, "average", trainer.device))
+            trainer.step = int(artifact.params["step"])
+            trainer.sums.load(torch.from_numpy(artifact.tensor("sums", (None,)).copy()))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{where} does not fit this run: {reason}", _REMAKE) from None
+        return state
+
+    @classmethod
+    def read(cls, artifact: Artifact) -> RunState:
+        """Read the progress alone, without a trainer."""
+        params = artifact.params
+        reports = [EpochReport.from_row(row) for row in params["reports"]]
+        return cls(dict(params["identity"]), reports, str(params["best_sha256"]))
+
+
+def require_same_run(before: dict[str, Any], now: dict[str, Any], folder: str) -> None:
+    """Raise UsageError naming every parameter in which two identities (see `run_identity`) differ."""
+    changed = [
+        f"{label} was {_shown(before.get(part, {}).get(key))} and is {_shown(value)}"
+        for part, names in now.items()
+        for key, value in names.items()
+        if before.get(part, {}).get(key) != value
+        for label in [f"--{key.replace('_', '-')}" if part == "settings" else f"the {key}"]
+    ]
+    if changed:
+        raise UsageError(
+            f"the run in '{folder}' cannot be resumed with other parameters: {'; '.join(changed)}",
+            "give the same ones, choose another folder with --out, or replace the run with --force",
+        )
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == 64 else text
+
+
+def _named(part: str, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {f"{part}.{name}": value.detach().cpu().numpy() for name, value in tensors.items()}
+
+
+def _part(artifact: Artifact, part: str, device: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{part}."): torch.from_numpy(value.copy()).to(device)
+        for name, value in artifact.tensors.items()
+        if name.startswith(f"{part}.")
+    }

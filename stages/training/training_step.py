@@ -1,0 +1,154 @@
+"""One training step on one global batch: attack, gradients, optimizer step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stages.attacks.gradient import maximise
+from stages.models.classifier import frozen, unit
+from stages.models.drop_block import draw_masks_from
+from stages.models.embedding import EmbeddingModel
+from stages.models.folding import folded
+from stages.models.recompute import recomputed
+from stages.training.awp import WeightPerturbation, buffers_restored
+from stages.training.ema import WeightAverage
+from stages.training.objectives import Objective, Outcome
+from stages.training.settings import TrainSettings
+from stages.world import World
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Images of a batch that go through the model together.
+
+    Attributes:
+        x: images (n, 3, H, W) in [0, 1].
+        noise: uniform on [0, 1), as `x`, for the random start of the attack; None when nothing is attacked.
+        labels: (n,).
+        rows: which images of the global batch these are.
+    """
+
+    x: Tensor
+    noise: Tensor | None
+    labels: Tensor
+    rows: slice
+
+
+class TrainingStep:
+    """Takes training steps.
+
+    The gradient is the mean over the global batch, for any number of processes and of micro-batches.
+
+    Args:
+        model: on its device; batch norms not synchronized yet.
+        objective: its outer loss is minimized.
+        settings: see `TrainSettings`.
+        world: the processes that share each batch.
+
+    Attributes:
+        optimizer: of all parameters that want a gradient.
+        average: the moving average of the weights; None without `ema`.
+        grad_checkpointing: whether the activations inside the model's blocks are recomputed in the backward pass.
+    """
+
+    def __init__(self, model: EmbeddingModel, objective: Objective, settings: TrainSettings, world: World) -> None:
+        self.model, self._objective, self._settings, self._world = model, objective, settings, world
+        self.grad_checkpointing = settings.grad_checkpointing
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            self._parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+        self._awp = WeightPerturbation(model, settings.awp) if settings.awp else None
+        self.average = WeightAverage(model, settings.ema) if settings.ema else None
+
+    def take(self, micro_batches: Sequence[MicroBatch], total: int, rate: float, masks: torch.Generator) -> Tensor:
+        """One step at learning rate `rate`.
+
+        Args:
+            micro_batches: this process's rows of the batch.
+            total: number of images in the global batch.
+            rate: learning rate.
+            masks: generator for DropBlock.
+
+        Returns:
+            Sums over the global batch, on the device: loss, correct clean predictions, correct adversarial predictions, then
+            each term of the objective.
+        """
+        attacked = [(batch, self._attacked(batch)) for batch in micro_batches]
+        if self._awp is not None:
+            state = masks.get_state()
+            with buffers_restored(self.model):
+                self._gradients(attacked, total, masks)
+            masks.set_state(state)  # the same masks in both passes
+            self._awp.perturb([parameter.grad for parameter in self._parameters])
+        sums = self._gradients(attacked, total, masks)
+        if self._settings.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        if self._awp is not None:
+            self._awp.restore()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return sums
+
+    def try_batch(self, batch: MicroBatch, masks: torch.Generator) -> None:
+        """The attack and the gradient of a step on one micro-batch, for its need of memory; no parameter changes."""
+        self._gradients([(batch, self._attacked(batch))], len(batch.x), masks)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The model on `x` (N, 3, H, W), matrix products in the precision of the settings -> (N, D) float32."""
+        half = self._settings.precision == "bf16"
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
+            embeddings = self.model(x)
+        return unit(embeddings)
+
+    def _attacked(self, batch: MicroBatch) -> Tensor:
+        """The inner maximization: model in eval mode, parameters frozen, uniform random start in the ball."""
+        if batch.noise is None or not len(batch.x):
+            return batch.x
+        settings = self._settings
+        dtype = torch.bfloat16 if settings.precision == "bf16" else None
+        with frozen(self.model), folded(self.model, dtype):
+            loss = self._objective.inner(self.embed, batch.x, batch.labels)
+            return maximise(
+                loss, batch.x, settings.threat, steps=settings.steps, step_size=float(settings.step), noise=batch.noise
+            )
+
+    def _gradients(self, attacked: list[tuple[MicroBatch, Tensor]], total: int, masks: torch.Generator) -> Tensor:
+        """Set the parameters' gradients to that of the mean loss over the global batch; returns what `take` returns."""
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=False)
+        start, found = masks.get_state(), []
+        for batch, x_adv in attacked:
+            masks.set_state(start)  # every micro-batch uses its rows of the same masks
+            draw_masks_from(self.model, masks, batch.rows, total)
+            found.append(self._backward(batch, x_adv, total))
+        sums = torch.stack(found).sum(0)
+        self._world.sum([*(p.grad for p in self._parameters if p.grad is not None), sums])
+        return sums
+
+    def _backward(self, batch: MicroBatch, x_adv: Tensor, total: int) -> Tensor:
+        """Add the gradient of one micro-batch to the parameters' gradients."""
+        recompute = self.grad_checkpointing
+        with recomputed(self.model) if recompute else nullcontext():
+            outcome = self._objective.outer(self.embed, batch.x, x_adv, batch.labels)
+            # the recomputation passes the images through batch norm again
+            with buffers_restored(self.model) if recompute else nullcontext():
+                (outcome.losses.sum() / total).backward()
+        return _sums(outcome, batch.labels)
+
+
+def _sums(outcome: Outcome, labels: Tensor) -> Tensor:
+    terms = [term.detach().sum() for term in outcome.terms.values()]
+    correct = [
+        terms[0].new_zeros(()) if logits is None else (logits.detach().argmax(1) == labels).sum().to(terms[0].dtype)
+        for logits in (outcome.clean, outcome.attacked)
+    ]
+    return torch.stack([torch.stack(terms).sum(), *correct, *terms])

@@ -1,0 +1,78 @@
+"""The ten-step lists of tests/golden/losses.json: what each is a list of, and the plain program that made them.
+
+`python -m tests.stages.training.goldens > tests/golden/losses.json` makes the file again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.models.classifier import unit
+from stages.models.embedding import EmbeddingModel
+from stages.randomness import numpy_generator
+from stages.training.objectives import OBJECTIVES
+from stages.training.settings import TrainSettings
+from tests.stages.training.plain_step import PlainConv4, plain_training
+from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick, small_model
+
+STEPS = 10
+IMAGES = made_up_images()
+# beside one list for each objective
+VARIANTS: dict[str, dict[str, Any]] = {
+    "laat, no augmentation": {"augment": False},
+    "laat, jitter": {"jitter": 0.4},
+    "laat, tau 0.1, beta 3": {"tau": 0.1, "beta": 3.0},
+    "laat, cosine, warm-up, clipping": {"schedule": "cosine", "warm_up": 1.5, "clip_norm": 0.5},
+    "laat, awp": {"awp": 5e-3},
+    "trades, awp": {"objective": "trades", "awp": 0.02},
+    "laat, ema": {"ema": 0.7},
+}
+NAMES = (*OBJECTIVES, *VARIANTS)
+
+
+def settings_of(name: str) -> TrainSettings:
+    """Four epochs of three steps: the eleventh and twelfth are not looked at, the tenth is after the rate has dropped."""
+    return quick(epochs=4, **({"objective": name} if name in OBJECTIVES else VARIANTS[name]))
+
+
+def starting_model(seed: int = 0) -> EmbeddingModel:
+    """A conv4-8 in float64 with numpy's weights, so that every machine starts from the same."""
+    model = small_model().double()
+    weights = numpy_generator(seed, "tests/weights")
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            drawn = weights.standard_normal(tuple(parameter.shape)) / parameter[0].numel() ** 0.5
+            parameter.data = torch.from_numpy(drawn)
+    return model
+
+
+def anchors() -> Tensor:
+    """Six anchors of width six, float64, of length one in that precision too."""
+    return torch.nn.functional.normalize(torch.from_numpy(made_up_anchors().vectors).double(), dim=1)
+
+
+def judged(average: torch.nn.Module) -> float:
+    """Cross-entropy of the averaged model on all images as they are, in eval mode."""
+    average.eval()
+    with torch.no_grad():
+        logits = unit(average(IMAGES.images.float() / 255)).double() @ anchors().T
+        return float(torch.nn.functional.cross_entropy(logits, IMAGES.labels))
+
+
+def plain_list(name: str) -> list[float]:
+    """Ten losses of the plain program, float64; with averaging, of the averaged model after each step (`judged`)."""
+    settings = settings_of(name)
+    run = plain_training(PlainConv4(starting_model()), anchors(), IMAGES, settings)
+    return [judged(average) if settings.ema else loss for loss, average in itertools.islice(run, STEPS)]
+
+
+if __name__ == "__main__":
+    made = {name: [round(loss, 12) for loss in plain_list(name)] for name in NAMES}
+    head = {"made_by": "python -m tests.stages.training.goldens, float64", "torch": torch.__version__}
+    sys.stdout.write(json.dumps({**head, **made}, indent=1) + "\n")

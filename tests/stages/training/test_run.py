@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stages import artifacts
+from stages.data.image_set import ImageSet
+from stages.errors import ComputeError, InputError, UsageError
+from stages.models.checkpoint import read_checkpoint
+from stages.models.classifier import Classifier
+from stages.training.reports import EpochReport, RunResult
+from stages.training.run import RunOptions, train_run
+from stages.training.selection import Score, Selection
+from stages.training.settings import TrainSettings
+from tests.stages.training.synthetic import NAMES, made_up_anchors, made_up_images, quick
+
+INPUTS = {"anchors": {"kind": "anchors", "sha256": "a" * 64, "inputs": {}}}
+
+
+def trained(folder: Path, settings: TrainSettings | None = None, **others: Any) -> RunResult:
+    result = attempted(folder, settings, **others)
+    assert result is not None
+    return result
+
+
+def attempted(folder: Path, settings: TrainSettings | None = None, **others: Any) -> RunResult | None:
+    """As `train_run`; what it does not know are fields of RunOptions."""
+    anchors = others.pop("anchors", made_up_anchors(seen=4, val=2))
+    images = others.pop("images", made_up_images())
+    own = {name: others.pop(name) for name in ("resize", "init") if name in others}
+    inputs = others.pop("inputs", INPUTS)
+    return train_run(anchors, images, settings or quick(), folder, inputs=inputs, **own, options=RunOptions(**others))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def loaded(path: Path) -> Classifier:
+    return read_checkpoint(artifacts.read(path, "model"), f"'{path}'")
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def scored(monkeypatch: pytest.MonkeyPatch, *scores: Score) -> list[torch.Tensor]:
+    """Epochs get these scores; returns the weights that were there when each was given."""
+    seen: list[torch.Tensor] = []
+    left = iter(scores)
+
+    def score(self: Selection, model: torch.nn.Module, *_: Any, **__: Any) -> Score:
+        seen.append(model.projection.weight.detach().clone())  # type: ignore[union-attr,operator]
+        return next(left)
+
+    monkeypatch.setattr(Selection, "score", score)
+    return seen
+
+
+def test_the_best_epoch_and_the_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the third ties with the second: the later stays
+    scores = [Score(0.9, 0.2), Score(0.5, 0.4), Score(0.5, 0.4), Score(0.8, 0.3)]
+    weights = scored(monkeypatch, *scores)
+    result = trained(tmp_path / "run", quick(epochs=4))
+    assert names(tmp_path / "run") == ["last.st", "metrics.jsonl", "model.st"]
+    assert (result.best_epoch, result.score) == (3, scores[2])
+    best, last = loaded(tmp_path / "run" / "model.st"), loaded(tmp_path / "run" / "last.st")
+    assert torch.equal(best.model.projection.weight, weights[2])
+    assert torch.equal(last.model.projection.weight, weights[3])
+    assert not torch.equal(weights[1], weights[2])
+    assert (best.training["selection"]["epoch"], last.training["selection"]["epoch"]) == (3, 4)
+    assert result.sha256 == best.sha256
+
+
+def test_the_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored(monkeypatch, Score(0.9, 0.2), Score(0.5, 0.4), Score(0.8, 0.3))
+    told: list[EpochReport] = []
+    trained(tmp_path, quick(epochs=3), on_epoch=told.append)
+    found = rows(tmp_path)
+    assert [(row["epoch"], row["selection_clean"], row["selection_robust"], row["best_so_far"]) for row in found] == [
+        (1, 0.9, 0.2, True),
+        (2, 0.5, 0.4, True),
+        (3, 0.8, 0.3, False),
+    ]
+    for row, report in zip(found, told, strict=True):
+        assert (row["loss"], row["train_clean"], row["train_robust"]) == (
+            report.figures.loss,
+            report.figures.clean_accuracy,
+            report.figures.robust_accuracy,
+        )
+
+
+def test_a_clean_run_leaves_the_robust_figures_empty(tmp_path: Path) -> None:
+    trained(tmp_path, quick(objective="clean"))
+    assert [(row["train_robust"], row["selection_robust"]) for row in rows(tmp_path)] == [(None, None)] * 2
+
+
+def test_what_the_checkpoint_records(tmp_path: Path) -> None:
+    images, settings = made_up_images(), quick(seed=3)
+    trained(tmp_path, settings, images=images, resize=16)
+    found = loaded(tmp_path / "model.st")
+    assert found.inputs == INPUTS
+    assert found.training["settings"] == {**settings.to_record(), "precision": "float32"}
+    assert found.training["data"] == {**images.provenance.to_record(), "sha256": images.sha256()}
+    assert (found.training["images"], found.training["resize"]) == (32, 16)
+    selection = found.training["selection"]
+    assert (selection["source"], selection["images"], selection["classes"]) == ("validation classes", 16, 2)
+    np.testing.assert_array_equal(found.anchors.vectors, made_up_anchors().vectors)
+    # the normalisation is that of the training images, not of the validation classes
+    mean, _ = images.restricted_to(NAMES[:4], names_from="the test").mean_std()
+    np.testing.assert_allclose(found.model.mean.flatten(), mean, rtol=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["laat", "clean"])
+def test_two_runs_write_the_same_bytes(objective: str, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        torch.rand(5)  # the global stream is elsewhere
+        trained(tmp_path / name, quick(objective=objective))
+    for file in ("model.st", "last.st", "metrics.jsonl"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_another_seed_is_another_run(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        trained(tmp_path / str(seed), quick(seed=seed))
+    assert rows(tmp_path / "0")[0]["loss"] != rows(tmp_path / "1")[0]["loss"]
+
+
+def test_no_path_of_the_machine_is_written(tmp_path: Path) -> None:
+    trained(tmp_path / "run")
+    for path in (tmp_path / "run").iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes()
+
+
+def test_test_data_and_novel_classes_do_not_reach_the_run(tmp_path: Path) -> None:
+    anchors = made_up_anchors(seen=3, val=2)
+    trained(tmp_path / "with", anchors=anchors)
+    without = made_up_images().restricted_to(NAMES[:5], names_from="the test")
+    trained(tmp_path / "without", anchors=anchors, images=without)
+    assert rows(tmp_path / "with") == rows(tmp_path / "without")
+
+
+def test_a_run_that_blows_up_leaves_the_last_good_state(tmp_path: Path) -> None:
+    with pytest.raises(ComputeError, match="non-finite at step"):
+        trained(tmp_path / "run", quick(objective="clean", lr=1e38, batch_size=4), save_every=0)
+    for path in (tmp_path / "run").glob("*.st"):
+        assert all(np.isfinite(value).all() for value in artifacts.read(path).tensors.values())
+
+
+EVERYTHING = {"awp": 0.005, "ema": 0.9, "jitter": 0.4, "warm_up": 0.5, "clip_norm": 1.0, "accumulate": 2, "epochs": 3}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [EVERYTHING, {**EVERYTHING, "objective": "trades", "precision": "bf16"}, {"objective": "clean", "schedule": "one-cycle"}],
+)
+def test_stopped_after_any_step_it_goes_on_exactly(changes: dict[str, Any], tmp_path: Path) -> None:
+    settings = quick(**changes)
+    trained(tmp_path / "whole", settings)
+    stops = 0
+
+    def stop(_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    for _ in range(100):
+        try:
+            # on_step comes at most every so often; on_epoch comes with every epoch
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("stages.training.run._REPORT_EVERY_SECONDS", 0.0)
+                attempted(tmp_path / "parts", settings, resume=True, on_step=stop)
+        except KeyboardInterrupt:
+            stops += 1
+        else:
+            break
+    assert stops >= 2
+    for file in ("model.st", "last.st", "metrics.jsonl"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
+
+
+def test_stopped_while_an_epoch_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(tmp_path / "whole")
+    score, calls = Selection.score, []
+
+    def interrupted(self: Selection, *args: Any, **others: Any) -> Score:
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return score(self, *args, **others)
+
+    monkeypatch.setattr(Selection, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "parts")
+    assert len(rows(tmp_path / "parts")) == 1
+    trained(tmp_path / "parts", resume=True)
+    for file in ("model.st", "last.st", "metrics.jsonl"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
+
+
+def test_another_run_does_not_go_on_from_this_state(tmp_path: Path) -> None:
+    def stop(_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, on_epoch=stop, save_every=0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    changed: list[tuple[dict[str, Any], str]] = [
+        ({"settings": quick(lr=0.1, momentum=0.5)}, "--lr was 0.05 and is 0.1; --momentum was 0.9 and is 0.5"),
+        ({"images": made_up_images(seed=1)}, "the data was "),
+        ({"inputs": {"anchors": {**INPUTS["anchors"], "sha256": "b" * 64}}}, "the anchors was aaaaaaaaaaaa… and is bbbb"),
+        ({"inputs": {**INPUTS, "init": INPUTS["anchors"]}}, "the init was None and is aaaa"),
+    ]
+    for others, says in changed:
+        with pytest.raises(UsageError, match=says):
+            attempted(tmp_path, resume=True, **others)
+    with pytest.raises(UsageError, match=r"has an unfinished run \(1 epochs done\)"):
+        attempted(tmp_path)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_damaged_state_is_told(tmp_path: Path) -> None:
+    def stop(_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, on_epoch=stop, save_every=0)
+    state = tmp_path / "state.st"
+    whole = state.read_bytes()
+    state.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"state\.st.*damaged"):
+        attempted(tmp_path, resume=True)
+    state.write_bytes(whole)
+    (tmp_path / "model.st").unlink()
+    with pytest.raises(InputError, match=r"model\.st', the best epoch of the unfinished run, is missing"):
+        attempted(tmp_path, resume=True)
+    assert trained(tmp_path, force=True).best_epoch in (1, 2)
+    assert names(tmp_path) == ["last.st", "metrics.jsonl", "model.st"]
+
+
+def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    for name in (".model.st.abc.part", ".state.st.xyz.part"):
+        (tmp_path / name).write_bytes(b"half")
+    trained(tmp_path)
+    assert names(tmp_path) == ["last.st", "metrics.jsonl", "model.st"]
+
+
+def test_a_run_starts_from_a_checkpoint(tmp_path: Path) -> None:
+    trained(tmp_path / "first")
+    first = artifacts.read(tmp_path / "first/model.st", "model")
+    inputs = {**INPUTS, "init": first.lineage()}
+    trained(tmp_path / "second", quick(lr=1e-12, weight_decay=0.0), init=first, inputs=inputs)
+    one, two = (loaded(tmp_path / name / "model.st") for name in ("first", "second"))
+    torch.testing.assert_close(one.model.projection.weight, two.model.projection.weight, rtol=0, atol=1e-6)
+    assert two.inputs["init"]["sha256"] == first.sha256
+
+
+def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
+    images = made_up_images()
+    wide = ImageSet(images.images.repeat(1, 1, 1, 2), images.labels, images.classes, images.provenance)
+    with pytest.raises(InputError, match="images are 32x16, expected square ones; add --resize 16"):
+        trained(tmp_path, images=wide)
+
+
+def test_classes_that_the_data_does_not_have(tmp_path: Path) -> None:
+    anchors = replace(made_up_anchors(seen=4, val=2), classes=("purple", *NAMES[1:]))
+    with pytest.raises(InputError, match="'purple'"):
+        trained(tmp_path, anchors=anchors)
+
+
+def test_a_finished_run_is_recognised(tmp_path: Path) -> None:
+    trained(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for resume in (False, True):
+        assert attempted(tmp_path, resume=resume) is None
+    for other in (quick(epochs=3), quick(lr=0.04), quick(seed=1), quick(objective="at")):
+        with pytest.raises(UsageError, match="already has a run"):
+            attempted(tmp_path, other)
+    with pytest.raises(UsageError, match=r"--lr was 0.05 and is 0.04"):
+        attempted(tmp_path, quick(lr=0.04), resume=True)
+    with pytest.raises(UsageError, match="already has a run"):
+        attempted(tmp_path, images=made_up_images(seed=1))
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("broken", ["last.st", "metrics.jsonl"])
+def test_a_run_with_a_file_missing_is_not_finished(broken: str, tmp_path: Path) -> None:
+    trained(tmp_path)
+    (tmp_path / broken).unlink()
+    with pytest.raises(UsageError, match="already has a run"):
+        attempted(tmp_path)
+
+
+def test_an_image_tower_is_recorded_without_its_path(tmp_path: Path) -> None:
+    demo = Path(__file__).parents[3] / "stages/anchors/demo_clip"
+    folder = tmp_path / "somewhere/my-clip"
+    shutil.copytree(demo, folder)
+    images = made_up_images(per_class=3)
+    larger = ImageSet(images.images.repeat(1, 1, 2, 2), images.labels, images.classes, images.provenance)
+    settings = quick(backbone=f"clip:local-dir:{folder}", epochs=1, steps=1)
+    trained(tmp_path / "run", settings, images=larger)
+    shutil.rmtree(folder)
+    found = loaded(tmp_path / "run/model.st")
+    assert found.training["settings"]["backbone"] == found.model.backbone_name == "clip:local-dir:my-clip"
+    for path in (tmp_path / "run").iterdir():
+        assert b"somewhere" not in path.read_bytes()

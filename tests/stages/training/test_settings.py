@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from stages.errors import UsageError
+from stages.training.settings import TrainSettings
+
+
+def test_the_defaults_are_the_published_ones() -> None:
+    found = TrainSettings()
+    assert (found.objective, found.epochs, found.batch_size, found.lr) == ("laat", 100, 128, 0.05)
+    assert (found.momentum, found.weight_decay, found.schedule) == (0.9, 5e-4, "step")
+    assert (found.eps, found.steps, found.step) == (Fraction(8, 255), 7, Fraction(2, 255))
+    assert (found.tau, found.second_weight) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "lat"}, "unknown --objective 'lat'; nearest: 'laat'"),
+        ({"schedule": "cosin"}, "unknown --schedule 'cosin'; nearest: 'cosine'"),
+        ({"epochs": 0}, "--epochs is 0; choose at least 1"),
+        ({"epochs": -3}, "--epochs"),
+        ({"batch_size": 1}, "--batch-size is 1; choose at least 2"),
+        ({"steps": 0}, "--steps"),
+        ({"seed": -1}, "--seed"),
+        ({"lr": 0.0}, "--lr is 0; choose a number above 0"),
+        ({"lr": float("nan")}, "--lr"),
+        ({"lr": float("inf")}, "--lr"),
+        ({"momentum": -0.1}, "--momentum"),
+        ({"weight_decay": -1e-4}, "--weight-decay"),
+        ({"weight_decay": float("nan")}, "--weight-decay"),
+        ({"tau": 0.0}, "--tau"),
+        ({"tau": -1.0}, "--tau"),
+        ({"beta": -1.0}, "--beta"),
+        ({"eps": Fraction(0)}, "--eps is 0, so there is no attack"),
+        ({"eps": Fraction(0), "objective": "at"}, "--eps is 0, so there is no attack"),
+        ({"eps": Fraction(8)}, r"eps 8 is outside \[0, 1\]"),
+        ({"eps": Fraction(-1, 255)}, r"eps -1/255 is outside \[0, 1\]"),
+        ({"step_size": Fraction(0)}, "--step-size is 0; choose a number above 0"),
+        ({"step_size": Fraction(-2, 255)}, "--step-size"),
+    ],
+)
+def test_values_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainSettings(**changes)
+
+
+def test_a_step_of_its_own() -> None:
+    found = TrainSettings(step_size=Fraction(1, 255))
+    assert found.step == Fraction(1, 255)
+    attack = found.selection_attack()
+    assert attack.step_size(found.threat) == pytest.approx(1 / 255)
+    assert (attack.name, attack.steps, attack.loss, attack.random_start) == ("pgd-7", 7, "ce", True)
+
+
+def test_a_clean_run_needs_no_eps() -> None:
+    assert TrainSettings(objective="clean", eps=Fraction(0)).threat.eps == 0
+
+
+def test_the_record_is_json_with_exact_fractions() -> None:
+    record = TrainSettings().to_record()
+    assert json.loads(json.dumps(record)) == record
+    assert (record["eps"], record["step_size"]) == ("8/255", "2/255")
+    assert TrainSettings(step_size=Fraction(2, 255)).to_record() == record
+
+
+def test_settings_are_checked_without_torch() -> None:
+    code = "import sys; from stages.training.settings import TrainSettings; TrainSettings(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
