@@ -11,7 +11,7 @@ import typer
 
 from laatcli.console import Console
 from stages.errors import UsageError
-from stages.reports.results import Protocol
+from stages.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:
     from stages.evaluation.replay import Replay

@@ -1,11 +1,11 @@
-"""What `laat eval` leaves: finished parts while it works, then the report, the files beside it and its tables."""
+"""What `laat eval` writes and prints: the report, the files beside it and its tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,20 +13,20 @@ from laatcli.console import Console
 from laatcli.formats import show_table
 from stages import artifacts
 from stages.errors import UsageError
-from stages.reports.check_lines import check_lines
 
 if TYPE_CHECKING:
     from stages.evaluation.chunks import Chunks
     from stages.evaluation.evaluate import Evaluation
     from stages.launch import Launch
+    from stages.reports.records import Report
 
-# how long the processes of one evaluation wait for each other's share of an attack
+# how long the processes of one evaluation wait for each other
 WAIT_SECONDS = 86400.0
 
 
 @contextmanager
 def working(console: Console, output: Path, device: str, launch: Launch) -> Iterator[Chunks]:
-    """Within: the processes of the launch evaluate together, and keep what is done beside the report."""
+    """A context in which the processes of the launch share an evaluation and keep finished chunks beside the report."""
     from stages.evaluation.chunks import Chunks, SavedChunks, chunks_folder
     from stages.world import join_world
 
@@ -36,12 +36,12 @@ def working(console: Console, output: Path, device: str, launch: Launch) -> Iter
             yield Chunks(world, saved)
     except KeyboardInterrupt:
         if saved is not None:
-            console.note("stopped: the same command goes on from here")
+            console.note("stopped: run the same command again to resume")
         raise
 
 
 def end(console: Console, chunks: Chunks, write: Callable[[], None]) -> None:
-    """One process writes the report; then what was kept for it goes."""
+    """Write the report on one process, then remove the finished chunks that were kept for it."""
     if chunks.world.leader:
         write()
     chunks.world.barrier()
@@ -52,10 +52,10 @@ def end(console: Console, chunks: Chunks, write: Callable[[], None]) -> None:
 
 
 def rows_place(asked: str | None, output: Path) -> Path | None:
-    """Where the rows go; nowhere when they were left out, or when the report goes to standard output and none was named."""
+    """Where to write the rows; None for `--rows none`, or if the report goes to standard output and no file was named."""
     if asked == "none" or (asked is None and str(output) == artifacts.STDIO):
         return None
-    from stages.reports.files import default_rows_path
+    from stages.reports.row_file import default_rows_path
 
     path = default_rows_path(output) if asked is None else Path(asked)
     if str(path) == artifacts.STDIO:
@@ -68,10 +68,10 @@ def write_report(
 ) -> None:
     """Write the report, its rows and its episodes together, draw the plot, and show the tables.
 
-    Raises MissingError when a file cannot be written.
+    Raises MissingError if a file cannot be written.
     """
-    from stages.reports.files import with_rows
-    from stages.reports.report import report_bytes
+    from stages.reports.plots import plot_results, plot_seen_unseen
+    from stages.reports.report import report_bytes, with_rows
 
     report = done.report
     files: dict[Path, bytes] = {}
@@ -79,10 +79,7 @@ def write_report(
     if rows_file is not None:
         report, files = with_rows(report, done.rows, rows_file, None if to_stdout else output)
     if plot is not None:
-        from stages.reports.gzsl_plot import plot_seen_unseen
-        from stages.reports.plots import plot_results
-
-        draw = plot_seen_unseen if report["protocol"]["name"] == "gzsl" else plot_results
+        draw = plot_seen_unseen if report.protocol.name == "gzsl" else plot_results
         draw(report, plot)
     data = report_bytes(report)
     if to_stdout:
@@ -90,15 +87,15 @@ def write_report(
         typer.get_binary_stream("stdout").write(data)
     else:
         artifacts.write_files({**files, output: data})
-    console.result(report)
+    console.result(report.to_record())
     show_reports(console, {str(output): report}, form)
     if form == "table":
         console.line(f"report: {output}")
 
 
-def show_reports(console: Console, reports: Mapping[str, Mapping[str, Any]], form: str) -> None:
+def show_reports(console: Console, reports: Mapping[str, Report], form: str) -> None:
     """Print the tables of reports, by their names, and what their checks found."""
-    from stages.reports.results_table import report_tables
+    from stages.reports.report_tables import check_lines, report_tables
 
     for number, table in enumerate(report_tables(reports)):
         if number and form != "table" and console.human:

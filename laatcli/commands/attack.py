@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -118,7 +119,7 @@ def attack(
             "attack": spec.to_record(),
             "threat": threat.to_record(),
             "largest_perturbation": done.largest,
-            **{name: value.to_record() for name, value in done.figures.items()},
+            **{name: asdict(value) for name, value in done.figures.items()},
         }
     )
     where = f"{len(done.saved.images):,} images of {len(names)} {choice.name} classes"

@@ -23,11 +23,9 @@ def compare(
 ) -> None:
     """Compare two models on the same images or episodes: difference, 95 % interval, p-value."""
     check_format(form, console)
-    from stages.reports.compare import Source, compare_reports, comparison_record
-    from stages.reports.compare_table import comparison_tables
+    from stages.reports.compare import Source, compare_reports, comparison_tables
 
-    sources = Source.parse(first), Source.parse(second)
-    found = compare_reports(*sources)
-    console.result(comparison_record(sources, found))
+    found = compare_reports(Source.parse(first), Source.parse(second))
+    console.result(found.to_record())
     for table in comparison_tables(found):
         show_table(console, table, form)

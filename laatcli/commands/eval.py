@@ -22,11 +22,10 @@ from stages.attacks.suites import find_suite
 from stages.data.request import IMAGES, ImageRequest
 from stages.devices import check_device_name
 from stages.errors import ComputeError, UsageError, require_at_least
+from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
 from stages.launch import read_launch
-from stages.reports.check_lines import failed_checks
-from stages.reports.files import episodes_path
-from stages.reports.results import Protocol
+from stages.reports.episode_file import episodes_path
 
 if TYPE_CHECKING:
     from stages.evaluation.evaluate import Evaluation
@@ -197,6 +196,7 @@ def evaluate(
     classifiers = {_run_name(path, models): load_classifier(path, anchors)[0] for path in models}
     from stages.devices import resolve_device
     from stages.evaluation.evaluate import evaluate_classifiers
+    from stages.reports.report_tables import failed_checks
 
     place = resolve_device(device, launch)
     with working(console, output, place, launch) as chunks:

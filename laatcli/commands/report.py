@@ -1,7 +1,8 @@
-"""`laat report`: the tables of reports that are there already."""
+"""`laat report`: the tables of existing reports."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,22 +11,32 @@ import typer
 from laatcli.console import Console
 from laatcli.formats import Format, check_format
 from laatcli.reporting import show_reports
+from stages.errors import UsageError
 
 EXAMPLES = ("laat report report.json --format latex", "laat report raw/report.json expanded/report.json")
 
 
 def report(
     console: Console,
-    reports: Annotated[list[Path], typer.Argument(metavar="REPORT", help="Reports of laat eval, or - for standard input.")],
+    reports: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="REPORT", help="Reports of laat eval, or - for standard input.", show_default=False),
+    ] = None,
     form: Format = "table",
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of report.json and exit.")] = False,
 ) -> None:
-    """Show reports again: those that were measured alike in one table, and never two suites in one column."""
+    """Show reports again; those that were measured alike share a table."""
     check_format(form, console)
-    from stages.errors import UsageError
+    from stages.reports.records import report_schema
     from stages.reports.report import read_report
-    from stages.reports.results_table import report_tables
+    from stages.reports.report_tables import report_tables
     from stages.reports.tables import plain_numbers
 
+    if schema:
+        typer.echo(json.dumps(report_schema(), indent=2, ensure_ascii=False))
+        return
+    if not reports:
+        raise UsageError("no report was given", "name a report of laat eval, for example report.json")
     if len(set(reports)) < len(reports):
         raise UsageError("a report is given twice", "name each report once")
     read = {str(path): read_report(path) for path in reports}

@@ -16,10 +16,10 @@ from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
 from stages.evaluation.check_rules import CHECKS, FAIL, WARN, Finding, Probe, clean_passes, gradients
 from stages.evaluation.points import Points, all_way_points, episode_points
+from stages.evaluation.protocol import Protocol
 from stages.models.classifier import Classifier, inference, unit
 from stages.models.pixels import to_pixels
 from stages.randomness import numpy_generator
-from stages.reports.results import Protocol
 from stages.reports.rows import CLEAN, PointRows
 from stages.threat import ThreatModel
 

@@ -19,13 +19,15 @@ from stages.data.image_set import ImageSet, restricted_labels
 from stages.evaluation.checks import run_checks
 from stages.evaluation.chunks import Chunks, digest_of
 from stages.evaluation.groups import ClassChoice, leak_notes
+from stages.evaluation.protocol import Protocol
 from stages.evaluation.replay import DRAWN_OTHERWISE, Replay
 from stages.evaluation.sample import Sample, drawn, sample_note
 from stages.evaluation.score import evaluate
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
-from stages.reports.report import ModelEntry, Row, make_report
-from stages.reports.results import ALIKE, GroupResult, Protocol
+from stages.reports.records import Model, Report
+from stages.reports.report import make_report
+from stages.reports.results import ALIKE, GroupResult, Row
 from stages.threat import ThreatModel
 
 UPPER_BOUND = (
@@ -36,9 +38,9 @@ UPPER_BOUND = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report record (see `make_report`) and the rows that its table is made of."""
+    """A report and the rows that its figures are made of."""
 
-    report: dict[str, Any]
+    report: Report
     rows: list[Row]
 
 
@@ -143,20 +145,20 @@ def evaluate_classifiers(
     report = make_report(
         models=[model_entry(name, one) for name, one in classifiers.items()],
         data={**data, "sha256": sha256},
-        protocol=protocol,
+        protocol={
+            **protocol.to_record(),
+            **({"blend": protocol.blend, "shots": list(shots)} if shots else {}),
+            **({"replayed": replay.sha256} if DRAWN_OTHERWISE in notes and replay is not None else {}),
+        },
         attacks=attacks,
         threat=threat if attacks else None,
         seed=seed,
         rows=rows,
         suite=suite,
         notes=[*images.provenance.notes, *notes],
+        checks=checked or None,
+        sample={**sample.to_record(), "images": len(images), "of": whole} if sample.asked else None,
     )
-    if shots:
-        report["protocol"] |= {"blend": protocol.blend, "shots": list(shots)}
-    if DRAWN_OTHERWISE in notes and replay is not None:
-        report["protocol"]["replayed"] = replay.sha256
-    report["checks"] = checked or None
-    report["sample"] = {**sample.to_record(), "images": len(images), "of": whole} if sample.asked else None
     return Evaluation(report, rows)
 
 
@@ -220,11 +222,12 @@ def _numbered(result: GroupResult, kept: np.ndarray) -> GroupResult:
     return result if result.rows is None else replace(result, rows=result.rows.of_images(kept))
 
 
-def model_entry(name: str, classifier: Classifier) -> ModelEntry:
+def model_entry(name: str, classifier: Classifier) -> Model:
     """How the report names a classifier: what it was trained for, and against which anchors."""
     anchors, settings = classifier.anchor_set, classifier.origin.training.get("settings", {})
     source = f"{anchors.origin.get('source', 'unknown')}, {'raw' if anchors.expansion is None else 'expanded'}"
-    return ModelEntry(name, classifier.origin.sha256, str(settings.get("objective", "unknown")), source)
+    objective = str(settings.get("objective", "unknown"))
+    return Model(name=name, sha256=classifier.origin.sha256, objective=objective, anchors=source)
 
 
 def within(progress: Progress | None, at: int, jobs: int, label: str) -> Progress | None:

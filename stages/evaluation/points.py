@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 
 from stages.data.episodes import Episodes, draw_episodes
 from stages.data.image_set import ImageSet
+from stages.evaluation.protocol import Protocol
 from stages.models.classifier import Classifier
-from stages.reports.results import Protocol
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from stages.data.image_set import ImageSet
 from stages.errors import InputError, LaatError
 from stages.evaluation.chunks import digest_of
 from stages.evaluation.points import protocol_episodes
+from stages.evaluation.protocol import Protocol
 from stages.reports.episode_file import SavedEpisodes, read_episodes
 from stages.reports.parquet import AGAIN
-from stages.reports.results import Protocol
 
 DRAWN_OTHERWISE = "the episodes come from a file and are not those that their seed draws here"
 

@@ -14,12 +14,13 @@ from stages.errors import ComputeError, InputError
 from stages.evaluation.evaluate import Evaluation, model_entry, within
 from stages.evaluation.groups import ClassChoice, leak_notes
 from stages.evaluation.points import all_way_points
+from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import make_rows, record
 from stages.models.classifier import Classifier, Progress, decide, inference
 from stages.models.embedding import place
 from stages.models.pixels import to_pixels
-from stages.reports.report import Row, make_report
-from stages.reports.results import GroupResult, Protocol, summarise_rows
+from stages.reports.report import make_report
+from stages.reports.results import GroupResult, Row, summarise_rows
 from stages.reports.rows import Judgement
 
 _UNCHANGED = "give the data that the attack was run on, and its artifact unchanged"
@@ -71,7 +72,7 @@ def evaluate_saved(
     report = make_report(
         models=[model_entry(name, one) for name, one in classifiers.items()],
         data=saved.data,
-        protocol=Protocol(),
+        protocol=Protocol().to_record(),
         attacks=(),
         threat=saved.threat,
         seed=int(saved.attack.get("seed", 0)),

@@ -19,12 +19,13 @@ from stages.errors import InputError, UsageError
 from stages.evaluation.chunks import Chunks, chunk_size
 from stages.evaluation.points import Points, all_way_points, episode_points, protocol_episodes
 from stages.evaluation.progress import AccuracySoFar, after_clean
+from stages.evaluation.protocol import Protocol
 from stages.models.classifier import Classifier, Progress, decide, inference, unit
 from stages.models.pixels import filled, to_pixels
-from stages.reports.results import GroupResult, Protocol, summarise_rows
+from stages.reports.results import GroupResult, summarise_rows
 from stages.reports.rows import CLEAN, Judgement, PointRows
 from stages.statistics.gzsl import GzslResult, summarise_gzsl
-from stages.statistics.seen_unseen import Sides, limits
+from stages.statistics.seen_unseen import SeenUnseen, limits
 from stages.threat import ThreatModel
 
 # larger ones were slower for conv4-64: 0.9 against 1.6 times a plain loop (few pairs, tests/benchmarks/LOG.md)
@@ -112,7 +113,7 @@ def _seen_classes(classifier: Classifier, images: ImageSet) -> int:
 def gzsl_of(rows: PointRows, seen: int, classes: int, seed: int) -> GzslResult:
     """The generalized figures of rows with limits; the first `seen` of the `classes` are seen."""
     found = {name: one.limit for name, one in {CLEAN: rows.clean, **rows.attacks}.items() if one.limit is not None}
-    return summarise_gzsl(Sides(rows.label.astype(np.int64), seen, classes), found, seed=seed)
+    return summarise_gzsl(SeenUnseen(rows.label.astype(np.int64), seen, classes), found, seed=seed)
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:

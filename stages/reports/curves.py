@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stages.errors import UsageError
-from stages.reports.figures import COLOURS, new_figure, save_figure
 from stages.reports.metrics import RunMetrics
+from stages.reports.plots import COLOURS, new_figure, save_figure
 
 MOST_RUNS = len(COLOURS)
 _CLEAN, _ROBUST = ("--", "-")  # line styles

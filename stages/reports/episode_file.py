@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.errors import InputError
 from stages.reports.parquet import AGAIN, read_table, table_bytes
-from stages.reports.row_file import RowPart
+from stages.reports.row_file import ENDING, RowPart
 
 KIND = "laat-episodes"
 
@@ -34,6 +34,12 @@ class SavedEpisodes:
     classes: list[list[str]]
     support: np.ndarray
     query: np.ndarray
+
+
+def episodes_path(rows: Path) -> Path:
+    """Where the episodes go: report.episodes.parquet beside report.rows.parquet."""
+    stem = rows.name.removesuffix(ENDING) if rows.name.endswith(ENDING) else rows.stem
+    return rows.with_name(f"{stem}.episodes.parquet")
 
 
 def episode_schema() -> Any:

@@ -1,61 +1,36 @@
-"""The report that `laat eval` writes: one JSON record without clock or path, the same bytes for the same inputs."""
+"""The report that `laat eval` writes, without clock or path, and the files beside it: the same bytes for the same inputs."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+
+from pydantic import ValidationError
 
 from stages import __version__, artifacts
 from stages.attacks.spec import AttackSpec
 from stages.errors import InputError
+from stages.records import first_fault
+from stages.reports.episode_file import episodes_bytes, episodes_path
 from stages.reports.parquet import AGAIN, SCHEMA_VERSION, check_version
-from stages.reports.results import GroupResult, Protocol
-from stages.reports.schema import find_fault, report_schema
+from stages.reports.records import FileReference, Model, Report
+from stages.reports.results import Row
+from stages.reports.row_file import RowPart, read_rows, rows_bytes
 from stages.threat import ThreatModel
 
 KIND = "laat-report"
 
 
-@dataclass(frozen=True)
-class ModelEntry:
-    """How a report names a model: a name unique in it, the checkpoint's SHA-256, its objective and anchor source."""
-
-    name: str
-    sha256: str
-    objective: str
-    anchors: str
-
-    def to_record(self) -> dict[str, str]:
-        """As a JSON-able record."""
-        return {"anchors": self.anchors, "name": self.name, "objective": self.objective, "sha256": self.sha256}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One result: which model (its name), on which group of classes ('seen', 'novel', …).
-
-    Attributes:
-        model, group, result: as said.
-        classes: the names of the group's classes, in the order of the labels in `result.rows`.
-        protocol: what tells results of one model and group apart; '' is the protocol's name.
-    """
-
-    model: str
-    group: str
-    result: GroupResult
-    classes: Sequence[str] = ()
-    protocol: str = ""
-
-
 def make_report(
     *,
-    models: Sequence[ModelEntry],
+    models: Sequence[Model],
     data: Mapping[str, Any],
-    protocol: Protocol,
+    protocol: Mapping[str, Any],
     attacks: Sequence[AttackSpec],
     threat: ThreatModel | None,
     seed: int,
@@ -63,52 +38,55 @@ def make_report(
     suite: str | None = None,
     adversarial: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The record of a report, which fits `schema.report_schema`.
+    **more: Any,
+) -> Report:
+    """The report of an evaluation.
 
     Args:
-        models: the models scored.
+        models: the checkpoints, by unique names.
         data: the data set's provenance record.
-        protocol: how images were put to the test.
+        protocol: its record.
         attacks: the attacks that were run.
         threat: None when nothing was attacked.
         seed: of the attacks' random starts.
-        rows: one a (model, group, protocol), in the order to be shown.
-        suite: the named set that the attacks are; None for attacks named one by one.
-        adversarial: lineage record of the saved adversarial images that were scored instead of running attacks.
-        notes: what a reader must know, such as that these classes or images were trained on.
+        rows: one per (model, group, protocol), in the order of the tables.
+        suite: the named set of attacks; None for attacks named one by one.
+        adversarial: lineage record of saved adversarial images that were evaluated instead of running attacks.
+        notes: what a reader must know, for example that these classes or images were trained on.
+        more: the records `checks` and `sample`.
+
+    Raises pydantic.ValidationError when the records do not fit together.
     """
-    return {
-        "adversarial": dict(adversarial) if adversarial else None,
+    record = {
+        "adversarial": adversarial or None,
         "attacks": [spec.to_record() for spec in attacks],
         "data": dict(data),
         "episodes": None,
         "kind": KIND,
-        "models": [model.to_record() for model in models],
+        "models": list(models),
         "notes": list(notes),
-        "protocol": protocol.to_record(),
-        "results": [
-            {"model": row.model, "group": row.group, "protocol": row.protocol or protocol.name, **row.result.to_record()}
-            for row in rows
-        ],
+        "protocol": dict(protocol),
+        "results": [row.to_record(protocol["name"]) for row in rows],
         "rows": None,
         "schema_version": SCHEMA_VERSION,
         "seed": seed,
         "suite": suite,
         "threat": threat.to_record() if threat else None,
         "tool": __version__,
+        **more,
     }
+    return Report.model_validate(record)
 
 
-def report_bytes(record: Mapping[str, Any]) -> bytes:
-    """The record as the bytes of report.json: sorted keys, indented, UTF-8, a final newline. ValueError on a NaN."""
-    return (json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def report_bytes(report: Report) -> bytes:
+    """The report as the bytes of report.json: sorted keys, indented, UTF-8, a final newline."""
+    return (json.dumps(report.to_record(), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_report(path: Path | str) -> dict[str, Any]:
+def read_report(path: Path | str) -> Report:
     """Read a report, from standard input for `-`, strictly.
 
-    Raises InputError: not there, cut short, not a report, of another schema version, or not as the schema says.
+    Raises InputError: missing, truncated, not a report, of another schema version, or figures that contradict each other.
     """
     where = "standard input" if str(path) == artifacts.STDIO else f"'{path}'"
     data = sys.stdin.buffer.read() if str(path) == artifacts.STDIO else artifacts.read_file(path)
@@ -119,11 +97,49 @@ def read_report(path: Path | str) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("kind") != KIND:
         raise InputError(f"{where} is JSON, but not a report of laat", "give a report of `laat eval`")
     check_version(record.get("schema_version", record.get("format")), where)
-    fault = find_fault(record, report_schema())
-    if fault:
-        raise InputError(f"{where} is damaged: {fault}", AGAIN)
-    return record
+    try:
+        return Report.model_validate_json(data)
+    except ValidationError as error:
+        raise InputError(f"{where} is damaged or was edited: {first_fault(error)}", AGAIN) from None
 
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")
+
+
+def with_rows(report: Report, rows: Sequence[Row], path: Path, report_path: Path | None) -> tuple[Report, dict[Path, bytes]]:
+    """The report with references to its rows and episodes, and the bytes of those files.
+
+    Args:
+        report: of `make_report`.
+        rows: the same results, with their rows.
+        path: where the rows will be written; the episodes go beside them.
+        report_path: where the report will be written, None for the current folder.
+    """
+    parts = [
+        RowPart(row.model, row.group, row.protocol or report.protocol.name, row.classes, row.result.rows)
+        for row in rows
+        if row.result.rows is not None
+    ]
+    whole = report.to_record()
+    record = {
+        "data_sha256": report.data.sha256,
+        "models": {model.name: model.sha256 for model in report.models},
+        **{name: whole[name] for name in ("protocol", "seed", "suite", "threat")},
+    }
+    found = {"rows": (path, rows_bytes(parts, record)), "episodes": (episodes_path(path), episodes_bytes(parts, record))}
+    folder = Path() if report_path is None else report_path.parent
+    references, files = {}, {}
+    for name, (place, data) in found.items():
+        if data is not None:
+            relative = Path(os.path.relpath(place, folder)).as_posix()
+            references[name] = FileReference(file=relative, sha256=hashlib.sha256(data).hexdigest())
+            files[place] = data
+    return report.model_copy(update=references), files
+
+
+def rows_of_report(report: Report, path: Path) -> list[RowPart]:
+    """The rows of a report read from `path`. Raises InputError when it has none, or the file has another digest."""
+    if report.rows is None:
+        raise InputError(f"'{path}' was written without its rows", f"{AGAIN}, without `--rows none`")
+    return read_rows(path.parent / report.rows.file, report.rows.sha256)[0]

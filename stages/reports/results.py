@@ -1,58 +1,20 @@
-"""What an evaluation is and what it gives, as plain values. No torch here."""
+"""The figures of one model on one group of classes, computed from its rows. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from stages.errors import UsageError, require_at_least
 from stages.reports.rows import CLEAN, PointRows
 from stages.statistics.gzsl import GzslResult
 from stages.statistics.intervals import Estimate, alike, estimate
 
-PROTOCOLS = ("all-way", "episodes", "gzsl")
 WILSON = "Wilson 95 % over images"
 STUDENT_T = "Student t 95 % over episodes"
 ALIKE = "where all episodes have the same accuracy, its interval is Wilson 95 % over the decisions"
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How images are put to the test.
-
-    Attributes:
-        name: 'all-way' (every image once, all classes are candidates), 'episodes' (N-way K-shot) or 'gzsl' (all-way over seen
-            and novel classes together).
-        ways, shots, queries, episodes: numbers of an episode and of episodes; only used by 'episodes'.
-        seed: of the episodes.
-        blend: weight of the text anchor in an anchor made from K > 0 images, against a weight of K; 0 is images alone.
-
-    Raises UsageError for another name or a blend below 0; the other numbers are checked when episodes are drawn.
-    """
-
-    name: str = "all-way"
-    ways: int = 5
-    shots: int = 0
-    queries: int = 20
-    episodes: int = 2000
-    seed: int = 0
-    blend: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.name not in PROTOCOLS:
-            raise UsageError(f"unknown protocol '{self.name}'", f"known protocols: {', '.join(PROTOCOLS)}")
-        require_at_least("--blend", self.blend, 0)
-
-    def to_record(self) -> dict[str, Any]:
-        """The protocol as a JSON-able record, with the numbers that it uses."""
-        if self.name != "episodes":
-            return {"name": self.name}
-        numbers = {"ways": self.ways, "shots": self.shots, "queries": self.queries, "episodes": self.episodes}
-        blend = {"blend": self.blend} if self.shots else {}
-        return {"name": self.name, "episode_seed": self.seed, **numbers, **blend}
 
 
 @dataclass(frozen=True)
@@ -61,16 +23,16 @@ class GroupResult:
 
     Attributes:
         classes: classes in the group.
-        ways: candidates of each decision; chance is 1 / ways.
+        ways: candidate classes of each decision; chance is 1 / ways.
         images: distinct images that were classified.
         points: decisions, (image, head) pairs.
         episodes: 0 for all-way.
-        clean: accuracy on clean images.
+        clean: clean accuracy.
         attacks: name -> accuracy under that attack; a point that is wrong when clean is wrong here too.
-        worst: share of points that are right when clean and under every attack.
-        correct: name -> (P,) bool, the decisions behind the numbers, 'clean' among them; not part of the record.
-        rows: what `correct` was computed from; not part of the record.
-        gzsl: the figures of the two sides, where seen and novel classes were candidates together.
+        worst: share of points that are correct when clean and under every attack.
+        correct: name -> (P,) bool, the decisions behind the figures, with 'clean'.
+        rows: what `correct` was computed from.
+        gzsl: the figures of seen and novel classes, if those were candidates together.
     """
 
     classes: int
@@ -92,25 +54,35 @@ class GroupResult:
 
     @property
     def alike(self) -> bool:
-        """Whether all episodes are alike in some measure, whose interval is then Wilson's over the decisions."""
+        """Whether all episodes have the same accuracy in some measure; its interval is then Wilson's over the decisions."""
         measures = [*self.correct.values(), np.logical_and.reduce(list(self.correct.values()))] if self.episodes else []
         return any(alike(one.reshape(self.episodes, -1).mean(axis=1)) for one in measures)
 
-    def to_record(self) -> dict[str, Any]:
-        """The entry of a report, JSON-able."""
-        return {
-            "attacks": {name: value.to_record() for name, value in self.attacks.items()},
-            "chance": 1 / self.ways,
-            "classes": self.classes,
-            "clean": self.clean.to_record(),
-            "episodes": self.episodes,
-            "images": self.images,
-            "interval": self.interval,
-            "points": self.points,
-            "ways": self.ways,
-            "worst": self.worst.to_record(),
-            **({} if self.gzsl is None else {"gzsl": self.gzsl.to_record()}),
-        }
+
+@dataclass(frozen=True)
+class Row:
+    """One result of a report.
+
+    Attributes:
+        model, group, result: which model (its name), on which group of classes ('seen', 'novel', …), with which result.
+        classes: names of the group's classes, in the order of the labels in `result.rows`.
+        protocol: what tells results of one model and group apart; '' is the protocol's name.
+    """
+
+    model: str
+    group: str
+    result: GroupResult
+    classes: Sequence[str] = ()
+    protocol: str = ""
+
+    def to_record(self, protocol: str) -> dict[str, Any]:
+        """The entries of `records.Result`; `protocol` is the name of the report's protocol."""
+        found = self.result
+        numbers = {name: getattr(found, name) for name in ("classes", "ways", "images", "points", "episodes")}
+        estimates = {name: getattr(found, name) for name in ("attacks", "clean", "worst")}
+        where = {"model": self.model, "group": self.group, "protocol": self.protocol or protocol}
+        gzsl = {} if found.gzsl is None else {"gzsl": found.gzsl}
+        return {**where, **numbers, **estimates, "chance": 1 / found.ways, "interval": found.interval, **gzsl}
 
 
 def summarise_rows(rows: PointRows, *, classes: int, ways: int) -> GroupResult:
@@ -124,8 +96,8 @@ def summarise(correct: Mapping[str, np.ndarray], *, classes: int, ways: int, ima
     """Estimates from decisions.
 
     Args:
-        correct: name -> (P,) bool; 'clean' and one entry an attack. The points of an episode lie together, and every
-            episode has as many.
+        correct: name -> (P,) bool; 'clean' and one entry per attack. The points of an episode are contiguous, and every
+            episode has the same number.
         classes, ways, images, episodes: as in GroupResult.
     """
     worst = np.logical_and.reduce(list(correct.values()))

@@ -15,6 +15,7 @@ from stages.reports.parquet import AGAIN, read_table, table_bytes
 from stages.reports.rows import Judgement, PointRows
 
 KIND = "laat-rows"
+ENDING = ".rows.parquet"
 # the attack of the rows of an evaluation without one
 NO_ATTACK = "none"
 _KEYS = ("model", "group", "protocol", "attack")
@@ -44,6 +45,11 @@ class RowPart:
     def key(self) -> tuple[str, str, str]:
         """What tells parts apart."""
         return self.model, self.group, self.protocol
+
+
+def default_rows_path(report: Path) -> Path:
+    """Where the rows of a report go: report.rows.parquet beside report.json."""
+    return report.with_name(f"{report.stem}{ENDING}")
 
 
 def row_schema() -> Any:

@@ -1,20 +1,22 @@
 """Generalized zero-shot figures: seen and novel classes are candidates together (Li et al., CVPR 2024, Sec. 4).
 
-S is the mean over the seen classes of each one's accuracy, U the same over the novel classes, H = 2 S U / (S + U). The
-seen-unseen curve (Chao et al., ECCV 2016) follows S and U while a bias is subtracted from the seen classes' logits (see
-`sides`). No torch here.
+S is the mean of the accuracies of the seen classes, U that of the novel classes, H = 2 S U / (S + U). The seen-unseen curve
+(Chao et al., ECCV 2016) follows S and U while a bias is subtracted from the seen classes' logits (see `seen_unseen`). No torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+from pydantic.dataclasses import dataclass
+from typing_extensions import Self
 
-from stages.statistics.intervals import NO_SPREAD, Estimate, wilson_share
-from stages.statistics.seen_unseen import DRAWS, Sides
+from stages.records import STRICT, Record, Share
+from stages.statistics.intervals import NO_SPREAD, Estimate, check_inside, wilson_share
+from stages.statistics.seen_unseen import DRAWS, SeenUnseen
 
 CURVE_POINTS = 201
 INTERVAL = (
@@ -23,61 +25,84 @@ INTERVAL = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
+class Area:
+    """The area under the seen-unseen curve and its 95 % interval."""
+
+    area: Share
+    low: Share
+    high: Share
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_inside("area", self.area, self.low, self.high)
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
 class GzslFigures:
-    """S, U and H at bias 0 and the area under the seen-unseen curve, each with its 95 % interval, as fractions of 1."""
+    """S on seen classes, U on novel ones and H = 2 S U / (S + U) at bias 0, and the area under S over U."""
 
-    seen: Estimate
-    novel: Estimate
-    harmonic: Estimate
-    ausuc: Estimate
+    S: Estimate
+    U: Estimate
+    H: Estimate
+    ausuc: Area
 
-    def to_record(self) -> dict[str, Any]:
-        """As a JSON-able record."""
-        return {
-            "S": self.seen.to_record(),
-            "U": self.novel.to_record(),
-            "H": self.harmonic.to_record(),
-            "ausuc": {"area": self.ausuc.accuracy, "low": self.ausuc.low, "high": self.ausuc.high},
-        }
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if abs(self.H.accuracy - harmonic_mean(self.S.accuracy, self.U.accuracy)) > NO_SPREAD:
+            raise ValueError(f"H {self.H.accuracy} is not the harmonic mean of S and U")
+        return self
 
 
-@dataclass(frozen=True)
-class SeenUnseenCurve:
-    """S and U (B,) float64 over ascending biases (B,); at the first every decision is a seen class, at the last a novel one."""
+class Curve(Record):
+    """S and U by the bias subtracted from the cosines of seen classes: a subset of the exact curve, rounded to 6 decimals."""
 
-    bias: np.ndarray
-    seen: np.ndarray
-    novel: np.ndarray
+    bias: Annotated[list[float], Field(min_length=1)]
+    seen: Annotated[list[Share], Field(min_length=1)]
+    novel: Annotated[list[Share], Field(min_length=1)]
 
-    def area(self) -> float:
-        """Area under S over U, trapezoids over the exact breakpoints."""
-        return float(((self.seen[1:] + self.seen[:-1]) / 2 * np.diff(self.novel)).sum())
-
-    def thinned(self, most: int = CURVE_POINTS) -> SeenUnseenCurve:
-        """At most `most` of its points, first and last among them, spread evenly along the curve."""
-        if len(self.bias) <= most:
-            return self
-        length = np.concatenate(([0.0], np.cumsum(np.abs(np.diff(self.seen)) + np.abs(np.diff(self.novel)))))
-        at = np.unique(np.searchsorted(length, np.linspace(0, length[-1], most)).clip(max=len(length) - 1))
-        at = np.union1d(at, [0, len(length) - 1])[: most + 1]
-        return SeenUnseenCurve(self.bias[at], self.seen[at], self.novel[at])
-
-    def to_record(self) -> dict[str, list[float]]:
-        """As a JSON-able record, rounded to six decimals."""
-        return {name: np.round(getattr(self, name), 6).tolist() for name in ("bias", "seen", "novel")}
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not len(self.bias) == len(self.seen) == len(self.novel):
+            raise ValueError("bias, seen and novel differ in length")
+        return self
 
 
-def curve(sides: Sides, limit: np.ndarray) -> SeenUnseenCurve:
-    """The exact seen-unseen curve of points with these limits (P,): one point between any two breakpoints and at both ends.
+class GzslResult(Record):
+    """The generalized zero-shot figures of one model."""
 
-    The bias given for a piece is the breakpoint at which it begins; of the first, one step below the lowest.
+    attacks: dict[str, GzslFigures]
+    """Under each attack; a sample that is wrong when clean is wrong here too, at every bias."""
+    clean: GzslFigures
+    curves: dict[str, Curve]
+    """Of 'clean', each attack and 'worst'."""
+    interval: str
+    novel_classes: PositiveInt
+    seen_classes: PositiveInt
+    worst: GzslFigures
+    """Correct when clean and under every attack, at the same bias."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if set(self.curves) != {"clean", *self.attacks, "worst"}:
+            raise ValueError("the curves are not those of clean, each attack and worst")
+        return self
+
+
+def curve(samples: SeenUnseen, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The exact seen-unseen curve of samples with these limits (P,).
+
+    Returns:
+        Bias, S and U, each (B,): one point between any two breakpoints and at both ends, where every answer is a seen or a
+        novel class. The bias is the breakpoint at which the constant interval begins; of the first, a little less than the
+        lowest.
     """
-    weights = sides.weights()
+    weights = samples.weights()
     ends = np.unique(limit[np.isfinite(limit)])
     seen_at, novel_at = (np.zeros(len(ends) + 1) for _ in "su")
-    own = sides.own
-    # a seen point falls beyond its limit and a novel one rises: both show in the piece that begins there
+    own = samples.own
+    # beyond its limit a seen sample is wrong and a novel one is correct: in the interval that begins there
     place = np.searchsorted(ends, limit) + 1
     finite = np.isfinite(limit)
     np.add.at(seen_at, place[own & finite], -weights[own & finite])
@@ -85,20 +110,31 @@ def curve(sides: Sides, limit: np.ndarray) -> SeenUnseenCurve:
     seen_at[0] = weights[own & finite].sum()
     lowest = ends[0] - 1e-6 if len(ends) else 0.0
     seen = np.maximum(np.cumsum(seen_at), 0.0)
-    return SeenUnseenCurve(np.concatenate(([lowest], ends)), seen, np.cumsum(novel_at))
+    return np.concatenate(([lowest], ends)), seen, np.cumsum(novel_at)
 
 
-def figures(sides: Sides, limit: np.ndarray, *, seed: int) -> GzslFigures:
-    """S, U, H and AUSUC of points with these limits (P,); `seed` is of the bootstrap."""
-    right = sides.right(limit)
-    seen, novel = (per_class(sides, right, part) for part in (True, False))
-    return GzslFigures(seen, novel, harmonic(seen, novel), _ausuc(sides, limit, seed))
+def _thinned(bias: np.ndarray, seen: np.ndarray, novel: np.ndarray) -> Curve:
+    """About `CURVE_POINTS` points of a curve, spread evenly along it, with the first and the last."""
+    at = np.arange(len(bias))
+    if len(bias) > CURVE_POINTS:
+        length = np.concatenate(([0.0], np.cumsum(np.abs(np.diff(seen)) + np.abs(np.diff(novel)))))
+        at = np.unique(np.searchsorted(length, np.linspace(0, length[-1], CURVE_POINTS)).clip(max=len(length) - 1))
+        at = np.union1d(at, [0, len(length) - 1])[: CURVE_POINTS + 1]
+    bias, seen, novel = (np.round(values[at], 6) for values in (bias, seen, novel))
+    return Curve(bias=bias.tolist(), seen=seen.tolist(), novel=novel.tolist())
+
+
+def figures(samples: SeenUnseen, limit: np.ndarray, *, seed: int) -> GzslFigures:
+    """S, U, H and AUSUC of samples with these limits (P,); `seed` is of the bootstrap."""
+    right = samples.right(limit)
+    seen, novel = (per_class(samples, right, seen=side) for side in (True, False))
+    return GzslFigures(seen, novel, harmonic(seen, novel), _ausuc(samples, limit, seed))
 
 
 def harmonic(seen: Estimate, novel: Estimate) -> Estimate:
-    """H = 2 S U / (S + U), 0 where both are 0; its interval squares and adds what each of the two reaches alone.
+    """H = 2 S U / (S + U), 0 where both are 0; its interval combines the effects of both intervals (square and add).
 
-    Where S = U = 0 neither reaches anything alone, and the upper end is that of both upper ends.
+    Where S = U = 0 neither has an effect alone, and the upper end is that of both upper ends.
     Source: R. G. Newcombe, Statistics in Medicine 1998 (the principle); Zou & Donner, Statistics in Medicine 2008.
     """
     value = harmonic_mean(seen.accuracy, novel.accuracy)
@@ -115,84 +151,53 @@ def harmonic_mean(one: float, two: float) -> float:
     return 2 * one * two / (one + two) if one + two > 0 else 0.0
 
 
-def per_class(sides: Sides, right: np.ndarray, part: bool) -> Estimate:
-    """The mean over the classes of a side, the seen one or not, of each one's accuracy; `right` is (P,) bool.
+def per_class(samples: SeenUnseen, right: np.ndarray, *, seen: bool) -> Estimate:
+    """The mean accuracy of the seen or the novel classes; `right` is (P,) bool.
 
-    Wilson's interval of a share among `Sides.size` images: sound also at 0 and 1, where resampling would show no spread.
+    The interval is Wilson's of a share among `SeenUnseen.size` samples: valid also at 0 and 1, where resampling has no spread.
     """
-    chosen = sides.own == part
-    hits = np.bincount(sides.labels[chosen & right], minlength=sides.classes)
-    hits, counts = (x[: sides.seen] if part else x[sides.seen :] for x in (hits, sides.counts))
+    chosen = samples.own == seen
+    hits = np.bincount(samples.labels[chosen & right], minlength=samples.classes)
+    hits, counts = (x[: samples.seen] if seen else x[samples.seen :] for x in (hits, samples.counts))
     mean = float((hits / counts).mean())
-    return Estimate(mean, *wilson_share(mean, sides.size(part)))
+    return Estimate(mean, *wilson_share(mean, samples.size(seen)))
 
 
-def _ausuc(sides: Sides, limit: np.ndarray, seed: int) -> Estimate:
-    """The area, and the 2.5 % and 97.5 % points of `DRAWS` areas of images drawn again within each class.
+def _ausuc(samples: SeenUnseen, limit: np.ndarray, seed: int) -> Area:
+    """The area, and the 2.5 % and 97.5 % quantiles of `DRAWS` areas of samples drawn again within each class.
 
-    An area of 0 stays 0 however it is drawn; its upper end is then that of the largest S times that of the largest U. An area
-    of 1 stays 1; its lower end is then that of S times that of U.
+    Areas of 0 and 1 are the same in every draw. The upper end of 0 is then that of the largest S times that of the largest U,
+    the lower end of 1 that of S times that of U.
     """
-    weights, area = sides.weights(), sides.area(limit)
+    weights, area = samples.weights(), samples.area(limit)
     value = area(weights)
     if value == 0:
         ever = np.isfinite(limit)
-        return Estimate(0.0, 0.0, per_class(sides, ever, True).high * per_class(sides, ever, False).high)
+        return Area(0.0, 0.0, per_class(samples, ever, seen=True).high * per_class(samples, ever, seen=False).high)
     if value > 1 - NO_SPREAD:
         sure = np.ones(len(limit), dtype=bool)
-        return Estimate(value, per_class(sides, sure, True).low * per_class(sides, sure, False).low, 1.0)
-    low, high = np.quantile([area(weights * times) for times in sides.redrawn(seed)], (0.025, 0.975))
-    return Estimate(value, min(value, float(low)), max(value, float(high)))
+        return Area(value, per_class(samples, sure, seen=True).low * per_class(samples, sure, seen=False).low, 1.0)
+    low, high = np.quantile([area(weights * times) for times in samples.resampled(seed)], (0.025, 0.975))
+    return Area(value, min(value, float(low)), max(value, float(high)))
 
 
-@dataclass(frozen=True)
-class GzslResult:
-    """The generalized figures of one model.
-
-    Attributes:
-        seen, novel: numbers of classes on the two sides.
-        clean: on clean images.
-        attacks: name -> under that attack; a point that is wrong when clean is wrong here too, at every bias.
-        worst: right when clean and under every attack, at the same bias.
-        curves: name -> curve, 'clean', each attack and 'worst'.
-    """
-
-    seen: int
-    novel: int
-    clean: GzslFigures
-    attacks: dict[str, GzslFigures]
-    worst: GzslFigures
-    curves: dict[str, SeenUnseenCurve]
-
-    def to_record(self) -> dict[str, Any]:
-        """As a JSON-able record, curves thinned (the areas are of the whole ones)."""
-        return {
-            "attacks": {name: value.to_record() for name, value in self.attacks.items()},
-            "clean": self.clean.to_record(),
-            "curves": {name: value.thinned().to_record() for name, value in self.curves.items()},
-            "interval": INTERVAL,
-            "novel_classes": self.novel,
-            "seen_classes": self.seen,
-            "worst": self.worst.to_record(),
-        }
-
-
-def summarise_gzsl(sides: Sides, found: Mapping[str, np.ndarray], *, seed: int) -> GzslResult:
+def summarise_gzsl(samples: SeenUnseen, found: Mapping[str, np.ndarray], *, seed: int) -> GzslResult:
     """Figures from limits.
 
     Args:
-        sides: the points.
-        found: name -> (P,) limits; 'clean' and one entry an attack, each on the images that the attack made.
+        samples: their labels and the number of seen classes.
+        found: name -> (P,) limits; 'clean' and one entry per attack, each on the images that the attack made.
         seed: of the bootstrap.
     """
-    under = {name: sides.worst((found["clean"], value)) for name, value in found.items()}
-    whole = {**under, "worst": sides.worst(list(under.values()))}
-    told = {name: figures(sides, value, seed=seed) for name, value in whole.items()}
+    under = {name: samples.worst((found["clean"], value)) for name, value in found.items()}
+    whole = {**under, "worst": samples.worst(list(under.values()))}
+    shown = {name: figures(samples, value, seed=seed) for name, value in whole.items()}
     return GzslResult(
-        seen=sides.seen,
-        novel=sides.classes - sides.seen,
-        clean=told["clean"],
-        attacks={name: told[name] for name in found if name != "clean"},
-        worst=told["worst"],
-        curves={name: curve(sides, value) for name, value in whole.items()},
+        attacks={name: shown[name] for name in found if name != "clean"},
+        clean=shown["clean"],
+        curves={name: _thinned(*curve(samples, value)) for name, value in whole.items()},
+        interval=INTERVAL,
+        novel_classes=samples.classes - samples.seen,
+        seen_classes=samples.seen,
+        worst=shown["worst"],
     )

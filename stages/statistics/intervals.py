@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
+from typing_extensions import Self
 
-# below it, what a spread of accuracies shows is rounding
+from stages.records import STRICT, Share
+
+# a smaller spread of accuracies is rounding
 NO_SPREAD = 1e-12
 
 
 def alike(values: np.ndarray) -> bool:
-    """Whether several values show no spread, which is not to say that there is none."""
+    """Whether several values have no spread in this sample."""
     return len(values) > 1 and float(np.ptp(values)) <= NO_SPREAD
 
 
@@ -28,21 +32,21 @@ def wilson(correct: int, total: int, level: float = 0.95) -> tuple[float, float]
 
 
 def wilson_share(share: float, total: float, level: float = 0.95) -> tuple[float, float]:
-    """The Wilson score interval of a `share` in [0, 1] that is as certain as one among `total` (> 0), not always whole."""
+    """The Wilson score interval of a `share` in [0, 1] of `total` > 0 samples; `total` may be fractional."""
     from scipy.special import ndtri
 
     z = float(ndtri(0.5 + level / 2))
     centre = share + z * z / (2 * total)
     half = z * math.sqrt(max(0.0, share * (1 - share)) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    # at the ends the exact bound is the share itself; rounding must not put it outside
+    # at 0 and 1 the exact bound is the share itself; rounding must not exclude it
     return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
 
 
 def student_t(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The Student t interval of the mean of `values` (one accuracy an episode), cut to [0, 1].
+    """The Student t interval of the mean of `values` (one accuracy per episode), clipped to [0, 1].
 
-    One value says nothing about the spread: its interval is [0, 1]. Raises ValueError for no value.
+    The interval of a single value is [0, 1]. Raises ValueError without a value.
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.size < 1:
@@ -56,23 +60,30 @@ def student_t(values: Sequence[float] | np.ndarray, level: float = 0.95) -> tupl
     return max(0.0, mean - half), min(1.0, mean + half)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Estimate:
     """An accuracy and its 95 % interval, as fractions of 1."""
 
-    accuracy: float
-    low: float
-    high: float
+    accuracy: Share
+    low: Share
+    high: Share
 
-    def to_record(self) -> dict[str, float]:
-        """As a JSON-able record."""
-        return {"accuracy": self.accuracy, "low": self.low, "high": self.high}
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_inside("accuracy", self.accuracy, self.low, self.high)
+        return self
+
+
+def check_inside(name: str, value: float, low: float, high: float) -> None:
+    """Raise ValueError unless `value` lies in its interval."""
+    if not low - NO_SPREAD <= value <= high + NO_SPREAD:
+        raise ValueError(f"{name} {value} is outside its interval, {low} to {high}")
 
 
 def estimate(correct: np.ndarray, episodes: int = 0) -> Estimate:
-    """The accuracy of `correct` (P,) bool: over images (Wilson), or over `episodes` equal runs (Student t).
+    """The accuracy of `correct` (P,) bool: over images (Wilson), or over `episodes` of equal size (Student t).
 
-    Where several episodes are all alike it is Wilson over the decisions.
+    If all episodes have the same accuracy, the interval is Wilson over the decisions.
     """
     accuracy = float(correct.mean())
     if episodes:

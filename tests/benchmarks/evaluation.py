@@ -25,10 +25,10 @@ from torch.nn.functional import cross_entropy
 from stages.attacks.named import parse_attacks
 from stages.attacks.spec import AttackSpec
 from stages.data.episodes import Episodes, draw_episodes
+from stages.evaluation.protocol import Protocol
 from stages.models.classifier import frozen, unit
 from stages.models.embedding import EmbeddingModel, place
 from stages.models.pixels import to_pixels
-from stages.reports.results import Protocol
 from stages.threat import ThreatModel
 from tests.benchmarks.reference import wait
 from tests.benchmarks.task import Task

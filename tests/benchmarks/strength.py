@@ -31,11 +31,12 @@ from stages.data.image_set import ImageSet
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
 from stages.evaluation.groups import choose_classes
+from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample, drawn
 from stages.evaluation.score import evaluate
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier, inference
-from stages.reports.results import GroupResult, Protocol
+from stages.reports.results import GroupResult
 from stages.statistics.paired import mcnemar
 from stages.threat import ThreatModel, parse_eps
 from tests.benchmarks.timing import environment, show

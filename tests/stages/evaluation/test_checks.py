@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stages.attacks.named import parse_attacks
 from stages.evaluation.check_rules import judge_count
 from stages.evaluation.checks import Checked, run_checks
-from stages.reports.results import Protocol
+from stages.evaluation.protocol import Protocol
 from stages.threat import ThreatModel
 from tests.stages.evaluation.masking import MASKS, trained
 from tests.stages.evaluation.models import Group, evaluate

@@ -14,7 +14,8 @@ import torch
 from stages.attacks.named import parse_attacks
 from stages.evaluation import chunks as module
 from stages.evaluation.chunks import Chunks, SavedChunks, digest_of
-from stages.reports.results import GroupResult, Protocol
+from stages.evaluation.protocol import Protocol
+from stages.reports.results import GroupResult
 from stages.threat import ThreatModel
 from tests.benchmarks.task import Task
 from tests.stages.evaluation.models import Group, evaluate
@@ -48,7 +49,7 @@ def scored(
 
 
 def check_same_bits(found: GroupResult, expected: GroupResult) -> None:
-    assert found.to_record() == expected.to_record()
+    assert found == expected
     assert found.rows is not None
     assert expected.rows is not None
     pairs = [(found.rows.clean, expected.rows.clean)]

@@ -17,12 +17,12 @@ from stages.data.image_set import DataProvenance, ImageSet
 from stages.errors import InputError, UsageError
 from stages.evaluation.evaluate import Evaluation, evaluate_classifiers
 from stages.evaluation.groups import choose_classes, seen_and_novel
+from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
 from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel
 from stages.reports.report import report_bytes
-from stages.reports.results import ALIKE, Protocol
-from stages.reports.schema import find_fault, report_schema
+from stages.reports.results import ALIKE
 from stages.threat import ThreatModel
 from tests.stages.evaluation.models import Channels, Group, coloured, evaluate
 
@@ -54,15 +54,14 @@ def score(checkpoint: Classifier, images: ImageSet, protocol: Protocol, *attacks
     own = checkpoint.anchor_set
     choice = seen_and_novel(own) if protocol.name == "gzsl" else choose_classes(own, more.pop("group", "all"))
     found = evaluate_classifiers({"run": checkpoint}, [choice], images, protocol, parse_attacks(attacks), THREAT, **more)
-    assert find_fault(found.report, report_schema()) is None
     assert report_bytes(found.report)
     return found
 
 
 def test_a_sweep_of_shots_has_a_row_each_on_the_same_queries(checkpoint: Classifier, images: ImageSet) -> None:
     swept = score(checkpoint, images, EPISODES, "fgsm", shots=(0, 1, 5))
-    assert [row["protocol"] for row in swept.report["results"]] == ["0-shot", "1-shot", "5-shot"]
-    assert swept.report["protocol"]["shots"] == [0, 1, 5]
+    assert [row.protocol for row in swept.report.results] == ["0-shot", "1-shot", "5-shot"]
+    assert swept.report.protocol.shots == [0, 1, 5]
     first = swept.rows[0].result.rows
     assert first is not None
     for row, shots in zip(swept.rows, (0, 1, 5), strict=True):
@@ -81,7 +80,7 @@ def test_blending_changes_few_shot_rows_and_not_zero_shot_ones(checkpoint: Class
     plain, blended = (score(checkpoint, images, replace(EPISODES, blend=blend), "fgsm", shots=(0, 1)) for blend in (0.0, 2.0))
     assert plain.rows[0].result.clean == blended.rows[0].result.clean
     assert plain.rows[1].result.clean != blended.rows[1].result.clean
-    assert blended.report["protocol"]["blend"] == 2.0
+    assert blended.report.protocol.blend == 2.0
     # with all the weight on the name, images no longer count
     heavy = score(checkpoint, images, replace(EPISODES, blend=1e7, shots=1)).rows[0].result
     assert heavy.clean == score(checkpoint, images, EPISODES).rows[0].result.clean
@@ -104,33 +103,34 @@ def test_numbers_that_fit_no_group_are_refused_before_anything_is_scored(checkpo
 def test_episodes_that_are_all_alike_are_said_to_be(checkpoint: Classifier, images: ImageSet) -> None:
     # one way: every decision is right
     alone = score(checkpoint, images, replace(EPISODES, ways=1)).report
-    assert ALIKE in alone["notes"]
-    assert alone["results"][0]["clean"]["low"] < 1
-    assert ALIKE not in score(checkpoint, images, EPISODES).report["notes"]
+    assert ALIKE in alone.notes
+    assert alone.results[0].clean.low < 1
+    assert ALIKE not in score(checkpoint, images, EPISODES).report.notes
 
 
 def test_seen_and_novel_together(checkpoint: Classifier, images: ImageSet) -> None:
     found = score(checkpoint, images, Protocol("gzsl"), "fgsm", "margin-pgd-2")
-    (row,) = found.report["results"]
-    assert (row["group"], row["protocol"], row["classes"], row["ways"]) == ("seen+novel", "gzsl", 4, 4)
-    record = row["gzsl"]
-    assert (record["seen_classes"], record["novel_classes"]) == (2, 2)
-    assert set(record["attacks"]) == {"fgsm", "margin-pgd-2"}
-    for part in (record["clean"], *record["attacks"].values(), record["worst"]):
-        seen, novel = part["S"]["accuracy"], part["U"]["accuracy"]
-        assert part["H"]["accuracy"] == pytest.approx(2 * seen * novel / (seen + novel) if seen + novel else 0)
-    notes = found.report["notes"]
+    (row,) = found.report.results
+    assert (row.group, row.protocol, row.classes, row.ways) == ("seen+novel", "gzsl", 4, 4)
+    gzsl = row.gzsl
+    assert gzsl is not None
+    assert (gzsl.seen_classes, gzsl.novel_classes) == (2, 2)
+    assert set(gzsl.attacks) == {"fgsm", "margin-pgd-2"}
+    for part in (gzsl.clean, *gzsl.attacks.values(), gzsl.worst):
+        seen, novel = part.S.accuracy, part.U.accuracy
+        assert part.H.accuracy == pytest.approx(2 * seen * novel / (seen + novel) if seen + novel else 0)
+    notes = found.report.notes
     assert any("the attacks were run at bias 0" in note and "upper bounds" in note for note in notes)
     assert "seen+novel: the 1 validation classes are no candidates" in notes
     assert not any("held-out" in note for note in notes)
     # as many images a class: the plain share is the mean over classes
-    both = (record["clean"]["S"]["accuracy"] + record["clean"]["U"]["accuracy"]) / 2
-    assert row["clean"]["accuracy"] == pytest.approx(both)
+    both = (gzsl.clean.S.accuracy + gzsl.clean.U.accuracy) / 2
+    assert row.clean.accuracy == pytest.approx(both)
 
 
 def test_gzsl_on_the_training_images_says_so(checkpoint: Classifier, images: ImageSet) -> None:
     trained = ImageSet(images.images, images.labels, images.classes, DataProvenance("pets", ("train",)))
-    notes = score(checkpoint, trained, Protocol("gzsl")).report["notes"]
+    notes = score(checkpoint, trained, Protocol("gzsl")).report.notes
     assert any("S is not on held-out images" in note for note in notes)
     assert not any("upper bound" in note for note in notes)  # nothing was attacked
 
@@ -139,14 +139,14 @@ def test_a_quick_look_is_said_and_the_same_whatever_else_is_asked(checkpoint: Cl
     sample = Sample(per_class=4, seed=3)
     found = score(checkpoint, images, Protocol(), "fgsm", sample=sample)
     report = found.report
-    assert report["sample"] == {"max_images": None, "max_per_class": 4, "seed": 3, "images": 20, "of": 60}
-    assert "a quick look: 20 of 60 images, drawn with seed 3" in report["notes"]
-    assert report["results"][0]["images"] == 20
+    assert report.to_record()["sample"] == {"max_images": None, "max_per_class": 4, "seed": 3, "images": 20, "of": 60}
+    assert "a quick look: 20 of 60 images, drawn with seed 3" in report.notes
+    assert report.results[0].images == 20
     other = score(checkpoint, images, Protocol("gzsl"), seed=9, sample=sample).report
-    assert other["data"]["sha256"] == report["data"]["sha256"]
+    assert other.data.sha256 == report.data.sha256
     whole = score(checkpoint, images, Protocol(), "fgsm").report
-    assert whole["sample"] is None
-    assert whole["data"]["sha256"] != report["data"]["sha256"]
+    assert whole.sample is None
+    assert whole.data.sha256 != report.data.sha256
     with pytest.raises(UsageError, match="class 'ant' has 4 images, an episode needs 2 shots"):
         score(checkpoint, images, replace(EPISODES, shots=2), sample=sample)
 
@@ -166,7 +166,7 @@ def test_classes_named_later_are_said_and_what_cannot_be_known_of_them(
     own = replace(checkpoint.anchor_set, origin={"source": source})
     later = replace(own, groups=ClassGroups.from_counts(5, None))  # as `laat anchors` makes them: all seen
     given = Classifier(checkpoint.embedding, own, image_size=16, origin=checkpoint.origin).over(later)
-    notes = score(given, images, Protocol()).report["notes"]
+    notes = score(given, images, Protocol()).report.notes
     assert notes[0].startswith("5 classes named after training; those trained on go by their names")
     assert ("imported features, of whose encoder nothing is known" in notes[0]) == said
     # by their names, not by the groups of the file

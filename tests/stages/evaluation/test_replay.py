@@ -14,9 +14,8 @@ from stages.errors import InputError
 from stages.evaluation.replay import DRAWN_OTHERWISE, read_replay
 from stages.models.classifier import Classifier
 from stages.reports.episode_file import KIND, episode_schema, read_episodes
-from stages.reports.files import with_rows
 from stages.reports.parquet import table_bytes
-from stages.reports.report import report_bytes
+from stages.reports.report import report_bytes, with_rows
 from tests.stages.evaluation.test_protocols import EPISODES, checkpoint, images, score
 
 SHOWN = replace(EPISODES, shots=2, blend=1.5)
@@ -68,8 +67,8 @@ def test_other_episodes_are_evaluated_and_said_to_be_others(checkpoint: Classifi
     assert rows is not None
     assert np.array_equal(rows.image.reshape(10, -1), drawn.image.reshape(10, -1)[::-1])
     assert np.array_equal(rows.clean.predicted.reshape(10, -1), drawn.clean.predicted.reshape(10, -1)[::-1])
-    assert DRAWN_OTHERWISE in found.report["notes"]
-    assert found.report["protocol"]["replayed"] == replay.sha256
+    assert DRAWN_OTHERWISE in found.report.notes
+    assert found.report.protocol.replayed == replay.sha256
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_interrupted_it_says_how_to_go_on(here: Path, start: Callable[..., subpr
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said.splitlines()[-2:] == ["stopped: the same command goes on from here", "error: interrupted"]
+    assert said.splitlines()[-2:] == ["stopped: run the same command again to resume", "error: interrupted"]
 
 
 @pytest.mark.parametrize("protocol", ["episodes", "gzsl"])

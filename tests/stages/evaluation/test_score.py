@@ -12,7 +12,7 @@ from stages.data.episodes import draw_episodes
 from stages.errors import InputError, UsageError
 from stages.evaluation import score
 from stages.evaluation.points import episode_points
-from stages.reports.results import Protocol
+from stages.evaluation.protocol import Protocol
 from stages.statistics.intervals import student_t, wilson
 from stages.threat import ThreatModel
 from tests.stages.evaluation.models import Channels, Group, coloured, evaluate

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from stages.attacks.named import parse_attacks
-from stages.reports.results import GroupResult, Protocol
-from stages.statistics.seen_unseen import Sides
+from stages.evaluation.protocol import Protocol
+from stages.reports.results import GroupResult
+from stages.statistics.seen_unseen import SeenUnseen
 from stages.threat import ThreatModel
 from tests.stages.evaluation.models import Channels, Group, coloured, evaluate
 from tests.stages.evaluation.test_score import NAMES, THREAT, group, lead
@@ -42,13 +43,13 @@ def test_s_u_and_h_are_those_worked_out_by_hand() -> None:
     result = evaluate(Channels(), seen_and_novel(group()), Protocol("gzsl"), ATTACKS, THREAT)
     found = result.gzsl
     assert found is not None
-    assert (found.seen, found.novel) == (2, 1)
-    assert found.clean.seen.accuracy == 1
-    assert found.clean.novel.accuracy == pytest.approx(2 / 3)
-    assert found.clean.harmonic.accuracy == pytest.approx(0.8)
-    assert found.worst.seen.accuracy == pytest.approx(0.5)
-    assert found.worst.novel.accuracy == pytest.approx(1 / 3)
-    assert found.worst.harmonic.accuracy == pytest.approx(0.4)
+    assert (found.seen_classes, found.novel_classes) == (2, 1)
+    assert found.clean.S.accuracy == 1
+    assert found.clean.U.accuracy == pytest.approx(2 / 3)
+    assert found.clean.H.accuracy == pytest.approx(0.8)
+    assert found.worst.S.accuracy == pytest.approx(0.5)
+    assert found.worst.U.accuracy == pytest.approx(1 / 3)
+    assert found.worst.H.accuracy == pytest.approx(0.4)
     assert result.clean.accuracy == pytest.approx(6 / 7)
 
 
@@ -57,8 +58,8 @@ def test_the_attack_crosses_the_border_between_seen_and_novel() -> None:
     images = coloured([(110, 0, 100)] * 3 + [lead(90, 1)] * 3 + [lead(90, 2)] * 3)
     result = run(Group(NAMES, torch.eye(3), images, torch.arange(3).repeat_interleave(3)))
     assert result.gzsl is not None
-    assert result.gzsl.clean.seen.accuracy == 1
-    assert result.gzsl.worst.seen.accuracy == 0.5
+    assert result.gzsl.clean.S.accuracy == 1
+    assert result.gzsl.worst.S.accuracy == 0.5
 
 
 def test_the_figures_at_bias_0_are_those_of_the_decisions() -> None:
@@ -70,10 +71,10 @@ def test_the_figures_at_bias_0_are_those_of_the_decisions() -> None:
     correct["worst"] = np.logical_and.reduce(list(correct.values()))
     for name, told in {"clean": found.clean, **found.attacks, "worst": found.worst}.items():
         each = [correct[name][rows.label == at].mean() for at in range(3)]
-        assert told.seen.accuracy == pytest.approx(np.mean(each[:SEEN])), name
-        assert told.novel.accuracy == pytest.approx(each[2]), name
-    assert 0 < found.worst.harmonic.accuracy < found.clean.harmonic.accuracy < 1
-    assert 0 < found.worst.ausuc.accuracy < found.clean.ausuc.accuracy < 1
+        assert told.S.accuracy == pytest.approx(np.mean(each[:SEEN])), name
+        assert told.U.accuracy == pytest.approx(each[2]), name
+    assert 0 < found.worst.H.accuracy < found.clean.H.accuracy < 1
+    assert 0 < found.worst.ausuc.area < found.clean.ausuc.area < 1
 
 
 def test_away_from_bias_0_fallen_points_do_not_rise_again_at_once() -> None:
@@ -97,7 +98,7 @@ def test_the_robust_curve_is_no_higher_than_clean_and_at_least_what_an_attack_at
     result = run(one)
     rows = result.rows
     assert rows is not None
-    sides = Sides(rows.label.astype(np.int64), SEEN, 3)
+    sides = SeenUnseen(rows.label.astype(np.int64), SEEN, 3)
     assert rows.clean.limit is not None
     clean = sides.right(rows.clean.limit, bias)
     limit = rows.attacks["margin-pgd-20"].limit
@@ -127,8 +128,8 @@ def test_the_batch_size_changes_nothing() -> None:
     assert small is not None
     assert large is not None
     for one, two in ((small.clean, large.clean), (small.worst, large.worst)):
-        assert one.harmonic.accuracy == two.harmonic.accuracy
-        assert one.ausuc.accuracy == pytest.approx(two.ausuc.accuracy, abs=0.01)
+        assert one.H.accuracy == two.H.accuracy
+        assert one.ausuc.area == pytest.approx(two.ausuc.area, abs=0.01)
 
 
 def test_without_an_attack_and_at_eps_0_the_worst_case_is_clean() -> None:
@@ -138,8 +139,8 @@ def test_without_an_attack_and_at_eps_0_the_worst_case_is_clean() -> None:
     assert alone.worst == alone.clean
     nothing = run(noisy(), ThreatModel(Fraction(0))).gzsl
     assert nothing is not None
-    assert nothing.worst.harmonic == nothing.clean.harmonic
-    assert nothing.worst.ausuc.accuracy == pytest.approx(nothing.clean.ausuc.accuracy, abs=1e-6)
+    assert nothing.worst.H == nothing.clean.H
+    assert nothing.worst.ausuc.area == pytest.approx(nothing.clean.ausuc.area, abs=1e-6)
     assert alone.clean == nothing.clean
 
 
@@ -147,4 +148,3 @@ def test_other_protocols_know_nothing_of_it() -> None:
     for protocol in (Protocol(), Protocol("episodes", ways=2, queries=2, episodes=3)):
         result = evaluate(Channels(), seen_and_novel(group()), protocol)
         assert result.gzsl is None
-        assert "gzsl" not in result.to_record()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.expanded import expand_anchors
 from stages.attacks.named import parse_attacks
 from stages.classes import ClassGroups
-from stages.errors import MissingError
+from stages.errors import InputError, MissingError, UsageError
+from stages.evaluation.protocol import Protocol
 from stages.reports import plots
-from stages.reports.plots import plot_cosines, plot_results
-from stages.reports.report import ModelEntry, Row, make_report
-from stages.reports.results import Protocol, summarise
+from stages.reports.plots import plot_cosines, plot_results, plot_seen_unseen
+from stages.reports.records import Model, Report
+from stages.reports.report import make_report
+from stages.reports.results import Row, summarise
+from stages.statistics.gzsl import summarise_gzsl
+from stages.statistics.seen_unseen import SeenUnseen, limits
 from stages.threat import ThreatModel
 
 
@@ -31,9 +36,7 @@ def right(share: float, images: int = 200) -> np.ndarray:
     return np.arange(images) < share * images
 
 
-def report(
-    attacks: tuple[str, ...] = ("pgd-20", "margin-pgd-20"), groups: tuple[str, ...] = ("seen", "novel")
-) -> dict[str, Any]:
+def report(attacks: tuple[str, ...] = ("pgd-20", "margin-pgd-20"), groups: tuple[str, ...] = ("seen", "novel")) -> Report:
     """Two models, whose first attack leaves 0.3 and 0.5 and whose worst case is that of the second attack, 0.2 and 0.4."""
     rows = []
     for group in groups:
@@ -42,9 +45,9 @@ def report(
             correct = {"clean": right(0.8), **{name: right(share) for name, share in shares.items()}}
             rows.append(Row(model, group, summarise(correct, classes=5, ways=5, images=200, episodes=0)))
     return make_report(
-        models=[ModelEntry(name, "ab" * 32, "laat", name) for name in ("raw", "expanded")],
+        models=[Model(name=name, sha256="ab" * 32, objective="laat", anchors=name) for name in ("raw", "expanded")],
         data={"source": "shapes"},
-        protocol=Protocol(),
+        protocol=Protocol().to_record(),
         attacks=parse_attacks(attacks),
         threat=ThreatModel(Fraction(8, 255)) if attacks else None,
         seed=0,
@@ -108,7 +111,7 @@ def test_bars_are_the_accuracies_with_their_intervals(drawn: list[Any]) -> None:
     plot_results(record, Path("unused.png"))
     assert len(drawn[0].axes) == 2
     for axis, group in zip(drawn[0].axes, ("seen", "novel"), strict=True):
-        entries = [entry for entry in record["results"] if entry["group"] == group]
+        entries = [entry for entry in record.results if entry.group == group]
         assert axis.get_title() == f"{group} classes (5-way, chance 20.0 %)"
         assert axis.get_ylim() == (0, 100)
         assert [label.get_text() for label in axis.get_xticklabels()] == ["raw", "expanded"]
@@ -117,9 +120,9 @@ def test_bars_are_the_accuracies_with_their_intervals(drawn: list[Any]) -> None:
         heights = [[bar.get_height() for bar in part.patches] for part in bars]
         np.testing.assert_allclose(heights, [[80, 80], [30, 50], [20, 40], [20, 40]])
         for bar, at in ((bars[1], 0), (bars[1], 1)):
-            value = entries[at]["attacks"]["pgd-20"]
+            value = entries[at].attacks["pgd-20"]
             segment = bar.errorbar.lines[2][0].get_segments()[at]
-            np.testing.assert_allclose(segment[:, 1], [100 * value["low"], 100 * value["high"]])
+            np.testing.assert_allclose(segment[:, 1], [100 * value.low, 100 * value.high])
         (chance,) = [line for line in axis.lines if line.get_linestyle() == "--"]
         np.testing.assert_allclose(chance.get_ydata(), 20)
     assert drawn[0].legends[0].get_title().get_text() == "attacks in Linf 8/255"
@@ -141,3 +144,60 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(MissingError, match="a folder is in the way"):
         plot_results(report(), tmp_path / "folder.png")
+
+
+def gzsl_report(models: int = 1, *, attacked: bool = True) -> Report:
+    """Models on seen and novel classes together; the attacks were run in another order than that of their names."""
+    draw = np.random.default_rng(0)
+    labels = np.repeat(np.arange(5), 20)
+    cosines = draw.normal(0, 0.2, (100, 5))
+    cosines[np.arange(100), labels] += 0.3
+    found = {"clean": limits(cosines, labels, 3)}
+    if attacked:
+        cosines[np.arange(100), labels] -= 0.2
+        found |= {"pgd-20": limits(cosines, labels, 3), "fgsm": limits(cosines + 0.05, labels, 3)}
+    samples = SeenUnseen(labels, 3, 5)
+    clean = samples.right(found["clean"])
+    correct = {name: clean & samples.right(limit) for name, limit in found.items()}
+    result = replace(summarise(correct, classes=5, ways=5, images=100), gzsl=summarise_gzsl(samples, found, seed=0))
+    names = [f"run $1_{at}" for at in range(models)]
+    return make_report(
+        models=[Model(name=name, sha256="ab" * 32, objective="laat", anchors=name) for name in names],
+        data={"source": "shapes"},
+        protocol=Protocol("gzsl").to_record(),
+        attacks=parse_attacks([name for name in found if name != "clean"]),
+        threat=ThreatModel(Fraction(8, 255)) if attacked else None,
+        seed=0,
+        rows=[Row(name, "seen+novel", result) for name in names],
+    )
+
+
+def near(path: Path, colour: str) -> int:
+    """Pixels of about this colour."""
+    with Image.open(path) as opened:
+        pixels = np.asarray(opened.convert("RGB")).astype(int)
+    wanted = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)])
+    return int((np.abs(pixels - wanted).max(2) < 30).sum())
+
+
+def test_every_curve_has_a_colour_and_the_same_report_the_same_bytes(tmp_path: Path) -> None:
+    plot_seen_unseen(gzsl_report(3), tmp_path / "one.png")
+    plot_seen_unseen(gzsl_report(3), tmp_path / "two.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    # all three coincide; the legend still shows them
+    for colour in plots.COLOURS[:3]:
+        assert near(tmp_path / "one.png", colour) > 50
+
+
+def test_without_an_attack_there_is_only_the_clean_curve(tmp_path: Path) -> None:
+    plot_seen_unseen(gzsl_report(attacked=False), tmp_path / "clean.png")
+    plot_seen_unseen(gzsl_report(), tmp_path / "both.png")
+    assert 100 < near(tmp_path / "clean.png", plots.COLOURS[0]) < near(tmp_path / "both.png", plots.COLOURS[0])
+
+
+def test_curves_that_cannot_be_drawn_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no seen-unseen curve; make it with `laat eval --protocol gzsl`"):
+        plot_seen_unseen(report(), tmp_path / "x.png")
+    with pytest.raises(UsageError, match="8 models in one figure"):
+        plot_seen_unseen(gzsl_report(8), tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from stages.errors import UsageError
-from stages.reports.results_table import report_tables
+from stages.reports.records import Adversarial, Checks, ProtocolRecord, Report, Threat
+from stages.reports.report_tables import check_lines, failed_checks, report_tables
 from stages.reports.tables import Chance, Difference, FigureTable, Percent, Share, render
-from tests.stages.reports.test_plots import report
+from tests.stages.reports.test_plots import gzsl_report, report
 
 TABLE = FigureTable(
     "what % is right",
@@ -73,10 +74,10 @@ def test_every_format_has_the_same_figures() -> None:
         for row in table.texts():
             assert all(cell.replace("±", r"$\pm$" if form == "latex" else "±") in text for cell in row)
     read = list(csv.DictReader(io.StringIO(render(table, "csv"))))
-    for row, entry in zip(read, report()["results"], strict=True):
-        assert (row["model"], row["classes"]) == (entry["model"], entry["group"])
-        assert float(row["worst low"]) == entry["worst"]["low"]
-        assert float(row["pgd-20"]) == entry["attacks"]["pgd-20"]["accuracy"]
+    for row, entry in zip(read, report().results, strict=True):
+        assert (row["model"], row["classes"]) == (entry.model, entry.group)
+        assert float(row["worst low"]) == entry.worst.low
+        assert float(row["pgd-20"]) == entry.attacks["pgd-20"].accuracy
 
 
 def test_the_table_of_a_report() -> None:
@@ -87,23 +88,28 @@ def test_the_table_of_a_report() -> None:
     assert table.notes == ("± Wilson 95 % over images; every image of a group once",)
 
 
+def changed(**other: Any) -> Report:
+    """The report with other entries; results are not changed with them."""
+    return report().model_copy(update=other)
+
+
 @pytest.mark.parametrize(
     "other",
     [
         {"suite": "aa-standard"},
-        {"threat": {"eps": "4/255", "norm": "Linf", "clip": [0, 1]}},
+        {"threat": Threat(eps="4/255", norm="Linf", clip=[0, 1])},
         {"attacks": []},
-        {"protocol": {"name": "episodes"}},
-        {"adversarial": {"sha256": "ab"}},
+        {"protocol": ProtocolRecord(name="gzsl")},
+        {"adversarial": Adversarial(sha256="ab")},
     ],
 )
 def test_reports_that_were_measured_otherwise_share_no_table(other: dict[str, Any]) -> None:
-    tables = report_tables({"a": report(), "b": report() | other, "c": report()})
+    tables = report_tables({"a": report(), "b": changed(**other), "c": report()})
     assert [len(table.rows) for table in tables] == [8, 4]
 
 
 def test_the_suite_is_named() -> None:
-    (table,) = report_tables({"a": report() | {"suite": "laat-2024"}})
+    (table,) = report_tables({"a": changed(suite="laat-2024")})
     assert table.title == "accuracy %, attacks in Linf 8/255, suite laat-2024"
 
 
@@ -129,3 +135,46 @@ def test_a_table_too_wide_for_its_place_has_its_figures_one_below_the_other() ->
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown format 'html'; known formats: table, markdown, csv, latex"):
         render(TABLE, "html")
+
+
+def test_seen_and_novel_classes_together_have_a_table_of_their_own() -> None:
+    _, table = report_tables({"a": gzsl_report(2)})
+    assert table.columns == ("model", "images", "S (seen)", "U (novel)", "H", "AUSUC")
+    assert [row[1] for row in table.rows] == ["clean", "pgd-20", "fgsm", "worst"] * 2
+    gzsl = gzsl_report().results[0].gzsl
+    assert gzsl is not None
+    shown = table.texts()[3]
+    assert shown[2].startswith(f"{100 * gzsl.worst.S.accuracy:.1f} ± ")
+    assert shown[5].startswith(f"{100 * gzsl.worst.ausuc.area:.1f} ± ")
+    assert "3 seen and 2 novel classes are candidates together" in table.notes[0]
+    assert len(report_tables({"a": gzsl_report(attacked=False)})[1].rows) == 1
+
+
+def checks(model: str, protocol: str, **results: str) -> Checks:
+    findings = [{"name": name, "result": result, "figures": {}, "sentence": f"of {name}"} for name, result in results.items()]
+    sample = {"points": 64, "of": 1234, "seed": 3}
+    record = {"model": model, "group": "novel", "protocol": protocol, "sample": sample, "findings": findings}
+    return Checks.model_validate(record)
+
+
+def test_a_check_that_did_not_pass_has_its_own_line_the_worst_first() -> None:
+    found = changed(checks=[checks("run", "all-way", gradients="warn", loss="pass", accuracy="fail", strength="pass")])
+    assert check_lines(found) == [
+        "checks of run, novel (64 of 1,234 points that are right when clean, seed 3)",
+        "  FAIL accuracy: of accuracy",
+        "  WARN gradients: of gradients",
+        "  pass loss, strength",
+    ]
+    assert failed_checks(found) == ["accuracy"]
+
+
+def test_checks_of_one_model_and_group_are_told_apart() -> None:
+    both = [checks("a", "0-shot", loss="fail"), checks("a", "1-shot", loss="fail"), checks("b", "0-shot", loss="pass")]
+    found = changed(checks=both)
+    heads = [line.partition(" (")[0] for line in check_lines(found) if not line.startswith(" ")]
+    assert heads == ["checks of a, novel, 0-shot", "checks of a, novel, 1-shot", "checks of b, novel"]
+    assert failed_checks(found) == ["loss"]
+
+
+def test_a_report_without_checks_has_no_line() -> None:
+    assert check_lines(report()) == failed_checks(report()) == []

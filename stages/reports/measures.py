@@ -1,0 +1,167 @@
+"""Two models on the same points: accuracies, and for seen and novel classes together S, U, H and AUSUC. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from stages.reports.row_file import RowPart
+from stages.reports.rows import CLEAN, WORST
+from stages.statistics.gzsl import harmonic_mean
+from stages.statistics.intervals import NO_SPREAD, alike
+from stages.statistics.paired import Paired, mcnemar, newcombe, paired_episodes, paired_images
+from stages.statistics.seen_unseen import DRAWS, SeenUnseen
+
+OVER_IMAGES = "Newcombe 95 % over paired images; p: exact McNemar"
+OVER_ALIKE = "where all episodes differ alike, Newcombe 95 % over their paired decisions; p: exact McNemar"
+OVER_EPISODES = "Student t 95 % over paired episodes; p: paired t"
+OF_CLASS_MEANS = "Newcombe 95 % of paired per-class means; p: exact McNemar over the images of the side"
+OF_DRAWS = f"95 % of {DRAWS:,} paired bootstrap draws over images within class; p: of the same draws"
+# one stream for every comparison: the same two reports always give the same figures
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of a comparison.
+
+    Attributes:
+        models: the names of the two, as in their reports.
+        group, protocol: as in both reports.
+        measure: 'clean', an attack, 'worst', or with seen and novel classes together also 'clean S' and so on.
+        accuracies: of the two; S, U, H and AUSUC are such figures too.
+        paired: the difference, the second minus the first.
+        only: how many points only the first and only the second got right; None for H and AUSUC.
+        points, episodes: in all; episodes 0 for none.
+        interval: which interval and which p-value `paired` has.
+    """
+
+    models: tuple[str, str]
+    group: str
+    protocol: str
+    measure: str
+    accuracies: tuple[float, float]
+    paired: Paired
+    only: tuple[int, int] | None
+    points: int
+    episodes: int
+    interval: str
+
+    def to_record(self) -> dict[str, Any]:
+        """As a JSON-able record."""
+        record = asdict(self)
+        paired = record.pop("paired")
+        return {**record, **paired}
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A figure of both, their difference, its interval, and which points only one got right."""
+
+    values: tuple[float, float]
+    paired: Paired
+    interval: str
+    only: tuple[int, int] | None = None
+
+
+def compare_rows(one: RowPart, other: RowPart, seen: int) -> list[Measure]:
+    """Compare two models: clean, under each attack that both have, and in the worst case over those.
+
+    Args:
+        one, other: rows of the same points; their classes are in the same order.
+        seen: how many of the classes, the first ones, are seen and compete with novel ones; these give S, U, H and AUSUC.
+    """
+    right = one.rows.correct(), other.rows.correct()
+    under = {name: (right[0][name], right[1][name]) for name in right[0] if name in right[1]}
+    if len(under) > 2:
+        worst = [np.logical_and.reduce(side) for side in zip(*under.values(), strict=True)]
+        under[WORST] = worst[0], worst[1]
+    pairs = {name: _accuracies(*both, one.rows.episodes) for name, both in under.items()}
+    if seen:
+        samples = SeenUnseen(one.rows.label.astype(np.int64), seen, len(one.classes))
+        first, second = (_limits(part, samples, list(under)) for part in (one, other))
+        for name in under:
+            figures = zip(("S", "U", "H", "AUSUC"), _gzsl_pairs(samples, first[name], second[name]), strict=True)
+            pairs |= {f"{name} {figure}": pair for figure, pair in figures}
+    return [
+        Measure(
+            models=(one.model, other.model),
+            group=one.group,
+            protocol=one.protocol,
+            measure=name,
+            accuracies=pair.values,
+            paired=pair.paired,
+            only=pair.only,
+            points=len(one.rows),
+            episodes=one.rows.episodes,
+            interval=pair.interval,
+        )
+        for name, pair in pairs.items()
+    ]
+
+
+def _accuracies(first: np.ndarray, second: np.ndarray, episodes: int) -> _Pair:
+    """The accuracies of decisions (P,) bool."""
+    paired, interval = paired_images(first, second), OVER_IMAGES
+    if episodes:
+        each = [side.reshape(episodes, -1).mean(1) for side in (first, second)]
+        interval = OVER_ALIKE if alike(each[1] - each[0]) else OVER_EPISODES
+        paired = paired if interval == OVER_ALIKE else paired_episodes(*each)
+    values, only = (float(first.mean()), float(second.mean())), (int((first & ~second).sum()), int((second & ~first).sum()))
+    return _Pair(values, paired, interval, only)
+
+
+def _limits(part: RowPart, samples: SeenUnseen, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The limits (P,) when clean, after each attack and in the worst case, each of those in `names`."""
+    found = {name: one.limit for name, one in {CLEAN: part.rows.clean, **part.rows.attacks}.items() if one.limit is not None}
+    under = {name: samples.worst((found[CLEAN], found[name])) for name in names if name != WORST}
+    return {**under, WORST: samples.worst(list(under.values()))}
+
+
+def _gzsl_pairs(samples: SeenUnseen, first: np.ndarray, second: np.ndarray) -> list[_Pair]:
+    """S, U, H and AUSUC of samples with these limits (P,)."""
+    right = samples.right(first), samples.right(second)
+    seen, novel = (_class_means(samples, *right, seen=side) for side in (True, False))
+    weights, areas = samples.weights(), (samples.area(first), samples.area(second))
+    drawn = np.array([_differences(samples, weights * times, right, areas) for times in samples.resampled(_SEED)])
+    h = harmonic_mean(seen.values[0], novel.values[0]), harmonic_mean(seen.values[1], novel.values[1])
+    both = h, (areas[0](weights), areas[1](weights))
+    return [seen, novel, *(_of_draws(values, drawn[:, at], seen, novel) for at, values in enumerate(both))]
+
+
+def _differences(
+    samples: SeenUnseen,
+    share: np.ndarray,
+    right: tuple[np.ndarray, np.ndarray],
+    areas: tuple[Callable[[np.ndarray], float], Callable[[np.ndarray], float]],
+) -> tuple[float, float]:
+    """The differences of H and AUSUC, the second minus the first, when the samples have the weights `share` (P,)."""
+    h = [harmonic_mean(float(share[one & samples.own].sum()), float(share[one & ~samples.own].sum())) for one in right]
+    return h[1] - h[0], areas[1](share) - areas[0](share)
+
+
+def _class_means(samples: SeenUnseen, first: np.ndarray, second: np.ndarray, *, seen: bool) -> _Pair:
+    """S or U, with the paired interval of the effective number of samples (see `SeenUnseen.size`)."""
+    own, share, size = samples.own == seen, samples.weights(), samples.size(seen)
+    cells = [own & one & other for one, other in ((first, second), (first, ~second), (~first, second), (~first, ~second))]
+    both, only_first, only_second, neither = (float(share[cell].sum()) for cell in cells)
+    low, high = newcombe(*(size * part for part in (both, only_first, only_second, neither)))
+    only = int(cells[1].sum()), int(cells[2].sum())
+    paired = Paired(only_second - only_first, low, high, mcnemar(*only))
+    return _Pair((both + only_first, both + only_second), paired, OF_CLASS_MEANS, only)
+
+
+def _of_draws(values: tuple[float, float], drawn: np.ndarray, seen: _Pair, novel: _Pair) -> _Pair:
+    """H or AUSUC from the differences in every draw; if all draws are equal, as wide as S and U together."""
+    difference = values[1] - values[0]
+    if float(np.ptp(drawn)) < NO_SPREAD:
+        ends = min(seen.paired.low, novel.paired.low), max(seen.paired.high, novel.paired.high)
+    else:
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        ends = float(low), float(high)
+    tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    p = min(1.0, 2 * (1 + tail) / (1 + len(drawn)))
+    return _Pair(values, Paired(difference, min(difference, ends[0]), max(difference, ends[1]), p), OF_DRAWS)

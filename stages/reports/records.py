@@ -1,0 +1,272 @@
+"""What report.json contains, as types, from which its checks, JSON and published schema follow. Shares are fractions of 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from typing_extensions import Self
+
+from stages.records import Record, Share
+from stages.reports.parquet import SCHEMA_VERSION
+from stages.reports.rows import CLEAN, WORST
+from stages.statistics.gzsl import GzslResult
+from stages.statistics.intervals import NO_SPREAD, Estimate
+
+
+class Model(Record):
+    """A checkpoint that was evaluated."""
+
+    anchors: str
+    """Source of the anchors, raw or expanded."""
+    name: str
+    """Unique in the report."""
+    objective: str
+    sha256: str
+    """Of the checkpoint."""
+
+
+class Data(Record, extra="allow"):
+    """Provenance of the images."""
+
+    source: str
+    sha256: str | None = None
+    """Of pixels, labels and class names."""
+
+
+class Sample(Record):
+    """The seeded sample of images that was evaluated."""
+
+    max_images: PositiveInt | None
+    max_per_class: PositiveInt | None
+    seed: int
+    images: PositiveInt
+    """In the sample."""
+    of: PositiveInt
+    """In the data."""
+
+
+class ProtocolRecord(Record):
+    """all-way: every image once, all classes of the group are candidates; episodes: N-way K-shot; gzsl: all-way over seen and
+    novel classes together."""
+
+    name: Literal["all-way", "episodes", "gzsl"]
+    ways: PositiveInt | None = None
+    queries: PositiveInt | None = None
+    """Query images per class and episode."""
+    episodes: PositiveInt | None = None
+    episode_seed: int | None = None
+    shots: NonNegativeInt | list[NonNegativeInt] | None = None
+    """Support images per class; a list for several numbers of shots, one result each."""
+    blend: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the text anchor in an anchor made from images."""
+    replayed: str | None = None
+    """SHA-256 of the episodes, if they came from a file and are not those of the seed."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        numbers = ("ways", "queries", "episodes", "episode_seed", "shots")
+        missing = [name for name in numbers if getattr(self, name) is None]
+        if self.name == "episodes" and missing:
+            raise ValueError(f"episodes without '{missing[0]}'")
+        return self
+
+
+class Attack(Record, extra="allow"):
+    """An attack that was run, with its settings."""
+
+    name: str
+
+
+class Threat(Record):
+    """The threat model."""
+
+    clip: Annotated[list[float], Field(min_length=2, max_length=2)]
+    eps: str
+    """Exact, in pixel units: 8/255."""
+    norm: str
+
+
+class Adversarial(Record, extra="allow"):
+    """Lineage of the saved adversarial images that were evaluated instead of running attacks."""
+
+    sha256: str
+
+
+class FileReference(Record):
+    """A file that belongs to the report."""
+
+    file: str
+    """Relative to the report."""
+    sha256: str
+
+
+class CheckSample(Record):
+    """The sample of points, all correct on clean images, that a check looked at."""
+
+    of: NonNegativeInt
+    points: NonNegativeInt
+    seed: int
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.points > self.of:
+            raise ValueError(f"{self.points} points of {self.of}")
+        return self
+
+
+class Finding(Record):
+    """What one check found."""
+
+    figures: dict[str, Any]
+    """Those that decided."""
+    name: str
+    result: Literal["pass", "warn", "fail"]
+    sentence: str
+
+
+class Checks(Record):
+    """Whether the robust accuracies of one result can be trusted."""
+
+    findings: Annotated[list[Finding], Field(min_length=1)]
+    group: str
+    model: str
+    protocol: str
+    sample: CheckSample
+
+
+class Result(Record):
+    """One model on one group of classes under one protocol."""
+
+    attacks: dict[str, Estimate]
+    """Correct when clean and under that attack."""
+    chance: Share
+    classes: PositiveInt
+    """In the group."""
+    clean: Estimate
+    episodes: NonNegativeInt
+    gzsl: GzslResult | None = None
+    group: str
+    images: PositiveInt
+    """Distinct images that were classified."""
+    interval: str
+    """Which interval low and high are."""
+    model: str
+    points: PositiveInt
+    """Decisions: an image with its candidate classes."""
+    protocol: str
+    ways: PositiveInt
+    """Candidate classes of each decision."""
+    worst: Estimate
+    """Correct when clean and under every attack."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What identifies a result in its report."""
+        return self.model, self.group, self.protocol
+
+    def shares(self) -> dict[str, Estimate]:
+        """'clean', each attack and, of several attacks, 'worst'."""
+        return {CLEAN: self.clean, **self.attacks, **({WORST: self.worst} if len(self.attacks) > 1 else {})}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _require(abs(self.chance * self.ways - 1) < NO_SPREAD, f"chance {self.chance} is not 1 of {self.ways} ways")
+        _require(self.ways <= self.classes, f"{self.ways} ways of {self.classes} classes")
+        _require(self.images <= self.points, f"{self.images} images in {self.points} points")
+        if self.episodes:
+            even = self.points % (self.episodes * self.ways) == 0
+            _require(even, f"{self.points} points in {self.episodes} episodes of {self.ways} ways")
+        else:
+            _require(self.images == self.points, f"{self.points} points of {self.images} images without episodes")
+        for name, one in {CLEAN: self.clean, **self.attacks, WORST: self.worst}.items():
+            count = one.accuracy * self.points
+            _require(abs(count - round(count)) < 1e-6, f"{name} accuracy {one.accuracy} is no share of {self.points} points")
+        for name, one in self.attacks.items():
+            inside = self.worst.accuracy <= one.accuracy <= self.clean.accuracy
+            _require(inside, f"{name} accuracy {one.accuracy} is not between the worst case and clean")
+        if not self.attacks:
+            _require(self.worst == self.clean, "the worst case differs from clean, without an attack")
+        if self.gzsl is not None:
+            _require(self.gzsl.seen_classes + self.gzsl.novel_classes == self.classes, "seen and novel classes do not add up")
+            _require(set(self.gzsl.attacks) == set(self.attacks), "the attacks of gzsl are not those of the result")
+        return self
+
+
+class Report(Record):
+    """What `laat eval` writes. Accuracies are fractions of 1."""
+
+    adversarial: Adversarial | None
+    attacks: list[Attack]
+    checks: list[Checks] | None = None
+    """One entry per result under attack; null if nothing was checked."""
+    data: Data
+    episodes: FileReference | None
+    kind: Literal["laat-report"]
+    models: Annotated[list[Model], Field(min_length=1)]
+    notes: list[str]
+    protocol: ProtocolRecord
+    results: Annotated[list[Result], Field(min_length=1)]
+    rows: FileReference | None
+    sample: Sample | None = None
+    """Null if all images were evaluated."""
+    schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)]
+    seed: int
+    """Of the attacks."""
+    suite: str | None
+    """The named, versioned set of attacks."""
+    threat: Threat | None
+    tool: str
+    """Version of laat."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [model.name for model in self.models]
+        _require_unique("model", names)
+        _require_unique("attack", [attack.name for attack in self.attacks])
+        _require_unique("result", [", ".join(result.key) for result in self.results])
+        run = {attack.name for attack in self.attacks}
+        for at, result in enumerate(self.results):
+            where = f"results[{at}]"
+            _require(result.model in names, f"{where} is of '{result.model}', which is not among the models")
+            same = self.adversarial is not None or set(result.attacks) == run
+            _require(same, f"{where} has other attacks than the report: {', '.join(result.attacks) or 'none'}")
+            _require(self.threat is not None or not result.attacks, f"{where} has attacks and the report no threat model")
+            _require((result.gzsl is None) == (self.protocol.name != "gzsl"), f"{where} does not fit the protocol")
+            self._check_counts(result, where)
+        keys = [result.key for result in self.results]
+        for at, entry in enumerate(self.checks or ()):
+            known = (entry.model, entry.group, entry.protocol) in keys
+            _require(known, f"checks[{at}] is of '{entry.model}, {entry.group}, {entry.protocol}', which is no result")
+        return self
+
+    def _check_counts(self, result: Result, where: str) -> None:
+        numbers = self.protocol
+        if numbers.name == "episodes":
+            same = (result.episodes, result.ways) == (numbers.episodes, numbers.ways)
+            _require(same, f"{where} has {result.episodes} episodes of {result.ways} ways, unlike the protocol")
+            points = result.episodes * result.ways * (numbers.queries or 0)
+            _require(result.points == points, f"{where} has {result.points} points, the protocol {points}")
+        else:
+            _require(not result.episodes, f"{where} has episodes, the protocol none")
+        if self.sample is not None:
+            _require(self.sample.images <= self.sample.of, f"a sample of {self.sample.images} of {self.sample.of} images")
+            _require(result.images <= self.sample.images, f"{where} has more images than the sample")
+
+
+def report_schema() -> dict[str, Any]:
+    """The JSON Schema of report.json (draft 2020-12), as `laat report --schema` prints it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Report.model_json_schema(), "title": "laat report"}
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+def _require_unique(what: str, names: Iterable[str]) -> None:
+    known: set[str] = set()
+    for name in names:
+        _require(name not in known, f"the {what} '{name}' is given twice")
+        known.add(name)

@@ -1,0 +1,119 @@
+"""The tables of reports, and the lines that say what their checks found. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from stages.reports.records import Report
+from stages.reports.tables import Cell, FigureTable, Percent, Share
+from stages.statistics.gzsl import Area
+from stages.statistics.intervals import Estimate
+
+# name -> report
+Reports = Mapping[str, Report]
+
+
+def report_tables(reports: Reports) -> list[FigureTable]:
+    """The results of reports, by their names: one row per model and group, one column per measure.
+
+    Reports share a table only if suite, attacks, threat model, protocol, images and saved images are the same: no column
+    mixes figures that were measured differently. With several reports every row names its report.
+    """
+    alike: dict[str, dict[str, Report]] = {}
+    for name, report in reports.items():
+        record = report.to_record()
+        key = [record[part] for part in ("suite", "attacks", "threat", "protocol", "seed")]
+        saved = report.adversarial and report.adversarial.sha256
+        alike.setdefault(json.dumps([*key, report.data.sha256, saved], sort_keys=True), {})[name] = report
+    several = len(reports) > 1
+    return [
+        table
+        for group in alike.values()
+        for table in (_results_table(group, by_report=several), *_gzsl_tables(group, by_report=several))
+    ]
+
+
+def _results_table(reports: Reports, *, by_report: bool) -> FigureTable:
+    entries = [(name, entry) for name, report in reports.items() for entry in report.results]
+    attacks = _in_order(reports)
+    measures = ["clean", *attacks, *(["worst"] if len(attacks) > 1 else [])]
+    by_protocol = len({entry.protocol for _, entry in entries}) > 1
+    rows: list[tuple[Cell, ...]] = []
+    for name, entry in entries:
+        shares = {"clean": entry.clean, "worst": entry.worst, **entry.attacks}
+        labels = (*[name] * by_report, entry.model, entry.group, *[entry.protocol] * by_protocol)
+        cells = [_share(shares[measure]) if measure in shares else "–" for measure in measures]
+        rows.append((*labels, Percent(entry.chance), *cells))
+    report, first = next(iter(reports.values())), entries[0][1]
+    suite = f", suite {report.suite}" if report.suite else ""
+    under = f", attacks in {report.threat.norm} {report.threat.eps}" if report.threat else ""
+    size = f"{first.episodes:,} episodes of {first.ways} ways" if first.episodes else "every image of a group once"
+    notes = dict.fromkeys(f"note: {note}" for report in reports.values() for note in report.notes)
+    return FigureTable(
+        f"accuracy %{under}{suite}",
+        (*["report"] * by_report, "model", "classes", *["protocol"] * by_protocol, "chance", *measures),
+        tuple(rows),
+        (f"± {first.interval}; {size}", *notes),
+    )
+
+
+def _in_order(reports: Reports) -> list[str]:
+    """The attacks of the results of `reports`, in the order in which they were run; saved images last."""
+    run = [attack.name for report in reports.values() for attack in report.attacks]
+    found = [name for report in reports.values() for entry in report.results for name in entry.attacks]
+    return [name for name in dict.fromkeys((*run, *found)) if name in found]
+
+
+def _gzsl_tables(reports: Reports, *, by_report: bool) -> list[FigureTable]:
+    """One table of S, U, H and the area under the seen-unseen curve; none without such figures."""
+    entries = [(name, entry.model, entry.gzsl) for name, report in reports.items() for entry in report.results if entry.gzsl]
+    if not entries:
+        return []
+    rows: list[tuple[Cell, ...]] = []
+    for name, model, found in entries:
+        parts = {
+            "clean": found.clean,
+            **{attack: found.attacks[attack] for attack in _in_order(reports) if attack in found.attacks},
+            **({"worst": found.worst} if len(found.attacks) > 1 else {}),
+        }
+        for measure, part in parts.items():
+            shares = (_share(part.S), _share(part.U), _share(part.H), _share(part.ausuc))
+            rows.append((*[name] * by_report, model, measure, *shares))
+    first = entries[0][2]
+    candidates = f"{first.seen_classes} seen and {first.novel_classes} novel classes are candidates together"
+    columns = (*["report"] * by_report, "model", "images", "S (seen)", "U (novel)", "H", "AUSUC")
+    notes = (f"± {first.interval}; {candidates}",)
+    return [FigureTable("generalized zero-shot, per-class means %", columns, tuple(rows), notes)]
+
+
+def _share(found: Estimate | Area) -> Share:
+    return Share(found.area if isinstance(found, Area) else found.accuracy, found.low, found.high)
+
+
+def check_lines(report: Report) -> list[str]:
+    """What the checks of a report found: per result a heading, a line for each check that did not pass, one for the others.
+
+    Empty for a report without checks.
+    """
+    lines = []
+    for entry in report.checks or ():
+        sample = entry.sample
+        where = f"{entry.model}, {entry.group}"
+        if sum((one.model, one.group) == (entry.model, entry.group) for one in report.checks or ()) > 1:
+            where = f"{where}, {entry.protocol}"
+        drawn = f"{sample.points:,} of {sample.of:,} points that are right when clean, seed {sample.seed}"
+        lines.append(f"checks of {where} ({drawn})")
+        for result in ("fail", "warn"):
+            failed = (found for found in entry.findings if found.result == result)
+            lines += [f"  {result.upper()} {found.name}: {found.sentence}" for found in failed]
+        passed = [found.name for found in entry.findings if found.result == "pass"]
+        if passed:
+            lines.append(f"  pass {', '.join(passed)}")
+    return lines
+
+
+def failed_checks(report: Report) -> list[str]:
+    """The names of the checks that failed, each once."""
+    found = [one.name for entry in report.checks or () for one in entry.findings if one.result == "fail"]
+    return list(dict.fromkeys(found))
