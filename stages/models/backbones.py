@@ -15,6 +15,7 @@ from stages.models.clip_tower import ClipTower, check_tower_name, recorded_tower
 from stages.models.drop_block import DropBlock
 from stages.models.folding import Foldable
 from stages.models.no_images import features_of
+from stages.models.own_parts import is_own_backbone, output_width
 from stages.models.recompute import run_block
 from stages.randomness import derive_seed
 
@@ -151,38 +152,38 @@ class ResNet12(nn.Module):
         return x.mean((2, 3))
 
 
-class TimmBackbone(nn.Module):
-    """Any timm model without its classifier, from random weights. Shapes: (N, 3, H, W) -> (N, features)."""
+class NetBackbone(nn.Module):
+    """A module from elsewhere. Shapes: (N, 3, S, S) -> (N, features).
 
-    def __init__(self, name: str, image_size: int) -> None:
+    Args:
+        net: a timm model without its classifier, or a module of the user.
+        image_size: S.
+        name: of the backbone.
+    """
+
+    def __init__(self, net: nn.Module, image_size: int, name: str) -> None:
         super().__init__()
-        try:
-            import timm
-        except ImportError as error:
-            raise MissingError("timm is not installed", "pip install timm") from error
-        if not timm.is_model(name):
-            raise UsageError(f"timm has no model '{name}'", f"nearest: {nearest(name, timm.list_models())}")
-        try:
-            self.net = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
-        except TypeError:  # convolutional models take any size and no img_size
-            self.net = timm.create_model(name, pretrained=False, num_classes=0)
-        self.features = self._feature_width(image_size)
-
-    def _feature_width(self, image_size: int) -> int:
-        """Asked of the model itself: what timm calls num_features is not always what comes out."""
-        self.net.eval()
-        try:
-            with torch.no_grad():
-                width = int(self.net(torch.zeros(1, 3, image_size, image_size)).shape[1])
-        except (RuntimeError, AssertionError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UsageError(f"this timm model does not take {image_size} px images: {reason}", "try --resize 224") from None
-        self.net.train()
-        return width
+        self.net = net
+        # asked of the model itself: what timm calls num_features is not always what comes out
+        self.features = output_width(net, image_size, name)
 
     def forward(self, x: Tensor) -> Tensor:
         """The pooled features."""
         return features_of(self.net, x)
+
+
+def _timm_model(name: str, image_size: int) -> nn.Module:
+    """A timm model without its classifier, with random weights. Raises UsageError for an unknown name."""
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingError("timm is not installed", "pip install timm") from error
+    if not timm.is_model(name):
+        raise UsageError(f"timm has no model '{name}'", f"nearest: {nearest(name, timm.list_models())}")
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
+    except TypeError:  # convolutional models take any size and no img_size
+        return timm.create_model(name, pretrained=False, num_classes=0)
 
 
 def place_backbone(backbone: nn.Module, image_size: int) -> None:
@@ -196,20 +197,22 @@ def place_backbone(backbone: nn.Module, image_size: int) -> None:
 
 
 def check_backbone_name(name: str) -> None:
-    """Raise UsageError, with the nearest names, unless `name` is conv4-WIDTH, resnet12, timm:NAME or clip:NAME[/TAG].
+    """Raise UsageError, with the nearest names, unless `name` is conv4-WIDTH, resnet12, timm:NAME, clip:NAME[/TAG] or
+    package.module:factory.
 
-    Answers at once and offline; whether timm has the model, and open_clip the tag, shows when it is built.
+    Imports nothing: whether timm has the model, open_clip the tag and the package the factory is checked when it is built.
     """
     if name.startswith("clip:"):
         check_tower_name(name)
-    elif not re.fullmatch(r"conv4-[1-9]\d{0,4}|resnet12|timm:.+", name):
-        raise UsageError(f"unknown backbone '{name}'", f"nearest: {nearest(name, NAMES)}; or timm:NAME, clip:NAME[/TAG]")
+    elif not re.fullmatch(r"conv4-[1-9]\d{0,4}|resnet12|timm:.+", name) and not is_own_backbone(name):
+        others = "timm:NAME, clip:NAME[/TAG], package.module:factory"
+        raise UsageError(f"unknown backbone '{name}'", f"nearest: {nearest(name, NAMES)}; or {others}")
 
 
 def required_image_size(name: str) -> int | None:
-    """The side in pixels of the only images that backbone `name` takes; None when it takes any. Reads no weights.
+    """The image size in pixels that backbone `name` requires; None when it takes any. Reads no weights.
 
-    Raises UsageError for an unknown name or tag, InputError and MissingError for a configuration that cannot be had.
+    Raises UsageError for an unknown name or tag, InputError or MissingError for a configuration that cannot be read.
     """
     check_backbone_name(name)
     return tower_image_size(name) if name.startswith("clip:") else None
@@ -221,34 +224,47 @@ def recorded_backbone(name: str) -> str:
 
 
 def build_backbone(
-    name: str, image_size: int, seed: int = 0, *, drop_block: float = 0.0, tower: dict[str, Any] | None = None
+    name: str,
+    image_size: int,
+    seed: int = 0,
+    *,
+    drop_block: float = 0.0,
+    tower: dict[str, Any] | None = None,
+    own: nn.Module | None = None,
 ) -> nn.Module:
-    """The backbone called `name` with weights drawn from `seed`; it has `.features`, the width of its output.
+    """The backbone called `name`; its attribute `features` is the width of its output.
 
     Args:
         name: see `check_backbone_name`.
         image_size: side of the images.
-        seed: of the weights.
+        seed: of the random weights.
         drop_block: rate of DropBlock, in [0, 1).
-        tower: the record of an image tower (`ClipTower.record`), to build clip:NAME from it with random weights, without
-            looking anything up; None reads or fetches what the name says.
+        tower: the record of an image tower (`ClipTower.record`) to build clip:NAME from, with random weights and without
+            looking anything up; None reads or downloads the named one.
+        own: the module that package.module:factory returns, see `load_backbone`; such a name is never imported here.
 
-    Raises UsageError for an unknown name (nearest shown), for images that it does not take and for a drop rate that it has no
-    use for; for clip:NAME see also `ClipTower.named`.
+    Raises UsageError for an unknown name, images of a size that it does not take, and a drop rate where there is no DropBlock;
+    for clip:NAME see also `ClipTower.named`.
     """
     if tower is None:
         check_backbone_name(name)
     if not 0 <= drop_block < 1:
         raise UsageError(f"the drop rate of DropBlock is {drop_block:g}", "choose one of 0 or more and below 1")
     if drop_block and name != "resnet12":
-        raise UsageError(f"{name} has no DropBlock", "leave --drop-block out, or take --backbone resnet12")
-    # torch's own initialisers draw from the global stream: lend them one of ours and put theirs back
+        raise UsageError(f"{name} has no DropBlock", "leave out --drop-block, or use --backbone resnet12")
+    if own is not None:
+        return NetBackbone(own, image_size, name)
+    if is_own_backbone(name):
+        raise UsageError(
+            f"'{name}' is a backbone of your own, and code is not imported from a name in a file", "hand in the module"
+        )
+    # torch's initializers use the global generator: seed it, and restore it afterwards
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights/backbone"))
         if name.startswith("clip:"):
             return ClipTower.named(name, image_size) if tower is None else ClipTower(tower, image_size)
         if name.startswith("timm:"):
-            return TimmBackbone(name.removeprefix("timm:"), image_size)
+            return NetBackbone(_timm_model(name.removeprefix("timm:"), image_size), image_size, name)
         if image_size < 16:
             raise UsageError(f"{name} needs images of at least 16 px, these have {image_size}", "enlarge them with --resize 32")
         return ResNet12(image_size, drop_block) if name == "resnet12" else ConvNet(int(name.removeprefix("conv4-")))

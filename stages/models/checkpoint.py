@@ -13,9 +13,9 @@ from torch import nn
 from stages.anchors.anchor_set import AnchorSet
 from stages.artifacts import Artifact
 from stages.errors import InputError, LaatError, UsageError
-from stages.imports import is_import_path
 from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel
+from stages.models.own_parts import import_path_of, is_own_backbone, load_backbone
 from stages.threat import ThreatModel, parse_eps
 
 KIND = "model"
@@ -40,9 +40,7 @@ def checkpoint_of(
     if isinstance(embedding, EmbeddingModel):
         architecture = embedding.architecture
     else:
-        kind = type(embedding)
-        name = f"{kind.__module__}:{kind.__qualname__}"
-        architecture = {"module": name, "width": anchors.vectors.shape[1], "image_size": image_size}
+        architecture = {"module": import_path_of(type(embedding)), "width": anchors.vectors.shape[1], "image_size": image_size}
     params = {**packed.params, "architecture": architecture, "training": dict(training)}
     return Artifact(KIND, {**packed.tensors, **weights}, params, dict(inputs))
 
@@ -99,13 +97,14 @@ def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact,
     backbone, tower = str(architecture.get("backbone", "")), architecture.get("tower")
     if not backbone or (tower is not None) != backbone.startswith("clip:"):
         raise InputError(f"{where} lacks its architecture or settings", _REMAKE)
-    if is_import_path(backbone) and own is None:
+    if is_own_backbone(backbone) and own is None:
         raise InputError(
             f"{where} was trained with your own backbone {backbone}, and loading it runs that code",
             f"add --backbone {backbone}, or in Python laat.load(path, module='{backbone}')",
         )
     width, image_size = int(architecture["width"]), int(architecture["image_size"])
-    build = partial(EmbeddingModel, own or backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1), tower=tower)
+    net = None if own is None else load_backbone(own)
+    build = partial(EmbeddingModel, own or backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1), tower=tower, own=net)
     try:
         _check_shapes(build, artifact, where)
         return build()

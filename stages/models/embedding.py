@@ -30,7 +30,7 @@ class EmbeddingModel(Foldable):
         mean, std: per channel, of pixels in [0, 1]; a clip: tower that is read with its weights brings its own instead.
         seed: random weights follow from it.
         drop_block: rate of DropBlock; no part of what a checkpoint keeps.
-        tower: see `build_backbone`.
+        tower, own: see `build_backbone`.
 
     Attributes:
         backbone_name: of the backbone, without a path of this machine.
@@ -50,10 +50,11 @@ class EmbeddingModel(Foldable):
         seed: int = 0,
         drop_block: float = 0.0,
         tower: dict[str, Any] | None = None,
+        own: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.backbone_name, self.width, self.image_size = backbone, width, image_size
-        self.backbone = build_backbone(backbone, image_size, seed, drop_block=drop_block, tower=tower)
+        self.backbone = build_backbone(backbone, image_size, seed, drop_block=drop_block, tower=tower, own=own)
         features = int(self.backbone.features)  # type: ignore[arg-type]
         # on the device that the caller chose for new tensors: 'meta' tells shapes without memory
         self.projection = nn.utils.skip_init(nn.Linear, features, width, bias=False, device=torch.get_default_device())

@@ -1,62 +1,73 @@
-"""Starting a training from the weights of another one."""
+"""Starting a training run from the weights of a checkpoint."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from stages.artifacts import Artifact
 from stages.errors import InputError
+from stages.models.checkpoint import weights_of
 from stages.models.embedding import EmbeddingModel
 
 _PROJECTION = "projection."
 
 
-def initialise_from(model: EmbeddingModel, source: EmbeddingModel, where: str) -> bool:
-    """Copy the weights of a checkpoint's model, `source`, into `model`.
+def initialise_from(model: EmbeddingModel, artifact: Artifact, where: str) -> bool:
+    """Copy the weights of a checkpoint into `model`.
 
-    The backbones must be the same; image size, anchors' width and DropBlock may differ. All of the backbone is copied, the
-    running statistics of its norms included, and so are mean and std of the input normalisation: the features of an image
-    are then those that `source` gives it, whatever data come next. The projection is copied when both have the same width
-    and left as it is otherwise.
+    The backbones must be the same; image size, width of the anchors and DropBlock may differ. The whole backbone is copied,
+    with the running statistics of its norms, and so are mean and std of the input normalization: an image then has the same
+    features as with the checkpoint, whatever the new data are. The projection is copied when both have the same width, and
+    otherwise stays as it is.
 
     Args:
-        model: the model to be trained; it keeps its device.
-        source: the embedding model of a checkpoint.
-        where: how errors call the checkpoint.
+        model: the model to be trained; stays on its device.
+        artifact: the checkpoint, of kind 'model'.
+        where: name of the checkpoint in error messages.
 
     Returns:
         Whether the projection was copied too.
 
     Raises:
-        InputError: another architecture, or one whose weights depend on the image size, which differs.
+        InputError: a damaged checkpoint, another architecture, or one whose weights depend on the image size, which differs.
     """
-    if _family(model) != _family(source):
-        raise _another(model, source, where, "")
-    given = source.state_dict()
-    if model.width != source.width:
+    theirs = artifact.params.get("architecture")
+    if not isinstance(theirs, dict) or not {"backbone", "width", "image_size"} <= theirs.keys():
+        raise InputError(f"{where} does not say its backbone", f"give a checkpoint of {model.backbone_name}")
+    if _family(theirs) != _family(model.architecture):
+        raise _another(model, theirs, where, "")
+    given = {name: torch.from_numpy(value.copy()) for name, value in weights_of(artifact).items()}
+    same_width = model.width == theirs["width"]
+    if not same_width:
         given = {name: value for name, value in given.items() if not name.startswith(_PROJECTION)}
     own = model.state_dict()
-    odd = next((name for name, value in given.items() if name not in own or own[name].shape != value.shape), None)
-    if odd is not None:
-        raise _another(model, source, where, f"; '{odd}' is {_shape(given, odd)} there and {_shape(own, odd)} here")
+    expected = {name for name in own if same_width or not name.startswith(_PROJECTION)}
+    for name in sorted(given.keys() | expected):
+        if _shape(given, name) != _shape(own, name):
+            detail = f"; '{name}' is {_shape(given, name)} in the checkpoint and {_shape(own, name)} in the new model"
+            raise _another(model, theirs, where, detail)
+    broken = next((name for name, value in given.items() if not bool(value.isfinite().all())), None)
+    if broken is not None:
+        raise InputError(f"weight '{broken}' in {where} is not finite", "give another checkpoint")
     model.load_state_dict(given, strict=False)
-    return model.width == source.width
+    return same_width
 
 
-def _family(model: EmbeddingModel) -> Any:
-    """What two models have in common whose weights mean the same; a tower's weights may come from any tag."""
-    tower = model.architecture.get("tower")
-    return tower or model.backbone_name
+def _family(architecture: dict[str, Any]) -> Any:
+    """What two models must have in common to share weights; those of an image tower may come from any pretrained tag."""
+    return architecture.get("tower") or architecture["backbone"]
 
 
 def _shape(weights: dict[str, Tensor], name: str) -> str:
     return str(tuple(weights[name].shape)) if name in weights else "missing"
 
 
-def _another(model: EmbeddingModel, source: EmbeddingModel, where: str, detail: str) -> InputError:
+def _another(model: EmbeddingModel, theirs: dict[str, Any], where: str, detail: str) -> InputError:
     return InputError(
-        f"{where} holds {source.backbone_name} for images of {source.image_size} px, this run trains {model.backbone_name} "
-        f"at {model.image_size} px{detail}",
-        f"give a checkpoint of {model.backbone_name}, or train with --backbone {source.backbone_name}",
+        f"{where} has {theirs['backbone']} for images of {theirs['image_size']} px, this run trains {model.backbone_name} at "
+        f"{model.image_size} px{detail}",
+        f"give a checkpoint of {model.backbone_name}, or train with --backbone {theirs['backbone']}",
     )

@@ -43,7 +43,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def what_next(folder: Path, identity: dict[str, Any], *, resume: bool, force: bool) -> Next:
-    """Whether a run of `identity` (see `stages.training.run.run_identity`) starts in `folder`, is resumed, or is done already.
+    """Whether a run of `identity` (see `stages.training.task`) starts in `folder`, is resumed, or is done already.
 
     Raises:
         UsageError: the folder has another run, or an unfinished one and neither `resume` nor `force` is set.

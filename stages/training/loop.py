@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,11 +16,11 @@ from stages.data.loader import open_loader
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import keep_freed_memory, send
 from stages.errors import UsageError
-from stages.models.embedding import EmbeddingModel, place
+from stages.models.embedding import place
 from stages.models.norms import synchronise_norms
 from stages.models.recompute import can_recompute
-from stages.randomness import torch_generator
-from stages.training.objectives import build_objective
+from stages.randomness import derive_seed, torch_generator
+from stages.training.objectives import Objective, build_objective
 from stages.training.schedules import learning_rate
 from stages.training.settings import TrainSettings
 from stages.training.sums import Sums
@@ -46,20 +46,21 @@ class Trainer:
     saved.
 
     Args:
-        model: moved to `device`; its memory layout is set to channels last.
+        model: any module, images (N, 3, H, W) float in [0, 1] -> embeddings (N, D); moved to `device`.
         anchors: (C, D) unit anchors of the classes that `images` are labelled with.
         images: the training images, in memory or streamed.
         settings: see `TrainSettings`.
         device: torch device.
         world: the processes that share each batch.
         cache: where images in memory are kept: 'device' or 'ram'; streamed images are read when they are needed.
+        objective: replaces the one of the settings; see `build_objective`.
 
     Raises UsageError for gradient checkpointing with a model that does not support it.
     """
 
     def __init__(
         self,
-        model: EmbeddingModel,
+        model: nn.Module,
         anchors: Tensor,
         images: ImageSet | StreamingImageSet,
         settings: TrainSettings,
@@ -67,6 +68,7 @@ class Trainer:
         *,
         world: World | None = None,
         cache: str = "device",
+        objective: Objective | type[Objective] | None = None,
     ) -> None:
         keep_freed_memory(device)
         self.settings, self.device, self.world = settings, device, world or World()
@@ -74,7 +76,7 @@ class Trainer:
         place(model, device)
         if settings.grad_checkpointing:
             _require_recomputable(model, settings.backbone)
-        self._objective = build_objective(settings, anchors.to(device))
+        self._objective = build_objective(settings, anchors.to(device), objective)
         self.training_step = TrainingStep(model, self._objective, settings, self.world)
         if self.world.size > 1:
             synchronise_norms(model, self.world.group)
@@ -98,10 +100,15 @@ class Trainer:
         return epochs * self.images + steps * self.settings.batch_size
 
     @property
-    def scored_model(self) -> EmbeddingModel:
+    def scored_model(self) -> nn.Module:
         """The model to score and save: the averaged one if there is one."""
         average = self.training_step.average
-        return self.model if average is None else average.module  # type: ignore[return-value]
+        return self.model if average is None else average.module
+
+    @property
+    def attacks(self) -> bool:
+        """Whether the objective uses adversarial images."""
+        return self._objective.attacks
 
     def steps(self) -> Iterator[StepDone]:
         """Take the remaining steps of the current epoch, one per iteration; afterwards `sums` are those of the epoch."""
@@ -143,7 +150,8 @@ class Trainer:
             settings.schedule, settings.lr, self.step, self.steps_per_epoch, settings.epochs, warm_up=settings.warm_up
         )
         micro_batches = self._micro_batches(images, labels, rows, total)
-        sums = self.training_step.take(micro_batches, total, rate, self._generator("masks", self.step))
+        with self._seeded():
+            sums = self.training_step.take(micro_batches, total, rate, self._generator("masks", self.step))
         self.step += 1
         self.sums.add(sums, total, self.step)
         return StepDone(self.step, total, sums[0] / total)
@@ -164,6 +172,13 @@ class Trainer:
                 start = send(noise[part], self.device).contiguous(memory_format=torch.channels_last)
             micro_batches.append(MicroBatch(x, start, own_labels, part))
         return micro_batches
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Within: torch's global generator is seeded for this step, so that runs with dropout in their model can be resumed."""
+        with torch.random.fork_rng([self.device] if self.device.startswith("cuda") else []):
+            torch.manual_seed(derive_seed(self.settings.seed, f"train/module/{self.step}/{self.world.rank}"))
+            yield
 
     def _generator(self, purpose: str, number: int) -> torch.Generator:
         return torch_generator(self.settings.seed, f"train/{purpose}/{number}")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import reduce
+from inspect import isabstract
 from operator import add
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from stages.errors import UsageError, nearest
 from stages.imports import import_by_path, is_import_path
@@ -245,14 +247,24 @@ def check_objective_name(name: str) -> None:
 def find_objective(name: str) -> type[Objective]:
     """The objective called `name`, one of `OBJECTIVES` or the import path of your own, `package.module:Class`.
 
-    Raises UsageError for an unknown name, MissingError for a module that cannot be imported.
+    Raises UsageError for an unknown name or a class that is no objective, MissingError for a module that cannot be imported.
     """
     check_objective_name(name)
     if name in OBJECTIVES:
         return OBJECTIVES[name]
-    return cast("type[Objective]", import_by_path(name, "--objective"))
+    found = import_by_path(name, "--objective")
+    if not (isinstance(found, type) and issubclass(found, Objective)) or isabstract(found):
+        fix = "name a class that derives from stages.training.objectives.Objective and has a method `outer`"
+        raise UsageError(f"--objective {name} is not an objective", fix)
+    return found
 
 
-def build_objective(settings: TrainSettings, anchors: Tensor) -> Objective:
-    """The objective that the settings name, over `anchors` (C, D)."""
-    return find_objective(settings.objective)(anchors, settings.tau, settings.second_weight)
+def build_objective(settings: TrainSettings, anchors: Tensor, given: Objective | type[Objective] | None = None) -> Objective:
+    """The objective over `anchors` (C, D) that the settings name, or the `given` one: a class, or an objective, which is copied
+    with other anchors."""
+    if isinstance(given, Objective):
+        made = copy(given)
+        made.anchors = anchors
+        return made
+    kind = given or find_objective(settings.objective)
+    return kind(anchors, settings.tau, kind.default_beta if settings.beta is None else settings.beta)

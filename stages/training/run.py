@@ -19,19 +19,19 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import has_bf16
-from stages.errors import InputError
-from stages.models.backbones import recorded_backbone
-from stages.models.checkpoint import checkpoint_of, read_checkpoint
-from stages.models.embedding import EmbeddingModel
-from stages.models.initialise import initialise_from
+from stages.errors import InputError, UsageError
+from stages.models.checkpoint import checkpoint_of
+from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
 from stages.training.folder import BEST, LAST, METRICS, STATE, Next, locked, read_state, tidy, what_next
 from stages.training.loop import Trainer
+from stages.training.objectives import Objective
 from stages.training.out_of_memory import explained
 from stages.training.reports import EpochReport, Progress, RunResult, to_lines
 from stages.training.selection import Score, plan_selection
 from stages.training.settings import TrainSettings
 from stages.training.signals import StopRequest
 from stages.training.state import RunState
+from stages.training.task import Task
 from stages.training.trackers import Tracker, open_tracker
 from stages.world import World
 
@@ -76,6 +76,8 @@ def train_run(
     inputs: dict[str, Any],
     init: artifacts.Artifact | None = None,
     resize: int | None = None,
+    model: nn.Module | None = None,
+    objective: Objective | type[Objective] | None = None,
     options: RunOptions | None = None,
 ) -> RunResult | None:
     """Train, and write model.st (best epoch), last.st and metrics.jsonl into `folder`, each atomically after every epoch.
@@ -91,13 +93,16 @@ def train_run(
         inputs: lineage of the anchors artifact and of `init`.
         init: a checkpoint of the same architecture to start from.
         resize: how the images were resized, recorded so that evaluation does the same.
+        model: any module, images (N, 3, H, W) float in [0, 1] -> embeddings (N, D), D the width of the anchors; trained in
+            place, instead of the backbone of the settings.
+        objective: an objective or its class, instead of the one of the settings.
         options: see `RunOptions`.
 
     Returns:
         The finished run; None when the folder already has the same run, finished.
 
     Raises:
-        UsageError: another run is in the folder, or is writing there now.
+        UsageError: another run is in the folder, or is writing there now; a module whose embeddings do not fit the anchors.
         InputError: images that are not square; a state or a checkpoint that does not fit.
         ComputeError: a non-finite loss; not enough memory.
         KeyboardInterrupt: the run was interrupted; its state is saved.
@@ -107,19 +112,24 @@ def train_run(
     height, width = images.size
     if height != width:
         raise InputError(f"the images are {width}x{height}, expected square ones", f"add --resize {min(height, width)}")
-    identity = run_identity(settings, images, inputs)
-    options.world.agree(json.dumps(identity, sort_keys=True), "parameters, anchors and images")
+    if model is not None:
+        if init is not None:
+            raise UsageError("init cannot be combined with a model of your own", "load the weights into the model first")
+        check_embedding(model, height, anchors.vectors.shape[1])
+    backbone = load_backbone(settings.backbone, settings.seed) if model is None and is_own_backbone(settings.backbone) else None
+    task = Task(anchors, images, settings, inputs, init, resize, model, backbone, objective)
+    options.world.agree(json.dumps(task.identity, sort_keys=True), "parameters, anchors and images")
     if options.world.leader:
-        what_next(folder, identity, resume=options.resume, force=options.force)  # may refuse: before the lock
+        what_next(folder, task.identity, resume=options.resume, force=options.force)  # may refuse: before the lock
     with locked(folder) if options.world.leader else nullcontext():
-        upcoming = _agreed_next(folder, identity, options)
+        upcoming = _agreed_next(folder, task.identity, options)
         if upcoming == "done":
             return None
-        run = _Run(anchors, images, settings, folder, identity, inputs, init, resize, options)
+        run = _Run(task, folder, options)
         if upcoming == "resume":
             run.restore()
         log = options.log if options.world.leader else None
-        tracker = open_tracker(log, folder, identity["settings"], resumed=upcoming == "resume")
+        tracker = open_tracker(log, folder, task.identity["settings"], resumed=upcoming == "resume")
         with closing(tracker), closing(run.trainer), explained(run.trainer), StopRequest() as stop:
             return run.go(stop, tracker)
 
@@ -137,53 +147,26 @@ def _agreed_next(folder: Path, identity: dict[str, Any], options: RunOptions) ->
     return answers[int(answer)]
 
 
-def run_identity(settings: TrainSettings, images: ImageSet | StreamingImageSet, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Everything that determines a run's result, JSON-able: two runs of the same identity write the same files."""
-    digests = {name: record["sha256"] for name, record in inputs.items()}
-    recorded = {**settings.to_record(), "backbone": recorded_backbone(settings.backbone)}
-    return {"settings": recorded, "inputs": {"data": images.sha256(), **digests}}
-
-
 class _Run:
     """One run in one folder. Every process has one; the leader writes the files."""
 
-    def __init__(
-        self,
-        anchors: AnchorSet,
-        images: ImageSet | StreamingImageSet,
-        settings: TrainSettings,
-        folder: Path,
-        identity: dict[str, Any],
-        inputs: dict[str, Any],
-        init: artifacts.Artifact | None,
-        resize: int | None,
-        options: RunOptions,
-    ) -> None:
-        self._anchors, self._settings, self._folder, self._inputs, self._options = anchors, settings, folder, inputs, options
-        training, self._selection = plan_selection(images, anchors, settings.seed)
-        width, size = anchors.vectors.shape[1], images.size[0]
-        self._image_size = size
-        mean, std = training.mean_std()
-        model = EmbeddingModel(
-            settings.backbone, width, size, mean=mean, std=std, seed=settings.seed, drop_block=settings.drop_block
-        )
-        if init is not None:
-            where = "the --init checkpoint"
-            source = read_checkpoint(init, where).embedding
-            assert isinstance(source, EmbeddingModel)
-            initialise_from(model, source, where)
-        seen = torch.from_numpy(anchors.vectors[anchors.indices("seen")])
+    def __init__(self, task: Task, folder: Path, options: RunOptions) -> None:
+        self._task, self._settings, self._folder, self._options = task, task.settings, folder, options
+        training, self._selection = plan_selection(task.images, task.anchors, task.settings.seed)
+        model = task.build_model(training)
         self._note_micro_batches(model)
-        self.trainer = Trainer(model, seen, training, settings, options.device, world=options.world, cache=options.cache)
-        self._state = RunState(identity, [], "")
-        self._record: dict[str, Any] = {
-            "settings": identity["settings"],
-            "identity": identity,
-            "data": {**images.provenance.to_record(), "sha256": identity["inputs"]["data"]},
-            "images": len(training),
-            "resize": resize,
-            "selection": self._selection.to_record(),
-        }
+        self.trainer = Trainer(
+            model,
+            torch.from_numpy(task.anchors.vectors[task.anchors.indices("seen")]),
+            training,
+            task.settings,
+            options.device,
+            world=options.world,
+            cache=options.cache,
+            objective=task.objective,
+        )
+        self._state = RunState(task.identity, [], "")
+        self._record = task.record(training, self._selection)
         self._saved = self._reported = self._started = time.monotonic()
         self._images_before = 0
 
@@ -250,8 +233,10 @@ class _Run:
                 self._save()
                 raise KeyboardInterrupt
 
-        options = self._options
-        return self._selection.score(self.trainer.scored_model, self._settings, options.device, world=options.world, stop=poll)
+        options, trainer = self._options, self.trainer
+        return self._selection.score(
+            trainer.scored_model, self._settings, options.device, attack=trainer.attacks, world=options.world, stop=poll
+        )
 
     def _is_best(self, score: Score) -> bool:
         before = [report.score.key for report in self._state.reports if report.best]
@@ -276,8 +261,9 @@ class _Run:
     def _write(self, name: str, report: EpochReport) -> str:
         chosen = {"epoch": report.epoch, "clean": report.score.clean, "robust": report.score.robust}
         record = {**self._record, "selection": {**self._record["selection"], **chosen}}
-        size = self._image_size
-        artifact = checkpoint_of(self.trainer.scored_model, self._anchors, record, self._inputs, image_size=size)
+        task = self._task
+        size = task.images.size[0]
+        artifact = checkpoint_of(self.trainer.scored_model, task.anchors, record, task.inputs, image_size=size)
         return artifacts.write(artifact, self._folder / name).sha256
 
     def _save(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.perturb import attack_images
@@ -15,7 +15,6 @@ from stages.data.image_set import ImageSet
 from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError
 from stages.models.classifier import Classifier, predict
-from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
 from stages.training.settings import TrainSettings
 from stages.world import World
@@ -57,19 +56,21 @@ class Selection:
 
     def score(
         self,
-        model: EmbeddingModel,
+        model: nn.Module,
         settings: TrainSettings,
         device: str,
         *,
+        attack: bool = True,
         world: World | None = None,
         stop: Callable[[], None] | None = None,
     ) -> Score:
-        """Clean accuracy, and accuracy under the inner attack's own steps unless the objective is 'clean'; in float32.
+        """Clean accuracy, and robust accuracy under the steps of the inner attack; in float32.
 
         Args:
             model: on `device`; keeps its modes.
             settings: of the run.
             device: torch device.
+            attack: False for clean accuracy alone.
             world: the processes that share the work; each returns the score over all images.
             stop: called with every forward pass; may raise to end the scoring.
         """
@@ -79,7 +80,7 @@ class Selection:
         classifier = Classifier(model, self.anchors, logit_scale=1 / settings.tau)
         progress = None if stop is None else lambda *_: stop()
         robust = 0
-        if settings.objective == "clean":
+        if not attack:
             right = predict(classifier, images, batch_size=settings.batch_size, progress=progress) == labels
         else:
             _, clean, attacked = attack_images(
@@ -99,7 +100,7 @@ class Selection:
         world.barrier()  # some processes attack longer
         world.sum([counts])
         clean_share, robust_share = (count / len(self.images) for count in counts.tolist())
-        return Score(clean_share, None if settings.objective == "clean" else robust_share)
+        return Score(clean_share, robust_share if attack else None)
 
 
 def plan_selection(

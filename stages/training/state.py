@@ -27,7 +27,7 @@ class RunState:
     """The progress of a run.
 
     Attributes:
-        identity: see `stages.training.run.run_identity`; JSON-able.
+        identity: see `stages.training.task`; JSON-able.
         reports: of the finished epochs.
         best_sha256: of model.st; empty while there is none.
     """
@@ -87,19 +87,24 @@ class RunState:
 
 
 def require_same_run(before: dict[str, Any], now: dict[str, Any], folder: str) -> None:
-    """Raise UsageError naming every parameter in which two identities (see `run_identity`) differ."""
+    """Raise UsageError naming every parameter in which two identities (see `stages.training.task`) differ."""
     changed = [
         f"{label} was {_shown(before.get(part, {}).get(key))} and is {_shown(value)}"
         for part, names in now.items()
         for key, value in names.items()
         if before.get(part, {}).get(key) != value
-        for label in [f"--{key.replace('_', '-')}" if part == "settings" else f"the {key}"]
+        for label in [_label(part, key)]
     ]
     if changed:
         raise UsageError(
             f"the run in '{folder}' cannot be resumed with other parameters: {'; '.join(changed)}",
             "give the same ones, choose another folder with --out, or replace the run with --force",
         )
+
+
+def _label(part: str, key: str) -> str:
+    names = {"settings": f"--{key.replace('_', '-')}", "model": f"the model's {key}"}
+    return names.get(part, f"the {key}")
 
 
 def _shown(value: Any) -> str:

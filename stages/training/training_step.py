@@ -7,13 +7,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.attacks.gradient import maximise
 from stages.models.classifier import frozen, unit
 from stages.models.drop_block import draw_masks_from
-from stages.models.embedding import EmbeddingModel
 from stages.models.folding import folded
+from stages.models.no_images import features_of
 from stages.models.recompute import recomputed
 from stages.training.awp import WeightPerturbation, buffers_restored
 from stages.training.ema import WeightAverage
@@ -45,7 +45,7 @@ class TrainingStep:
     The gradient is the mean over the global batch, for any number of processes and of micro-batches.
 
     Args:
-        model: on its device; batch norms not synchronized yet.
+        model: any module, images (N, 3, H, W) in [0, 1] -> embeddings (N, D); on its device, batch norms not synchronized yet.
         objective: its outer loss is minimized.
         settings: see `TrainSettings`.
         world: the processes that share each batch.
@@ -56,7 +56,7 @@ class TrainingStep:
         grad_checkpointing: whether the activations inside the model's blocks are recomputed in the backward pass.
     """
 
-    def __init__(self, model: EmbeddingModel, objective: Objective, settings: TrainSettings, world: World) -> None:
+    def __init__(self, model: nn.Module, objective: Objective, settings: TrainSettings, world: World) -> None:
         self.model, self._objective, self._settings, self._world = model, objective, settings, world
         self.grad_checkpointing = settings.grad_checkpointing
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -103,10 +103,10 @@ class TrainingStep:
         self._gradients([(batch, self._attacked(batch))], len(batch.x), masks)
 
     def embed(self, x: Tensor) -> Tensor:
-        """The model on `x` (N, 3, H, W), matrix products in the precision of the settings -> (N, D) float32."""
+        """The model on `x` (N, 3, H, W), matrix products in the precision of the settings -> unit embeddings (N, D) float32."""
         half = self._settings.precision == "bf16"
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
-            embeddings = self.model(x)
+            embeddings = features_of(self.model, x)
         return unit(embeddings)
 
     def _attacked(self, batch: MicroBatch) -> Tensor:

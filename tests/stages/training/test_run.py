@@ -73,11 +73,11 @@ def test_the_best_epoch_and_the_last_are_kept(tmp_path: Path, monkeypatch: pytes
     assert names(tmp_path / "run") == ["last.st", "metrics.jsonl", "model.st"]
     assert (result.best_epoch, result.score) == (3, scores[2])
     best, last = loaded(tmp_path / "run" / "model.st"), loaded(tmp_path / "run" / "last.st")
-    assert torch.equal(best.model.projection.weight, weights[2])
-    assert torch.equal(last.model.projection.weight, weights[3])
+    assert torch.equal(best.embedding.projection.weight, weights[2])
+    assert torch.equal(last.embedding.projection.weight, weights[3])
     assert not torch.equal(weights[1], weights[2])
-    assert (best.training["selection"]["epoch"], last.training["selection"]["epoch"]) == (3, 4)
-    assert result.sha256 == best.sha256
+    assert (best.origin.training["selection"]["epoch"], last.origin.training["selection"]["epoch"]) == (3, 4)
+    assert result.sha256 == best.origin.sha256
 
 
 def test_the_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,16 +107,16 @@ def test_what_the_checkpoint_records(tmp_path: Path) -> None:
     images, settings = made_up_images(), quick(seed=3)
     trained(tmp_path, settings, images=images, resize=16)
     found = loaded(tmp_path / "model.st")
-    assert found.inputs == INPUTS
-    assert found.training["settings"] == {**settings.to_record(), "precision": "float32"}
-    assert found.training["data"] == {**images.provenance.to_record(), "sha256": images.sha256()}
-    assert (found.training["images"], found.training["resize"]) == (32, 16)
-    selection = found.training["selection"]
+    assert found.origin.inputs == INPUTS
+    assert found.origin.training["settings"] == {**settings.to_record(), "precision": "float32"}
+    assert found.origin.training["data"] == {**images.provenance.to_record(), "sha256": images.sha256()}
+    assert (found.origin.training["images"], found.origin.training["resize"]) == (32, 16)
+    selection = found.origin.training["selection"]
     assert (selection["source"], selection["images"], selection["classes"]) == ("validation classes", 16, 2)
-    np.testing.assert_array_equal(found.anchors.vectors, made_up_anchors().vectors)
+    np.testing.assert_array_equal(found.anchor_set.vectors, made_up_anchors().vectors)
     # the normalisation is that of the training images, not of the validation classes
     mean, _ = images.restricted_to(NAMES[:4], names_from="the test").mean_std()
-    np.testing.assert_allclose(found.model.mean.flatten(), mean, rtol=1e-6)
+    np.testing.assert_allclose(found.embedding.mean.flatten(), mean, rtol=1e-6)
 
 
 @pytest.mark.parametrize("objective", ["laat", "clean"])
@@ -257,8 +257,8 @@ def test_a_run_starts_from_a_checkpoint(tmp_path: Path) -> None:
     inputs = {**INPUTS, "init": first.lineage()}
     trained(tmp_path / "second", quick(lr=1e-12, weight_decay=0.0), init=first, inputs=inputs)
     one, two = (loaded(tmp_path / name / "model.st") for name in ("first", "second"))
-    torch.testing.assert_close(one.model.projection.weight, two.model.projection.weight, rtol=0, atol=1e-6)
-    assert two.inputs["init"]["sha256"] == first.sha256
+    torch.testing.assert_close(one.embedding.projection.weight, two.embedding.projection.weight, rtol=0, atol=1e-6)
+    assert two.origin.inputs["init"]["sha256"] == first.sha256
 
 
 def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
@@ -307,6 +307,6 @@ def test_an_image_tower_is_recorded_without_its_path(tmp_path: Path) -> None:
     trained(tmp_path / "run", settings, images=larger)
     shutil.rmtree(folder)
     found = loaded(tmp_path / "run/model.st")
-    assert found.training["settings"]["backbone"] == found.model.backbone_name == "clip:local-dir:my-clip"
+    assert found.origin.training["settings"]["backbone"] == found.embedding.backbone_name == "clip:local-dir:my-clip"
     for path in (tmp_path / "run").iterdir():
         assert b"somewhere" not in path.read_bytes()

@@ -132,7 +132,7 @@ def test_scoring_changes_nothing() -> None:
 
 def test_a_clean_run_is_judged_without_an_attack() -> None:
     _, selection = plan_selection(made_up_images(), made_up_anchors(), seed=0)
-    score = selection.score(small_model(), quick(objective="clean", eps=Fraction(0)), "cpu")
+    score = selection.score(small_model(), quick(objective="clean", eps=Fraction(0)), "cpu", attack=False)
     assert score.robust is None
     assert score.clean == selection.score(small_model(), quick(), "cpu").clean
 
@@ -145,20 +145,20 @@ def test_predictions_do_not_hang_on_the_batch_size() -> None:
     assert torch.equal(found[0], found[2])
 
 
-@pytest.mark.parametrize("objective", ["laat", "clean"])
-def test_processes_share_the_work_and_come_to_the_same_score(objective: str) -> None:
+@pytest.mark.parametrize("attack", [True, False])
+def test_processes_share_the_work_and_come_to_the_same_score(attack: bool) -> None:
     _, selection = plan_selection(made_up_images(per_class=40), made_up_anchors(seen=2, val=4), seed=0)
-    settings = quick(objective=objective, batch_size=64, eps=Fraction(4, 255), tau=0.1)
-    alone = selection.score(small_model(), settings, "cpu")
+    settings = quick(batch_size=64, eps=Fraction(4, 255), tau=0.1)
+    alone = selection.score(small_model(), settings, "cpu", attack=attack)
     for size in (2, 3, 200):  # with 200 some have nothing to do
         counts = torch.zeros(2, dtype=torch.int64)
         for rank in range(size):
-            counts += shared_counts(selection, settings, World(rank, size))
+            counts += shared_counts(selection, settings, attack, World(rank, size))
         assert counts.tolist() == [alone.clean * 160, (alone.robust or 0) * 160]
     assert alone.robust is None or 0 < alone.robust < alone.clean
 
 
-def shared_counts(selection: Selection, settings: TrainSettings, world: World) -> Tensor:
+def shared_counts(selection: Selection, settings: TrainSettings, attack: bool, world: World) -> Tensor:
     """What one process adds to the sum."""
     added = []
 
@@ -166,13 +166,13 @@ def shared_counts(selection: Selection, settings: TrainSettings, world: World) -
         def sum(self, tensors: Sequence[Tensor]) -> None:
             added.extend(tensor.clone() for tensor in tensors)
 
-    selection.score(small_model(), settings, "cpu", world=Watched(world.rank, world.size))
+    selection.score(small_model(), settings, "cpu", attack=attack, world=Watched(world.rank, world.size))
     (counts,) = added
     return counts
 
 
-@pytest.mark.parametrize("objective", ["laat", "clean"])
-def test_scoring_can_be_given_up(objective: str) -> None:
+@pytest.mark.parametrize("attack", [True, False])
+def test_scoring_can_be_given_up(attack: bool) -> None:
     _, selection = plan_selection(made_up_images(per_class=40), made_up_anchors(seen=2, val=4), seed=0)
     asked = []
 
@@ -183,7 +183,7 @@ def test_scoring_can_be_given_up(objective: str) -> None:
 
     model = small_model()
     with pytest.raises(KeyboardInterrupt):
-        selection.score(model, quick(objective=objective), "cpu", stop=stop)
+        selection.score(model, quick(), "cpu", attack=attack, stop=stop)
     assert len(asked) == 3
     assert model.training
     assert all(parameter.requires_grad for parameter in model.parameters())

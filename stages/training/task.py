@@ -1,0 +1,83 @@
+"""What a run trains on what: the identity of the run, its initial model, and what its checkpoints record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from stages import artifacts
+from stages.anchors.anchor_set import AnchorSet
+from stages.data.image_set import ImageSet
+from stages.data.streaming_set import StreamingImageSet
+from stages.models.backbones import recorded_backbone
+from stages.models.embedding import EmbeddingModel
+from stages.models.initialise import initialise_from
+from stages.models.own_parts import fingerprint, import_path_of
+from stages.training.objectives import Objective
+from stages.training.selection import Selection
+from stages.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Task:
+    """The inputs of a run; see `stages.training.run.train_run`.
+
+    `backbone` is the module of a backbone that is named by its import path.
+    """
+
+    anchors: AnchorSet
+    images: ImageSet | StreamingImageSet
+    settings: TrainSettings
+    inputs: dict[str, Any]
+    init: artifacts.Artifact | None
+    resize: int | None
+    model: nn.Module | None
+    backbone: nn.Module | None
+    objective: Objective | type[Objective] | None
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that determines the result, JSON-able: two runs of the same identity write the same files."""
+        recorded = {**self.settings.to_record(), "backbone": recorded_backbone(self.settings.backbone)}
+        if self.model is not None:
+            recorded["backbone"] = import_path_of(type(self.model))
+        if self.objective is not None:
+            kind = self.objective if isinstance(self.objective, type) else type(self.objective)
+            recorded["objective"] = import_path_of(kind)
+        digests = {name: record["sha256"] for name, record in self.inputs.items()}
+        found = {"settings": recorded, "inputs": {"data": self.images.sha256(), **digests}}
+        own = self.model or self.backbone
+        return found if own is None else {**found, "model": fingerprint(own)}
+
+    def build_model(self, training: ImageSet | StreamingImageSet) -> nn.Module:
+        """The model with its initial weights; pixels are normalized by the statistics of the `training` images."""
+        if self.model is not None:
+            return self.model
+        settings, (mean, std) = self.settings, training.mean_std()
+        model = EmbeddingModel(
+            settings.backbone,
+            self.anchors.vectors.shape[1],
+            self.images.size[0],
+            mean=mean,
+            std=std,
+            seed=settings.seed,
+            drop_block=settings.drop_block,
+            own=self.backbone,
+        )
+        if self.init is not None:
+            initialise_from(model, self.init, "the --init checkpoint")
+        return model
+
+    def record(self, training: ImageSet | StreamingImageSet, selection: Selection) -> dict[str, Any]:
+        """What the checkpoints record of the run."""
+        return {
+            "settings": self.identity["settings"],
+            "identity": self.identity,
+            "data": {**self.images.provenance.to_record(), "sha256": self.identity["inputs"]["data"]},
+            "images": len(training),
+            "resize": self.resize,
+            "selection": selection.to_record(),
+        }
