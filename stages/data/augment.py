@@ -79,7 +79,7 @@ class Augmentation:
         """The settings as a JSON-able dict."""
         return {**asdict(self), "rotation_degrees": float(self.rotation_degrees), "jitter": float(self.jitter)}
 
-    def draw(self, count: int, generator: torch.Generator) -> AugmentParameters:
+    def sample(self, count: int, generator: torch.Generator) -> AugmentParameters:
         """Sample parameters for `count` images from a CPU generator.
 
         Crop, flip and rotation are sampled whether used or not, then the colours, so that disabling one does not change the
@@ -104,10 +104,10 @@ class Augmentation:
             images: uint8 (N, 3, H, W).
             generator: a CPU generator; it advances by the parameters of N images.
         """
-        return self.apply_drawn(images, self.draw(images.shape[0], generator))
+        return self.apply_parameters(images, self.sample(images.shape[0], generator))
 
-    def apply_drawn(self, images: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
-        """As `apply`, with parameters from `draw`."""
+    def apply_parameters(self, images: torch.Tensor, parameters: AugmentParameters) -> torch.Tensor:
+        """As `apply`, with parameters from `sample`."""
         import torch
 
         moved = self._moved(images, parameters) if self.crop_padding or self.flip or self.rotation_degrees else images

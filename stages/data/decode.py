@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -66,14 +66,8 @@ class UnreadableImageError(Exception):
     """The bytes cannot be decoded as an image; the message says why."""
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """Result of `decode_images`.
-
-    Attributes:
-        pixels: uint8 (N, 3, H, W).
-        kept: int64 (N,), positions of these images among the given ones; corrupt images are missing.
-    """
+class Decoded(NamedTuple):
+    """Pixels, uint8 (N, 3, H, W), and the positions of these images among the given ones, int64 (N,)."""
 
     pixels: np.ndarray
     kept: np.ndarray

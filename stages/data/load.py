@@ -85,10 +85,9 @@ def load_subset(subset: Subset) -> ImageSet:
     found = disk_cache.load_tensors(name, {"pixels", "kept"})
     if found is None:
         start = time.monotonic()
-        decoded = subset.decode(skip_corrupt=subset.request.skip_corrupt)
-        found = {"pixels": decoded.pixels, "kept": decoded.kept}
+        found = subset.decode(skip_corrupt=subset.request.skip_corrupt)._asdict()
         slow = time.monotonic() - start >= disk_cache.MIN_SECONDS
-        if slow and decoded.pixels.nbytes <= disk_cache.PIXEL_BYTES and not subset.source.external_files:
+        if slow and found["pixels"].nbytes <= disk_cache.PIXEL_BYTES and not subset.source.external_files:
             disk_cache.save_tensors(name, found)
     labels, provenance = subset.kept(found["kept"])
     return ImageSet(torch.from_numpy(found["pixels"]), torch.from_numpy(labels), subset.names, provenance)

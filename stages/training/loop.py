@@ -158,7 +158,7 @@ class Trainer:
 
     def _micro_batches(self, images: Tensor, labels: Tensor, rows: list[slice], total: int) -> list[MicroBatch]:
         """This process's images, augmented, with the random starts of their attacks."""
-        transforms = self._augmentation.draw(total, self._generator("augment", self.step))
+        transforms = self._augmentation.sample(total, self._generator("augment", self.step))
         noise: Tensor | None = None
         if self._objective.attacks:
             # on the CPU: the same start on every device
@@ -166,7 +166,7 @@ class Trainer:
         sizes = [part.stop - part.start for part in rows]
         micro_batches = []
         for part, own, own_labels in zip(rows, images.split(sizes), labels.split(sizes), strict=True):
-            x = self._augmentation.apply_drawn(own, transforms.part(part)).contiguous(memory_format=torch.channels_last)
+            x = self._augmentation.apply_parameters(own, transforms.part(part)).contiguous(memory_format=torch.channels_last)
             start = None
             if noise is not None:
                 start = send(noise[part], self.device).contiguous(memory_format=torch.channels_last)

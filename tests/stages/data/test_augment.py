@@ -44,8 +44,8 @@ def torchvision_functional() -> ModuleType:
 @pytest.mark.parametrize(("height", "width"), [(9, 9), (8, 8), (7, 10)])
 def test_drawn_parameters_do_what_they_say(height: int, width: int, jitter: float) -> None:
     images, augmentation = pictures(24, height, width), Augmentation(2, True, 40.0, jitter)
-    parameters = augmentation.draw(24, torch_generator(3, "augmentation"))
-    result = augmentation.apply_drawn(images, parameters)
+    parameters = augmentation.sample(24, torch_generator(3, "augmentation"))
+    result = augmentation.apply_parameters(images, parameters)
     assert result.dtype == torch.float32
     for at in range(24):
         expected = augmented_by_hand(images[at].numpy(), 2, parameters.part(slice(at, at + 1))).astype(np.float32) / np.float32(
@@ -57,8 +57,8 @@ def test_drawn_parameters_do_what_they_say(height: int, width: int, jitter: floa
 def test_agrees_with_torchvision_on_cifar_sized_images() -> None:
     functional = torchvision_functional()
     images, augmentation = pictures(64, 32, 32), Augmentation()
-    parameters = augmentation.draw(64, torch_generator(0, "augmentation"))
-    result = augmentation.apply_drawn(images, parameters)
+    parameters = augmentation.sample(64, torch_generator(0, "augmentation"))
+    result = augmentation.apply_parameters(images, parameters)
     for at in range(64):
         image = functional.pad(images[at], [4, 4, 4, 4])
         image = functional.crop(image, int(parameters.top[at]), int(parameters.left[at]), 32, 32)
@@ -69,18 +69,18 @@ def test_agrees_with_torchvision_on_cifar_sized_images() -> None:
 
 def test_a_quarter_turn_is_counter_clockwise() -> None:
     images = pictures(1)
-    result = Augmentation(0, False, 180.0).apply_drawn(images, drawn(degrees=90.0))
+    result = Augmentation(0, False, 180.0).apply_parameters(images, drawn(degrees=90.0))
     assert torch.equal(result, to_unit(torch.rot90(images, 1, dims=(2, 3))))
 
 
 def test_flip_alone_mirrors_left_and_right() -> None:
     images = pictures(1)
-    assert torch.equal(Augmentation(0, True, 0.0).apply_drawn(images, drawn(flip=True)), to_unit(images.flip(3)))
+    assert torch.equal(Augmentation(0, True, 0.0).apply_parameters(images, drawn(flip=True)), to_unit(images.flip(3)))
 
 
 def test_the_corner_crop_shows_the_padding() -> None:
     images = pictures(1)
-    result = Augmentation(2, False, 0.0).apply_drawn(images, drawn(top=0, left=4))
+    result = Augmentation(2, False, 0.0).apply_parameters(images, drawn(top=0, left=4))
     assert torch.equal(result[:, :, 2:, :-2], to_unit(images[:, :, :-2, 2:]))
     assert result[:, :, :2].count_nonzero() == 0
     assert result[:, :, :, -2:].count_nonzero() == 0
@@ -106,7 +106,7 @@ def test_layout_of_the_input_does_not_matter() -> None:
 
 
 def test_distribution_of_the_draws() -> None:
-    parameters = Augmentation(4, True, 15.0).draw(40_000, torch_generator(0, "augmentation"))
+    parameters = Augmentation(4, True, 15.0).sample(40_000, torch_generator(0, "augmentation"))
     for shift in (parameters.top, parameters.left):
         share = torch.bincount(shift, minlength=9) / 40_000
         assert len(share) == 9
@@ -122,7 +122,7 @@ def test_distribution_of_the_draws() -> None:
 def test_draws_have_the_moments_of_torchvision() -> None:
     functional = torchvision_functional()
     transforms = importlib.import_module("torchvision.transforms")
-    parameters = Augmentation(4, True, 15.0).draw(20_000, torch_generator(0, "augmentation"))
+    parameters = Augmentation(4, True, 15.0).sample(20_000, torch_generator(0, "augmentation"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         canvas, marked = torch.zeros(1, 40, 40), torch.tensor([[[0, 1]]])
@@ -151,8 +151,8 @@ def test_the_seed_alone_decides() -> None:
 
 
 def test_switching_one_off_leaves_the_other_draws() -> None:
-    with_flip = Augmentation(4, True, 15.0).draw(50, torch_generator(0, "a"))
-    without = Augmentation(4, False, 15.0).draw(50, torch_generator(0, "a"))
+    with_flip = Augmentation(4, True, 15.0).sample(50, torch_generator(0, "a"))
+    without = Augmentation(4, False, 15.0).sample(50, torch_generator(0, "a"))
     assert not without.flip.any()
     assert with_flip.flip.any()
     assert torch.equal(with_flip.degrees, without.degrees)
@@ -188,8 +188,8 @@ def test_record() -> None:
 
 def test_colours_are_drawn_after_the_rest_and_not_at_all_without_jitter() -> None:
     stream, untouched = torch_generator(0, "a"), torch_generator(0, "a")
-    with_jitter = Augmentation(jitter=0.4).draw(50, torch_generator(0, "a"))
-    without = Augmentation().draw(50, stream)
+    with_jitter = Augmentation(jitter=0.4).sample(50, torch_generator(0, "a"))
+    without = Augmentation().sample(50, stream)
     assert without.colours is None
     for name in ("top", "left", "flip", "degrees"):
         assert torch.equal(getattr(with_jitter, name), getattr(without, name))
@@ -200,21 +200,21 @@ def test_colours_are_drawn_after_the_rest_and_not_at_all_without_jitter() -> Non
 
 def test_colours_change_after_the_image_has_moved() -> None:
     images, augmentation = pictures(16, 32, 32), Augmentation(jitter=0.4)
-    parameters = augmentation.draw(16, torch_generator(0, "a"))
+    parameters = augmentation.sample(16, torch_generator(0, "a"))
     assert parameters.colours is not None
-    moved = Augmentation().apply_drawn(images, replace(parameters, colours=None)).mul(255).round()
+    moved = Augmentation().apply_parameters(images, replace(parameters, colours=None)).mul(255).round()
     expected = to_unit(jitter_(moved, blend_weights(parameters.colours)).to(torch.uint8))
-    assert torch.equal(augmentation.apply_drawn(images, parameters), expected)
+    assert torch.equal(augmentation.apply_parameters(images, parameters), expected)
 
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(jitter=0.4), Augmentation(0, False, 0.0, jitter=1.5)])
 def test_parts_of_a_batch_are_those_of_the_whole(augmentation: Augmentation) -> None:
     images = pictures(23, 16, 16)
-    parameters = augmentation.draw(23, torch_generator(0, "a"))
-    whole = augmentation.apply_drawn(images, parameters)
+    parameters = augmentation.sample(23, torch_generator(0, "a"))
+    whole = augmentation.apply_parameters(images, parameters)
     cuts = [0, 1, 8, 8, 15, 23]
     shares = [slice(start, stop) for start, stop in pairwise(cuts)]
-    parts = [augmentation.apply_drawn(images[share], parameters.part(share)) for share in shares]
+    parts = [augmentation.apply_parameters(images[share], parameters.part(share)) for share in shares]
     assert [len(part) for part in parts] == [1, 7, 0, 7, 8]
     assert torch.equal(torch.cat(parts), whole)
     assert whole.dtype == torch.float32

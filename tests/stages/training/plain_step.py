@@ -205,7 +205,7 @@ def plain_batch(images: ImageSet, rows: Tensor, settings: TrainSettings, step: i
     if not settings.augment:
         return images.images[rows].float() / 255
     augmentation = Augmentation(settings.crop_padding, True, settings.rotation, settings.jitter)
-    drawn = augmentation.draw(len(rows), torch_generator(settings.seed, f"train/augment/{step}"))
+    drawn = augmentation.sample(len(rows), torch_generator(settings.seed, f"train/augment/{step}"))
     done = [
         torch.from_numpy(
             augmented_by_hand(images.images[row].numpy(), settings.crop_padding, drawn.part(slice(at, at + 1))).copy()
