@@ -25,6 +25,8 @@ def first_fault(error: ValidationError) -> str:
     """The first fault in one line that names its place: "results[0].clean.low is 1.5: input should be …"."""
     fault = error.errors(include_url=False)[0]
     *parents, name = fault["loc"] or ("",)
+    if fault["type"] == "json_invalid":
+        return "it is not JSON"
     if fault["type"] == "missing":
         return f"{_path(parents)} lacks '{name}'"
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

@@ -30,7 +30,6 @@ def report(
     from stages.reports.records import report_schema
     from stages.reports.report import read_report
     from stages.reports.report_tables import report_tables
-    from stages.reports.tables import plain_numbers
 
     if schema:
         typer.echo(json.dumps(report_schema(), indent=2, ensure_ascii=False))
@@ -46,7 +45,7 @@ def report(
             "kind": "laat-tables",
             "tables": [
                 {"title": table.title, "columns": head, "rows": rows, "notes": list(table.notes)}
-                for table, (head, *rows) in ((table, plain_numbers(table)) for table in tables)
+                for table, (head, *rows) in ((table, table.plain_numbers()) for table in tables)
             ],
         }
     )

@@ -15,7 +15,7 @@ from stages.reports.parquet import AGAIN
 from stages.reports.records import Report
 from stages.reports.report import read_report, rows_of_report
 from stages.reports.row_file import RowPart
-from stages.reports.tables import Cell, Chance, Difference, FigureTable, Percent
+from stages.reports.tables import Cell, FigureTable, difference, p_value, percent
 
 ALIKE = "evaluate both models in the same way"
 
@@ -170,9 +170,9 @@ def _table(measures: Sequence[Measure], pair: tuple[str, str], notes: Sequence[s
     rows: list[tuple[Cell, ...]] = [
         (
             *(measure.group, *([measure.protocol] if several else []), measure.measure),
-            *map(Percent, measure.accuracies),
-            Difference(measure.paired.difference, measure.paired.low, measure.paired.high),
-            Chance(measure.paired.p),
+            *map(percent, measure.accuracies),
+            difference(measure.paired.difference, measure.paired.low, measure.paired.high),
+            p_value(measure.paired.p),
             *(measure.only or ("–", "–")),
         )
         for measure in measures

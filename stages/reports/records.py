@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -175,19 +174,12 @@ class Result(Record):
         _require(abs(self.chance * self.ways - 1) < NO_SPREAD, f"chance {self.chance} is not 1 of {self.ways} ways")
         _require(self.ways <= self.classes, f"{self.ways} ways of {self.classes} classes")
         _require(self.images <= self.points, f"{self.images} images in {self.points} points")
-        if self.episodes:
-            even = self.points % (self.episodes * self.ways) == 0
-            _require(even, f"{self.points} points in {self.episodes} episodes of {self.ways} ways")
-        else:
-            _require(self.images == self.points, f"{self.points} points of {self.images} images without episodes")
+        _require(bool(self.episodes) or self.images == self.points, f"{self.points} points of {self.images} images")
         for name, one in {CLEAN: self.clean, **self.attacks, WORST: self.worst}.items():
-            count = one.accuracy * self.points
+            count, inside = one.accuracy * self.points, self.worst.accuracy <= one.accuracy <= self.clean.accuracy
             _require(abs(count - round(count)) < 1e-6, f"{name} accuracy {one.accuracy} is no share of {self.points} points")
-        for name, one in self.attacks.items():
-            inside = self.worst.accuracy <= one.accuracy <= self.clean.accuracy
             _require(inside, f"{name} accuracy {one.accuracy} is not between the worst case and clean")
-        if not self.attacks:
-            _require(self.worst == self.clean, "the worst case differs from clean, without an attack")
+        _require(bool(self.attacks) or self.worst == self.clean, "the worst case differs from clean, without an attack")
         if self.gzsl is not None:
             _require(self.gzsl.seen_classes + self.gzsl.novel_classes == self.classes, "seen and novel classes do not add up")
             _require(set(self.gzsl.attacks) == set(self.attacks), "the attacks of gzsl are not those of the result")
@@ -222,23 +214,22 @@ class Report(Record):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        names = [model.name for model in self.models]
-        _require_unique("model", names)
-        _require_unique("attack", [attack.name for attack in self.attacks])
-        _require_unique("result", [", ".join(result.key) for result in self.results])
-        run = {attack.name for attack in self.attacks}
+        names, keys = [model.name for model in self.models], [result.key for result in self.results]
+        run = [attack.name for attack in self.attacks]
+        for what, values in {"model": names, "attack": run, "result": [", ".join(key) for key in keys]}.items():
+            twice = next((value for at, value in enumerate(values) if value in values[:at]), None)
+            _require(twice is None, f"the {what} '{twice}' is given twice")
         for at, result in enumerate(self.results):
-            where = f"results[{at}]"
+            where, attacks = f"results[{at}]", ", ".join(result.attacks) or "none"
             _require(result.model in names, f"{where} is of '{result.model}', which is not among the models")
-            same = self.adversarial is not None or set(result.attacks) == run
-            _require(same, f"{where} has other attacks than the report: {', '.join(result.attacks) or 'none'}")
-            _require(self.threat is not None or not result.attacks, f"{where} has attacks and the report no threat model")
+            same = self.adversarial is not None or set(result.attacks) == set(run)
+            _require(same, f"{where} has other attacks than the report: {attacks}")
+            _require(bool(self.threat) or not result.attacks, f"{where} has attacks and the report no threat model")
             _require((result.gzsl is None) == (self.protocol.name != "gzsl"), f"{where} does not fit the protocol")
             self._check_counts(result, where)
-        keys = [result.key for result in self.results]
         for at, entry in enumerate(self.checks or ()):
-            known = (entry.model, entry.group, entry.protocol) in keys
-            _require(known, f"checks[{at}] is of '{entry.model}, {entry.group}, {entry.protocol}', which is no result")
+            key = entry.model, entry.group, entry.protocol
+            _require(key in keys, f"checks[{at}] is of '{', '.join(key)}', which is no result")
         return self
 
     def _check_counts(self, result: Result, where: str) -> None:
@@ -251,8 +242,7 @@ class Report(Record):
         else:
             _require(not result.episodes, f"{where} has episodes, the protocol none")
         if self.sample is not None:
-            _require(self.sample.images <= self.sample.of, f"a sample of {self.sample.images} of {self.sample.of} images")
-            _require(result.images <= self.sample.images, f"{where} has more images than the sample")
+            _require(result.images <= self.sample.images <= self.sample.of, f"{where} has more images than the sample")
 
 
 def report_schema() -> dict[str, Any]:
@@ -263,10 +253,3 @@ def report_schema() -> dict[str, Any]:
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise ValueError(otherwise)
-
-
-def _require_unique(what: str, names: Iterable[str]) -> None:
-    known: set[str] = set()
-    for name in names:
-        _require(name not in known, f"the {what} '{name}' is given twice")
-        known.add(name)

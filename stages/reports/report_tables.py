@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from stages.reports.records import Report
-from stages.reports.tables import Cell, FigureTable, Percent, Share
+from stages.reports.tables import Cell, Figure, FigureTable, percent, share
 from stages.statistics.gzsl import Area
 from stages.statistics.intervals import Estimate
 
@@ -44,7 +44,7 @@ def _results_table(reports: Reports, *, by_report: bool) -> FigureTable:
         shares = {"clean": entry.clean, "worst": entry.worst, **entry.attacks}
         labels = (*[name] * by_report, entry.model, entry.group, *[entry.protocol] * by_protocol)
         cells = [_share(shares[measure]) if measure in shares else "–" for measure in measures]
-        rows.append((*labels, Percent(entry.chance), *cells))
+        rows.append((*labels, percent(entry.chance), *cells))
     report, first = next(iter(reports.values())), entries[0][1]
     suite = f", suite {report.suite}" if report.suite else ""
     under = f", attacks in {report.threat.norm} {report.threat.eps}" if report.threat else ""
@@ -87,8 +87,8 @@ def _gzsl_tables(reports: Reports, *, by_report: bool) -> list[FigureTable]:
     return [FigureTable("generalized zero-shot, per-class means %", columns, tuple(rows), notes)]
 
 
-def _share(found: Estimate | Area) -> Share:
-    return Share(found.area if isinstance(found, Area) else found.accuracy, found.low, found.high)
+def _share(found: Estimate | Area) -> Figure:
+    return share(found.area if isinstance(found, Area) else found.accuracy, found.low, found.high)
 
 
 def check_lines(report: Report) -> list[str]:

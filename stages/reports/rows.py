@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -82,12 +82,4 @@ class PointRows:
     def of_images(self, index: np.ndarray) -> PointRows:
         """The same with images numbered otherwise: image i becomes `index[i]`."""
         renumbered = np.asarray(index, dtype=np.int32)
-        return PointRows(
-            renumbered[self.image],
-            self.label,
-            self.episode,
-            self.clean,
-            self.attacks,
-            self.heads,
-            renumbered[self.support],
-        )
+        return replace(self, image=renumbered[self.image], support=renumbered[self.support])

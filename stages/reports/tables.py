@@ -20,55 +20,35 @@ _LATEX = {
 
 
 @dataclass(frozen=True)
-class Share:
-    """An accuracy with its interval, fractions of 1; shown in percent ± the larger side."""
+class Figure:
+    """A number, its text, and its interval if it has one."""
 
     value: float
-    low: float
-    high: float
-
-    def text(self) -> str:
-        """As '37.8 ± 1.7'."""
-        half = max(self.high - self.value, self.value - self.low)
-        return f"{100 * self.value:.1f} ± {100 * half:.1f}"
+    text: str
+    interval: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A difference of two accuracies with its interval, fractions of 1; shown in percentage points."""
-
-    value: float
-    low: float
-    high: float
-
-    def text(self) -> str:
-        """As '+2.1 [−0.3, +4.5]'."""
-        return f"{_signed(self.value)} [{_signed(self.low)}, {_signed(self.high)}]"
+def share(value: float, low: float, high: float) -> Figure:
+    """An accuracy with its interval, fractions of 1; shown in percent ± the larger side: '37.8 ± 1.7'."""
+    return Figure(value, f"{100 * value:.1f} ± {100 * max(high - value, value - low):.1f}", (low, high))
 
 
-@dataclass(frozen=True)
-class Chance:
-    """A p-value."""
-
-    value: float
-
-    def text(self) -> str:
-        """As '0.0123' or '< 0.0001'."""
-        return "< 0.0001" if self.value < 0.0001 else f"{self.value:.4f}"
+def difference(value: float, low: float, high: float) -> Figure:
+    """A difference of two accuracies with its interval, shown in percentage points: '+2.1 [−0.3, +4.5]'."""
+    return Figure(value, f"{_signed(value)} [{_signed(low)}, {_signed(high)}]", (low, high))
 
 
-@dataclass(frozen=True)
-class Percent:
-    """A fraction of 1 without an interval, shown in percent."""
-
-    value: float
-
-    def text(self) -> str:
-        """As '6.2'."""
-        return f"{100 * self.value:.1f}"
+def p_value(value: float) -> Figure:
+    """A p-value, as '0.0123' or '< 0.0001'."""
+    return Figure(value, "< 0.0001" if value < 0.0001 else f"{value:.4f}")
 
 
-Cell = str | int | Share | Difference | Chance | Percent
+def percent(value: float) -> Figure:
+    """A fraction of 1 without an interval, shown in percent: '6.2'."""
+    return Figure(value, f"{100 * value:.1f}")
+
+
+Cell = str | int | Figure
 
 
 @dataclass(frozen=True)
@@ -78,7 +58,7 @@ class FigureTable:
     Attributes:
         title: one line.
         columns: headings; text columns come first.
-        rows: a cell a column.
+        rows: one cell per column.
         notes: what a reader must know, one line each; the interval first.
     """
 
@@ -105,8 +85,8 @@ class FigureTable:
         return [max((len(line[at]) for line in self.texts()), default=0) for at in range(len(self.columns))]
 
     def within(self, width: int) -> FigureTable:
-        """This table where it is no wider than `width` characters, if need be with headings of several lines; else, if its
-        rows are made of accuracies, the same figures one below the other."""
+        """This table if it is no wider than `width` characters, if need be with headings of several lines; otherwise, if its
+        rows have several intervals, the same figures one below the other."""
         if self.width <= width:
             return self
         names = zip(self.columns, self._cell_widths(), strict=True)
@@ -116,14 +96,28 @@ class FigureTable:
     def _long(self) -> FigureTable:
         figures = self.figures()
         labels = [at for at, one in enumerate(figures) if not one]
-        accuracies = sum(any(isinstance(row[at], Share) for row in self.rows) for at in range(len(self.columns)))
-        if accuracies < 2:
+        if sum(map(self._has_interval, range(len(self.columns)))) < 2:
             return self
         rows: list[tuple[Cell, ...]] = []
         for row in self.rows:
             for number, at in enumerate(at for at, one in enumerate(figures) if one):
                 rows.append((*("" if number else row[label] for label in labels), self.columns[at], row[at]))
         return FigureTable(self.title, (*(self.columns[at] for at in labels), "measure", "%"), tuple(rows), self.notes)
+
+    def _has_interval(self, at: int) -> bool:
+        return any(isinstance(cell, Figure) and cell.interval for cell in (row[at] for row in self.rows))
+
+    def plain_numbers(self) -> list[list[Any]]:
+        """Headings and rows with plain numbers: fractions of 1, and the ends of an interval in columns of their own."""
+        lines: list[list[Any]] = [[] for _ in (self.columns, *self.rows)]
+        for at, name in enumerate(self.columns):
+            spread = self._has_interval(at)
+            lines[0] += [name, f"{name} low", f"{name} high"] if spread else [name]
+            for row, line in zip(self.rows, lines[1:], strict=True):
+                cell = row[at]
+                plain, ends = (cell.value, cell.interval) if isinstance(cell, Figure) else (cell, None)
+                line.extend([plain, *(ends or ("", ""))] if spread else [plain])
+        return lines
 
 
 def check_format(name: str) -> None:
@@ -137,24 +131,8 @@ def render(table: FigureTable, form: str) -> str:
 
     CSV has plain numbers (accuracies as fractions of 1, intervals in columns of their own) and no notes; the others show
     what the console shows.
-
-    Raises UsageError for another format.
     """
-    check_format(form)
-    return {"markdown": _markdown, "csv": _csv, "latex": _latex, "table": _plain}[form](table)
-
-
-def _plain(table: FigureTable) -> str:
-    lines = [table.columns, *table.texts()]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(table.columns))]
-    shown = [
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, table.figures(), strict=True)
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([table.title, *shown, *table.notes]) + "\n"
+    return {"markdown": _markdown, "csv": _csv, "latex": _latex}[form](table)
 
 
 def _markdown(table: FigureTable) -> str:
@@ -178,28 +156,12 @@ def _latex(table: FigureTable) -> str:
 
 def _csv(table: FigureTable) -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(plain_numbers(table))
+    csv.writer(stream, lineterminator="\n").writerows(table.plain_numbers())
     return stream.getvalue()
 
 
-def plain_numbers(table: FigureTable) -> list[list[Any]]:
-    """Headings and rows with plain numbers: fractions of 1, and the ends of an interval in columns of their own."""
-    heads: list[Any] = []
-    rows: list[list[Any]] = [[] for _ in table.rows]
-    for at, name in enumerate(table.columns):
-        spread = any(isinstance(row[at], Share | Difference) for row in table.rows)
-        heads += [name, f"{name} low", f"{name} high"] if spread else [name]
-        for row, out in zip(table.rows, rows, strict=True):
-            cell = row[at]
-            if isinstance(cell, Share | Difference):
-                out += [cell.value, cell.low, cell.high]
-            else:
-                out += [cell.value if isinstance(cell, Chance | Percent) else cell, *([""] * 2 * spread)]
-    return [heads, *rows]
-
-
 def _folded(name: str, room: int) -> str:
-    """A heading in lines of about `room` characters, broken behind its hyphens alone."""
+    """A heading in lines of about `room` characters, broken only after hyphens."""
     lines = [""]
     for part in re.findall(r"[^-]*-|[^-]+", name):
         if lines[-1] and len(lines[-1]) + len(part) > room:
@@ -209,9 +171,7 @@ def _folded(name: str, room: int) -> str:
 
 
 def _text(cell: Cell) -> str:
-    if isinstance(cell, str):
-        return cell
-    return f"{cell:,}" if isinstance(cell, int) else cell.text()
+    return cell if isinstance(cell, str) else f"{cell:,}" if isinstance(cell, int) else cell.text
 
 
 def _signed(value: float) -> str:

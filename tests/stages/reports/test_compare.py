@@ -182,7 +182,7 @@ def test_seen_and_novel_together_are_compared_side_by_side(tmp_path: Path) -> No
     for name, measure in by_name.items():
         assert mirrored[name].p == measure.paired.p
         assert (-mirrored[name].high, -mirrored[name].low) == pytest.approx((measure.paired.low, measure.paired.high))
-    shown = [render(table, "table") for table in comparison_tables(found)]
+    shown = [render(table, "markdown") for table in comparison_tables(found)]
     assert len(shown) == 2
     assert "clean AUSUC" in shown[1]
     assert "paired bootstrap draws" in shown[1]

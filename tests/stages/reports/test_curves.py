@@ -148,24 +148,24 @@ def without(name: str) -> str:
         ("", r"metrics\.jsonl' is empty"),
         ("\n".join(GOOD), r"line 3 is cut off"),
         ("\n".join(GOOD)[:-20], r"line 3 is cut off"),
-        ("\n".join([GOOD[0], GOOD[1][:30], GOOD[2]]) + "\n", r"line 2 is not JSON"),
-        ("\n".join([GOOD[0], "", GOOD[1]]) + "\n", r"line 2 is not JSON"),
-        ("[" * 100_000 + "\n", r"line 1 is not JSON"),
-        ("[1, 2]\n", r"line 1 is not an epoch's metrics"),
-        (without("loss"), r"line 3 has no 'loss'"),
-        (without("best_so_far"), r"line 3 has no 'best_so_far'"),
+        ("\n".join([GOOD[0], GOOD[1][:30], GOOD[2]]) + "\n", r"line 2: it is not JSON"),
+        ("\n".join([GOOD[0], "", GOOD[1]]) + "\n", r"line 2: it is not JSON"),
+        ("[" * 100_000 + "\n", r"line 1: it is not JSON"),
+        ("[1, 2]\n", r"line 1: it is \[1, 2\]: input should be an object"),
+        (without("loss"), r"line 3: it lacks 'loss'"),
+        (without("best_so_far"), r"line 3: it lacks 'best_so_far'"),
         ("\n".join([GOOD[0], GOOD[2]]) + "\n", r"line 2 is epoch 3, expected 2"),
-        (with_third(epoch="3"), r'line 3 is epoch "3", expected 3'),
-        (with_third(epoch=3.0), r"line 3 is epoch 3.0, expected 3"),
-        (with_third(best_so_far=1), r"line 3: 'best_so_far' is not true or false"),
+        (with_third(epoch="3"), r'line 3: epoch is "3": input should be a valid integer'),
+        (with_third(epoch=3.0), r"line 3: epoch is 3.0: input should"),
+        (with_third(best_so_far=1), r"line 3: best_so_far is 1: input should be a valid boolean"),
         (json.dumps(row(1, best_so_far=False)) + "\n", r"line 1: the first epoch"),
-        (with_third(loss=float("nan")), r"line 3: 'loss' is nan, expected a finite number"),
-        (with_third(loss=float("inf")), r"line 3: 'loss' is inf"),
-        (with_third(loss=10**400), r"line 3: 'loss' is 1000"),
-        (with_third(loss="low"), r"line 3: 'loss' is low"),
-        (with_third(train_clean=56.0), r"line 3: 'train_clean' is 56.0, expected a share from 0 to 1"),
-        (with_third(selection_robust=-0.1), r"line 3: 'selection_robust' is -0.1"),
-        (with_third(selection_robust=True), r"line 3: 'selection_robust' is True"),
+        (with_third(loss=float("nan")), r"line 3: loss is NaN: input should be a finite number"),
+        (with_third(loss=float("inf")), r"line 3: loss is Infinity"),
+        (with_third(loss=10**400), r"line 3: loss is 1000"),
+        (with_third(loss="low"), r'line 3: loss is "low"'),
+        (with_third(train_clean=56.0), r"line 3: train_clean is 56.0: input should be less than or equal to 1"),
+        (with_third(selection_robust=-0.1), r"line 3: selection_robust is -0.1"),
+        (with_third(selection_robust=True), r"line 3: selection_robust is true"),
     ],
 )
 def test_a_damaged_file_is_refused_naming_the_line(tmp_path: Path, text: str, says: str) -> None:
@@ -191,5 +191,5 @@ def test_no_run_there(tmp_path: Path, make: Callable[[Path], object], says: str)
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(b"\xff\xfe\n")
-    with pytest.raises(InputError, match="line 1 is not JSON"):
+    with pytest.raises(InputError, match="line 1: it is not JSON"):
         read_metrics(tmp_path)
