@@ -12,7 +12,7 @@ import numpy as np
 from stages.data.hub import first_line
 from stages.errors import InputError
 
-ROWS = 32  # rows read between two looks at the memory
+ROWS = 32  # rows read between two checks of the resident memory
 RESIDENT_BYTES = 32 * 2**20  # of mapped files that may count as memory of the process
 
 
@@ -41,8 +41,8 @@ class ArrowTable:
                 for start in range(0, len(rows), ROWS):
                     yield from self._picked(name, rows[start : start + ROWS].tolist()).to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
-            what = f"split '{self._split}' cannot be read ({first_line(error)})"
-            raise InputError(what, "write or fetch the data again") from error
+            what = f"rows {rows.min()} to {rows.max()} of split '{self._split}' cannot be read ({first_line(error)})"
+            raise InputError(what, "write or download the data again") from error
 
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
@@ -60,9 +60,8 @@ class ArrowTable:
 class MappedFiles:
     """Arrow stream files, one after the other.
 
-    Pages of a mapped file count as memory of the process once they were read: with `datasets.Dataset` in time the whole file.
-    Here they are released when there are many, so that memory does not grow with the size of the data (see
-    tests/benchmarks/LOG.md). Cells are read from their record batch directly, faster than with `Dataset.__getitem__`.
+    Pages of a mapped file count as memory of the process once they were read; with `datasets.Dataset` that becomes the whole
+    file. Here they are released, so that memory does not grow with the size of the data (measured in tests/benchmarks/LOG.md).
 
     Attributes:
         files: the files.

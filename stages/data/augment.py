@@ -17,7 +17,7 @@ from stages.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-FRACTION_BITS = 32  # fixed-point precision of sine and cosine: below 1e-6 px at any side an image set in memory has
+FRACTION_BITS = 32  # fixed-point precision of sine and cosine: errors below 1e-6 px for any usual image size
 
 
 @dataclass(frozen=True)

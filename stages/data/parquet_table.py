@@ -26,8 +26,8 @@ COPIED_ROWS = 64  # rows in a record batch of a copy
 class ParquetTable:
     """The parquet files of one split.
 
-    pyarrow reads them in order, without a copy on disk. `datasets.Dataset.from_parquet` would first write all rows of all
-    columns to its cache, read with Arrow's threads from a Python file (which aborted a process, see tests/benchmarks/LOG.md).
+    pyarrow reads them in order, without a copy on disk: `datasets.Dataset.from_parquet` first writes all rows to its cache, and
+    reads from a Python file with Arrow's threads, which once aborted the process (see tests/benchmarks/LOG.md).
     """
 
     def __init__(self, files: Sequence[Path]) -> None:

@@ -74,11 +74,10 @@ def scan_images(
 
 def cached_scan(name: str | None) -> Scan | None:
     """The scan of an earlier run."""
-    tensors = cache.load_tensors(name, {"size", "kept", "sums", "sha256"})
-    if tensors is None:
+    found = cache.load_tensors(name, {"size", "kept", "sums", "sha256"})
+    if found is None:
         return None
-    height, width = tensors["size"].tolist()
-    return Scan((height, width), tensors["kept"], tensors["sums"], tensors["sha256"].tobytes().hex())
+    return Scan(tuple(found["size"].tolist()), found["kept"], found["sums"], found["sha256"].tobytes().hex())
 
 
 def cache_scan(name: str | None, found: Scan) -> None:

@@ -95,7 +95,7 @@ def render_split(split: Literal["train", "test"], seed: int = 0, per_class: int 
         raise UsageError(f"the bundled data 'shapes' has no split '{split}'", "use 'train' or 'test'")
     count = PER_CLASS[split] if per_class is None else per_class
     if count < 1:
-        raise UsageError(f"per_class is {count}", "give at least one image a class")
+        raise UsageError(f"per_class is {count}", "give at least one image per class")
     labels = np.tile(np.arange(len(_PAIRS), dtype=np.int64), count)
     pairs = np.array(_PAIRS, dtype=np.int64)[labels]
     return render(pairs[:, 0], pairs[:, 1], numpy_generator(seed, f"shapes/{split}")), labels
