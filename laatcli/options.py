@@ -11,7 +11,6 @@ import typer
 
 from stages import artifacts
 from stages.errors import UsageError
-from stages.threat import ThreatModel, parse_eps, parse_norm
 
 # the panels of a command's help
 CLASSES, PROTOCOL, ATTACKS, OUTPUT = "Classes", "Protocol", "Attacks", "Output"
@@ -45,13 +44,6 @@ OtherAnchors = Annotated[
 ]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
-DEFAULT_EPS = {"Linf": "8/255", "L2": "128/255"}
-
-
-def read_threat(norm: str, eps: str | None) -> ThreatModel:
-    """The threat model of --norm and --eps. Raises UsageError for an unknown norm and a radius out of range."""
-    known = parse_norm(norm)
-    return ThreatModel(parse_eps(DEFAULT_EPS[known] if eps is None else eps, known), known)
 
 
 def parse_duration(text: str) -> float:

@@ -1,11 +1,62 @@
-"""The library behind `laat`: language-driven anchors for zero-shot adversarial robustness (Li et al., CVPR 2024).
+"""Language-driven anchors for zero-shot adversarial robustness (Li et al., CVPR 2024), as a library.
 
-Nothing in here prints or exits the process; every problem is a `stages.errors.LaatError`.
+    import stages as laat
+
+    clf = laat.load("run/model.st").over("novel")
+    adv = laat.attack(clf, x, y, "pgd-20", eps="8/255")
+    report = laat.evaluate(clf, dataset, suite="quick")
+    run = laat.train(my_module, "expanded.st", my_dataset, laat.TrainSettings(epochs=10), out="run")
+
+Importing this loads no torch: each name is imported when it is first used. Nothing in here prints or exits the process; every
+problem is a `stages.errors.LaatError`.
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stages.anchors.anchor_set import AnchorSet
+    from stages.api import attack, evaluate, load, train
+    from stages.models.classifier import Classifier
+    from stages.threat import ThreatModel
+    from stages.training.objectives import Objective, Outcome
+    from stages.training.settings import TrainSettings
+
+__all__ = [
+    "AnchorSet",
+    "Classifier",
+    "Objective",
+    "Outcome",
+    "ThreatModel",
+    "TrainSettings",
+    "attack",
+    "evaluate",
+    "load",
+    "train",
+]
+
+_HOMES = {
+    "AnchorSet": "stages.anchors.anchor_set",
+    "Classifier": "stages.models.classifier",
+    "Objective": "stages.training.objectives",
+    "Outcome": "stages.training.objectives",
+    "ThreatModel": "stages.threat",
+    "TrainSettings": "stages.training.settings",
+    **dict.fromkeys(("attack", "evaluate", "load", "train"), "stages.api"),
+}
 
 try:
     __version__ = version("laat")
 except PackageNotFoundError:  # running from a source tree that was never installed
     __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stages' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

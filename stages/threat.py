@@ -23,7 +23,18 @@ _ADVICE = {
 }
 # how far an image can be from another: a pixel goes from 0 to 1, and no image has more than a million of three colours
 _LARGEST = {"Linf": 1, "L2": 1732}
+_DEFAULT_EPS = {"Linf": "8/255", "L2": "128/255"}
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2})?|\.[0-9]{1,20}([eE][+-]?[0-9]{1,2})?")
+
+
+def _is_norm(text: str) -> bool:
+    return text.strip().replace("-", "").casefold() in (norm.casefold() for norm in NORMS)
+
+
+def _as_text(eps: str | float | Fraction) -> str:
+    """`eps` as text for `parse_eps`; a float that is some n/255 is that fraction."""
+    levels = round(float(eps) * 255) if not isinstance(eps, str) and 0 <= eps < 2**31 else 0
+    return f"{levels}/255" if isinstance(eps, float) and eps == levels / 255 else str(eps)
 
 
 def parse_norm(text: str) -> str:
@@ -79,27 +90,38 @@ def format_eps(eps: Fraction, norm: str = "Linf") -> str:
     return f"{levels.numerator}/255" if levels.denominator == 1 else f"{eps.numerator}/{eps.denominator}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ThreatModel:
     """All images within `eps` of the clean one in the given norm, and inside the pixel range.
 
-    Attributes:
-        norm: 'Linf' (the largest change of a colour value) or 'L2' (Euclidean, over all values of an image).
-        eps: radius in pixel units ([0, 1] scale), exact; at most 1 for 'Linf'.
+    Args:
+        eps: radius in pixel units ([0, 1] scale), at most 1 for 'Linf'; text such as "8/255", or a number. None is 8/255 in
+            'Linf' and 128/255 in 'L2'.
+        norm: 'Linf' (the largest change of a colour value) or 'L2' (Euclidean, over all values of an image), in any case.
         clip: lowest and highest pixel value.
+
+    `ThreatModel("linf", "8/255")`, the norm first, is understood too. `eps` is kept as an exact fraction.
 
     Raises UsageError for an unknown norm, an eps below 0 or above what the norm allows.
     """
 
     eps: Fraction
-    norm: str = "Linf"
-    clip: tuple[float, float] = (0.0, 1.0)
+    norm: str
+    clip: tuple[float, float]
 
-    def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise UsageError(f"unknown norm '{self.norm}'", f"known norms: {', '.join(NORMS)}")
-        if not 0 <= self.eps <= _LARGEST[self.norm]:
-            raise UsageError(f"eps {self.eps} is outside [0, {_LARGEST[self.norm]}]", _ADVICE[self.norm])
+    def __init__(
+        self,
+        eps: str | float | Fraction | None = None,
+        norm: str | float | Fraction = "Linf",
+        clip: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        radius: str | float | Fraction | None = eps
+        if isinstance(eps, str) and _is_norm(eps):
+            radius, norm = (None if norm == "Linf" else norm), eps
+        known = parse_norm(str(norm))
+        object.__setattr__(self, "norm", known)
+        object.__setattr__(self, "eps", parse_eps(_DEFAULT_EPS[known] if radius is None else _as_text(radius), known))
+        object.__setattr__(self, "clip", clip)
 
     @property
     def radius(self) -> float:

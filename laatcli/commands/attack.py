@@ -18,6 +18,7 @@ from stages.attacks.pictures import check_picture_folder, folder_names, write_pi
 from stages.data.request import ImageRequest
 from stages.devices import check_device_name
 from stages.errors import UsageError, require_at_least
+from stages.threat import ThreatModel
 
 EXAMPLES = (
     "laat attack run/model.st --data photos --classes-from seen --attack margin-pgd-20 --eps 4/255 -o adversarial.st",
@@ -73,7 +74,7 @@ def attack(
 ) -> None:
     """Attack images and save them exactly, with labels, predictions and the threat model."""
     console.stdout_taken = str(output) == artifacts.STDIO
-    spec, threat = parse_attack(attack), options.read_threat(norm, eps)
+    spec, threat = parse_attack(attack), ThreatModel(eps, norm)
     spec.check_fits(threat)
     require_at_least("--batch-size", batch_size, 1)
     check_device_name(device)

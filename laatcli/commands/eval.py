@@ -18,7 +18,7 @@ from laatcli.reporting import end, rows_place, working, write_report
 from stages import artifacts
 from stages.attacks.named import check_fits, parse_attacks
 from stages.attacks.spec import AttackSpec
-from stages.attacks.suites import find_suite
+from stages.attacks.suites import DEFAULT_SUITE, find_suite
 from stages.data.request import IMAGES, ImageRequest
 from stages.devices import check_device_name
 from stages.errors import ComputeError, UsageError, require_at_least
@@ -26,6 +26,7 @@ from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
 from stages.launch import read_launch
 from stages.reports.episode_file import episodes_path
+from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
     from stages.evaluation.evaluate import Evaluation
@@ -35,7 +36,6 @@ EXAMPLES = (
     "laat eval run/model.st --data shapes",
     "laat eval run/model.st --data photos --protocol episodes --ways 5 --episodes 500 --attack pgd-20 -o report.json",
 )
-DEFAULT_SUITE = "quick"
 
 
 def evaluate(
@@ -161,7 +161,7 @@ def evaluate(
         raise UsageError("--suite stands beside --attack or --adversarial", "leave one of them out")
     # what is run unless told otherwise is a suite too
     named = find_suite(suite or DEFAULT_SUITE) if suite or not (attack or adversarial) else None
-    specs, threat = named.specs() if named else _attacks(attack), options.read_threat(norm, eps)
+    specs, threat = named.specs() if named else _attacks(attack), ThreatModel(eps, norm)
     fits = named.check_fits if named else partial(check_fits, specs)
     asked = (
         read_protocol(Protocol(protocol, ways, 0, queries, episodes, episode_seed, blend), shots)

@@ -143,6 +143,7 @@ _ALL = (
         CLASSES_FOR_DLR,
     ),
 )
+DEFAULT_SUITE = "quick"
 SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}
 
 

@@ -22,6 +22,7 @@ class Source(ABC):
         splits: split names.
         classes: class names.
         notes: what a reader of the result should know.
+        whole: whether a single split is used whole, for training and evaluation, instead of being divided 90/10.
         external_files: whether an image was read from a file that is not among those of `cache_key`.
     """
 
@@ -29,6 +30,7 @@ class Source(ABC):
     splits: tuple[str, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    whole = False
     external_files = False
 
     @abstractmethod
@@ -58,7 +60,11 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
             "option --data is missing",
             "name the images with --data: a folder of class folders, a parquet file, a saved dataset or a hub id",
         )
-    place = locate(request.data)
+    if not isinstance(request.data, str | Path):
+        from stages.data.python_data import source_of
+
+        return source_of(request, wanted)
+    place = locate(str(request.data))
     if place.kind in ("shapes", "folders") and (request.image_column or request.label_column):
         raise UsageError(f"the data '{place.name}' has no columns", "use --image-column and --label-column with tables only")
     if place.kind == "shapes":

@@ -115,7 +115,8 @@ class Subset:
 def select_images(request: ImageRequest, *, side: Side, classes: Sequence[str] | None, classes_from: str) -> Subset:
     """The images that a request selects; arguments and errors are those of `load_images`. No image is decoded."""
     source = open_source(request, wanted=classes)
-    choice = choose_splits(source.splits, request.split, side, source=source.name)
+    split = source.splits[0] if source.whole and len(source.splits) == 1 else request.split
+    choice = choose_splits(source.splits, split, side, source=source.name)
     names = source.classes if classes is None else tuple(classes)
     label_of = class_positions(source.classes, names, names_from=classes_from, source=source.name)
     selected: dict[str, np.ndarray] = {}

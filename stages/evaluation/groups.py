@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import fold, match_classes, read_class_file
+from stages.data.python_data import UNNAMED
 from stages.errors import InputError, nearest
 from stages.models.classifier import GROUPS, Classifier
 
@@ -130,6 +131,6 @@ def _gzsl_notes(
 
 def _same_images(trained: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
     """Whether training and evaluation can have met the same images, by source, split and division."""
-    overlap = set(trained.get("splits", ())) & set(data.get("splits", ()))
+    overlap = set(trained.get("splits", ())) & set(data.get("splits", ())) - {UNNAMED}
     apart = trained.get("divided") and data.get("divided") and trained["divided"] != data["divided"]
     return trained.get("source") == data.get("source") and bool(overlap) and not apart

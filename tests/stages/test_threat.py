@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -96,8 +97,37 @@ def test_norms_by_name() -> None:
 def test_a_threat_model_refuses_what_it_cannot_mean() -> None:
     with pytest.raises(UsageError, match="unknown norm 'L7'"):
         ThreatModel(EIGHT, norm="L7")
-    with pytest.raises(UsageError, match="outside"):
-        ThreatModel(Fraction(2))
+    for eps in (Fraction(2), 8, "8"):
+        with pytest.raises(UsageError, match="is over 1, and pixels go from 0 to 1; did you mean"):
+            ThreatModel(eps)
+    for eps in (Fraction(-1, 255), -0.1, "much", float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="is not a number between 0 and 1"):
+            ThreatModel(eps)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: ThreatModel("linf", "8/255"),
+        lambda: ThreatModel("8/255", "Linf"),
+        lambda: ThreatModel("8/255"),
+        lambda: ThreatModel(8 / 255),
+        lambda: ThreatModel(norm="L-inf", eps="8/255"),
+        lambda: ThreatModel(),
+        lambda: ThreatModel("linf"),
+    ],
+)
+def test_a_threat_model_is_built_from_text_and_numbers(made: Callable[[], ThreatModel]) -> None:
+    assert made() == ThreatModel(EIGHT)
+    assert str(made()) == "Linf 8/255"
+
+
+def test_floats_keep_their_value() -> None:
+    for levels in range(256):
+        assert ThreatModel(levels / 255).eps == Fraction(levels, 255)
+    assert ThreatModel(0.03).eps == Fraction(3, 100)
+    assert str(ThreatModel("l2")) == "L2 128/255"
+    assert str(ThreatModel("l2", 0.5)) == "L2 0.5"
 
 
 def test_projection_is_the_nearest_allowed_image() -> None:

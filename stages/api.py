@@ -1,0 +1,267 @@
+"""The Python API: load, attack, evaluate and train, with the defaults of the command line. See `stages` for an overview."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from stages import artifacts
+from stages.anchors.anchor_set import KIND as ANCHORS
+from stages.anchors.anchor_set import AnchorSet
+from stages.attacks.named import check_fits, parse_attack, parse_attacks
+from stages.attacks.perturb import attack_images
+from stages.attacks.suites import DEFAULT_SUITE, find_suite
+from stages.data.image_set import ImageSet
+from stages.data.load import load_images
+from stages.data.request import ImageRequest
+from stages.devices import resolve_device
+from stages.errors import InputError, UsageError
+from stages.evaluation.evaluate import Evaluation, evaluate_classifiers
+from stages.evaluation.groups import ClassChoice, seen_and_novel
+from stages.evaluation.sample import Sample
+from stages.models.checkpoint import KIND as MODEL
+from stages.models.checkpoint import read_checkpoint
+from stages.models.classifier import GROUPS, Classifier, Progress
+from stages.models.embedding import place
+from stages.reports.results import Protocol
+from stages.threat import ThreatModel
+from stages.training.objectives import Objective
+from stages.training.reports import EpochReport, RunResult
+from stages.training.run import RunOptions, finished_run, train_run
+from stages.training.settings import TrainSettings
+
+Eps = str | float | Fraction
+
+
+def load(path: str | Path, *, module: nn.Module | str | None = None, device: str = "auto") -> Classifier:
+    """The classifier of a checkpoint, in eval mode.
+
+    Args:
+        path: run/model.st, as `laat train` or `stages.train` writes it.
+        module: for a checkpoint of your own code: the module that was trained, or the import path of its backbone
+            (`package.module:factory`). Loading a file never imports code by itself.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises InputError for a file that is not such a checkpoint, MissingError for a device that is not available.
+    """
+    classifier = read_checkpoint(artifacts.read(path, MODEL), f"'{path}'", module)
+    place(classifier, resolve_device(device))
+    return classifier
+
+
+def attack(
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    attack: str = "pgd-20",
+    *,
+    eps: Eps | None = None,
+    norm: str = "linf",
+    seed: int = 0,
+    batch_size: int = 256,
+    early_stop: bool = True,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Adversarial images.
+
+    Args:
+        classifier: left in the modes it came in.
+        images: (N, 3, H, W), float in [0, 1] or uint8.
+        labels: (N,) int64, positions in `classifier.classes`.
+        attack: a name as for `laat attack --attack`: fgsm, pgd-N, margin-pgd-N, apgd-ce, square …
+        eps: radius in pixel units, for example "8/255"; None is 8/255 in L-inf and 128/255 in L2.
+        norm: "linf" or "l2".
+        seed: of random starts.
+        batch_size: images in one forward pass.
+        early_stop: True leaves images as they are that are misclassified already, and stops at the first iterate that is;
+            False attacks every image with every step.
+        progress: called with (images done, images in total, attack).
+
+    Returns:
+        (N, 3, H, W) float32 in [0, 1], on the device of `images`.
+
+    Raises UsageError for an unknown attack, norm or eps; InputError for other pixels or labels.
+    """
+    spec, threat = parse_attack(attack), ThreatModel(eps, norm)
+    spec.check_fits(threat, len(classifier.classes))
+    _check_labels(images, labels, classifier)
+    x_adv, _, _ = attack_images(
+        classifier,
+        images,
+        labels,
+        spec,
+        threat=threat,
+        seed=seed,
+        batch_size=batch_size,
+        early_stop=early_stop,
+        progress=progress,
+    )
+    return x_adv.to(images.device)
+
+
+def evaluate(
+    classifier: Classifier,
+    dataset: Any,
+    *,
+    suite: str | None = None,
+    attacks: Sequence[str] | None = None,
+    eps: Eps | None = None,
+    norm: str = "linf",
+    protocol: str | Protocol = "all-way",
+    split: str | None = None,
+    resize: int | None = None,
+    max_images: int | None = None,
+    checks: bool = True,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Clean and robust accuracy with 95 % intervals; the report that `laat eval` writes.
+
+    Args:
+        classifier: its classes are the candidates; with the protocol 'gzsl' its seen and novel classes.
+        dataset: what `--data` takes, a `datasets.Dataset`, or a map-style torch Dataset of (image, label) with `classes`.
+        suite: a named set of attacks (`laat suites`); None is 'quick', unless `attacks` are given.
+        attacks: names of attacks instead; an empty list evaluates clean images only.
+        eps, norm: the threat model, see `attack`.
+        protocol: 'all-way', 'gzsl', or a `Protocol`, for example of episodes.
+        split, resize: as `--split` and `--resize`; resize None is as in training.
+        max_images: evaluate at most so many images, sampled evenly over the classes.
+        checks: whether to check that the robust accuracies can be believed.
+        seed: of random starts.
+        batch_size: images in one forward pass.
+        progress: called with (done, total, what).
+
+    Returns:
+        The report: print it, save it with `.save("report.json")`, or read `.report`.
+
+    Raises UsageError, InputError and MissingError, as `laat eval`.
+    """
+    if suite is not None and attacks is not None:
+        raise UsageError("a suite and attacks are both given", "give one of them")
+    named = find_suite(suite or DEFAULT_SUITE) if attacks is None else None
+    specs, threat = parse_attacks(attacks or ()) if named is None else named.specs(), ThreatModel(eps, norm)
+    how = protocol if isinstance(protocol, Protocol) else Protocol(protocol)
+    choice = seen_and_novel(classifier.known) if how.name == "gzsl" else ClassChoice(_group(classifier), classifier.classes)
+    ways = how.ways if how.name == "episodes" else len(choice.classes)
+    if named is None:
+        check_fits(specs, threat, ways)
+    else:
+        named.check_fits(threat, ways)
+    images = _images(dataset, split, classifier, resize, choice.classes)
+    return evaluate_classifiers(
+        {"model": classifier},
+        [choice],
+        images,
+        how,
+        specs,
+        threat,
+        seed=seed,
+        batch_size=batch_size,
+        device=str(classifier.device),
+        suite=None if named is None else named.label,
+        sample=Sample(max_images, seed=seed),
+        checks=checks,
+        progress=progress,
+    )
+
+
+def train(
+    model: nn.Module | str,
+    anchors: AnchorSet | str | Path,
+    dataset: Any,
+    settings: TrainSettings | None = None,
+    *,
+    objective: Objective | type[Objective] | None = None,
+    out: str | Path = "run",
+    split: str | None = None,
+    resize: int | None = None,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "auto",
+    on_epoch: Callable[[EpochReport], None] | None = None,
+) -> RunResult:
+    """Train against anchors and write the run folder, as `laat train` does.
+
+    Args:
+        model: a backbone's name (`laat train --backbone`), or your own module: images (N, 3, S, S) in [0, 1] -> embeddings
+            (N, D), D the anchors' width. Its weights are trained in place.
+        anchors: an `AnchorSet`, or a file that `laat anchors` or `laat expand` wrote.
+        dataset: images of the seen and validation classes, see `evaluate`.
+        settings: see `TrainSettings`; None is its defaults.
+        objective: your own, a subclass of `Objective` or an instance; None is that of the settings.
+        out: the run folder: model.st (best epoch), last.st, metrics.jsonl.
+        split, resize: as `--split` and `--resize`.
+        resume: go on with an unfinished run in the folder.
+        force: replace the run in the folder.
+        device: auto, cpu, cuda, cuda:N or mps.
+        on_epoch: called after every epoch.
+
+    Returns:
+        The finished run. `load(run.model)` gives its classifier; give `module=` there for a module of your own.
+
+    Raises UsageError, InputError, MissingError and ComputeError, as `laat train`.
+    """
+    settings = settings or TrainSettings()
+    if isinstance(model, str):
+        settings = replace(settings, backbone=model)
+    inputs: dict[str, Any] = {}
+    if not isinstance(anchors, AnchorSet):
+        artifact = artifacts.read(anchors, ANCHORS)
+        anchors, inputs = AnchorSet.from_artifact(artifact, f"'{anchors}'"), {"anchors": artifact.lineage()}
+    else:
+        artifact = artifacts.from_bytes(artifacts.to_bytes(anchors.to_artifact()), where="the anchors")
+        inputs = {"anchors": artifact.lineage()}
+    classes = anchors.names("seen") + anchors.names("val")
+    images = load_images(ImageRequest(dataset, split=split, resize=resize), side="train", classes=classes)
+    options = RunOptions(device=resolve_device(device), resume=resume, force=force, on_epoch=on_epoch)
+    found = train_run(
+        anchors,
+        images,
+        settings,
+        Path(out),
+        inputs=inputs,
+        resize=resize,
+        options=options,
+        model=None if isinstance(model, str) else model,
+        objective=objective,
+    )
+    return found or finished_run(Path(out))
+
+
+def _check_labels(images: Tensor, labels: Tensor, classifier: Classifier) -> None:
+    classes = len(classifier.classes)
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        raise InputError(
+            f"the labels are {labels.dtype} {tuple(labels.shape)}, expected int64 ({len(images)},)", "give one class an image"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise InputError(
+            f"labels span [{int(labels.min())}, {int(labels.max())}], and the classifier has {classes} classes",
+            "give positions in classifier.classes, or choose the classes with classifier.over(…)",
+        )
+
+
+def _group(classifier: Classifier) -> str:
+    """The group that all of the classes are in, or 'all'."""
+    count = len(classifier.classes)
+    return next((name for name in GROUPS if len(classifier.groups.of(name)) == count), "all")
+
+
+def _images(dataset: Any, split: str | None, classifier: Classifier, resize: int | None, classes: Sequence[str]) -> ImageSet:
+    size = classifier.origin.training.get("resize") if resize is None else resize
+    images = load_images(
+        ImageRequest(dataset, split=split, resize=size), side="test", classes=classes, classes_from="the classifier"
+    )
+    side = classifier.image_size
+    if side is not None and images.size != (side, side):
+        raise InputError(
+            f"the images are {images.size[1]}x{images.size[0]} and the classifier was trained at {side}x{side}",
+            f"give resize={side}",
+        )
+    return images

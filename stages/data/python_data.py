@@ -1,0 +1,96 @@
+"""Data sets as Python objects: a `datasets.Dataset` or `DatasetDict`, and map-style torch data sets of (image, label)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.classes import check_unique
+from stages.data.decode import Encoded
+from stages.data.request import ImageRequest
+from stages.data.sources import Source
+from stages.errors import InputError, UsageError
+
+UNNAMED = "unnamed"
+_LEVEL = 1e-3  # of a grey level: float rounding of x / 255 * 255
+
+
+def source_of(request: ImageRequest, wanted: Sequence[str] | None) -> Source:
+    """The source of `request.data`, an object. Raises UsageError for one that is neither kind of data set."""
+    data = request.data
+    tables = data if hasattr(data, "items") else {str(getattr(data, "split", None) or UNNAMED): data}
+    if all(hasattr(table, "features") and hasattr(table, "select_columns") for table in tables.values()):
+        from stages.data.arrow_table import ArrowTable
+        from stages.data.table_source import TableSource
+
+        first = next(iter(tables.values()))
+        name = getattr(getattr(first, "info", None), "dataset_name", None) or "datasets.Dataset"
+        arrow = {split: ArrowTable(table, split) for split, table in tables.items()}
+        source: Source = TableSource(name, arrow, image=request.image_column, label=request.label_column, wanted=wanted)
+    elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and hasattr(data, "classes"):
+        source = MapSource(data)
+    else:
+        raise UsageError(
+            f"data of type {type(data).__name__} is no data set",
+            "give a path, a hub id, a datasets.Dataset, or a map-style torch Dataset of (image, label) with `classes`",
+        )
+    source.whole = True
+    return source
+
+
+class MapSource(Source):
+    """A map-style torch Dataset of (image, label), with its class names in `classes`.
+
+    Images are PIL images, or tensors (3, H, W) of uint8 or of float grey levels n / 255 in [0, 1], as torchvision's ToTensor
+    gives them. Labels are positions in `classes`, in `targets` or in the items.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self.name = type(data).__name__
+        train = getattr(data, "train", None)
+        self.splits = ({True: "train", False: "test"}.get(train, UNNAMED) if isinstance(train, bool) else UNNAMED,)
+        self.classes = tuple(str(name) for name in data.classes)
+        check_unique(self.classes, where=f"the data '{self.name}'")
+        targets = getattr(data, "targets", None)
+        found = [data[at][1] for at in range(len(data))] if targets is None else targets
+        self._labels = np.array([int(label) for label in found], dtype=np.int64)
+        if len(self._labels) != len(data):
+            raise InputError(f"the data '{self.name}' has {len(data)} images and {len(self._labels)} targets", "give one each")
+        if len(self._labels) and not 0 <= self._labels.min() <= self._labels.max() < len(self.classes):
+            raise InputError(
+                f"the labels of '{self.name}' span [{self._labels.min()}, {self._labels.max()}] and it has "
+                f"{len(self.classes)} classes",
+                "give labels that are positions in `classes`",
+            )
+
+    def labels(self, split: str) -> np.ndarray:
+        """See `Source`."""
+        return self._labels
+
+    def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
+        """See `Source`; the images are pixels already."""
+        for row in rows.tolist():
+            yield Encoded(f"at {row} of '{self.name}'", self._pixels(self._data[row][0], row))
+
+    def _pixels(self, image: Any, row: int) -> np.ndarray:
+        """Pixels uint8 (H, W, 3)."""
+        if hasattr(image, "convert"):  # PIL
+            return np.asarray(image.convert("RGB"))
+        import torch
+
+        from stages.models.pixels import check_pixels
+
+        x = torch.as_tensor(image)
+        check_pixels(x[None])
+        if x.dtype != torch.uint8:
+            levels = x * 255
+            if bool((levels - levels.round()).abs().max() > _LEVEL):
+                raise InputError(
+                    f"image {row} of '{self.name}' has float pixels between the 8-bit grey levels",
+                    "resize before ToTensor, return PIL images or uint8, or give float batches to the classifier itself",
+                )
+            x = levels.round().to(torch.uint8)
+        return x.permute(1, 2, 0).cpu().numpy()
