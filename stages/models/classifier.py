@@ -135,7 +135,7 @@ class Classifier(nn.Module):
     def scores(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Logits (n, C) of images (n, 3, H, W) float in [0, 1] on the device; nothing is checked, `rows` as in `logits`.
 
-        On the CPU an image has the same logits, to the last bit, in a batch of any size.
+        On the CPU an image has the same logits, to the last bit, in a batch of any size (embeddings of at least 8 dimensions).
         """
         rows = None if rows is None else filled(rows)
         return self.logits(unit(self.embedding(filled(x))), rows)[: len(x)]
