@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -46,13 +47,15 @@ class SmallNet(nn.Module):
         self.out = nn.Linear(32, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images to embeddings; normalisation belongs inside."""
         return self.out(self.features(x - 0.5).mean((2, 3)))
 
 
 class PlainCrossEntropy(laat.Objective):
     """An objective of your own: cross-entropy on clean and on attacked images."""
 
-    def outer(self, embed, x, x_adv, labels):
+    def outer(self, embed: Callable[[Tensor], Tensor], x: Tensor, x_adv: Tensor, labels: Tensor) -> laat.Outcome:
+        """The loss of each image, as terms by name, and the logits of both sides."""
         clean, attacked = self.logits(embed(x)), self.logits(embed(x_adv))
         loss = nn.functional.cross_entropy
         both = loss(clean, labels, reduction="none") + loss(attacked, labels, reduction="none")

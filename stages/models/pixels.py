@@ -28,7 +28,7 @@ def check_pixels(images: Tensor) -> None:
         if math.isnan(low) or math.isnan(high):
             raise InputError("some pixels are not a number", "give float pixels in [0, 1], or uint8")
         advice = "drop Normalize, the classifier applies it" if low < 0 else "divide by 255, or give uint8"
-        raise InputError(f"pixels span [{low:.2g}, {high:.2g}], expected [0, 1]", advice)
+        raise InputError(f"pixels span [{low:.3g}, {high:.3g}], expected [0, 1]", advice)
 
 
 def to_pixels(images: Tensor, rows: Tensor, device: torch.device | str) -> Tensor:
