@@ -23,12 +23,12 @@ from stages.devices import resolve_device
 from stages.errors import InputError, UsageError
 from stages.evaluation.evaluate import Evaluation, evaluate_classifiers
 from stages.evaluation.groups import ClassChoice, seen_and_novel
+from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
 from stages.models.checkpoint import KIND as MODEL
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import GROUPS, Classifier, Progress
 from stages.models.embedding import place
-from stages.reports.results import Protocol
 from stages.threat import ThreatModel
 from stages.training.objectives import Objective
 from stages.training.reports import EpochReport, RunResult

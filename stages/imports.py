@@ -10,8 +10,7 @@ from typing import Any
 
 from stages.errors import MissingError, UsageError, nearest
 
-# clip: and timm: are kinds of backbones
-_IMPORT_PATH = re.compile(r"(?!clip:|timm:)[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def is_import_path(name: str) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from stages import __version__
+from stages import __version__, artifacts
 from stages.attacks.autoattack import check_size
 from stages.attacks.ensemble import EnsembleSpec
 from stages.attacks.spec import AttackSpec
@@ -26,8 +27,11 @@ from stages.evaluation.score import evaluate
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
 from stages.reports.records import Model, Report
-from stages.reports.report import make_report
+from stages.reports.report import make_report, report_bytes, with_rows
+from stages.reports.report_tables import report_tables
 from stages.reports.results import ALIKE, GroupResult, Row
+from stages.reports.row_file import default_rows_path
+from stages.reports.tables import render
 from stages.threat import ThreatModel
 
 UPPER_BOUND = (
@@ -38,10 +42,27 @@ UPPER_BOUND = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report and the rows that its figures are made of."""
+    """A report, with the rows that its figures are computed from. Printing it shows its tables.
+
+    Attributes:
+        report: what `laat eval` writes to report.json, typed.
+        rows: one result per model, group of classes and protocol.
+    """
 
     report: Report
     rows: list[Row]
+
+    def __str__(self) -> str:
+        return "\n".join(render(table, "markdown") for table in report_tables({"report": self.report}))
+
+    def save(self, path: Path | str) -> None:
+        """Write report.json, and beside it report.rows.parquet and for episodes report.episodes.parquet, together.
+
+        Raises MissingError when a file cannot be written.
+        """
+        place = Path(path)
+        report, files = with_rows(self.report, self.rows, default_rows_path(place), place)
+        artifacts.write_files({**files, place: report_bytes(report)})
 
 
 def evaluate_classifiers(

@@ -67,3 +67,8 @@ class RunResult:
     score: Score
     reports: list[EpochReport]
     sha256: str
+
+    @property
+    def model(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.folder / "model.st"

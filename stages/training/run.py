@@ -134,6 +134,14 @@ def train_run(
             return run.go(stop, tracker)
 
 
+def finished_run(folder: Path) -> RunResult:
+    """What the finished run in `folder` wrote. Raises InputError when a file of it is missing or damaged."""
+    text = artifacts.read_file(folder / METRICS).decode()
+    reports = [EpochReport.from_row(json.loads(line)) for line in text.splitlines()]
+    best = [report for report in reports if report.best][-1]
+    return RunResult(folder, best.epoch, best.score, reports, artifacts.read(folder / BEST, "model").sha256)
+
+
 def _agreed_next(folder: Path, identity: dict[str, Any], options: RunOptions) -> Next:
     """What the leader finds in the folder, sent to all processes."""
     world = options.world
