@@ -17,8 +17,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import stages
-
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
@@ -40,8 +38,7 @@ def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
 
 
 def runnable(page: Path) -> list[tuple[str, str]]:
-    found = [block for block in blocks(page, "sh", "python") if not block[1].startswith("make ")]
-    return [block for block in found if "stages as laat" not in block[1] or hasattr(stages, "load")]
+    return [block for block in blocks(page, "sh", "python") if not block[1].startswith("make ")]
 
 
 def make_folder(folder: Path, names: tuple[str, ...], count: int) -> None:
