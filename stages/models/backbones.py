@@ -1,4 +1,4 @@
-"""Image backbones: pixels (normalised) to features. Built by name, so that a checkpoint needs only the name."""
+"""Image backbones: normalized pixels to features. Built by name, so that a checkpoint records only the name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SMALL_MAP, _WIDE = 5, 512
 
 
 class ConvNorm(Foldable):
-    """Convolution without bias and batch norm; in eval mode one convolution, since the norm is then a fixed affine map.
+    """Convolution without bias, and batch norm; in eval mode a single convolution, as the norm is then a fixed affine map.
 
     Shapes: (N, in, H, W) -> (N, out, H, W).
     """
@@ -40,7 +40,7 @@ class ConvNorm(Foldable):
         self._folded: tuple[Tensor, Tensor] | None = None
 
     def place(self, side: int) -> None:
-        """Take the memory layout that is fastest for maps of `side` on the device where the weights are."""
+        """Set the memory layout that is fastest for maps of `side` on the device of the weights."""
         first = side <= _SMALL_MAP and self.conv.out_channels >= _WIDE and self.conv.weight.device.type == "cpu"
         self._layout = torch.contiguous_format if first else torch.preserve_format
         self.to(memory_format=torch.contiguous_format if first else torch.channels_last)
@@ -58,12 +58,12 @@ class ConvNorm(Foldable):
         return F.conv2d(x, kernel, bias, padding=self.conv.padding)
 
     def fold(self, dtype: torch.dtype | None) -> None:
-        """Keep kernel and bias for all forward passes to come."""
+        """Compute kernel and bias for the next forward passes."""
         kernel, bias = self._fold()
         self._folded = kernel.to(dtype or kernel.dtype), bias.to(dtype or bias.dtype)
 
     def unfold(self) -> None:
-        """Compute them in every forward pass again."""
+        """Compute them in every forward pass."""
         self._folded = None
 
     def _fold(self) -> tuple[Tensor, Tensor]:
@@ -113,10 +113,10 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) -> (N, out, H/2, W/2)."""
         first, second, third = self.convs
-        # in place where autograd needs only the result
+        # in place where autograd needs the result alone
         y = F.leaky_relu_(first(x), 0.1)
         y = third(F.leaky_relu_(second(y), 0.1)).add_(self.shortcut(x))
-        # monotone again: pool, then LeakyReLU
+        # monotone too: pool first
         return F.leaky_relu_(F.max_pool2d(y, 2), 0.1)
 
 
@@ -187,7 +187,7 @@ def _timm_model(name: str, image_size: int) -> nn.Module:
 
 
 def place_backbone(backbone: nn.Module, image_size: int) -> None:
-    """Give every layer of a backbone the memory layout that is fastest on the device where it is."""
+    """Set the memory layout of every layer to the one that is fastest on the backbone's device."""
     backbone.to(memory_format=torch.channels_last)
     if isinstance(backbone, ConvNet | ResNet12):
         for at, block in enumerate(backbone.blocks):
@@ -219,7 +219,7 @@ def required_image_size(name: str) -> int | None:
 
 
 def recorded_backbone(name: str) -> str:
-    """`name` as artifacts record it, without a path of this machine."""
+    """`name` as artifacts record it, without a local path."""
     return recorded_tower(name) if name.startswith("clip:") else name
 
 

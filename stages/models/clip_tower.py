@@ -26,9 +26,9 @@ from stages.models.no_images import features_of
 
 PREFIX = "clip:"
 WAYS = Ways("--backbone", "--backbone clip:NAME/FILE.safetensors", "--backbone clip:local-dir:PATH", "--backbone clip:demo")
-# a checkpoint's record is believed up to here; the largest published towers stay far below
+# limits for the record in a checkpoint; the largest published towers are far below
 _LARGEST = {"width": 8192, "layers": 256, "image_size": 2048, "grid": 128}
-# each of them draws from the global stream in training, and a tower must give the features alone
+# without random numbers in training, and with the features as the only output
 _FIXED = {
     "patch_dropout": 0.0,
     "timm_drop": 0.0,
@@ -41,17 +41,17 @@ _FIXED = {
 class ClipTower(nn.Module):
     """The image tower of an open_clip model, projection into the common space included. Shapes: (N, 3, S, S) -> (N, features).
 
-    Whatever drops patches or paths at random is off.
+    Patch dropout and stochastic depth are off.
 
     Args:
         record: {"embed_dim", "quick_gelu", "vision_cfg"} as in an open_clip model configuration; weights are random.
         image_size: side of the images; must be the tower's.
 
     Attributes:
-        features: the embedding's width.
-        record: the same, complete: with it and the weights the tower can be rebuilt without any other file.
-        recorded_name: clip:NAME[/TAG] without a path of this machine.
-        mean, std: its normalisation of pixels in [0, 1], per channel; None when built from a record.
+        features: width of the embedding.
+        record: the complete record: with it and the weights the tower can be rebuilt without any other file.
+        recorded_name: clip:NAME[/TAG] without a local path.
+        mean, std: its normalization of pixels in [0, 1], per channel; None when built from a record.
     """
 
     def __init__(self, record: dict[str, Any], image_size: int) -> None:
@@ -74,19 +74,19 @@ class ClipTower(nn.Module):
 
     @classmethod
     def named(cls, name: str, image_size: int) -> ClipTower:
-        """The tower clip:NAME[/TAG] with its weights, which are fetched when they are published and not here yet.
+        """The tower clip:NAME[/TAG] with its weights; published weights are downloaded on first use.
 
-        TAG is a pretrained tag or a safetensors file; without it the weights are random, from torch's global stream. NAME may
-        be local-dir:PATH, hf-hub:ORG/NAME or demo, which bring their weights.
+        TAG is a pretrained tag or a safetensors file; without it the weights are random, from torch's global generator. NAME
+        may be local-dir:PATH, hf-hub:ORG/NAME or demo, which include weights.
 
-        Raises UsageError (unknown name or tag, nearest shown; another image size), InputError (weights that do not fit),
-        MissingError (weights that cannot be had).
+        Raises UsageError (unknown name or tag, another image size), InputError (weights that do not fit), MissingError (weights
+        that cannot be downloaded).
         """
         model, tag = _split(name)
         config, normalisation = _configuration(model, tag)
         net = None
         if tag is not None or brings_its_weights(model):
-            # sizes first: nothing is fetched for images that do not fit
+            # sizes first: nothing is downloaded for images that do not fit
             tower_size = _size_of(config)
             if image_size == tower_size:
                 located = locate(model, tag or "", WAYS)
@@ -101,7 +101,7 @@ class ClipTower(nn.Module):
         return tower
 
     def forward(self, x: Tensor) -> Tensor:
-        """The image features, not normalised."""
+        """The image features, not normalized."""
         return features_of(self.net, x)
 
 
@@ -118,7 +118,7 @@ def tower_image_size(name: str) -> int:
 
 
 def recorded_tower(name: str) -> str:
-    """clip:NAME[/TAG] without a path of this machine: of folders and files the last part stays."""
+    """clip:NAME[/TAG] without a local path: of folders and files the last component stays."""
     model, tag = _split(name)
     return PREFIX + "/".join(part for part in (recorded_name(model), tag and Path(tag).name) if part)
 
@@ -135,7 +135,7 @@ def _split(name: str) -> tuple[str, str | None]:
 
 
 def _known_models() -> list[str]:
-    """Asked of open_clip where it is loaded, otherwise read off its folder: importing it takes seconds."""
+    """From open_clip if it is loaded, otherwise from the files of its folder: importing it takes seconds."""
     if "open_clip" in sys.modules:
         return list(sys.modules["open_clip"].list_models())
     spec = importlib.util.find_spec("open_clip")
@@ -144,7 +144,7 @@ def _known_models() -> list[str]:
 
 
 def _configuration(model: str, tag: str | None) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
-    """The model's architecture and its mean and std, from open_clip's own lists or from the model's folder."""
+    """The model's architecture, and its mean and std, from open_clip's lists or from the model's folder."""
     if not brings_its_weights(model):
         check_names(model, tag)
         from open_clip import get_model_config
@@ -160,7 +160,7 @@ def _configuration(model: str, tag: str | None) -> tuple[dict[str, Any], tuple[l
 
 
 def _normalisation(preprocessing: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Mean and std per channel; OpenAI's where the configuration has none, as in open_clip."""
+    """Mean and std per channel; OpenAI's when the configuration has none, as in open_clip."""
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
     mean, std = (
@@ -177,7 +177,7 @@ def _size_of(config: dict[str, Any]) -> int:
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a model configuration that makes the image tower, completed; raises UsageError when it cannot be one."""
+    """The image tower of a model configuration, with all defaults; raises UsageError when it is not a valid one."""
     with quiet():
         from open_clip.model import CLIPVisionCfg
     try:
@@ -185,7 +185,7 @@ def _checked(config: dict[str, Any]) -> dict[str, Any]:
         cfg = CLIPVisionCfg(**vision)
         sides = list(cfg.image_size) if isinstance(cfg.image_size, list | tuple) else [cfg.image_size]
         layers = list(cfg.layers) if isinstance(cfg.layers, list | tuple) else [cfg.layers]
-        patch = 32 if cfg.patch_size is None else cfg.patch_size  # a ResNet has none; its last map is a 32nd
+        patch = 32 if cfg.patch_size is None else cfg.patch_size  # a ResNet has none; it downsamples by 32
         embed_dim, quick_gelu = config["embed_dim"], bool(config.get("quick_gelu", False))
         sound = (
             all(type(size) is int for size in (embed_dim, cfg.width, patch, *sides, *layers))
@@ -199,11 +199,11 @@ def _checked(config: dict[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(type(error).__name__) from None
     if not sound:
-        raise _damaged("sizes that no tower has")
+        raise _damaged("invalid sizes")
     if cfg.timm_model_name is not None:
         import timm
 
-        if not timm.is_model(cfg.timm_model_name):  # timm itself would look for such a name on the network
+        if not timm.is_model(cfg.timm_model_name):  # timm itself would look for an unknown name on the network
             raise _damaged(f"timm has no model '{cfg.timm_model_name}'")
     return {"embed_dim": embed_dim, "quick_gelu": quick_gelu, "vision_cfg": {**vision, "image_size": sides[0]}}
 

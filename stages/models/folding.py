@@ -1,4 +1,4 @@
-"""What is the same for every forward pass of an inner attack, computed once for all of them."""
+"""Constants of an eval-mode model, computed once for all forward passes of an inner attack."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from torch import nn
 
 
 class Foldable(nn.Module, ABC):
-    """A module with constants that follow from its weights and serve any number of forward passes in eval mode."""
+    """A module with constants that are computed from its weights and used by forward passes in eval mode."""
 
     @abstractmethod
     def fold(self, dtype: torch.dtype | None) -> None:
-        """Compute the constants and keep them, in `dtype` (None: as the weights are); called without gradients."""
+        """Compute the constants in `dtype` (None: that of the weights); called without gradients."""
 
     @abstractmethod
     def unfold(self) -> None:
-        """Forget them."""
+        """Delete them."""
 
 
 @contextmanager
 def folded(model: nn.Module, dtype: torch.dtype | None = None) -> Iterator[None]:
-    """Within: the eval mode of `model` uses constants computed once. The weights must not change, nor get gradients.
+    """Within: `model` in eval mode uses constants computed once. The weights must not change, and get no gradients.
 
-    Kernels keep the memory layout of the weights (channels last after `embedding.place`). Forward passes in training
-    mode are not touched. After, an error included: all is as it was.
+    Kernels have the memory layout of the weights (channels last after `embedding.place`). Forward passes in training mode are
+    the same as ever. Afterwards, also after an error, the constants are deleted.
 
     Args:
-        model: any module; its `Foldable` parts are folded.
-        dtype: of the folded kernels: bfloat16 for passes under bfloat16 autocast, which else would cast them every time.
+        model: any module; its `Foldable` modules are folded.
+        dtype: of the folded kernels; bfloat16 under bfloat16 autocast, which otherwise casts them in every pass.
     """
     parts = [part for part in model.modules() if isinstance(part, Foldable)]
     try:

@@ -1,4 +1,4 @@
-"""Batch norm over the images of all processes that train together."""
+"""Batch norm synchronized over the processes that train together."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Group = dist.ProcessGroup | None
 def synchronise_norms(model: nn.Module, group: Group = None) -> None:
     """Replace every batch norm of `model`, in place, by one whose training statistics are those of the global batch.
 
-    Parameters, buffers and their names stay the same objects, so an optimizer goes on; eval mode stays as it was. A process
-    may have any number of images, none included, but all must run the same forward and backward passes. Gradients of weight
-    and bias are those of the images here: add them up over the processes as any others.
+    Parameters, buffers and their names stay the same objects, so an existing optimizer stays valid; eval mode does not change.
+    A process may have any number of images, also none, but all must run the same forward and backward passes. Gradients of
+    weight and bias are those of this process's images: sum them over the processes like all others.
 
     Args:
-        model: after it was placed on its device; on a GPU torch.nn.SyncBatchNorm does the work.
-        group: the processes; None: all. With a single one nothing is changed.
+        model: on its device; on a GPU torch.nn.SyncBatchNorm is used.
+        group: the processes; None for all. With a single one nothing changes.
 
-    Raises UsageError for a kind of batch norm that is not known here.
+    Raises UsageError for an unknown kind of batch norm.
     """
     if dist.get_world_size(group) == 1:
         return
@@ -37,11 +37,11 @@ def synchronise_norms(model: nn.Module, group: Group = None) -> None:
 
 
 def _synchronised(norm: _BatchNorm, group: Group) -> nn.Module:
-    # timm's norm has an activation behind it
+    # timm's norm is followed by an activation in the same module
     with_activation = type(norm).__name__ == "BatchNormAct2d" and hasattr(norm, "drop") and hasattr(norm, "act")
     if not with_activation and type(norm) not in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
         raise UsageError(
-            f"the batch norm '{type(norm).__name__}' of this backbone cannot be synchronised", "train it with one process"
+            f"the batch norm '{type(norm).__name__}' of this model cannot be synchronized", "train it with one process"
         )
     on_gpu = any(value.is_cuda for value in norm.state_dict().values())
     kind = _SharedNormOnGpu if on_gpu else _SharedNorm
@@ -57,7 +57,7 @@ def _synchronised(norm: _BatchNorm, group: Group) -> nn.Module:
 
 
 def _activated(norm: nn.Module, y: Tensor) -> Tensor:
-    """Whatever follows the norm inside the same module: timm's drop and activation."""
+    """What follows the norm in the same module: timm's drop and activation."""
     for child in norm.children():
         y = child(y)
     return y
@@ -70,12 +70,12 @@ class _SharedNormOnGpu(nn.SyncBatchNorm):
 
 
 class _SharedNorm(_BatchNorm):
-    """On the CPU, where torch.nn.SyncBatchNorm refuses to work."""
+    """On the CPU, which torch.nn.SyncBatchNorm does not support."""
 
     process_group: Group = None
 
     def _check_input_dim(self, x: Tensor) -> None:
-        """Any number of axes."""
+        """Any number of dimensions."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ...) -> the same shape; N may be 0."""
@@ -91,7 +91,7 @@ class _SharedNorm(_BatchNorm):
 
 
 class _Normalise(torch.autograd.Function):
-    """(x, weight, bias) -> y, and the global mean and unbiased variance (C,), which carry no gradient."""
+    """(x, weight, bias) -> y, and the global mean and unbiased variance (C,), without gradients."""
 
     @staticmethod
     def forward(
@@ -120,7 +120,7 @@ class _Normalise(torch.autograd.Function):
             )
         else:
             d_weight, d_bias = torch.zeros_like(mean), torch.zeros_like(mean)
-        # d_bias = sum dy, d_weight = sum dy * (x - mean) * inverse: over the images here; dx needs them over all
+        # d_bias = sum dy, d_weight = sum dy * (x - mean) * inverse, over this process's images; dx needs them over all
         sums = torch.stack((d_bias, d_weight))
         dist.all_reduce(sums, group=ctx.group)
         along_dy = inverse if weight is None else weight * inverse
@@ -134,7 +134,7 @@ class _Normalise(torch.autograd.Function):
 def _global_moments(x: Tensor, group: Group) -> tuple[int, Tensor, Tensor]:
     """Values per channel, their mean and the sum of their squared distances from it, (C,) float64, over all processes.
 
-    The parts are combined as in Chan, Golub & LeVeque, 1979, in the order of the ranks: the same bits everywhere.
+    Combined as in Chan, Golub & LeVeque, 1979, in the order of the ranks, so that all processes get the same bits.
     """
     count = x.numel() // max(x.shape[1], 1)
     own = torch.zeros(2 * x.shape[1] + 1, dtype=torch.float64, device=x.device)

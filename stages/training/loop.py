@@ -16,7 +16,8 @@ from stages.data.loader import open_loader
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import keep_freed_memory, send
 from stages.errors import UsageError
-from stages.models.embedding import place
+from stages.models.backbones import NetBackbone
+from stages.models.embedding import EmbeddingModel, place
 from stages.models.norms import synchronise_norms
 from stages.models.recompute import can_recompute
 from stages.randomness import derive_seed, torch_generator
@@ -176,6 +177,9 @@ class Trainer:
     @contextmanager
     def _seeded(self) -> Iterator[None]:
         """Within: torch's global generator is seeded for this step, so that runs with dropout in their model can be resumed."""
+        if isinstance(self.model, EmbeddingModel) and not isinstance(self.model.backbone, NetBackbone):
+            yield  # our backbones and image towers use no random numbers
+            return
         with torch.random.fork_rng([self.device] if self.device.startswith("cuda") else []):
             torch.manual_seed(derive_seed(self.settings.seed, f"train/module/{self.step}/{self.world.rank}"))
             yield

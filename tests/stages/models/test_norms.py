@@ -92,7 +92,7 @@ def process(rank: int, folder: Path) -> None:
         alone = nn.Sequential(nn.BatchNorm2d(2))
         synchronise_norms(alone, groups[1])
         assert type(alone[0]) is nn.BatchNorm2d
-        with pytest.raises(UsageError, match="'Strange' of this backbone cannot be synchronised"):
+        with pytest.raises(UsageError, match="'Strange' of this model cannot be synchronized"):
             synchronise_norms(nn.Sequential(Strange(2)), groups[2])
     dist.barrier()
     dist.destroy_process_group()
