@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stages import artifacts
+from stages.devices import check_device_name
 from stages.errors import UsageError
+from stages.parameters import check, parameter
 
 # the panels of a command's help
-CLASSES, PROTOCOL, ATTACKS, OUTPUT = "Classes", "Protocol", "Attacks", "Output"
+CLASSES, ATTACKS, OUTPUT = "Classes", "Attacks", "Output"
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", show_default=True)]
+DEVICES = "auto, cpu, cuda, cuda:N or mps."
+Device = Annotated[str, typer.Option(help=DEVICES)]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
-Norm = Annotated[
-    str,
-    typer.Option(help="linf (largest change of a colour value) or l2 (Euclidean, over an image).", rich_help_panel=ATTACKS),
-]
-Eps = Annotated[
-    str | None,
-    typer.Option(
-        help="Radius in pixel units, for example 8/255. \\[default: 8/255 in linf, 128/255 in l2]",
-        show_default=False,
-        rich_help_panel=ATTACKS,
-    ),
-]
-BatchSize = Annotated[int, typer.Option(help="Batch size. Does not change the figures.")]
 ClassesFrom = Annotated[
     str | None,
     typer.Option(
@@ -44,6 +35,19 @@ OtherAnchors = Annotated[
 ]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Computing:
+    """How figures are computed."""
+
+    batch_size: int = parameter(256, "Batch size. Does not change the figures.", at_least=1)
+    seed: int = parameter(0, "Random seed.")
+    device: str = parameter("auto", DEVICES)
+
+    def __post_init__(self) -> None:
+        check(self)
+        check_device_name(self.device)
 
 
 def parse_duration(text: str) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from stages.errors import UsageError, nearest, require_above_zero, require_at_least
+from stages.errors import UsageError, require_above_zero, require_at_least
 
 _KEY = "parameter"
 
@@ -73,7 +73,7 @@ def check(values: Any) -> None:
         if value is None:
             continue
         if about.choices and value not in about.choices:
-            raise UsageError(f"unknown {name} '{value}'", f"nearest: {nearest(value, about.choices)}")
+            raise UsageError(f"unknown {name} '{value}'", f"choose one of {', '.join(about.choices)}")
         if about.at_least is not None:
             require_at_least(name, value, about.at_least)
         if about.positive:

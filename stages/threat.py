@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from stages.errors import ComputeError, InputError, UsageError
+from stages.parameters import parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,9 +106,11 @@ class ThreatModel:
     Raises UsageError for an unknown norm, an eps below 0 or above what the norm allows.
     """
 
-    eps: Fraction
-    norm: str
-    clip: tuple[float, float]
+    eps: Fraction = parameter(
+        None, "Radius in pixel units, for example 8/255.", unset="8/255 in linf, 128/255 in l2", panel="Attacks", parse=str
+    )
+    norm: str = parameter("linf", "linf (largest change of a colour value) or l2 (Euclidean, over an image).", panel="Attacks")
+    clip: tuple[float, float] = (0.0, 1.0)
 
     def __init__(
         self,

@@ -16,8 +16,7 @@ from stages.attacks.ensemble import ENSEMBLE
 from stages.attacks.named import FORMS, parse_attack
 from stages.attacks.pictures import check_picture_folder, folder_names, write_pictures
 from stages.data.request import ImageRequest
-from stages.devices import check_device_name
-from stages.errors import UsageError, require_at_least
+from stages.errors import UsageError
 from stages.threat import ThreatModel
 
 EXAMPLES = (
@@ -32,16 +31,16 @@ def attack(
     console: Console,
     model: options.ModelFile,
     request: ImageRequest,
+    threat: ThreatModel,
+    computing: options.Computing,
     classes_from: options.ClassesFrom = None,
     anchors: options.OtherAnchors = None,
     attack: Annotated[str, typer.Option(help=f"{FORMS}, {', '.join(ENSEMBLE)}.", rich_help_panel=options.ATTACKS)] = "pgd-20",
-    norm: options.Norm = "linf",
-    eps: options.Eps = None,
     full: Annotated[
         bool,
         typer.Option(
             "--full",
-            help="Attack every image with every step, misclassified or not (for transfer).",
+            help="Attack every image with every step, also those that are misclassified (for transfer attacks).",
             rich_help_panel=options.ATTACKS,
         ),
     ] = False,
@@ -49,35 +48,30 @@ def attack(
         bool,
         typer.Option(
             "--quantize",
-            help="Save the images in 8 bits: rounded inside the ball, and judged again.",
+            help="Round the images to 8 bits within the threat model, and classify them again.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = False,
     png: Annotated[
         Path | None,
         typer.Option(
-            help="Write each image as an 8-bit PNG, DIR/CLASS/NUMBER.png, rounded as by --quantize.",
+            help="Also write each image as an 8-bit PNG, DIR/CLASS/NUMBER.png, rounded as with --quantize.",
             metavar="DIR",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Replace the pictures that lie in the folder of --png.", rich_help_panel=options.OUTPUT),
+        typer.Option("--force", help="Overwrite the images in the folder of --png.", rich_help_panel=options.OUTPUT),
     ] = False,
-    batch_size: options.BatchSize = 256,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where to write; - is standard output.", rich_help_panel=options.OUTPUT)
     ] = Path("adversarial.st"),
 ) -> None:
     """Attack images and save them exactly, with labels, predictions and the threat model."""
     console.stdout_taken = str(output) == artifacts.STDIO
-    spec, threat = parse_attack(attack), ThreatModel(eps, norm)
+    spec = parse_attack(attack)
     spec.check_fits(threat)
-    require_at_least("--batch-size", batch_size, 1)
-    check_device_name(device)
     options.check_places([("--output", output)], [("MODEL", model), ("--anchors", anchors), ("--classes-from", classes_from)])
     _check_pictures(output, png, force=force)
     classifier, lineage = load_classifier(model, anchors)
@@ -90,7 +84,7 @@ def attack(
     from stages.evaluation.attack_stage import attack_group
     from stages.models.embedding import place
 
-    place(classifier, resolve_device(device))
+    place(classifier, resolve_device(computing.device))
     with console.progress(spec.name) as bar:
         done = attack_group(
             classifier.over(names),
@@ -98,8 +92,8 @@ def attack(
             images.restricted_to(names, names_from="the checkpoint"),
             spec,
             threat,
-            seed=seed,
-            batch_size=batch_size,
+            seed=computing.seed,
+            batch_size=computing.batch_size,
             early_stop=not full,
             round_images=png is not None,
             save_rounded=quantize,
@@ -140,6 +134,6 @@ def _check_pictures(output: Path, png: Path | None, *, force: bool) -> None:
     if png is not None:
         check_picture_folder(png, force=force)
         if png.resolve() in output.resolve().parents:
-            raise UsageError(f"'{output}' lies in the folder of the pictures", "choose another place with -o or --png")
+            raise UsageError(f"'{output}' is in the folder of --png", "choose another path with -o or --png")
     elif force:
-        raise UsageError("--force is given without --png", "it replaces pictures; leave it out")
+        raise UsageError("--force is given without --png", "it overwrites images; leave it out")

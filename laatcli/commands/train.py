@@ -11,7 +11,7 @@ import typer
 from laatcli.config_file import DryRun, Recipe, show_resolved
 from laatcli.console import Console
 from laatcli.inputs import open_training_images
-from laatcli.options import parse_duration
+from laatcli.options import DEVICES, parse_duration
 from laatcli.training import Shown, show
 from stages import artifacts
 from stages.anchors.anchor_set import KIND, AnchorSet
@@ -38,7 +38,7 @@ RUN = "Run"
 class RunChoices:
     """How the run is carried out; nothing here changes its result."""
 
-    device: str = parameter("auto", "auto, cpu, cuda, cuda:N or mps.", panel=HARDWARE)
+    device: str = parameter("auto", DEVICES, panel=HARDWARE)
     cache: str = parameter(
         "auto", "Keep images in device memory, in ram, in none (read from disk), or auto: by size.", panel=HARDWARE
     )

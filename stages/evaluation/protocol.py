@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stages.errors import UsageError, require_at_least
+from stages.parameters import check, parameter
 
+PROTOCOL = "Protocol"  # the panel of --help
 PROTOCOLS = ("all-way", "episodes", "gzsl")
 
 
@@ -24,18 +25,27 @@ class Protocol:
     Raises UsageError for another name or a blend below 0; the other numbers are checked when episodes are sampled.
     """
 
-    name: str = "all-way"
-    ways: int = 5
+    name: str = parameter(
+        "all-way",
+        "all-way (all classes of the group are candidates), episodes (N-way K-shot), or gzsl (seen and novel together).",
+        option="protocol",
+        panel=PROTOCOL,
+        choices=PROTOCOLS,
+    )
+    ways: int = parameter(5, "Classes per episode.", panel=PROTOCOL)
     shots: int = 0
-    queries: int = 20
-    episodes: int = 2000
-    seed: int = 0
-    blend: float = 0.0
+    queries: int = parameter(20, "Query images per class and episode.", panel=PROTOCOL)
+    episodes: int = parameter(2000, "Number of episodes.", panel=PROTOCOL)
+    seed: int = parameter(0, "Random seed of the episodes.", option="episode-seed", panel=PROTOCOL)
+    blend: float = parameter(
+        0.0,
+        "Weight of the name's anchor against K support images of weight 1; 0 is images alone, 2 as published.",
+        panel=PROTOCOL,
+        at_least=0,
+    )
 
     def __post_init__(self) -> None:
-        if self.name not in PROTOCOLS:
-            raise UsageError(f"unknown protocol '{self.name}'", f"known protocols: {', '.join(PROTOCOLS)}")
-        require_at_least("--blend", self.blend, 0)
+        check(self)
 
     def to_record(self) -> dict[str, Any]:
         """The protocol as a JSON-able record, with the numbers that it uses."""

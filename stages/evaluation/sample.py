@@ -9,7 +9,9 @@ import numpy as np
 
 from stages.classes import fold
 from stages.data.image_set import ImageSet
-from stages.errors import UsageError, require_at_least
+from stages.data.request import IMAGES
+from stages.errors import UsageError
+from stages.parameters import check, parameter
 from stages.randomness import numpy_generator
 
 PURPOSE = "evaluate/sample"
@@ -17,23 +19,21 @@ PURPOSE = "evaluate/sample"
 
 @dataclass(frozen=True)
 class Sample:
-    """How many images are drawn: at most `per_class` of each class, then at most `images` of those; None is no limit.
+    """How many images are sampled: at most `per_class` of each class, then at most `images` of those; None is no limit.
 
-    Attributes:
-        images, per_class: at least 1 each, or None.
-        seed: of the draw, whose purpose is 'evaluate/sample'.
-
-    Raises UsageError for a number below 1.
+    `seed` is that of the sampling, whose purpose is 'evaluate/sample'. Raises UsageError for a number below 1.
     """
 
-    images: int | None = None
-    per_class: int | None = None
+    images: int | None = parameter(
+        None, "Evaluate at most N images, sampled evenly over the classes.", option="max-images", panel=IMAGES, at_least=1
+    )
+    per_class: int | None = parameter(
+        None, "Evaluate at most N images of each class.", option="max-per-class", panel=IMAGES, at_least=1
+    )
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for option, value in (("--max-images", self.images), ("--max-per-class", self.per_class)):
-            if value is not None:
-                require_at_least(option, value, 1)
+        check(self)
 
     @property
     def asked(self) -> bool:

@@ -266,7 +266,7 @@ def test_an_interrupted_training_keeps_the_last_finished_epoch(pipeline: Pipelin
     assert "Traceback" not in stderr
     epochs = len(metrics.read_text().splitlines())
     kept = next(line for line in stderr.splitlines() if line.startswith("stopped: "))
-    assert kept == "stopped: run/state.st holds where it stood; go on with --resume auto"
+    assert kept == "stopped: checkpoint saved to run/state.st; continue with --resume auto"
     assert (tmp_path / "run/state.st").exists()
     assert epochs >= 1
     held = json.loads(run("inspect", "run/last.st", "--json", cwd=tmp_path).stdout)

@@ -93,7 +93,7 @@ def test_dlr_runs_with_four_classes(pipeline: Pipeline, tmp_path: Path) -> None:
         (["--png", "pics"], 2, ["'pics' is not empty", "--force"]),
         (["--png", "pics", "--force"], 2, ["'pics' holds more than pictures", "notes.txt"]),
         (["--png", "pics/notes.txt"], 4, ["a file is in the way"]),
-        (["--png", "new", "-o", "new/a.st"], 2, ["lies in the folder of the pictures"]),
+        (["--png", "new", "-o", "new/a.st"], 2, ["is in the folder of --png"]),
         (["--force"], 2, ["--force is given without --png"]),
         (["--norm", "l1"], 2, ["unknown norm 'l1'", "linf, l2"]),
         (["--norm", "l2", "--attack", "cw-linf"], 2, ["cw-linf is an L-inf attack", "margin-pgd-N"]),

@@ -121,7 +121,7 @@ EPS = "for example 8/255"
         (["--beta", "inf"], ["--beta is inf"]),
         (["--seed", "-1"], ["--seed is -1"]),
         (["--objective", "lat"], ["'lat'", "'laat'"]),
-        (["--schedule", "cosin"], ["'cosin'", "'cosine'"]),
+        (["--schedule", "cosin"], ["'cosin'", "step, cosine, one-cycle"]),
         (["--device", "gpu"], ["unknown device 'gpu'", "cuda:N"]),
         (["--epoch", "3"], ["--epoch", "--epochs"]),
         (["photos"], ["photos"]),

@@ -51,7 +51,9 @@ def test_checks_can_be_left_out_and_need_an_attack(pipeline: Pipeline, saturated
         assert done.code == 0, done.stderr
         assert "checks of" not in done.stdout
         assert json.loads((tmp_path / "report.json").read_text())["checks"] is None
-    check_refusal(run(*line, "--no-checks", "--strict-checks", cwd=tmp_path), 2, "--strict-checks stands beside --no-checks")
+    check_refusal(
+        run(*line, "--no-checks", "--strict-checks", cwd=tmp_path), 2, "--strict-checks cannot be combined with --no-checks"
+    )
 
 
 def test_checks_of_other_formats_go_to_standard_error(pipeline: Pipeline, saturated: Path, tmp_path: Path) -> None:

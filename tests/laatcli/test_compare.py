@@ -212,9 +212,9 @@ def test_episodes_are_replayed_to_the_same_bytes(reports: Path, pipeline: Pipeli
     cut.write_bytes(saved.read_bytes()[:900])
     other_images = ["are of other images", "Give --data, --split, --resize, --max-images and --max-per-class"]
     for file, args, code, says in (
-        (saved, ("--ways", 2), 2, ["--ways stands beside --replay, whose file says how its episodes are"]),
-        (saved, ("--episode-seed", 0), 2, ["--episode-seed stands beside --replay"]),
-        (saved, ("--adversarial", "x.st"), 2, ["--replay stands beside --adversarial"]),
+        (saved, ("--ways", 2), 2, ["--ways cannot be combined with --replay, whose file says how its episodes are made"]),
+        (saved, ("--episode-seed", 0), 2, ["--episode-seed cannot be combined with --replay"]),
+        (saved, ("--adversarial", "x.st"), 2, ["--replay cannot be combined with --adversarial"]),
         (saved, ("--max-per-class", 4), 3, other_images),
         (saved, ("--classes-from", "seen"), 3, ["has no episodes of seen classes", "It has: novel"]),
         (reports / "run.rows.parquet", (), 3, ["is a laat-rows file, expected laat-episodes"]),

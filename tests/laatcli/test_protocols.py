@@ -126,17 +126,17 @@ def test_anchors_of_another_encoder_are_refused_naming_both(named: Path) -> None
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        ((*EPISODES, "--shots", "many"), 2, ["--shots 'many' is no list of whole numbers", "0,1,5"]),
-        ((*EPISODES, "--shots", "0,,1"), 2, ["no list of whole numbers"]),
+        ((*EPISODES, "--shots", "many"), 2, ["--shots 'many' is not a list of whole numbers", "0,1,5"]),
+        ((*EPISODES, "--shots", "0,,1"), 2, ["not a list of whole numbers"]),
         ((*EPISODES, "--shots", "1,5,1"), 2, ["names 1 twice"]),
         ((*EPISODES, "--shots", "0,-1"), 2, ["--shots -1 is too few"]),
         ((*EPISODES, "--shots", "0,1,50"), 2, ["has 6 images, an episode needs 50 shots + 3 queries"]),
         (("--protocol", "episodes", "--episodes", "0"), 2, ["--episodes 0 is too few", "--episodes 1"]),
-        (("--shots", "0,1"), 2, ["--shots 0,1 is about episodes", "--protocol episodes"]),
-        ((*EPISODES, "--blend", "2"), 2, ["--blend mixes names with the images of shots"]),
+        (("--shots", "0,1"), 2, ["--shots 0,1 is for episodes", "--protocol episodes"]),
+        ((*EPISODES, "--blend", "2"), 2, ["--blend mixes names with support images"]),
         ((*EPISODES, "--shots", "1", "--blend", "-2"), 2, ["--blend is -2"]),
         ((*EPISODES, "--shots", "1", "--blend", "nan"), 2, ["--blend is nan"]),
-        (("--protocol", "some-way"), 2, ["unknown protocol 'some-way'", "all-way, episodes, gzsl"]),
+        (("--protocol", "some-way"), 2, ["unknown --protocol 'some-way'", "all-way, episodes, gzsl"]),
         (("--protocol", "gzsl", "--classes-from", "novel"), 2, ["takes all seen and novel classes", "--classes-from"]),
         (("--max-images", "0"), 2, ["--max-images is 0"]),
         (("--max-images", "1"), 2, ["--max-images 1 leaves some of the 2 classes without an image"]),
@@ -155,7 +155,7 @@ def test_what_is_refused(pipeline: Pipeline, tmp_path: Path, args: tuple[object,
 def test_saved_images_are_scored_as_they_are(pipeline: Pipeline, tmp_path: Path) -> None:
     saved = ("eval", pipeline.model, "--adversarial", pipeline.folder / "adversarial.st")
     for args in (("--max-images", 5), ("--protocol", "gzsl"), ("--eps", "1/255"), ("--data", "nowhere"), ("--no-checks",)):
-        says = f"{args[0].replace('no-', '')} stands beside --adversarial, whose file says what was attacked and how"
+        says = f"{args[0].replace('no-', '')} cannot be combined with --adversarial, whose file says what was attacked and how"
         refused(tmp_path, *saved, *args, code=2, says=[says])
 
 

@@ -38,7 +38,7 @@ def test_an_unknown_suite_shows_the_nearest(tmp_path: Path, command: tuple[str, 
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (("--suite", "quick", "--attack", "fgsm"), "--suite stands beside --attack"),
+        (("--suite", "quick", "--attack", "fgsm"), "--suite cannot be combined with --attack"),
         (("--suite", "aa-standard", "--protocol", "episodes", "--ways", 3), "aa-standard needs at least 4 candidate classes"),
         (("--suite", "laat-2024", "--norm", "l2"), "cw-linf is an L-inf attack"),
     ],

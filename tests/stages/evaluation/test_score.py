@@ -173,7 +173,7 @@ def test_progress_counts_what_clean_and_each_attack_cost_every_point() -> None:
 def test_what_cannot_be_evaluated_is_refused() -> None:
     with pytest.raises(UsageError, match="fgsm needs a threat model"):
         evaluate(Channels(), group(), Protocol(), ALL)
-    with pytest.raises(UsageError, match="unknown protocol 'some-way'"):
+    with pytest.raises(UsageError, match="unknown --protocol 'some-way'"):
         Protocol("some-way")
     with pytest.raises(UsageError, match="--ways 4 is more than the 3 classes"):
         evaluate(Channels(), group(), Protocol("episodes", ways=4))

@@ -24,7 +24,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     ("changes", "message"),
     [
         ({"objective": "lat"}, "unknown --objective 'lat'; nearest: 'laat'"),
-        ({"schedule": "cosin"}, "unknown --schedule 'cosin'; nearest: 'cosine'"),
+        ({"schedule": "cosin"}, "unknown --schedule 'cosin'; choose one of step, cosine, one-cycle"),
         ({"epochs": 0}, "--epochs is 0; choose at least 1"),
         ({"epochs": -3}, "--epochs"),
         ({"batch_size": 1}, "--batch-size is 1; choose at least 2"),

@@ -1,0 +1,180 @@
+"""The options of `laat eval`, read and checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from laatcli.console import Console
+from laatcli.options import ATTACKS
+from stages.attacks.named import check_fits, parse_attacks
+from stages.attacks.spec import AttackSpec
+from stages.attacks.suites import DEFAULT_SUITE, Suite, find_suite
+from stages.data.request import ImageRequest
+from stages.errors import UsageError
+from stages.evaluation.protocol import Protocol
+from stages.evaluation.sample import Sample
+from stages.parameters import parameter, parameters
+from stages.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from stages.evaluation.replay import Replay
+    from stages.models.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class AttackChoice:
+    """The attacks to evaluate under: named ones, a suite, or saved images."""
+
+    attack: list[str] | None = parameter(
+        None,
+        "fgsm, pgd-N, margin-pgd-N, dlr-pgd-N, cw-linf, apgd-ce, apgd-t, fab-t, square, …, or none; repeatable.",
+        unset="those of the suite quick: pgd-20 and margin-pgd-20",
+        panel=ATTACKS,
+    )
+    suite: str | None = parameter(None, "Run a named set of attacks; `laat suites` lists them.", panel=ATTACKS)
+    adversarial: Path | None = parameter(
+        None, "Evaluate the saved images of `laat attack` instead of running attacks.", panel=ATTACKS
+    )
+    checks: bool = parameter(True, "Check on 64 samples whether the robust accuracies can be trusted.", panel=ATTACKS)
+    strict_checks: bool = parameter(False, "Exit with 5 when a check fails, after writing the report.", panel=ATTACKS)
+
+    def __post_init__(self) -> None:
+        if self.suite is not None and (self.attack or self.adversarial is not None):
+            raise UsageError("--suite cannot be combined with --attack or --adversarial", "leave one of them out")
+        if self.strict_checks and not self.checks:
+            raise UsageError("--strict-checks cannot be combined with --no-checks", "leave one of them out")
+
+    @property
+    def named(self) -> Suite | None:
+        """The suite, also the one that runs by default; None for attacks by name and saved images."""
+        if self.suite is None and (self.attack or self.adversarial is not None):
+            return None
+        return find_suite(self.suite or DEFAULT_SUITE)
+
+    def specs(self) -> tuple[AttackSpec, ...]:
+        """The attacks to run. Raises UsageError for an unknown one."""
+        if self.named is not None:
+            return self.named.specs()
+        names = self.attack or []
+        if "none" in names and len(names) > 1:
+            raise UsageError("--attack none cannot be combined with another attack", "leave one of them out")
+        return parse_attacks([name for name in names if name != "none"])
+
+    def check_fits(self, threat: ThreatModel, ways: int | None) -> None:
+        """Raise UsageError where the attacks cannot run under this threat model or on so many classes (None: not known yet)."""
+        if self.named is not None:
+            self.named.check_fits(threat, ways)
+        else:
+            check_fits(self.specs(), threat, ways)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A protocol, with the numbers of shots of a sweep (none where there is one number) and episodes from a file, if any."""
+
+    protocol: Protocol
+    sweep: tuple[int, ...] = ()
+    replay: Replay | None = None
+
+    @property
+    def gzsl(self) -> bool:
+        """Whether seen and novel classes are candidates together."""
+        return self.protocol.name == "gzsl"
+
+    @property
+    def ways(self) -> int | None:
+        """Candidates of each decision, where the protocol says it."""
+        return self.protocol.ways if self.protocol.name == "episodes" else None
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups of classes of the episodes from a file."""
+        return [] if self.replay is None else self.replay.groups
+
+
+def read_protocol(context: typer.Context, protocol: Protocol, shots: str, replay: Path | None) -> Asked:
+    """The protocol with the shots that were asked for, '5' or '0,1,5', or the one of episodes from a file.
+
+    Raises UsageError for shots that are not such numbers, for one given twice, for a blend without support images, for options
+    on the command line that the file of episodes decides, and what `read_replay` raises.
+    """
+    if replay is not None:
+        _refuse_given(context, _OF_EPISODES, "--replay, whose file says how its episodes are made")
+        from stages.evaluation.replay import read_replay
+
+        found = read_replay(replay)
+        return Asked(found.protocol, found.sweep, found)
+    counts = _counts(shots)
+    if protocol.blend and (protocol.name != "episodes" or not any(counts)):
+        raise UsageError("--blend mixes names with support images", "give --protocol episodes and --shots 1 or more")
+    if len(counts) > 1 and protocol.name != "episodes":
+        raise UsageError(f"--shots {shots} is for episodes", "add --protocol episodes")
+    numbers = {"episodes": protocol.episodes, "ways": protocol.ways, "queries": protocol.queries}
+    for name, value in numbers.items() if protocol.name == "episodes" else ():
+        if value < 1:
+            raise UsageError(f"--{name} {value} is too few", f"give --{name} 1 or more")
+    return Asked(replace(protocol, shots=counts[0]), counts if len(counts) > 1 else ())
+
+
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(option.replace("-", "_") for _, _, option in parameters(kind))
+
+
+_OF_EPISODES = (*_names(Protocol), "shots")
+# the options that mean nothing for saved adversarial images
+_OF_ATTACKS = (
+    *(*_OF_EPISODES, "replay", "classes", "classes_from", "seed", "attack", "checks", "strict_checks"),
+    *(*_names(ImageRequest), *_names(Sample), *_names(ThreatModel)),
+)
+
+
+def check_together(
+    context: typer.Context, asked: Asked, attacks: AttackChoice, *, classes_from: object, classes: object, anchors: object
+) -> None:
+    """Raise UsageError for options that contradict each other."""
+    if attacks.adversarial is not None:
+        _refuse_given(context, _OF_ATTACKS, "--adversarial, whose file says what was attacked and how")
+    if asked.gzsl and classes_from:
+        raise UsageError("--protocol gzsl takes all seen and novel classes together", "leave --classes-from out")
+    if classes is not None and anchors is not None:
+        raise UsageError("the classes are given twice, by --classes and by --anchors", "leave one of them out")
+
+
+def _refuse_given(context: typer.Context, names: Sequence[str], other: str) -> None:
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} cannot be combined with {other}", f"leave {option} out")
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not part.removeprefix("-").isdecimal() or len(part) > 9:
+            raise UsageError(f"--shots '{text}' is not a list of whole numbers", "write one number, or several as 0,1,5")
+        if int(part) < 0:
+            raise UsageError(f"--shots {part} is too few", "give --shots 0 or more")
+    counts = tuple(int(part) for part in parts)
+    twice = next((count for at, count in enumerate(counts) if count in counts[:at]), None)
+    if twice is not None:
+        raise UsageError(f"--shots {text} names {twice} twice", "name each number once")
+    return counts
+
+
+def with_named_classes(console: Console, classifier: Classifier, classes: str) -> Classifier:
+    """The classifier over the names of a class file, encoded and expanded as its training anchors were.
+
+    Raises what `read_class_file` and `Classifier.over` raise.
+    """
+    from stages.classes import read_class_file
+    from stages.models.new_anchors import anchors_for_names
+
+    names = read_class_file(classes)
+    console.note(f"loading {classifier.trained.origin.get('model', 'the encoder')}")
+    return classifier.over(anchors_for_names(classifier.trained, names, str(classifier.device), f"'{classes}'"))
