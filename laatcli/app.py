@@ -49,7 +49,7 @@ def _print_version(asked: bool) -> None:
 def laat(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     """Adversarially robust zero-shot image classifiers: class names to anchors, anchors to a robust model.

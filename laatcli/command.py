@@ -100,11 +100,11 @@ def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
     failure: BaseException
     try:
         run()
-    except typer.Exit:  # a RuntimeError by birth
+    except typer.Exit:  # it is a RuntimeError, too
         raise
     except LaatError as error:
         failure, code = error, error.exit_code
-        if not _told_elsewhere(error, console.rank):
+        if not _reported_elsewhere(error, console.rank):
             fix = f". {error.fix[0].upper()}{error.fix[1:]}" if error.fix else ""
             console.error(f"{error.what}{fix}")
     except KeyboardInterrupt as error:
@@ -132,12 +132,12 @@ def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
 def _rank() -> int:
     try:
         return read_launch().rank
-    except UsageError:  # the command says so
+    except UsageError:  # the command reports it
         return 0
 
 
-def _told_elsewhere(error: LaatError, rank: int) -> bool:
-    """Whether another process of the run tells the same error."""
+def _reported_elsewhere(error: LaatError, rank: int) -> bool:
+    """Whether another process of the run reports the same error."""
     if error.repeated is None:  # the processes had not met
         return rank > 0 and isinstance(error, UsageError)  # all have the same command line
     return error.repeated

@@ -21,6 +21,7 @@ CLASSES, ATTACKS, OUTPUT = "Classes", "Attacks", "Output"
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
 Device = Annotated[str, typer.Option(help=DEVICES)]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Output file; - is standard output.", rich_help_panel=OUTPUT)]
 ClassesFrom = Annotated[
     str | None,
     typer.Option(

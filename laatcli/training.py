@@ -1,4 +1,4 @@
-"""How a training shows: the progress line, one line an epoch, and the table at the end."""
+"""What `laat train` prints: the progress line, one line per epoch, and the table at the end."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class Shown:
-    """Turns what the run reports into the progress line and one line an epoch."""
+    """Turns what the run reports into the progress line and one line per epoch."""
 
     def __init__(self, bar: ProgressLine) -> None:
         self._bar = bar
 
     def step(self, at: Progress) -> None:
-        """A step is done."""
+        """A training step is done."""
         figures = at.figures
         note = (
             f"{at.images_per_second:.0f} img/s loss {figures.loss:.3f} "
@@ -54,20 +54,9 @@ def show(console: Console, result: RunResult) -> None:
             "loss": last.figures.loss,
         }
     )
-    console.table(
-        [
-            Column("checkpoint"),
-            Column("epoch", True),
-            Column("selection clean %", True),
-            Column("selection robust %", True),
-        ],
-        [
-            [
-                str(result.folder / "model.st"),
-                str(result.best_epoch),
-                _share(result.score.clean),
-                _share(result.score.robust),
-            ],
-            [str(result.folder / "last.st"), str(last.epoch), _share(last.score.clean), _share(last.score.robust)],
-        ],
-    )
+    columns = ("epoch", "selection clean %", "selection robust %")
+    rows = [
+        [str(result.folder / name), str(epoch), _share(score.clean), _share(score.robust)]
+        for name, epoch, score in (("model.st", result.best_epoch, result.score), ("last.st", last.epoch, last.score))
+    ]
+    console.table([Column("checkpoint"), *(Column(name, True) for name in columns)], rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from laatcli import options
 from laatcli.console import Column, Console
+from laatcli.options import CLASSES, DEVICES
 from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
@@ -17,11 +19,13 @@ from stages.classes import ClassGroups, fold, read_class_file
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.expand import cosine_figures
+from stages.parameters import parameter
 
 EXAMPLES = (
     "laat anchors --classes classes.txt",
     "laat anchors --classes shapes --model demo -o anchors.st",
 )
+ENCODER = "Text encoder"
 
 
 class Source(str, Enum):
@@ -32,40 +36,92 @@ class Source(str, Enum):
     random = "random"
 
 
+@dataclass(frozen=True)
+class ClassNames:
+    """The class names and their groups."""
+
+    classes: str | None = parameter(None, "File with one class name per line, or 'shapes' or 'cifar-fs'.", panel=CLASSES)
+    data: str | None = parameter(None, "Take the class names of these images, see `laat train --help`.", panel=CLASSES)
+    label_column: str | None = parameter(None, "Column with the labels of --data.", unset="found by its type", panel=CLASSES)
+    seen: int | None = parameter(None, "The first N classes are seen.", unset="all", panel=CLASSES)
+    val: int = parameter(0, "The next N classes are validation classes.", panel=CLASSES)
+    seen_file: Path | None = parameter(None, "File with the names of the seen classes.", panel=CLASSES)
+    val_file: Path | None = parameter(None, "File with the names of the validation classes.", panel=CLASSES)
+
+    def __post_init__(self) -> None:
+        if (self.classes is None) == (self.data is None):
+            raise UsageError("give the class names with either --classes FILE or --data DATA", f"for example `{EXAMPLES[0]}`")
+        seen_twice = self.seen is not None and self.seen_file
+        if seen_twice or (self.val and (self.val_file or self.seen_file)):
+            raise UsageError("the groups are given twice", "use --seen and --val, or --seen-file and --val-file")
+
+    def read(self) -> tuple[list[str], ClassGroups]:
+        """The names and the groups. Raises UsageError, InputError and MissingError."""
+        bundled = next((name for name in BUNDLED_LISTS if name in (self.classes, self.data)), None)
+        groups = None
+        if bundled:
+            names, groups = bundled_classes(bundled)
+        elif self.classes is not None:
+            names = read_class_file(self.classes)
+        else:
+            from stages.data.sources import class_names
+
+            names = class_names(ImageRequest(self.data, label_column=self.label_column))
+        if self.seen_file or self.val_file:
+            vals = read_class_file(self.val_file) if self.val_file else []
+            seens = read_class_file(self.seen_file) if self.seen_file else _others(names, vals)
+            groups = ClassGroups.from_names(names, seens, vals)
+        elif groups is None or self.seen is not None or self.val:
+            groups = ClassGroups.from_counts(len(names), self.seen, self.val)
+        return names, groups
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The text encoder and its prompts."""
+
+    model: str = parameter("ViT-B-16", "open_clip name, local-dir:PATH, hf-hub:ORG/NAME, or demo.", panel=ENCODER)
+    pretrained: str = parameter("openai", "open_clip tag, or a safetensors weights file.", panel=ENCODER)
+    template: list[str] | None = parameter(
+        None, "Prompt with {} for the class name; repeatable.", unset="This is a photo of a {}", panel=ENCODER
+    )
+    templates: str | None = parameter(
+        None, "'openai' (CLIP's ImageNet templates) or a file with one template per line.", panel=ENCODER
+    )
+    allow_truncation: bool = parameter(False, "Accept prompts longer than the tokenizer's context.", panel=ENCODER)
+    device: str = parameter("auto", DEVICES, panel=ENCODER)
+
+    def anchors(self, console: Console, names: list[str], groups: ClassGroups) -> AnchorSet:
+        """Encode the names. Raises UsageError, InputError and MissingError."""
+        from stages.anchors.templates import resolve_templates
+
+        prompts = resolve_templates(self.template or [], self.templates)
+        tagged = ":" not in self.model and self.model != "demo"
+        console.note(f"loading {self.model}" + (f" ({self.pretrained})" if tagged else ""))
+        from stages.anchors.encoder import load_encoder
+        from stages.anchors.text import text_anchors
+        from stages.devices import resolve_device
+
+        encoder = load_encoder(self.model, self.pretrained, resolve_device(self.device))
+        return text_anchors(names, groups, encoder, prompts, allow_truncation=self.allow_truncation)
+
+
 def anchors(
     console: Console,
-    classes: Annotated[str | None, typer.Option(help="File with one class name a line, or 'shapes' or 'cifar-fs'.")] = None,
-    data: Annotated[str | None, typer.Option(help="Take the class names of these images; see `laat train --help`.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column with the labels. \\[default: found by its type]")] = None,
-    model: Annotated[str, typer.Option(help="open_clip name, local-dir:PATH, hf-hub:ORG/NAME, or demo.")] = "ViT-B-16",
-    pretrained: Annotated[str, typer.Option(help="open_clip tag, or a safetensors weights file.")] = "openai",
-    template: Annotated[
-        list[str] | None,
-        typer.Option(help="Prompt with {} for the class name; repeatable. \\[default: This is a photo of a {}]"),
-    ] = None,
-    templates: Annotated[
-        str | None, typer.Option(help="'openai' (CLIP's ImageNet set) or a file with one template a line.")
-    ] = None,
+    class_names: ClassNames,
+    encoding: Encoding,
     source: Annotated[Source, typer.Option(help="text, or anchors without language: simplex (MMC) or random.")] = Source.text,
     features: Annotated[
-        str | None, typer.Option(help="Take text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR.")
+        str | None, typer.Option(help="Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR.")
     ] = None,
-    seen: Annotated[int | None, typer.Option(help="The first N classes are seen. \\[default: all]")] = None,
-    val: Annotated[int, typer.Option(help="The next N classes are for validation.")] = 0,
-    seen_file: Annotated[Path | None, typer.Option(help="File with the names of the seen classes.")] = None,
-    val_file: Annotated[Path | None, typer.Option(help="File with the names of the validation classes.")] = None,
     dim: Annotated[int, typer.Option(help="Width of simplex and random anchors.")] = 512,
     seed: options.Seed = 0,
-    device: options.Device = "auto",
-    allow_truncation: Annotated[
-        bool, typer.Option("--allow-truncation", help="Accept prompts longer than the tokenizer's context.")
-    ] = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write; - is standard output.")] = Path("anchors.st"),
+    output: options.Output = Path("anchors.st"),
 ) -> None:
     """Encode class names with a CLIP text tower into unit anchors."""
     console.stdout_taken = str(output) == artifacts.STDIO
     artifacts.check_writable(output)
-    names, groups = _names_and_groups(classes, data, label_column, seen, val, seen_file, val_file)
+    names, groups = class_names.read()
     if features is not None:
         from stages.anchors.text import imported_anchors
 
@@ -75,64 +131,9 @@ def anchors(
 
         made = constructed_anchors(names, groups, source.value, dim, seed)
     else:
-        made = _encoded(console, names, groups, model, pretrained, template or [], templates, device, allow_truncation)
+        made = encoding.anchors(console, names, groups)
     written = artifacts.write(made.to_artifact(), output)
     _show(console, made, output, written.sha256)
-
-
-def _encoded(
-    console: Console,
-    names: list[str],
-    groups: ClassGroups,
-    model: str,
-    pretrained: str,
-    template: list[str],
-    preset: str | None,
-    device: str,
-    allow_truncation: bool,
-) -> AnchorSet:
-    from stages.anchors.templates import resolve_templates
-
-    prompts = resolve_templates(template, preset)
-    console.note(f"loading {model}" + ("" if ":" in model or model == "demo" else f" ({pretrained})"))
-    from stages.anchors.encoder import load_encoder
-    from stages.anchors.text import text_anchors
-    from stages.devices import resolve_device
-
-    encoder = load_encoder(model, pretrained, resolve_device(device))
-    return text_anchors(names, groups, encoder, prompts, allow_truncation=allow_truncation)
-
-
-def _names_and_groups(
-    classes: str | None,
-    data: str | None,
-    label_column: str | None,
-    seen: int | None,
-    val: int,
-    seen_file: Path | None,
-    val_file: Path | None,
-) -> tuple[list[str], ClassGroups]:
-    if (classes is None) == (data is None):
-        raise UsageError("give the class names with either --classes FILE or --data DATA", f"for example `{EXAMPLES[0]}`")
-    if (seen is not None and seen_file) or (val and val_file) or (val and seen_file and not val_file):
-        raise UsageError("the groups are given twice", "use --seen and --val, or --seen-file and --val-file")
-    bundled = next((name for name in BUNDLED_LISTS if name in (classes, data)), None)
-    groups = None
-    if bundled:
-        names, groups = bundled_classes(bundled)
-    elif classes is not None:
-        names = read_class_file(classes)
-    else:
-        from stages.data.sources import class_names
-
-        names = class_names(ImageRequest(data, label_column=label_column))
-    if seen_file or val_file:
-        vals = read_class_file(val_file) if val_file else []
-        seens = read_class_file(seen_file) if seen_file else _others(names, vals)
-        groups = ClassGroups.from_names(names, seens, vals)
-    elif groups is None or seen is not None or val:
-        groups = ClassGroups.from_counts(len(names), seen, val)
-    return names, groups
 
 
 def _others(names: list[str], vals: list[str]) -> list[str]:
@@ -160,21 +161,9 @@ def _show(console: Console, made: AnchorSet, output: Path, sha256: str) -> None:
         f"{output}: {len(made.classes)} anchors of width {made.vectors.shape[1]} "
         f"({counts['seen']} seen, {counts['val']} val, {counts['novel']} novel)"
     )
-    console.table(
-        [
-            Column("cosine of pairs"),
-            Column("mean", True),
-            Column("min", True),
-            Column("max", True),
-            Column("smallest angle", True),
-        ],
-        [
-            [
-                "",
-                *(f"{figures[key]:.3f}" for key in ("mean_cosine", "min_cosine", "max_cosine")),
-                f"{figures['smallest_angle_degrees']:.1f}°",
-            ]
-        ],
-    )
+    keys = ("mean_cosine", "min_cosine", "max_cosine")
+    columns = ("mean", "min", "max", "smallest angle")
+    row = ["", *(f"{figures[key]:.3f}" for key in keys), f"{figures['smallest_angle_degrees']:.1f}°"]
+    console.table([Column("cosine of pairs"), *(Column(name, True) for name in columns)], [row])
     for one, two, cosine in duplicates:
         console.warn(f"'{one}' and '{two}' are nearly the same anchor (cosine {cosine:.3f})")

@@ -64,11 +64,9 @@ def attack(
         bool,
         typer.Option("--force", help="Overwrite the images in the folder of --png.", rich_help_panel=options.OUTPUT),
     ] = False,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where to write; - is standard output.", rich_help_panel=options.OUTPUT)
-    ] = Path("adversarial.st"),
+    output: options.Output = Path("adversarial.st"),
 ) -> None:
-    """Attack images and save them exactly, with labels, predictions and the threat model."""
+    """Attack images and save them, with labels, predictions and the threat model."""
     console.stdout_taken = str(output) == artifacts.STDIO
     spec = parse_attack(attack)
     spec.check_fits(threat)

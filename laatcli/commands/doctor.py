@@ -18,7 +18,7 @@ _PACKAGES = (
 
 
 def doctor(console: Console) -> None:
-    """Show versions, devices, threads, where weights would come from, and what is missing."""
+    """Show versions, devices, threads and weights, and what is missing."""
     packages = {name: _version(name) for name in _PACKAGES}
     record: dict[str, Any] = {
         "laat": __version__,

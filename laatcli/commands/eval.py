@@ -70,10 +70,7 @@ def evaluate(
     replay: Annotated[
         Path | None, typer.Option(help="Reuse the episodes saved with a report.", rich_help_panel=PROTOCOL)
     ] = None,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Where to write the report; - is standard output.", rich_help_panel=options.OUTPUT),
-    ] = Path("report.json"),
+    output: options.Output = Path("report.json"),
     rows: Annotated[
         str | None,
         typer.Option(
@@ -89,7 +86,7 @@ def evaluate(
     ] = None,
     form: Format = "table",
 ) -> None:
-    """Clean and robust accuracy with 95 % intervals, by default on novel classes."""
+    """Measure clean and robust accuracy with 95 % intervals, by default on novel classes."""
     launch = read_launch()
     console.stdout_taken = str(output) == artifacts.STDIO
     specs = attacks.specs()

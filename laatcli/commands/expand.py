@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from laatcli import options
 from laatcli.console import Column, Console
 from stages import artifacts
 from stages.anchors.anchor_set import KIND, AnchorSet
@@ -21,12 +22,12 @@ EXAMPLES = (
 
 def expand(
     console: Console,
-    anchors: Annotated[Path, typer.Argument(help="Anchors to spread; - is standard input.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write; - is standard output.")] = Path("expanded.st"),
-    like: Annotated[Path | None, typer.Option(help="Apply the map fitted in this file instead of fitting one.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw both cosine matrices into this PNG.")] = None,
+    anchors: Annotated[Path, typer.Argument(help="Anchors to expand; - is standard input.", show_default=False)],
+    output: options.Output = Path("expanded.st"),
+    like: Annotated[Path | None, typer.Option(help="Apply the map of these expanded anchors instead of fitting one.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Plot both cosine matrices to this PNG.")] = None,
 ) -> None:
-    """Spread crowded anchors apart, with a map fitted on the seen classes alone."""
+    """Spread crowded anchors apart with a map that is fitted on the seen classes only."""
     console.stdout_taken = str(output) == artifacts.STDIO
     artifacts.check_writable(output)
     if plot is not None:

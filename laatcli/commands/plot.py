@@ -23,10 +23,10 @@ def plot(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of laat train; several are compared.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help=f"The PNG. \\[default: {NAME} in the run folder, or here for several runs]"),
+        typer.Option("--output", "-o", help=f"PNG file. \\[default: {NAME}, in the run folder if there is one run]"),
     ] = None,
 ) -> None:
-    """Draw the learning curves of a run, or of several runs in one picture."""
+    """Plot the learning curves of one or several runs."""
     target = output or (runs[0] / NAME if len(runs) == 1 else Path(NAME))
     if str(target) == artifacts.STDIO:
         raise UsageError("--output cannot be standard output", "name a PNG file")
