@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laatcli.console import Console
-from laatcli.formats import show_table
+from laatcli.console import Column, Console
+from laatcli.options import OUTPUT
 from stages import artifacts
 from stages.errors import UsageError
+from stages.reports import tables
 
 if TYPE_CHECKING:
     from stages.evaluation.chunks import Chunks
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 # how long the processes of one evaluation wait for each other
 WAIT_SECONDS = 86400.0
+
+Format = Annotated[
+    str,
+    typer.Option("--format", help="How tables are printed: table, markdown, csv or latex.", rich_help_panel=OUTPUT),
+]
 
 
 @contextmanager
@@ -108,3 +114,26 @@ def show_reports(console: Console, reports: Mapping[str, Report], form: str) -> 
             show(f"{name}:")
         for line in lines:
             show(line)
+
+
+def check_format(form: str, console: Console) -> None:
+    """Raise UsageError for an unknown format, or one combined with --json."""
+    tables.check_format(form)
+    if console.as_json and form != "table":
+        raise UsageError(f"--json and --format {form} both want standard output", "leave one of them out")
+
+
+def show_table(console: Console, table: tables.FigureTable, form: str) -> None:
+    """Print a table, in a long format if it is too wide for the terminal; the notes of a CSV go to standard error."""
+    if form == "table":
+        table = table.within(console.width)
+        columns = [Column(name, right) for name, right in zip(table.columns, table.figures(), strict=True)]
+        console.table(columns, table.texts(), title=table.title)
+        for note in table.notes:
+            console.line(note)
+    elif console.human:
+        typer.echo(tables.render(table, form), nl=False, err=console.stdout_taken)
+        if form == "csv":
+            console.note(table.title)
+            for note in table.notes:
+                console.note(note)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from laatcli.console import Console
-from laatcli.formats import Format, check_format, show_table
+from laatcli.reporting import Format, check_format, show_table
 
 EXAMPLES = (
     "laat compare raw/report.json expanded/report.json",

@@ -13,9 +13,8 @@ import typer
 from laatcli import options
 from laatcli.console import Console
 from laatcli.evaluation import AttackChoice, check_together, read_protocol, with_named_classes
-from laatcli.formats import Format, check_format
 from laatcli.inputs import load_classifier, load_group_images
-from laatcli.reporting import end, rows_place, working, write_report
+from laatcli.reporting import Format, check_format, end, rows_place, working, write_report
 from stages import artifacts
 from stages.data.request import ImageRequest
 from stages.errors import ComputeError, UsageError

@@ -1,4 +1,4 @@
-"""`laat plot`: run folders in, their learning curves out."""
+"""`laat plot`: the learning curves of run folders."""
 
 from __future__ import annotations
 
@@ -43,25 +43,17 @@ def plot(
 
 
 def _show(console: Console, runs: list[RunMetrics], target: Path) -> None:
+    measures = ("selection_clean", "selection_robust")
+    best = [{name: run.at_best(name) for name in measures} for run in runs]
     records = [
-        {
-            "run": str(run.folder),
-            "epochs": len(run.epochs),
-            "best_epoch": run.best,
-            **{name: run.at_best(name) for name in ("selection_clean", "selection_robust")},
-        }
-        for run in runs
+        {"run": str(run.folder), "epochs": len(run.epochs), "best_epoch": run.best, **values}
+        for run, values in zip(runs, best, strict=True)
     ]
     console.result({"output": str(target), "runs": records})
     columns = ("epochs", "best epoch", "selection clean %", "selection robust %")
     rows = [
-        [
-            str(run.folder),
-            str(len(run.epochs)),
-            str(run.best),
-            *(_share(run.at_best(name)) for name in ("selection_clean", "selection_robust")),
-        ]
-        for run in runs
+        [*(str(record[name]) for name in ("run", "epochs", "best_epoch")), *map(_share, values.values())]
+        for record, values in zip(records, best, strict=True)
     ]
     console.table([Column("run"), *(Column(name, True) for name in columns)], rows)
     console.line(f"{target}: loss and accuracies over the epochs")

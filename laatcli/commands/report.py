@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from laatcli.console import Console
-from laatcli.formats import Format, check_format
-from laatcli.reporting import show_reports
+from laatcli.reporting import Format, check_format, show_reports
 from stages.errors import UsageError
 
 EXAMPLES = ("laat report report.json --format latex", "laat report raw/report.json expanded/report.json")

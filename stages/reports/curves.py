@@ -8,14 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from stages.errors import UsageError
 from stages.reports.metrics import RunMetrics
-from stages.reports.plots import COLOURS, new_figure, save_figure
+from stages.reports.plots import (
+    CLEAN_LINE,
+    COLOURS,
+    RING,
+    ROBUST_LINE,
+    new_figure,
+    plain_label,
+    require_colours,
+    save_figure,
+    style_axis,
+)
 
-MOST_RUNS = len(COLOURS)
-_CLEAN, _ROBUST = ("--", "-")  # line styles
-_RING: dict[str, Any] = {"marker": "o", "markersize": 8, "markerfacecolor": "white", "markeredgewidth": 1.6}
-_MARKED_EPOCHS = 20  # as few lie far enough apart for a point each
+_RING: dict[str, Any] = {**RING, "markersize": 8, "markeredgewidth": 1.6}
+_MARKED_EPOCHS = 20  # with more, the points of single epochs would overlap
 
 
 def plot_curves(runs: Sequence[RunMetrics], path: Path) -> None:
@@ -27,8 +34,7 @@ def plot_curves(runs: Sequence[RunMetrics], path: Path) -> None:
         UsageError: more runs than colours that can be told apart.
         MissingError: `path` cannot be written.
     """
-    if len(runs) > MOST_RUNS:
-        raise UsageError(f"{len(runs)} runs in one figure cannot be told apart", f"name at most {MOST_RUNS}")
+    require_colours(len(runs), "runs")
     figure, axes = new_figure(1, 3, (12.5, 4.1 + 0.22 * (len(runs) - 1)))
     loss, training, selection = axes
     one = len(runs) == 1
@@ -37,8 +43,8 @@ def plot_curves(runs: Sequence[RunMetrics], path: Path) -> None:
         colours = COLOURS[:2] if one else (COLOURS[at], COLOURS[at])
         _line(loss, run, "loss", "black" if one else COLOURS[at], "-")
         for axis, part in ((training, "train"), (selection, "selection")):
-            _line(axis, run, f"{part}_clean", colours[0], _CLEAN)
-            _line(axis, run, f"{part}_robust", colours[1], _ROBUST)
+            _line(axis, run, f"{part}_clean", colours[0], CLEAN_LINE)
+            _line(axis, run, f"{part}_robust", colours[1], ROBUST_LINE)
         _mark_best(selection, run, colours)
         if not one:
             loss.plot([], [], color=COLOURS[at], label=_label(f"{name}: {_best(run)}"))
@@ -49,7 +55,7 @@ def plot_curves(runs: Sequence[RunMetrics], path: Path) -> None:
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """How the runs are called: the folders' own names, or the paths as given where two share one."""
+    """Names of the runs: the folders' own names, or the paths as given where two share one."""
     names = [folder.resolve().name or str(folder) for folder in folders]
     return [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
 
@@ -77,8 +83,8 @@ def _best(run: RunMetrics) -> str:
 
 
 def _label(text: str) -> str:
-    """Text as it stands: no formula between dollar signs, and a legend leaves out what begins with an underscore."""
-    return f"{' ' if text.startswith('_') else ''}{text}".replace("$", r"\$")
+    """Plain text; a blank before an underscore, as a legend leaves out what begins with one."""
+    return plain_label(f"{' ' if text.startswith('_') else ''}{text}")
 
 
 def _finish(figure: Any, loss: Any, training: Any, selection: Any, runs: Sequence[RunMetrics]) -> None:
@@ -93,13 +99,12 @@ def _finish(figure: Any, loss: Any, training: Any, selection: Any, runs: Sequenc
         axis.set_xlabel("epoch")
         axis.set_xlim(1 - 0.03 * most, most * 1.03 + 0.03)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        axis.grid(alpha=0.25, linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
+        style_axis(axis)
     for axis in (training, selection):
         axis.set_ylabel("accuracy (%)")
         axis.set_ylim(0, 100)
     colours = COLOURS[:2] if len(runs) == 1 else ("0.3", "0.3")
-    for name, style, colour in (("clean", _CLEAN, colours[0]), ("robust (attacked)", _ROBUST, colours[1])):
+    for name, style, colour in (("clean", CLEAN_LINE, colours[0]), ("robust (attacked)", ROBUST_LINE, colours[1])):
         training.plot([], [], color=colour, linestyle=style, label=name)
     training.plot([], [], color="0.3", linestyle="", label="best epoch", **_RING)
     (runs_drawn, names), (kinds, meanings) = loss.get_legend_handles_labels(), training.get_legend_handles_labels()

@@ -1,4 +1,4 @@
-"""The episodes of a report as a parquet file, so that anyone replays them: classes by name, images by number."""
+"""The episodes of a report as a parquet file, to be replayed: classes by name, images by index."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class SavedEpisodes:
 
     Attributes:
         group, protocol: names in the report.
-        classes: of each of the E episodes, its N class names in the order of its head.
-        support: of each episode and class, the K images that the head was made from; int32 (E, N, K).
-        query: of each episode and class, the Q images that were classified; int32 (E, N, Q).
+        classes: the N class names of each of the E episodes, in order.
+        support: the K support images of each class; int32 (E, N, K).
+        query: the Q query images of each class; int32 (E, N, Q).
 
-    Images are numbered as in the set that was evaluated (see the report's `data`).
+    Images are indices into the evaluated set (see the report's `data`).
     """
 
     group: str
@@ -43,7 +43,7 @@ def episodes_path(rows: Path) -> Path:
 
 
 def episode_schema() -> Any:
-    """One row an episode: group, protocol, its number, N class names, N lists of support and of query images."""
+    """One row per episode: group, protocol, its number, N class names, N lists of support and of query images."""
     import pyarrow as pa
 
     name, images = pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.list_(pa.int32()))
@@ -60,7 +60,7 @@ def episode_schema() -> Any:
 
 
 def episodes_bytes(parts: Sequence[RowPart], record: Mapping[str, Any]) -> bytes | None:
-    """The parquet file of the episodes of `parts`, None when they have none. Models meet the same: each is written once."""
+    """The parquet file of the episodes of `parts`, None without episodes. All models share them: each is written once."""
     import pyarrow as pa
 
     tables = []

@@ -1,4 +1,4 @@
-"""Parquet files beside a report: written the same byte for byte, read strictly. pyarrow is imported when a file is met."""
+"""Parquet files beside a report: deterministic bytes, strict reading. pyarrow is imported when a file is read or written."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def read_table(path: Path | str, schema: Any, kind: str, sha256: str | None = No
         path: of the file.
         schema: the pyarrow schema that it must have; metadata aside.
         kind: that it must be.
-        sha256: of its bytes, if it is known.
+        sha256: of its bytes, if known.
 
     Returns:
         The table and the record.
 
     Raises:
-        InputError: not there, cut short, damaged, other bytes than `sha256`, another kind, schema version or schema.
+        InputError: missing, truncated, damaged, another digest than `sha256`, another kind, schema version or schema.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     data, where = artifacts.read_file(path), f"'{path}'"
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise InputError(f"{where} is not the file that the report was written with: its SHA-256 differs", AGAIN)
+        raise InputError(f"{where} is not the file written with the report: its SHA-256 differs", AGAIN)
     try:
         # no threads of Arrow, no Python file: a thread that outlives the interpreter aborts the process (apache/arrow 33975)
         source = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
@@ -70,7 +70,7 @@ def _record(metadata: Mapping[bytes, bytes] | None, where: str, kind: str) -> di
         record = json.loads((metadata or {})[_KEY])
         found, version = record["kind"], record["schema_version"]
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise InputError(f"{where} is a parquet file, but not one of laat's: it has no laat record", AGAIN) from None
+        raise InputError(f"{where} is a parquet file, but not written by laat: it has no laat record", AGAIN) from None
     if found != kind:
         raise InputError(f"{where} is a {found} file, expected {kind}", f"give the {kind} file of the report")
     check_version(version, where)
@@ -78,7 +78,7 @@ def _record(metadata: Mapping[bytes, bytes] | None, where: str, kind: str) -> di
 
 
 def check_version(version: Any, where: str) -> None:
-    """Raise InputError unless `version` is the schema version that this laat reads; `where` is how errors call the file."""
+    """Raise InputError unless `version` is the schema version that this laat reads; `where` names the file in errors."""
     if version != SCHEMA_VERSION:
         fix = AGAIN
         if isinstance(version, int) and version > SCHEMA_VERSION:

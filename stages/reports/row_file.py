@@ -1,4 +1,4 @@
-"""The rows of a report as a parquet file: one row a point and attack, with names for classes and attacks."""
+"""The rows of a report as a parquet file: one row per point and attack, with names of classes and attacks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from stages.reports.rows import Judgement, PointRows
 
 KIND = "laat-rows"
 ENDING = ".rows.parquet"
-# the attack of the rows of an evaluation without one
+# the attack in the rows of an evaluation without attacks
 NO_ATTACK = "none"
 _KEYS = ("model", "group", "protocol", "attack")
 _CLASSES = ("true_class", "clean_prediction", "attacked_prediction")
 _FLOATS = ("clean_margin", "attacked_margin", "norm")
-# not a number unless seen and novel classes were candidates together
+# NaN unless seen and novel classes were candidates together
 _LIMITS = ("clean_limit", "attacked_limit")
 
 
@@ -31,7 +31,7 @@ class RowPart:
 
     Attributes:
         model, group, protocol: names in the report.
-        classes: the names that labels and predictions are positions in.
+        classes: class names, indexed by labels and predictions.
         rows: the points.
     """
 
@@ -43,7 +43,7 @@ class RowPart:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells parts apart."""
+        """What identifies a part."""
         return self.model, self.group, self.protocol
 
 
@@ -78,7 +78,7 @@ def rows_bytes(parts: Sequence[RowPart], record: Mapping[str, Any]) -> bytes:
 
 
 def _tables(part: RowPart, names: Sequence[str]) -> list[Any]:
-    """One table an attack."""
+    """One table per attack."""
     import pyarrow as pa
 
     rows = part.rows
@@ -135,13 +135,13 @@ def read_rows(path: Path | str, sha256: str | None = None) -> tuple[list[RowPart
 
 
 def _names(table: Any, key: str) -> tuple[np.ndarray, list[str]]:
-    """A dictionary column as codes (P,) and the names that they are positions in."""
+    """A dictionary column as codes (P,) and the names that they index."""
     column = table[key].unify_dictionaries().combine_chunks()
     return column.indices.to_numpy(), column.dictionary.to_pylist()
 
 
 def _recoded(table: Any, key: str, classes: Sequence[str]) -> np.ndarray:
-    """A column of class names as int32 positions in `classes`."""
+    """A column of class names as int32 indices into `classes`."""
     codes, names = _names(table, key)
     position = {name: at for at, name in enumerate(classes)}
     return np.array([position[name] for name in names], dtype=np.int32)[codes]
@@ -152,11 +152,9 @@ def _points(attacks: Mapping[str, Mapping[str, np.ndarray]], where: str) -> Poin
     shared = ("episode", "image", "true_class", "clean_prediction", "clean_margin")
     for name, other in attacks.items():
         if not all(np.array_equal(first[key], other[key]) for key in shared):
-            raise InputError(f"{where} is inconsistent: the rows of {name} are of other points than the first attack's", AGAIN)
-    count = len(first["image"])
-    clean = Judgement(
-        first["clean_prediction"], first["clean_margin"], np.zeros(count, np.float32), _limits(first["clean_limit"])
-    )
+            raise InputError(f"{where} is inconsistent: the attack {name} has other points than the first one", AGAIN)
+    none = np.zeros(len(first["image"]), np.float32)
+    clean = Judgement(first["clean_prediction"], first["clean_margin"], none, _limits(first["clean_limit"]))
     after = {
         name: Judgement(part["attacked_prediction"], part["attacked_margin"], part["norm"], _limits(part["attacked_limit"]))
         for name, part in attacks.items()
@@ -166,5 +164,5 @@ def _points(attacks: Mapping[str, Mapping[str, np.ndarray]], where: str) -> Poin
 
 
 def _limits(column: np.ndarray) -> np.ndarray | None:
-    """The limits of a part's points; None where it has none."""
+    """The limits of a part's points, None if it has none."""
     return None if np.isnan(column).all() else column

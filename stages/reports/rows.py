@@ -1,4 +1,4 @@
-"""What was decided at every point of an evaluation, in columns: every figure of a report is computed from these. No torch."""
+"""The decisions of an evaluation in columns, one row per point: every figure of a report is computed from these. No torch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ WORST = "worst"
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What a model said at each of P points, on clean images or after one attack.
+    """The predictions of a model at each of P points, on clean images or after one attack.
 
     Attributes:
-        predicted: (P,) int32, the class, a position among the group's.
-        margin: (P,) float32, cosine of the right class minus the best wrong one, in [-2, 2]; at most 0 where the answer is
-            wrong; infinite in a head of one class.
-        norm: (P,) float32, distance from the clean image in the norm of the threat model, pixel units; 0 where nothing was
-            attacked.
-        limit: (P,) float32, where seen and novel classes are candidates together (see `sides.limits`), else None: the bias on
-            the seen cosines at which the point changes sides, and of what is right under the attack the nearer one. Points
-            that have fallen, or were wrong when clean, are attacked with every step for it; the other columns do not say so.
+        predicted: (P,) int32, index of the predicted class in the group.
+        margin: (P,) float32, cosine of the correct class minus that of the best other one, in [-2, 2]; at most 0 where the
+            prediction is wrong; infinite with a single class.
+        norm: (P,) float32, distance from the clean image in the norm of the threat model, in pixel units; 0 without attack.
+        limit: (P,) float32, where seen and novel classes are candidates together (see `seen_unseen.limits`), else None:
+            the bias on the seen cosines at which the prediction changes between correct and wrong. Under an attack it is the
+            smallest range of biases found; for it misclassified points are attacked with every step, which the other columns
+            do not show.
     """
 
     predicted: np.ndarray
@@ -33,29 +33,29 @@ class Judgement:
 
     @classmethod
     def empty(cls, count: int, *, limits: bool = False) -> Judgement:
-        """Room for `count` points; norms are 0. Limits only where they are wanted."""
+        """Memory for `count` points, with norms of 0, and with limits if asked for."""
         floats = (np.empty(count, np.float32), np.zeros(count, np.float32))
         return cls(np.empty(count, np.int32), *floats, np.empty(count, np.float32) if limits else None)
 
     def copy(self) -> Judgement:
-        """The same in memory of its own."""
+        """A copy in its own memory."""
         limit = None if self.limit is None else self.limit.copy()
         return Judgement(self.predicted.copy(), self.margin.copy(), self.norm.copy(), limit)
 
 
 @dataclass(frozen=True, eq=False)
 class PointRows:
-    """P points of one model on one group of classes. The points of an episode lie together, in the order of its head.
+    """P points of one model on one group of classes. The points of an episode are contiguous, in the order of its classes.
 
     Attributes:
-        image: (P,) int32, which image of the set that was evaluated.
-        label: (P,) int32, the right class, a position among the group's.
-        episode: (P,) int32, ascending; -1 where there are none.
+        image: (P,) int32, index of the image in the evaluated set.
+        label: (P,) int32, index of the correct class in the group.
+        episode: (P,) int32, ascending; -1 without episodes.
         clean: on clean images.
-        attacks: name -> after that attack. A point that is wrong when clean is not attacked: there it is as when clean.
-            One that falls is judged on the image that it fell on first. Saved images are judged wherever they are.
-        heads: (E, N) int32, the classes of each episode in the order of its head; (0, 0) without episodes.
-        support: (E, N, K) int32, the images that the head was made from; (0, 0, 0) without episodes.
+        attacks: name -> after that attack. A point that is misclassified when clean is not attacked and keeps its clean
+            values; any other has those of the first image that is misclassified. Saved images are always evaluated.
+        heads: (E, N) int32, the classes of each episode in order; (0, 0) without episodes.
+        support: (E, N, K) int32, the support images of each class; (0, 0, 0) without episodes.
     """
 
     image: np.ndarray
@@ -71,15 +71,15 @@ class PointRows:
 
     @property
     def episodes(self) -> int:
-        """How many there are; 0 for none."""
+        """Number of episodes; 0 for none."""
         return int(self.episode[-1]) + 1 if len(self) else 0
 
     def correct(self) -> dict[str, np.ndarray]:
-        """'clean' and each attack -> (P,) bool: right when clean, and for an attack after it as well."""
+        """'clean' and each attack -> (P,) bool: correct when clean, and for an attack also after it."""
         clean = self.clean.predicted == self.label
         return {CLEAN: clean, **{name: clean & (found.predicted == self.label) for name, found in self.attacks.items()}}
 
     def of_images(self, index: np.ndarray) -> PointRows:
-        """The same with images numbered otherwise: image i becomes `index[i]`."""
+        """The same rows with image i renumbered to `index[i]`."""
         renumbered = np.asarray(index, dtype=np.int32)
         return replace(self, image=renumbered[self.image], support=renumbered[self.support])

@@ -22,7 +22,7 @@ class Paired:
 
 
 def paired_images(first: np.ndarray, second: np.ndarray) -> Paired:
-    """Of which images each is right, (P,) bool: the interval of Newcombe, the exact test of McNemar."""
+    """From the correct images of each, (P,) bool: Newcombe interval, exact McNemar test."""
     both, neither = int((first & second).sum()), int((~first & ~second).sum())
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     low, high = newcombe(both, only_first, only_second, neither)
@@ -30,9 +30,9 @@ def paired_images(first: np.ndarray, second: np.ndarray) -> Paired:
 
 
 def paired_episodes(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> Paired:
-    """Of the accuracies of each in every episode, (E,): Student t of the differences.
+    """From the accuracies of each per episode, (E,): Student t of the differences.
 
-    One episode says nothing about the spread: the interval is [-1, 1] and p is 1. Raises ValueError for none.
+    With one episode the interval is [-1, 1] and p is 1. Raises ValueError without an episode.
     """
     values = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
     if values.size < 1:
@@ -49,18 +49,18 @@ def paired_episodes(first: Sequence[float] | np.ndarray, second: Sequence[float]
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The exact two-sided p-value of McNemar's test (Psychometrika 1947): what only one got right is a fair coin's throws."""
+    """The exact two-sided p-value of McNemar's test (Psychometrika 1947): a sign test of what only one got right."""
     from scipy.special import bdtr
 
-    throws = only_first + only_second
-    return min(1.0, 2 * float(bdtr(min(only_first, only_second), throws, 0.5))) if throws else 1.0
+    total = only_first + only_second
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), total, 0.5))) if total else 1.0
 
 
 def newcombe(both: float, only_first: float, only_second: float, neither: float) -> tuple[float, float]:
-    """The 95 % interval of the difference (second minus first) of paired proportions, from counts, not always whole.
+    """The 95 % interval of the difference (second minus first) of paired proportions, from counts that may be fractional.
 
-    Two Wilson intervals put together with regard to their correlation (R. G. Newcombe, Statistics in Medicine 17, 1998,
-    2635-2650, method 10): inside [-1, 1] and sound for few images, too.
+    Two Wilson intervals, combined according to their correlation (R. G. Newcombe, Statistics in Medicine 17, 1998,
+    2635-2650, method 10): inside [-1, 1] and valid for few images.
     """
     total = both + only_first + only_second + neither
     right = {"second": both + only_second, "first": both + only_first}

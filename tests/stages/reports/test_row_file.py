@@ -140,7 +140,7 @@ def test_files_that_are_not_rows_are_refused(parts: list[RowPart], tmp_path: Pat
     rewritten(path, sound, pa.concat_tables([held, held.slice(0, 1)]))
     refused("in two places")
     rewritten(path, sound, pa.concat_tables([held.slice(0, 60), held.slice(61)]))
-    refused("of other points than the first attack's")
+    refused("has other points than the first one")
 
 
 def test_episodes_come_back_as_they_were_drawn(parts: list[RowPart], tmp_path: Path) -> None:
