@@ -30,6 +30,14 @@ ClassesFrom = Annotated[
     ),
 ]
 ModelFile = Annotated[Path, typer.Argument(help="A checkpoint, run/model.st.", show_default=False)]
+OwnBackbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="Import your own backbone that the checkpoint was trained with: package.module:factory.",
+        rich_help_panel=CLASSES,
+    ),
+]
 OtherAnchors = Annotated[
     Path | None,
     typer.Option("--anchors", help="Use these anchors instead, for classes named after training.", rich_help_panel=CLASSES),

@@ -35,6 +35,7 @@ def attack(
     computing: options.Computing,
     classes_from: options.ClassesFrom = None,
     anchors: options.OtherAnchors = None,
+    backbone: options.OwnBackbone = None,
     attack: Annotated[str, typer.Option(help=f"{FORMS}, {', '.join(ENSEMBLE)}.", rich_help_panel=options.ATTACKS)] = "pgd-20",
     full: Annotated[
         bool,
@@ -72,7 +73,7 @@ def attack(
     spec.check_fits(threat)
     options.check_places([("--output", output)], [("MODEL", model), ("--anchors", anchors), ("--classes-from", classes_from)])
     _check_pictures(output, png, force=force)
-    classifier, lineage = load_classifier(model, anchors)
+    classifier, lineage = load_classifier(model, anchors, backbone)
     (choice,), images = load_group_images(console, [classifier], [classes_from], request)
     names = choice.classes
     spec.check_fits(threat, len(names))

@@ -52,6 +52,7 @@ def evaluate(
         ),
     ] = None,
     anchors: options.OtherAnchors = None,
+    backbone: options.OwnBackbone = None,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -108,7 +109,7 @@ def evaluate(
     )
     if len({path.resolve() for path in models}) < len(models):
         raise UsageError("a checkpoint is given twice", "name each checkpoint once")
-    classifiers = {_run_name(path, models): load_classifier(path, anchors)[0] for path in models}
+    classifiers = {_run_name(path, models): load_classifier(path, anchors, backbone)[0] for path in models}
     from stages.devices import resolve_device
     from stages.evaluation.evaluate import evaluate_classifiers
     from stages.reports.report_tables import failed_checks

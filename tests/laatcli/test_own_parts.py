@@ -50,6 +50,19 @@ def test_they_are_found_in_the_current_folder_and_recorded(here: Path) -> None:
     assert "cannot be resumed with other parameters: the model's shapes was" in again.stderr
 
 
+def test_a_checkpoint_of_own_code_is_evaluated_when_the_user_names_it(here: Path) -> None:
+    assert run(*TRAIN, "--backbone", "my_parts:make", cwd=here).code == 0
+    data, own = ("--data", "photos"), ("--backbone", "my_parts:make")
+    says = "was trained with your own backbone my_parts:make, and loading it runs that code. Add --backbone my_parts:make"
+    for command in ("eval", "attack"):
+        check_refusal(run(command, "run/model.st", *data, cwd=here), 3, says)
+    for line in (("eval", "run/model.st", "--attack", "fgsm", "--no-checks"), ("attack", "run/model.st", "--attack", "fgsm")):
+        done = run(*line, *data, *own, cwd=here)
+        assert done.code == 0, done.stderr
+    (here / "my_parts.py").unlink()
+    check_refusal(run("eval", "run/model.st", *data, *own, cwd=here), 4, "No module named 'my_parts'")
+
+
 @pytest.mark.parametrize(
     ("options", "code", "says"),
     [
