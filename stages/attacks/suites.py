@@ -78,15 +78,15 @@ class Suite:
 
 _AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
 _CROCE = "Croce & Hein, Reliable evaluation of adversarial robustness, ICML 2020: the version 'standard' of AutoAttack"
-_ONE_RESTART = "100 steps and one restart an attack, as in AutoAttack's version 'standard'."
+_ONE_RESTART = "100 steps and one restart per attack, as in AutoAttack's version 'standard'."
 
 _ALL = (
     Suite(
         "quick",
         1,
         ("pgd-20", "margin-pgd-20"),
-        "A first look, and what `laat eval` runs unless told otherwise: an upper bound of the robust accuracy.",
-        "PGD-20 of Li et al., CVPR 2024, and the same steps on the margin, which no scale of the logits shelters from.",
+        "The default of `laat eval`, for a first look: an upper bound on the robust accuracy.",
+        "PGD-20 of Li et al., CVPR 2024, and the same on the margin, whose gradient does not fade with the logit scale.",
     ),
     Suite(
         "laat-2024",
@@ -96,18 +96,18 @@ _ALL = (
         "Li et al., Language-driven anchors for zero-shot adversarial robustness, CVPR 2024, Sec. 4",
         (
             "The paper's AutoAttack column is on 100 episodes: --suite aa-standard --episodes 100.",
-            "CW's published step of 0.8/255 at eps 8/255 is eps/10 here, and grows with eps. L-inf only.",
+            "CW's published step of 0.8/255 at eps 8/255 is eps/10 here and scales with eps. L-inf only.",
         ),
     ),
     Suite(
         "aa-standard",
         1,
         _AUTOATTACK,
-        "AutoAttack as it is compared in the literature; for a claim of robustness on many classes.",
+        "AutoAttack as reported in the literature, for claims of robustness with many classes.",
         _CROCE,
         (
-            "With fewer than ten classes all C - 1 wrong ones are targets, where the original, with its nine, ends in an error "
-            "once a point survives them.",
+            "With fewer than ten classes, all C - 1 wrong classes are targets; the original uses nine targets and fails once a "
+            "sample survives the first C - 1.",
         ),
         CLASSES_FOR_DLR,
     ),
@@ -115,21 +115,21 @@ _ALL = (
         "aa-few-class",
         1,
         _AUTOATTACK,
-        "AutoAttack for any number of classes: on 5-way episodes and down to two classes.",
-        f"{_CROCE}, made to fit: min(9, C - 1) targets",
-        ("With three classes or fewer the difference of two logits takes the place of DLR. From four on it is aa-standard.",),
+        "AutoAttack for any number of classes from two, for example 5-way episodes.",
+        f"{_CROCE}, adapted: min(9, C - 1) targets",
+        ("With three classes or fewer, the difference of two logits replaces DLR. With four or more it is aa-standard.",),
     ),
     Suite(
         "tecoa-2023",
         1,
         ("apgd-ce", "apgd-dlr"),
-        "What TeCoA's and TGA-ZSR's programs call AutoAttack: weaker than AutoAttack, for comparison with their figures only.",
+        "What the programs of TeCoA and TGA-ZSR call AutoAttack. It is weaker: only for comparison with their results.",
         "Mao et al., ICLR 2023; the list of attacks in its published program's `validate`",
         (
             _ONE_RESTART,
-            "That program leaves DLR out on its two data sets of two classes; here the suite needs four classes.",
-            "Not in the suite: its PGD and CW columns, whose eps and steps are options of the program (5 steps of 1/255 unless "
-            "given).",
+            "That program skips DLR on its two data sets with two classes; here the suite needs four classes.",
+            "Not in the suite: its PGD and CW columns, whose eps and steps are options of the program (default: 5 steps of "
+            "1/255).",
         ),
         CLASSES_FOR_DLR,
     ),
@@ -139,7 +139,7 @@ _ALL = (
         ("apgd-ce", "apgd-t"),
         "The white-box half of AutoAttack, as FARE's program runs it on CLIP models.",
         "Schlarmann et al., Robust CLIP, ICML 2024; the list of attacks in its published program's `clip_robustbench`",
-        (_ONE_RESTART, "Its program runs a modified AutoAttack, whose restarts are not known from what is published."),
+        (_ONE_RESTART, "Its program runs a modified AutoAttack; the number of restarts is not published."),
         CLASSES_FOR_DLR,
     ),
 )
