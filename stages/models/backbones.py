@@ -163,13 +163,13 @@ class NetBackbone(nn.Module):
 
     def __init__(self, net: nn.Module, image_size: int, name: str) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.own = net, is_own_backbone(name)
         # asked of the model itself: what timm calls num_features is not always what comes out
         self.features = output_width(net, image_size, name)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The pooled features."""
-        return features_of(self.net, x)
+        """The pooled features; a module of the user gets contiguous images, see `embedding.images_for`."""
+        return features_of(self.net, x.contiguous() if self.own else x)
 
 
 def _timm_model(name: str, image_size: int) -> nn.Module:
@@ -188,6 +188,8 @@ def _timm_model(name: str, image_size: int) -> nn.Module:
 
 def place_backbone(backbone: nn.Module, image_size: int) -> None:
     """Set the memory layout of every layer to the one that is fastest on the backbone's device."""
+    if isinstance(backbone, NetBackbone) and backbone.own:
+        return
     backbone.to(memory_format=torch.channels_last)
     if isinstance(backbone, ConvNet | ResNet12):
         for at, block in enumerate(backbone.blocks):

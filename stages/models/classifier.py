@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups, fold
 from stages.errors import ComputeError, InputError
+from stages.models.embedding import images_for
 from stages.models.new_anchors import anchors_for_names, matching_anchors
 from stages.models.pixels import check_pixels, filled, to_pixels
 from stages.threat import ThreatModel
@@ -113,7 +114,8 @@ class Classifier(nn.Module):
             check_pixels(x)
         dtype = next((p.dtype for p in self.embedding.parameters() if p.is_floating_point()), torch.float32)
         pixels = x.to(self.device, dtype)
-        return unit(self.embedding(pixels / 255 if x.dtype == torch.uint8 else pixels))
+        pixels = pixels / 255 if x.dtype == torch.uint8 else pixels
+        return unit(self.embedding(images_for(self.embedding, pixels)))
 
     def logits(self, embeddings: Tensor, rows: Tensor | None = None) -> Tensor:
         """Unit embeddings (N, D) -> logits (N, C); `rows` (N,) says which samples they are, where each has its own head.
@@ -138,7 +140,7 @@ class Classifier(nn.Module):
         On the CPU an image has the same logits, to the last bit, in a batch of any size (embeddings of at least 8 dimensions).
         """
         rows = None if rows is None else filled(rows)
-        return self.logits(unit(self.embedding(filled(x))), rows)[: len(x)]
+        return self.logits(unit(self.embedding(images_for(self.embedding, filled(x)))), rows)[: len(x)]
 
     def over(
         self,

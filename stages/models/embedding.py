@@ -102,3 +102,8 @@ def place(model: nn.Module, device: torch.device | str) -> None:
     for module in model.modules():
         if isinstance(module, EmbeddingModel):
             place_backbone(module.backbone, module.image_size)
+
+
+def images_for(model: nn.Module, x: Tensor) -> Tensor:
+    """`x` (N, 3, H, W) in the layout for `model`: contiguous, which `x.view(len(x), -1)` needs, unless the model is ours."""
+    return x if isinstance(model, EmbeddingModel) else x.contiguous()

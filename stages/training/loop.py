@@ -75,8 +75,11 @@ class Trainer:
         self.settings, self.device, self.world = settings, device, world or World()
         self.model = model
         place(model, device)
-        if settings.grad_checkpointing:
-            _require_recomputable(model, settings.backbone)
+        if settings.grad_checkpointing and not can_recompute(model):
+            raise UsageError(
+                f"{settings.backbone} does not support gradient checkpointing: no module of it has a flag 'grad_checkpointing'",
+                "leave out --grad-checkpointing; --accumulate and a smaller --batch-size need less memory too",
+            )
         self._objective = build_objective(settings, anchors.to(device), objective)
         self.training_step = TrainingStep(model, self._objective, settings, self.world)
         if self.world.size > 1:
@@ -189,14 +192,6 @@ class Trainer:
 
     def _no_sums(self) -> Sums:
         return Sums(self.device, self._objective.terms, (self._objective.clean, self._objective.attacks))
-
-
-def _require_recomputable(model: nn.Module, name: str) -> None:
-    if not can_recompute(model):
-        raise UsageError(
-            f"{name} does not support gradient checkpointing: no module of it has a flag 'grad_checkpointing'",
-            "leave out --grad-checkpointing; --accumulate and a smaller --batch-size need less memory too",
-        )
 
 
 def augmentation(settings: TrainSettings) -> Augmentation:

@@ -6,17 +6,17 @@ import importlib.util
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stages.errors import MissingError, UsageError, nearest
 
 TRACKERS = ("tensorboard", "wandb")
 
 
-class Tracker(Protocol):
-    """Takes the figures of each finished epoch."""
+class Tracker:
+    """Logs the figures of each finished epoch; this one logs nothing."""
 
     def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
         """Log the figures of epoch `number` (from 1); None is left out."""
@@ -50,21 +50,12 @@ def open_tracker(name: str | None, folder: Path, settings: Mapping[str, Any], *,
         MissingError: the package is not installed, or the service does not start.
     """
     check_tracker(name)
-    openers: dict[str, Callable[[Path, Mapping[str, Any], bool], Tracker]] = {"tensorboard": _TensorBoard, "wandb": _Wandb}
-    return openers[name](folder, settings, resumed) if name is not None else _Nothing()
+    if name is None:
+        return Tracker()
+    return (_TensorBoard if name == "tensorboard" else _Wandb)(folder, settings, resumed)
 
 
-class _Nothing:
-    """No log."""
-
-    def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
-        """Nothing is logged."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-class _TensorBoard:
+class _TensorBoard(Tracker):
     """Event files in `folder`/tensorboard; a resumed run adds a file, and TensorBoard shows them as one curve."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], resumed: bool) -> None:
@@ -82,18 +73,16 @@ class _TensorBoard:
         self._writer.add_text("settings", "\n".join(f"    {line}" for line in text.splitlines()), 0)
 
     def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
-        """Write the figures at step `number` and flush them, so that the last epoch of a killed run is in the log."""
         for name, value in values.items():
             if value is not None:
                 self._writer.add_scalar(name, value, number)
-        self._writer.flush()
+        self._writer.flush()  # the log of a killed run has its last epoch
 
     def close(self) -> None:
-        """Close the event file."""
         self._writer.close()
 
 
-class _Wandb:
+class _Wandb(Tracker):
     """One Weights & Biases run per run folder, configured by WANDB_MODE, WANDB_PROJECT and its other variables."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], resumed: bool) -> None:
@@ -120,11 +109,9 @@ class _Wandb:
         self._run.define_metric("*", step_metric="epoch")
 
     def epoch(self, number: int, values: Mapping[str, float | None]) -> None:
-        """Send the figures at epoch `number`."""
         self._run.log({"epoch": number, **{name: value for name, value in values.items() if value is not None}})
 
     def close(self) -> None:
-        """Send what is left and finish the run."""
         self._run.finish()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stages.attacks.gradient import maximise
 from stages.models.classifier import frozen, unit
 from stages.models.drop_block import draw_masks_from
+from stages.models.embedding import images_for
 from stages.models.folding import folded
 from stages.models.no_images import features_of
 from stages.models.recompute import recomputed
@@ -106,7 +107,7 @@ class TrainingStep:
         """The model on `x` (N, 3, H, W), matrix products in the precision of the settings -> unit embeddings (N, D) float32."""
         half = self._settings.precision == "bf16"
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
-            embeddings = features_of(self.model, x)
+            embeddings = features_of(self.model, images_for(self.model, x))
         return unit(embeddings)
 
     def _attacked(self, batch: MicroBatch) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from stages import artifacts
 from stages.data.image_set import ImageSet
 from stages.errors import InputError, UsageError
-from stages.models.checkpoint import weights_of
+from stages.models.checkpoint import read_checkpoint, weights_of
+from stages.models.classifier import predict
 from stages.training.objectives import Adversarial, Clean, Objective, Outcome
 from stages.training.run import RunOptions, train_run
 from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick
@@ -44,6 +46,19 @@ class Margin(Objective):
         return Outcome({"margin": (1 + logits - own).clamp(min=0).sum(1)}, None, logits)
 
 
+class Flattening(nn.Module):
+    """Uses `view`, which fails on images and maps in channels last."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, 2), nn.Linear(4 * 7 * 7 + 3 * 16 * 16, width)
+        nn.init.constant_(self.conv.weight, 0.1)
+        nn.init.eye_(self.head.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.cat([self.conv(x).view(len(x), -1), x.view(len(x), -1)], 1))
+
+
 def trained(folder: Path, model: nn.Module | None, images: ImageSet | None = None, **others: Any) -> Any:
     objective, init = others.pop("objective", None), others.pop("init", None)
     options = RunOptions(**{name: others.pop(name) for name in ("resume", "on_epoch", "save_every") if name in others})
@@ -70,6 +85,16 @@ def test_any_module_is_trained_in_place_and_its_weights_are_saved(changes: dict[
     assert last.params["architecture"] == {"module": kind, "width": 6, "image_size": 16}
     assert last.params["training"]["settings"]["backbone"] == kind
     assert (result.score.robust is None) == (changes.get("objective") is Clean)
+
+
+def test_images_and_maps_are_contiguous_for_modules_that_are_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(tmp_path / "module", Flattening())
+    monkeypatch.setattr(sys.modules[__name__], "factory", Flattening, raising=False)
+    trained(tmp_path / "backbone", None, backbone=f"{__name__}:factory")
+    found = read_checkpoint(artifacts.read(tmp_path / "module/last.st", "model"), "'last.st'", Flattening())
+    predicted = predict(found, made_up_images().images)
+    assert predicted.shape == (48,)
+    assert found(made_up_images().images[:2].contiguous(memory_format=torch.channels_last)).shape == (2, 6)
 
 
 def test_it_learns(tmp_path: Path) -> None:
