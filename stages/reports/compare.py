@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stages.errors import InputError, UsageError, nearest
+from stages.records import Record
 from stages.reports.measures import OF_CLASS_MEANS, OF_DRAWS, Measure, compare_rows
 from stages.reports.parquet import AGAIN
 from stages.reports.records import Report
@@ -61,7 +62,7 @@ def compare_reports(first: Source, second: Source) -> Comparison:
     sources = first, second
     reports = read_report(first.path), read_report(second.path)
     names = f"'{first.path}'", f"'{second.path}'"
-    _check_alike([report.to_record() for report in reports], names)
+    _check_alike(reports, names)
     pairs = _pair_models(sources, reports)
     parts = [
         {part.key: part for part in rows_of_report(report, source.path)}
@@ -89,21 +90,20 @@ def compare_reports(first: Source, second: Source) -> Comparison:
     return Comparison(measures, list(notes), [str(source.path) for source in sources])
 
 
-def _check_alike(reports: Sequence[Mapping[str, Any]], names: tuple[str, str]) -> None:
+def _check_alike(reports: Sequence[Report], names: tuple[str, str]) -> None:
     """Refuse reports whose figures cannot be compared."""
-    _refuse_unlike("suites", names, [report["suite"] or "none" for report in reports], str)
-    images = [report["data"].get("sha256") for report in reports]
-    for name, sha256 in zip(names, images, strict=True):
-        if sha256 is None:
+    _refuse_unlike("suites", names, [report.suite or "none" for report in reports], str)
+    for name, report in zip(names, reports, strict=True):
+        if report.data.sha256 is None:
             raise InputError(f"{name} does not name its images: its data has no sha256", AGAIN)
-    _refuse_unlike("data", names, images, lambda sha256: f"sha256 {sha256}")
-    _refuse_unlike("protocols", names, [report["protocol"] for report in reports], _shown)
-    saved = [(report["adversarial"] or {}).get("sha256", "none") for report in reports]
+    _refuse_unlike("data", names, [report.data.sha256 for report in reports], lambda sha256: f"sha256 {sha256}")
+    _refuse_unlike("protocols", names, [report.protocol for report in reports], _shown)
+    saved = [report.adversarial.sha256 if report.adversarial else "none" for report in reports]
     _refuse_unlike("saved adversarial images", names, saved, str)
-    threats = [report["threat"] for report in reports]
+    threats = [report.threat for report in reports]
     if all(threats):
-        _refuse_unlike("threat models", names, threats, lambda threat: f"{threat['norm']} {threat['eps']} in {threat['clip']}")
-    attacks = [{attack["name"]: attack for attack in report["attacks"]} for report in reports]
+        _refuse_unlike("threat models", names, threats, lambda threat: f"{threat.norm} {threat.eps} in {threat.clip}")
+    attacks = [{attack.name: attack for attack in report.attacks} for report in reports]
     for name in attacks[0].keys() & attacks[1].keys():
         _refuse_unlike(f"settings of {name}", names, [found[name] for found in attacks], _shown)
 
@@ -118,8 +118,8 @@ def _listed(value: Any, show: Callable[[Any], str]) -> str:
     return (", ".join(map(show, value)) or "none") if isinstance(value, list) else show(value)
 
 
-def _shown(record: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in sorted(record.items()))
+def _shown(record: Record) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(record.to_record().items()))
 
 
 def _pair_models(sources: tuple[Source, Source], reports: tuple[Report, Report]) -> list[tuple[str, str]]:

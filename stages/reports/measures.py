@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ OF_CLASS_MEANS = "Newcombe 95 % of paired per-class means; p: exact McNemar over
 OF_DRAWS = f"95 % of {DRAWS:,} paired bootstrap draws over images within class; p: of the same draws"
 # one stream for every comparison: the same two reports always give the same figures
 _SEED = 0
+Make = Callable[..., "Measure"]
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,6 @@ class Measure:
         return {**record, **paired}
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """A figure of both, their difference, its interval, and which points only one got right."""
-
-    values: tuple[float, float]
-    paired: Paired
-    interval: str
-    only: tuple[int, int] | None = None
-
-
 def compare_rows(one: RowPart, other: RowPart, seen: int) -> list[Measure]:
     """Compare two models: clean, under each attack that both have, and in the worst case over those.
 
@@ -79,39 +71,25 @@ def compare_rows(one: RowPart, other: RowPart, seen: int) -> list[Measure]:
     if len(under) > 2:
         worst = [np.logical_and.reduce(side) for side in zip(*under.values(), strict=True)]
         under[WORST] = worst[0], worst[1]
-    pairs = {name: _accuracies(*both, one.rows.episodes) for name, both in under.items()}
+    models, episodes = (one.model, other.model), one.rows.episodes
+    make = partial(Measure, models, one.group, one.protocol, points=len(one.rows), episodes=episodes)
+    measures = [_accuracies(partial(make, measure=name), *both, episodes) for name, both in under.items()]
     if seen:
         samples = SeenUnseen(one.rows.label.astype(np.int64), seen, len(one.classes))
         first, second = (_limits(part, samples, list(under)) for part in (one, other))
-        for name in under:
-            figures = zip(("S", "U", "H", "AUSUC"), _gzsl_pairs(samples, first[name], second[name]), strict=True)
-            pairs |= {f"{name} {figure}": pair for figure, pair in figures}
-    return [
-        Measure(
-            models=(one.model, other.model),
-            group=one.group,
-            protocol=one.protocol,
-            measure=name,
-            accuracies=pair.values,
-            paired=pair.paired,
-            only=pair.only,
-            points=len(one.rows),
-            episodes=one.rows.episodes,
-            interval=pair.interval,
-        )
-        for name, pair in pairs.items()
-    ]
+        measures += [found for name in under for found in _gzsl(make, name, samples, first[name], second[name])]
+    return measures
 
 
-def _accuracies(first: np.ndarray, second: np.ndarray, episodes: int) -> _Pair:
+def _accuracies(make: Make, first: np.ndarray, second: np.ndarray, episodes: int) -> Measure:
     """The accuracies of decisions (P,) bool."""
     paired, interval = paired_images(first, second), OVER_IMAGES
     if episodes:
         each = [side.reshape(episodes, -1).mean(1) for side in (first, second)]
         interval = OVER_ALIKE if alike(each[1] - each[0]) else OVER_EPISODES
         paired = paired if interval == OVER_ALIKE else paired_episodes(*each)
-    values, only = (float(first.mean()), float(second.mean())), (int((first & ~second).sum()), int((second & ~first).sum()))
-    return _Pair(values, paired, interval, only)
+    only = int((first & ~second).sum()), int((second & ~first).sum())
+    return make(accuracies=(float(first.mean()), float(second.mean())), paired=paired, only=only, interval=interval)
 
 
 def _limits(part: RowPart, samples: SeenUnseen, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -121,15 +99,21 @@ def _limits(part: RowPart, samples: SeenUnseen, names: Sequence[str]) -> dict[st
     return {**under, WORST: samples.worst(list(under.values()))}
 
 
-def _gzsl_pairs(samples: SeenUnseen, first: np.ndarray, second: np.ndarray) -> list[_Pair]:
+def _gzsl(make: Make, name: str, samples: SeenUnseen, first: np.ndarray, second: np.ndarray) -> list[Measure]:
     """S, U, H and AUSUC of samples with these limits (P,)."""
     right = samples.right(first), samples.right(second)
-    seen, novel = (_class_means(samples, *right, seen=side) for side in (True, False))
+    s, u = (
+        _class_means(partial(make, measure=f"{name} {figure}"), samples, *right, seen=figure == "S") for figure in ("S", "U")
+    )
     weights, areas = samples.weights(), (samples.area(first), samples.area(second))
     drawn = np.array([_differences(samples, weights * times, right, areas) for times in samples.resampled(_SEED)])
-    h = harmonic_mean(seen.values[0], novel.values[0]), harmonic_mean(seen.values[1], novel.values[1])
-    both = h, (areas[0](weights), areas[1](weights))
-    return [seen, novel, *(_of_draws(values, drawn[:, at], seen, novel) for at, values in enumerate(both))]
+    h = [harmonic_mean(s.accuracies[at], u.accuracies[at]) for at in (0, 1)]
+    both = {"H": (h[0], h[1]), "AUSUC": (areas[0](weights), areas[1](weights))}
+    draws = [
+        _of_draws(partial(make, measure=f"{name} {figure}"), values, drawn[:, at], s.paired, u.paired)
+        for at, (figure, values) in enumerate(both.items())
+    ]
+    return [s, u, *draws]
 
 
 def _differences(
@@ -143,7 +127,7 @@ def _differences(
     return h[1] - h[0], areas[1](share) - areas[0](share)
 
 
-def _class_means(samples: SeenUnseen, first: np.ndarray, second: np.ndarray, *, seen: bool) -> _Pair:
+def _class_means(make: Make, samples: SeenUnseen, first: np.ndarray, second: np.ndarray, *, seen: bool) -> Measure:
     """S or U, with the paired interval of the effective number of samples (see `SeenUnseen.size`)."""
     own, share, size = samples.own == seen, samples.weights(), samples.size(seen)
     cells = [own & one & other for one, other in ((first, second), (first, ~second), (~first, second), (~first, ~second))]
@@ -151,17 +135,18 @@ def _class_means(samples: SeenUnseen, first: np.ndarray, second: np.ndarray, *, 
     low, high = newcombe(*(size * part for part in (both, only_first, only_second, neither)))
     only = int(cells[1].sum()), int(cells[2].sum())
     paired = Paired(only_second - only_first, low, high, mcnemar(*only))
-    return _Pair((both + only_first, both + only_second), paired, OF_CLASS_MEANS, only)
+    return make(accuracies=(both + only_first, both + only_second), paired=paired, only=only, interval=OF_CLASS_MEANS)
 
 
-def _of_draws(values: tuple[float, float], drawn: np.ndarray, seen: _Pair, novel: _Pair) -> _Pair:
+def _of_draws(make: Make, values: tuple[float, float], drawn: np.ndarray, seen: Paired, novel: Paired) -> Measure:
     """H or AUSUC from the differences in every draw; if all draws are equal, as wide as S and U together."""
     difference = values[1] - values[0]
     if float(np.ptp(drawn)) < NO_SPREAD:
-        ends = min(seen.paired.low, novel.paired.low), max(seen.paired.high, novel.paired.high)
+        ends = min(seen.low, novel.low), max(seen.high, novel.high)
     else:
         low, high = np.quantile(drawn, (0.025, 0.975))
         ends = float(low), float(high)
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p = min(1.0, 2 * (1 + tail) / (1 + len(drawn)))
-    return _Pair(values, Paired(difference, min(difference, ends[0]), max(difference, ends[1]), p), OF_DRAWS)
+    paired = Paired(difference, min(difference, ends[0]), max(difference, ends[1]), p)
+    return make(accuracies=values, paired=paired, only=None, interval=OF_DRAWS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -87,28 +87,17 @@ class Row:
 
 def summarise_rows(rows: PointRows, *, classes: int, ways: int) -> GroupResult:
     """Estimates from rows; `classes` and `ways` as in GroupResult."""
-    images = len(np.unique(rows.image))
-    found = summarise(rows.correct(), classes=classes, ways=ways, images=images, episodes=rows.episodes)
-    return replace(found, rows=rows)
-
-
-def summarise(correct: Mapping[str, np.ndarray], *, classes: int, ways: int, images: int, episodes: int = 0) -> GroupResult:
-    """Estimates from decisions.
-
-    Args:
-        correct: name -> (P,) bool; 'clean' and one entry per attack. The points of an episode are contiguous, and every
-            episode has the same number.
-        classes, ways, images, episodes: as in GroupResult.
-    """
+    correct = rows.correct()
     worst = np.logical_and.reduce(list(correct.values()))
     return GroupResult(
         classes=classes,
         ways=ways,
-        images=images,
-        points=len(worst),
-        episodes=episodes,
-        clean=estimate(correct[CLEAN], episodes),
-        attacks={name: estimate(value, episodes) for name, value in correct.items() if name != CLEAN},
-        worst=estimate(worst, episodes),
+        images=len(np.unique(rows.image)),
+        points=len(rows),
+        episodes=rows.episodes,
+        clean=estimate(correct[CLEAN], rows.episodes),
+        attacks={name: estimate(value, rows.episodes) for name, value in correct.items() if name != CLEAN},
+        worst=estimate(worst, rows.episodes),
         correct=correct,
+        rows=rows,
     )

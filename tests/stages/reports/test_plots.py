@@ -19,10 +19,11 @@ from stages.reports import plots
 from stages.reports.plots import plot_cosines, plot_results, plot_seen_unseen
 from stages.reports.records import Model, Report
 from stages.reports.report import make_report
-from stages.reports.results import Row, summarise
+from stages.reports.results import Row, summarise_rows
 from stages.statistics.gzsl import summarise_gzsl
 from stages.statistics.seen_unseen import SeenUnseen, limits
 from stages.threat import ThreatModel
+from tests.stages.reports.test_report import rows_of
 
 
 def anchors(count: int = 6, seen: int = 4) -> AnchorSet:
@@ -43,7 +44,7 @@ def report(attacks: tuple[str, ...] = ("pgd-20", "margin-pgd-20"), groups: tuple
         for at, model in enumerate(("raw", "expanded")):
             shares = dict(zip(attacks, (0.3 + 0.2 * at, 0.2 + 0.2 * at), strict=False))
             correct = {"clean": right(0.8), **{name: right(share) for name, share in shares.items()}}
-            rows.append(Row(model, group, summarise(correct, classes=5, ways=5, images=200, episodes=0)))
+            rows.append(Row(model, group, summarise_rows(rows_of(correct), classes=5, ways=5)))
     return make_report(
         models=[Model(name=name, sha256="ab" * 32, objective="laat", anchors=name) for name in ("raw", "expanded")],
         data={"source": "shapes"},
@@ -159,7 +160,7 @@ def gzsl_report(models: int = 1, *, attacked: bool = True) -> Report:
     samples = SeenUnseen(labels, 3, 5)
     clean = samples.right(found["clean"])
     correct = {name: clean & samples.right(limit) for name, limit in found.items()}
-    result = replace(summarise(correct, classes=5, ways=5, images=100), gzsl=summarise_gzsl(samples, found, seed=0))
+    result = replace(summarise_rows(rows_of(correct), classes=5, ways=5), gzsl=summarise_gzsl(samples, found, seed=0))
     names = [f"run $1_{at}" for at in range(models)]
     return make_report(
         models=[Model(name=name, sha256="ab" * 32, objective="laat", anchors=name) for name in names],

@@ -13,9 +13,20 @@ from stages.errors import InputError
 from stages.evaluation.protocol import Protocol
 from stages.reports.records import Model, Report
 from stages.reports.report import make_report, read_report, report_bytes
-from stages.reports.results import Row, summarise
+from stages.reports.results import Row, summarise_rows
+from stages.reports.rows import Judgement, PointRows
 from stages.statistics.intervals import Estimate
 from stages.threat import ThreatModel
+
+
+def rows_of(correct: dict[str, np.ndarray], episodes: int = 0) -> PointRows:
+    """Rows with these decisions (P,) bool, one image each; the correct class is 0."""
+    count = len(correct["clean"])
+    none = np.zeros(count, np.float32)
+    found = {name: Judgement(np.where(right, 0, 1).astype(np.int32), none, none) for name, right in correct.items()}
+    episode = np.arange(count) * episodes // count if episodes else np.full(count, -1)
+    clean = found.pop("clean")
+    return PointRows(np.arange(count, dtype=np.int32), np.zeros(count, np.int32), episode.astype(np.int32), clean, found)
 
 
 def report(protocol: Protocol | None = None) -> Report:
@@ -28,7 +39,7 @@ def report(protocol: Protocol | None = None) -> Report:
         attacks=parse_attacks(["pgd-20"]),
         threat=ThreatModel(Fraction(8, 255)),
         seed=0,
-        rows=[Row("run", "novel", summarise(correct, classes=16, ways=2 if protocol else 16, images=4, episodes=episodes))],
+        rows=[Row("run", "novel", summarise_rows(rows_of(correct, episodes), classes=16, ways=2 if protocol else 16))],
         notes=["the classes were trained on"],
     )
 
