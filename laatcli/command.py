@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import MISSING, dataclass, is_dataclass
+from dataclasses import Field, is_dataclass
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -15,7 +15,7 @@ import typer
 from laatcli.console import Console
 from stages.errors import LaatError, UsageError
 from stages.launch import read_launch
-from stages.parameters import parameters
+from stages.parameters import Parameter, check_value, declaration, parameters
 
 INTERRUPTED = 130
 _SHARED = {
@@ -30,28 +30,31 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function `f(console, …)` as a command.
 
-    A parameter whose type is a dataclass of parameters (`stages.parameters`) becomes one option per field, and the function
-    gets the object. `--json`, `--quiet` and `--debug` are added and reach it as `console`. Typed errors become one line on
-    standard error and their exit code; Ctrl-C becomes 130. With `together` the command is one run of all the processes that
-    were launched: rank 0 prints for all.
+    A parameter whose default is a `stages.parameters.parameter` is the option declared there. One whose type is a dataclass of
+    such parameters becomes one option per field, and the function gets the object. `--json`, `--quiet` and `--debug` are added
+    and reach it as `console`. Typed errors become one line on standard error and their exit code; Ctrl-C becomes 130. With
+    `together` the command is one run of all the processes that were launched: rank 0 prints for all.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-        groups = {one.name: _Group(one.annotation) for one in own if is_dataclass(one.annotation)}
+        groups = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
+        singles = {one.name: declaration(one.default) for one in own if isinstance(one.default, Field)}
 
         def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
             console = Console(as_json=as_json, quiet=quiet, rank=_rank() if together else 0)
 
             def body() -> None:
-                built = {name: group.take(options) for name, group in groups.items()}
+                built = {name: _take(kind, options) for name, kind in groups.items()}
+                for one, about in singles.items():
+                    check_value(one.replace("_", "-"), about, options[one])
                 function(console, **options, **built)
 
             code = guarded(body, console, debug=debug)
             if code:
                 raise typer.Exit(code)
 
-        shown = [one for each in own for one in (groups[each.name].options() if each.name in groups else [each])]
+        shown = [option for one in own for option in _options(one)]
         shown += [_keyword(name, annotation, False) for name, annotation in _SHARED.items()]
         run.__signature__ = inspect.Signature([one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in shown])  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in shown}
@@ -63,32 +66,35 @@ def command(
     return register
 
 
-@dataclass(frozen=True)
-class _Group:
-    """The options that a dataclass of parameters becomes."""
+def _options(one: inspect.Parameter) -> Iterator[inspect.Parameter]:
+    """The parameters that Typer reads in place of a command's."""
+    if is_dataclass(one.annotation):
+        types = get_type_hints(one.annotation)
+        for declared, about, option in parameters(one.annotation):
+            yield _option(option, types[declared.name], declared.default, about)
+    elif isinstance(one.default, Field):
+        yield _option(one.name.replace("_", "-"), one.annotation, one.default.default, declaration(one.default))
+    else:
+        yield one
 
-    kind: Any
 
-    def options(self) -> Iterator[inspect.Parameter]:
-        """One option per field, as Typer reads them."""
-        types = get_type_hints(self.kind)
-        for declared, about, option in parameters(self.kind):
-            default, declared_type = declared.default, types[declared.name]
-            if about.parse is not None or declared_type is Any:
-                declared_type = str if default not in (None, MISSING) else str | None
-                default = default if default is None else str(default)
-            flags = [f"--{option}/--no-{option}" if default else f"--{option}"] if declared_type is bool else [f"--{option}"]
-            help = about.help.replace("[", r"\[") + (rf" \[default: {about.unset}]" if about.unset else "")
-            made = typer.Option(*flags, help=help, rich_help_panel=about.panel)
-            yield _keyword(option.replace("-", "_"), Annotated[declared_type, made], default)
+def _option(option: str, kind: Any, default: Any, about: Parameter) -> inspect.Parameter:
+    if about.parse is not None or kind is Any:
+        kind = str if default is not None else str | None
+        default = default if default is None else str(default)
+    flags = [f"--{option}/--no-{option}" if kind is bool and default else f"--{option}", *about.short]
+    help = about.help.replace("[", r"\[") + (rf" \[default: {about.unset}]" if about.unset else "")
+    made = typer.Option(*flags, help=help, rich_help_panel=about.panel)
+    return _keyword(option.replace("-", "_"), Annotated[kind, made], default)
 
-    def take(self, options: dict[str, Any]) -> Any:
-        """The object that the parsed options describe; they are removed from `options`."""
-        values = {}
-        for declared, about, option in parameters(self.kind):
-            value = options.pop(option.replace("-", "_"))
-            values[declared.name] = value if about.parse is None or value is None else about.parse(value)
-        return self.kind(**values)
+
+def _take(kind: Any, options: dict[str, Any]) -> Any:
+    """The object that the parsed options describe; they are removed from `options`."""
+    values = {}
+    for declared, about, option in parameters(kind):
+        value = options.pop(option.replace("-", "_"))
+        values[declared.name] = value if about.parse is None or value is None else about.parse(value)
+    return kind(**values)
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -21,28 +21,11 @@ CLASSES, ATTACKS, OUTPUT = "Classes", "Attacks", "Output"
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
 Device = Annotated[str, typer.Option(help=DEVICES)]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Output file; - is standard output.", rich_help_panel=OUTPUT)]
-ClassesFrom = Annotated[
-    str | None,
-    typer.Option(
-        help="novel, seen, val, all, or a file of class names. \\[default: novel if there are any, else seen]",
-        rich_help_panel=CLASSES,
-    ),
-]
+CLASSES_FROM, CLASSES_UNSET = "novel, seen, val, all, or a file of class names", "novel if there are any, else seen"
 ModelFile = Annotated[Path, typer.Argument(help="A checkpoint, run/model.st.", show_default=False)]
-OwnBackbone = Annotated[
-    str | None,
-    typer.Option(
-        "--backbone",
-        help="Import your own backbone that the checkpoint was trained with: package.module:factory.",
-        rich_help_panel=CLASSES,
-    ),
-]
-OtherAnchors = Annotated[
-    Path | None,
-    typer.Option("--anchors", help="Use these anchors instead, for classes named after training.", rich_help_panel=CLASSES),
-]
-
+OTHER_ANCHORS = "Use these anchors instead, for classes named after training."
+OWN_BACKBONE = "Import your own backbone that the checkpoint was trained with: package.module:factory."
+OUTPUT_FILE = "Output file; - is standard output."
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -20,6 +20,7 @@ class Parameter:
 
     help: str
     option: str
+    short: tuple[str, ...]
     panel: str | None
     unset: str
     at_least: float | None
@@ -34,6 +35,7 @@ def parameter(
     help: str,
     *,
     option: str = "",
+    short: tuple[str, ...] = (),
     panel: str | None = None,
     unset: str = "",
     at_least: float | None = None,
@@ -48,35 +50,47 @@ def parameter(
         default: its default.
         help: what it means, one line.
         option: its name on the command line, without dashes, where that is not the field's.
+        short: other names on the command line, with their dashes.
         panel: the heading in `--help` that it is listed under.
         unset: what a default of None means, for `--help`.
         at_least, positive, below: bounds of a number: smallest value, above zero, upper limit (not included).
         choices: the values that it can have.
         parse: from the text on the command line to the value; str(default) must be such a text.
     """
-    declared = Parameter(help, option, panel, unset, at_least, positive, below, choices, parse)
+    declared = Parameter(help, option, short, panel, unset, at_least, positive, below, choices, parse)
     return field(default=default, metadata={_KEY: declared})
+
+
+def declaration(declared: Field[Any]) -> Parameter:
+    """What `parameter` declared of a field."""
+    found: Parameter = declared.metadata[_KEY]
+    return found
 
 
 def parameters(kind: Any) -> Iterator[tuple[Field[Any], Parameter, str]]:
     """The fields of a dataclass that are parameters: field, declaration, and its option without dashes."""
     for declared in fields(kind):
         if _KEY in declared.metadata:
-            about: Parameter = declared.metadata[_KEY]
+            about = declaration(declared)
             yield declared, about, about.option or declared.name.replace("_", "-")
 
 
 def check(values: Any) -> None:
     """Check a dataclass object against the declared bounds and choices; None is not checked. Raises UsageError."""
     for declared, about, option in parameters(values):
-        name, value = f"--{option}", getattr(values, declared.name)
-        if value is None:
-            continue
-        if about.choices and value not in about.choices:
-            raise UsageError(f"unknown {name} '{value}'", f"choose one of {', '.join(about.choices)}")
-        if about.at_least is not None:
-            require_at_least(name, value, about.at_least)
-        if about.positive:
-            require_above_zero(name, float(value))
-        if about.below is not None and not value < about.below:
-            raise UsageError(f"{name} {value:g} is not below {about.below:g}", f"give a number below {about.below:g}")
+        check_value(option, about, getattr(values, declared.name))
+
+
+def check_value(option: str, about: Parameter, value: Any) -> None:
+    """Check one value against the bounds and choices declared for it; None is not checked. Raises UsageError."""
+    if value is None:
+        return
+    name = f"--{option}"
+    if about.choices and value not in about.choices:
+        raise UsageError(f"unknown {name} '{value}'", f"choose one of {', '.join(about.choices)}")
+    if about.at_least is not None:
+        require_at_least(name, value, about.at_least)
+    if about.positive:
+        require_above_zero(name, float(value))
+    if about.below is not None and not value < about.below:
+        raise UsageError(f"{name} {value:g} is not below {about.below:g}", f"give a number below {about.below:g}")

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from laatcli import options
 from laatcli.console import Column, Console
@@ -110,13 +107,11 @@ def anchors(
     console: Console,
     class_names: ClassNames,
     encoding: Encoding,
-    source: Annotated[Source, typer.Option(help="text, or anchors without language: simplex (MMC) or random.")] = Source.text,
-    features: Annotated[
-        str | None, typer.Option(help="Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR.")
-    ] = None,
-    dim: Annotated[int, typer.Option(help="Width of simplex and random anchors.")] = 512,
+    source: Source = parameter(Source.text, "text, or anchors without language: simplex (MMC) or random."),
+    features: str | None = parameter(None, "Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR."),
+    dim: int = parameter(512, "Width of simplex and random anchors."),
     seed: options.Seed = 0,
-    output: options.Output = Path("anchors.st"),
+    output: Path = parameter(Path("anchors.st"), options.OUTPUT_FILE, short=("-o",)),
 ) -> None:
     """Encode class names with a CLIP text tower into unit anchors."""
     console.stdout_taken = str(output) == artifacts.STDIO

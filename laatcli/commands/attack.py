@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from laatcli import options
 from laatcli.console import Column, Console
@@ -17,6 +14,7 @@ from stages.attacks.named import FORMS, parse_attack
 from stages.attacks.pictures import check_picture_folder, folder_names, write_pictures
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
+from stages.parameters import parameter
 from stages.threat import ThreatModel
 
 EXAMPLES = (
@@ -33,39 +31,25 @@ def attack(
     request: ImageRequest,
     threat: ThreatModel,
     computing: options.Computing,
-    classes_from: options.ClassesFrom = None,
-    anchors: options.OtherAnchors = None,
-    backbone: options.OwnBackbone = None,
-    attack: Annotated[str, typer.Option(help=f"{FORMS}, {', '.join(ENSEMBLE)}.", rich_help_panel=options.ATTACKS)] = "pgd-20",
-    full: Annotated[
-        bool,
-        typer.Option(
-            "--full",
-            help="Attack every image with every step, also those that are misclassified (for transfer attacks).",
-            rich_help_panel=options.ATTACKS,
-        ),
-    ] = False,
-    quantize: Annotated[
-        bool,
-        typer.Option(
-            "--quantize",
-            help="Round the images to 8 bits within the threat model, and classify them again.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = False,
-    png: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also write each image as an 8-bit PNG, DIR/CLASS/NUMBER.png, rounded as with --quantize.",
-            metavar="DIR",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Overwrite the images in the folder of --png.", rich_help_panel=options.OUTPUT),
-    ] = False,
-    output: options.Output = Path("adversarial.st"),
+    classes_from: str | None = parameter(None, f"{options.CLASSES_FROM}.", unset=options.CLASSES_UNSET, panel=options.CLASSES),
+    anchors: Path | None = parameter(None, options.OTHER_ANCHORS, panel=options.CLASSES),
+    backbone: str | None = parameter(None, options.OWN_BACKBONE),
+    attack: str = parameter("pgd-20", f"{FORMS}, {', '.join(ENSEMBLE)}.", panel=options.ATTACKS),
+    full: bool = parameter(
+        False,
+        "Attack every image with every step, also those that are misclassified (for transfer attacks).",
+        panel=options.ATTACKS,
+    ),
+    quantize: bool = parameter(
+        False, "Round the images to 8 bits within the threat model, and classify them again.", panel=options.OUTPUT
+    ),
+    png: Path | None = parameter(
+        None,
+        "Also write each image as an 8-bit PNG in this folder, CLASS/NUMBER.png, rounded as with --quantize.",
+        panel=options.OUTPUT,
+    ),
+    force: bool = parameter(False, "Overwrite the images in the folder of --png.", panel=options.OUTPUT),
+    output: Path = parameter(Path("adversarial.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
 ) -> None:
     """Attack images and save them, with labels, predictions and the threat model."""
     console.stdout_taken = str(output) == artifacts.STDIO

@@ -7,14 +7,13 @@ import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from laatcli import options
 from laatcli.console import Console
 from stages import artifacts
-from stages.errors import require_at_least
+from stages.parameters import parameter
 
 EXAMPLES = ("laat demo", "laat demo --out /tmp/demo --epochs 2")
 EPOCHS = 3
@@ -25,13 +24,12 @@ def demo_command(app: typer.Typer) -> Callable[..., None]:
 
     def demo(
         console: Console,
-        out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo"),
-        epochs: Annotated[int, typer.Option(help="Number of training epochs of each of the three models.")] = EPOCHS,
+        out: Path = parameter(Path("demo"), "Output folder."),
+        epochs: int = parameter(EPOCHS, "Number of training epochs of each of the three models.", at_least=1),
         seed: options.Seed = 0,
         device: options.Device = "auto",
     ) -> None:
         """Run the whole pipeline on bundled data and compare standard training with LAAT on raw and expanded anchors."""
-        require_at_least("--epochs", epochs, 1)
         artifacts.check_writable(out / "report.json")
         start = time.monotonic()
         plan = list(commands(out, epochs, seed, device))

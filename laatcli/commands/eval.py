@@ -21,6 +21,7 @@ from stages.errors import ComputeError, UsageError
 from stages.evaluation.protocol import PROTOCOL, Protocol
 from stages.evaluation.sample import Sample
 from stages.launch import read_launch
+from stages.parameters import parameter
 from stages.reports.episode_file import episodes_path
 from stages.threat import ThreatModel
 
@@ -44,46 +45,30 @@ def evaluate(
     attacks: AttackChoice,
     threat: ThreatModel,
     computing: options.Computing,
-    classes_from: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="novel, seen, val, all or a file of names; repeatable. \\[default: novel if there are any, else seen]",
-            rich_help_panel=options.CLASSES,
-        ),
-    ] = None,
-    anchors: options.OtherAnchors = None,
-    backbone: options.OwnBackbone = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            help="File of class names of other data; they are encoded and expanded as the training anchors were.",
-            rich_help_panel=options.CLASSES,
-        ),
-    ] = None,
-    shots: Annotated[
-        str,
-        typer.Option(
-            help="Support images per class; 0 is zero-shot, from the names alone. 0,1,5 gives a row each.",
-            rich_help_panel=PROTOCOL,
-        ),
-    ] = "0",
-    replay: Annotated[
-        Path | None, typer.Option(help="Reuse the episodes saved with a report.", rich_help_panel=PROTOCOL)
-    ] = None,
-    output: options.Output = Path("report.json"),
-    rows: Annotated[
-        str | None,
-        typer.Option(
-            help="Parquet file, one row per sample and attack; or none. \\[default: report.rows.parquet beside the report]",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            help="Plot the results, or with gzsl the seen-unseen curves, to this PNG.", rich_help_panel=options.OUTPUT
-        ),
-    ] = None,
+    classes_from: list[str] | None = parameter(
+        None, f"{options.CLASSES_FROM}; repeatable.", unset=options.CLASSES_UNSET, panel=options.CLASSES
+    ),
+    anchors: Path | None = parameter(None, options.OTHER_ANCHORS, panel=options.CLASSES),
+    backbone: str | None = parameter(None, options.OWN_BACKBONE),
+    classes: str | None = parameter(
+        None,
+        "File of class names of other data; they are encoded and expanded as the training anchors were.",
+        panel=options.CLASSES,
+    ),
+    shots: str = parameter(
+        "0", "Support images per class; 0 is zero-shot, from the names alone. 0,1,5 gives a row each.", panel=PROTOCOL
+    ),
+    replay: Path | None = parameter(None, "Reuse the episodes saved with a report.", panel=PROTOCOL),
+    output: Path = parameter(Path("report.json"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
+    rows: str | None = parameter(
+        None,
+        "Parquet file, one row per sample and attack; or none.",
+        unset="report.rows.parquet beside the report",
+        panel=options.OUTPUT,
+    ),
+    plot: Path | None = parameter(
+        None, "Plot the results, or with gzsl the seen-unseen curves, to this PNG.", panel=options.OUTPUT
+    ),
     form: Format = "table",
 ) -> None:
     """Measure clean and robust accuracy with 95 % intervals, by default on novel classes."""

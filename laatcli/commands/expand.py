@@ -13,6 +13,7 @@ from stages import artifacts
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.expanded import ExpansionFigures, expand_anchors
 from stages.errors import UsageError
+from stages.parameters import parameter
 
 EXAMPLES = (
     "laat expand anchors.st",
@@ -23,9 +24,9 @@ EXAMPLES = (
 def expand(
     console: Console,
     anchors: Annotated[Path, typer.Argument(help="Anchors to expand; - is standard input.", show_default=False)],
-    output: options.Output = Path("expanded.st"),
-    like: Annotated[Path | None, typer.Option(help="Apply the map of these expanded anchors instead of fitting one.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Plot both cosine matrices to this PNG.")] = None,
+    output: Path = parameter(Path("expanded.st"), options.OUTPUT_FILE, short=("-o",)),
+    like: Path | None = parameter(None, "Apply the map of these expanded anchors instead of fitting one."),
+    plot: Path | None = parameter(None, "Plot both cosine matrices to this PNG."),
 ) -> None:
     """Spread crowded anchors apart with a map that is fitted on the seen classes only."""
     console.stdout_taken = str(output) == artifacts.STDIO

@@ -10,6 +10,7 @@ import typer
 from laatcli.console import Column, Console, percent
 from stages import artifacts
 from stages.errors import UsageError
+from stages.parameters import parameter
 
 if TYPE_CHECKING:
     from stages.reports.metrics import RunMetrics
@@ -21,10 +22,7 @@ NAME = "curves.png"
 def plot(
     console: Console,
     runs: Annotated[list[Path], typer.Argument(help="Run folders of laat train; several are compared.", show_default=False)],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help=f"PNG file. \\[default: {NAME}, in the run folder if there is one run]"),
-    ] = None,
+    output: Path | None = parameter(None, "PNG file.", short=("-o",), unset=f"{NAME}, in the run folder if there is one run"),
 ) -> None:
     """Plot the learning curves of one or several runs."""
     target = output or (runs[0] / NAME if len(runs) == 1 else Path(NAME))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -62,11 +61,9 @@ def train(
     settings: TrainSettings,
     choices: RunChoices,
     recipe: Recipe = None,
-    anchors: Annotated[
-        Path | None, typer.Option(help="Anchors to train against. \\[default: expanded.st, else anchors.st]")
-    ] = None,
-    init: Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for model.st (best epoch), last.st and metrics.jsonl.")] = Path("run"),
+    anchors: Path | None = parameter(None, "Anchors to train against.", unset="expanded.st, else anchors.st"),
+    init: Path | None = parameter(None, "Start from the weights of this checkpoint."),
+    out: Path = parameter(Path("run"), "Folder for model.st (best epoch), last.st and metrics.jsonl."),
     dry_run: DryRun = False,
 ) -> None:
     """Train an image model adversarially against fixed anchors."""

@@ -34,7 +34,7 @@ def ran(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[Any, str, str]:
     app = typer.Typer()
     app.callback()(lambda: None)
 
-    def show(console: Console, choices: Choices, other: int = 1) -> None:
+    def show(console: Console, choices: Choices, other: int = parameter(1, "Another.", at_least=1)) -> None:
         """Show them."""
         console.result({**asdict(choices), "eps": str(choices.eps), "other": other})
 
@@ -84,6 +84,7 @@ def test_each_field_is_an_option_and_the_command_gets_the_object(capsys: pytest.
     [
         (("--count", "0"), "--count is 0. Choose at least 1"),
         (("--part-share", "1"), "--part-share 1 is not below 1. Give a number below 1"),
+        (("--other", "0"), "--other is 0. Choose at least 1"),
         (("--rate", "0"), "--rate is 0. Choose a number above 0"),
         (("--kind", "oval"), "unknown --kind 'oval'. Choose one of round, square"),
     ],
