@@ -124,11 +124,21 @@ def test_the_readme_stays_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def test_quickstart_runs(tmp_path: Path) -> None:
+def test_quickstart_runs_and_its_models_are_drawn(tmp_path: Path) -> None:
     done = run([str(ROOT / "examples/quickstart.sh")], tmp_path, BACKBONE="conv4-4")
     assert done.returncode == 0, done.stderr
     read = [json.loads((tmp_path / f"quickstart/{name}.json").read_text()) for name in ("report", "stdout")]
     assert read[0] == read[1]
+    # the picture of the README, from a folder like that of `laat demo`
+    names = ("undefended", "laat-raw", "laat-expanded")
+    for name in names:
+        shutil.copytree(tmp_path / "quickstart/run", tmp_path / "demo" / name)
+    report = {"results": [{**read[0]["results"][0], "model": name} for name in names]}
+    (tmp_path / "demo/report.json").write_text(json.dumps(report))
+    done = run([sys.executable, str(ROOT / "examples/pictures/draw_demo.py"), "demo", "demo.png"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "demo.png") as picture:
+        assert picture.size == (1560, 572)
 
 
 @pytest.mark.parametrize("script", ["run.sh", "report.sh"])
