@@ -52,7 +52,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bytes(
     assert run("train", "--data", "photos", *LONG, "--out", "whole", cwd=here).code == 0
     draw = random.Random(0)
     state = here / "run/state.st"
-    steps = []
+    progress = []
     for turn in range(KILLS):
         before = stamp(state)
         process = start(*LONG, *RESUME)
@@ -68,9 +68,11 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bytes(
             # whole at every moment
             shown = run("inspect", "run/state.st", "--json", cwd=here)
             assert shown.code == 0, shown.stderr
-            steps.append(json.loads(shown.stdout)["params"]["step"])
-    assert steps == sorted(steps)
-    assert len(set(steps)) > KILLS // 2
+            params = json.loads(shown.stdout)["params"]
+            progress.append((params["step"], len(params["reports"])))
+    assert progress == sorted(progress)
+    # four runs of five have saved at least one more step or scored epoch, however slow the machine
+    assert len(set(progress)) > KILLS // 2
     done = run("train", "--data", "photos", *LONG, *RESUME, cwd=here)
     assert done.code == 0, done.stderr
     for name in FILES:
