@@ -20,7 +20,7 @@ NAMES = ("red", "green", "blue", "red stripes", "green stripes", "blue stripes")
 
 
 def made_up_images(names: tuple[str, ...] = NAMES, per_class: int = 8, seed: int = 0) -> ImageSet:
-    """Noisy pictures, `per_class` of each name; drawn by numpy, so the same everywhere."""
+    """Noisy pictures, `per_class` of each name; from numpy, so the same everywhere."""
     generator = numpy_generator(seed, "tests/images")
     labels = np.repeat(np.arange(len(names)), per_class)
     pixels = generator.integers(0, 120, (len(labels), 3, SIZE, SIZE))

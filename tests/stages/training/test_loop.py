@@ -106,7 +106,7 @@ def test_every_step_starts_its_attack_elsewhere() -> None:
     loop = trainer(augment=False)
     shown = watched(loop)
     epoch(loop)
-    noises = [piece.noise for piece in chain(*shown) if piece.noise is not None]
+    noises = [batch.noise for batch in chain(*shown) if batch.noise is not None]
     assert len(noises) == 3
     assert all(0 <= float(noise.min()) < 0.01 < 0.99 < float(noise.max()) < 1 for noise in noises)
     assert float((noises[0] - noises[1]).abs().mean()) == pytest.approx(1 / 3, abs=0.02)
@@ -139,10 +139,10 @@ def test_an_epoch_shows_every_image_once(objective: str) -> None:
     shown = watched(loop)
     epoch(loop)
     epoch(loop)
-    sizes = [sum(len(piece.x) for piece in pieces) for pieces in shown]
+    sizes = [sum(len(batch.x) for batch in batches) for batches in shown]
     assert sizes == [20, 20, 8] * 2
     known = [image.numpy().tobytes() for image in IMAGES.images.float() / 255]
-    seen = [[known.index(image.contiguous().numpy().tobytes()) for piece in pieces for image in piece.x] for pieces in shown]
+    seen = [[known.index(image.contiguous().numpy().tobytes()) for batch in batches for image in batch.x] for batches in shown]
     first, second = ([*chain(*seen[at : at + 3])] for at in (0, 3))
     assert sorted(first) == sorted(second) == list(range(48))
     assert first != second
@@ -295,12 +295,12 @@ def test_every_process_takes_its_part_of_the_same_batch() -> None:
             loop.world = World(rank, size)
             parts.append(watched(loop))
             epoch(loop)
-        for pieces, *shared in zip(shown, *parts, strict=True):
+        for batches, *shared in zip(shown, *parts, strict=True):
             for field in ("x", "noise", "labels"):
-                mine = torch.cat([getattr(piece, field) for given in shared for piece in given])
-                assert torch.equal(mine, getattr(pieces[0], field))
-            assert [piece.rows.stop - piece.rows.start for given in shared for piece in given] == [
-                len(piece.x) for given in shared for piece in given
+                mine = torch.cat([getattr(batch, field) for given in shared for batch in given])
+                assert torch.equal(mine, getattr(batches[0], field))
+            assert [batch.rows.stop - batch.rows.start for given in shared for batch in given] == [
+                len(batch.x) for given in shared for batch in given
             ]
 
 

@@ -149,7 +149,7 @@ def test_each_image_has_its_own_loss(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_an_empty_piece_has_no_losses(name: str) -> None:
+def test_an_empty_micro_batch_has_no_losses(name: str) -> None:
     outcome = objective(name).outer(Recorder(), X[:0], X_ADV[:0], LABELS[:0])
     assert outcome.losses.shape == (0,)
     assert float(outcome.losses.sum()) == 0
