@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from stages import artifacts
 from stages.anchors.anchor_set import KIND as ANCHORS
 from stages.anchors.anchor_set import AnchorSet
-from stages.attacks.named import check_fits, parse_attack, parse_attacks
 from stages.attacks.perturb import attack_images
+from stages.attacks.spec import AttackPlan, check_fits, parse_attack, parse_attacks
 from stages.attacks.suites import DEFAULT_SUITE, find_suite
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images
@@ -90,17 +90,8 @@ def attack(
     spec, threat = parse_attack(attack), ThreatModel(eps, norm)
     spec.check_fits(threat, len(classifier.classes))
     _check_labels(images, labels, classifier)
-    x_adv, _, _ = attack_images(
-        classifier,
-        images,
-        labels,
-        spec,
-        threat=threat,
-        seed=seed,
-        batch_size=batch_size,
-        early_stop=early_stop,
-        progress=progress,
-    )
+    plan = AttackPlan(spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
+    x_adv, _, _ = attack_images(classifier, images, labels, plan, progress=progress)
     return x_adv.to(images.device)
 
 

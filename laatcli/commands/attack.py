@@ -9,9 +9,8 @@ from laatcli import options
 from laatcli.console import Column, Console
 from laatcli.inputs import load_classifier, load_group_images
 from stages import artifacts
-from stages.attacks.ensemble import ENSEMBLE
-from stages.attacks.named import FORMS, parse_attack
-from stages.attacks.pictures import check_picture_folder, folder_names, write_pictures
+from stages.attacks.png_folder import check_png_folder, folder_names, write_png_folder
+from stages.attacks.spec import ENSEMBLE, FORMS, AttackPlan, parse_attack
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.parameters import parameter
@@ -19,7 +18,7 @@ from stages.threat import ThreatModel
 
 EXAMPLES = (
     "laat attack run/model.st --data photos --classes-from seen --attack margin-pgd-20 --eps 4/255 -o adversarial.st",
-    "laat attack run/model.st --data photos --norm l2 --eps 0.5 --attack pgd-20x5 --png pictures",
+    "laat attack run/model.st --data photos --norm l2 --eps 0.5 --attack pgd-20x5 --png images",
 )
 
 _SHOWN = {"clean": "clean", "robust": "robust, exact", "robust_8bit": "robust, after rounding to 8 bits"}
@@ -56,7 +55,7 @@ def attack(
     spec = parse_attack(attack)
     spec.check_fits(threat)
     options.check_places([("--output", output)], [("MODEL", model), ("--anchors", anchors), ("--classes-from", classes_from)])
-    _check_pictures(output, png, force=force)
+    _check_png(output, png, force=force)
     classifier, lineage = load_classifier(model, anchors, backbone)
     (choice,), images = load_group_images(console, [classifier], [classes_from], request)
     names = choice.classes
@@ -73,11 +72,7 @@ def attack(
             classifier.over(names),
             choice.name,
             images.restricted_to(names, names_from="the checkpoint"),
-            spec,
-            threat,
-            seed=computing.seed,
-            batch_size=computing.batch_size,
-            early_stop=not full,
+            AttackPlan(spec, threat, seed=computing.seed, batch_size=computing.batch_size, early_stop=not full),
             round_images=png is not None,
             save_rounded=quantize,
             inputs=lineage,
@@ -85,7 +80,7 @@ def attack(
         )
     written = artifacts.write(done.saved.to_artifact(), output)
     if png is not None and done.levels is not None:
-        write_pictures(png, done.levels.numpy(), done.saved.labels.numpy(), names, force=force)
+        write_png_folder(png, done.levels.numpy(), done.saved.labels.numpy(), names, force=force)
     console.result(
         {
             "output": str(output),
@@ -113,9 +108,9 @@ def attack(
     )
 
 
-def _check_pictures(output: Path, png: Path | None, *, force: bool) -> None:
+def _check_png(output: Path, png: Path | None, *, force: bool) -> None:
     if png is not None:
-        check_picture_folder(png, force=force)
+        check_png_folder(png, force=force)
         if png.resolve() in output.resolve().parents:
             raise UsageError(f"'{output}' is in the folder of --png", "choose another path with -o or --png")
     elif force:

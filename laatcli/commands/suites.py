@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from laatcli.console import Column, Console
-from stages.attacks.ensemble import EnsembleSpec
-from stages.attacks.spec import AttackSpec
+from stages.attacks.spec import AttackSpec, EnsembleSpec
 from stages.attacks.suites import SUITES, Suite, find_suite
 
 EXAMPLES = ("laat suites", "laat suites aa-few-class")

@@ -1,4 +1,4 @@
-"""AdversarialSet: attacked images with their clean originals, labels, predictions and threat model, and its artifact."""
+"""AdversarialSet: adversarial and clean images with labels, predictions and threat model, and its artifact."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from stages.errors import InputError
 from stages.threat import ThreatModel
 
 KIND = "adversarial"
+_PER_IMAGE = ("labels", "clean_predictions", "attacked_predictions")
 
 
 @dataclass(frozen=True)
 class AdversarialSet:
-    """What `laat attack` writes; complete in one file, so that another model can be scored on it.
+    """What `laat attack` writes: everything needed to score another model on the same images.
 
     Attributes:
-        images: (N, 3, H, W) float32 in [0, 1], exact; multiples of 1/255 where the attack's record says 'quantized'.
-        clean_images: (N, 3, H, W) uint8, their originals.
-        labels: (N,) int64 into `classes`.
-        clean_predictions, attacked_predictions: (N,) int64 of the attacked model.
-        classes: the names that were the candidates.
-        group: which classes they are ('novel', 'seen', …).
-        threat: what the images were made under.
+        images: (N, 3, H, W) float32 in [0, 1]; multiples of 1/255 if the attack record has 'quantized'.
+        clean_images: (N, 3, H, W) uint8.
+        labels: (N,) int64, positions in `classes`.
+        clean_predictions, attacked_predictions: (N,) int64, of the attacked model.
+        classes: names of the candidate classes.
+        group: their group ('novel', 'seen', …).
+        threat: the threat model.
         attack: record of the attack and its seed.
         data: provenance record of the images.
         inputs: lineage.
@@ -47,13 +48,7 @@ class AdversarialSet:
 
     def to_artifact(self) -> Artifact:
         """The artifact of kind 'adversarial'."""
-        tensors = {
-            "images": self.images,
-            "clean_images": self.clean_images,
-            "labels": self.labels,
-            "clean_predictions": self.clean_predictions,
-            "attacked_predictions": self.attacked_predictions,
-        }
+        tensors = {name: getattr(self, name).cpu().numpy() for name in ("images", "clean_images", *_PER_IMAGE)}
         params = {
             "attack": self.attack,
             "classes": list(self.classes),
@@ -61,18 +56,17 @@ class AdversarialSet:
             "group": self.group,
             "threat": self.threat.to_record(),
         }
-        return Artifact(KIND, {name: value.cpu().numpy() for name, value in tensors.items()}, params, dict(self.inputs))
+        return Artifact(KIND, tensors, params, dict(self.inputs))
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, where: str) -> AdversarialSet:
-        """Check and unpack. Raises InputError on missing or ill-fitting parts. Whether the images keep to their threat
-        model shows when they are scored (see `evaluate.saved`)."""
+        """Unpack. Raises InputError for missing or inconsistent entries; the threat model is checked when images are scored."""
         images = artifact.tensor("images", (None, 3, None, None))
         count, _, height, width = images.shape
         tensors = {
             "images": images,
             "clean_images": artifact.tensor("clean_images", (count, 3, height, width)),
-            **{name: artifact.tensor(name, (count,)) for name in ("labels", "clean_predictions", "attacked_predictions")},
+            **{name: artifact.tensor(name, (count,)) for name in _PER_IMAGE},
         }
         params = artifact.params
         try:

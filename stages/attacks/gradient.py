@@ -1,8 +1,8 @@
 """Projected gradient ascent, in two loops that take the same steps (`ThreatModel.step` and `project`).
 
-`maximise` is the inner maximisation of training: every image takes every step, and nothing waits for the device.
-`projected_gradient` is for evaluation: samples that are misclassified leave the batch and others take their place. Only the
-input gets a gradient: nothing is ever accumulated into a parameter.
+`maximise` is the inner maximization of training: every image takes every step, without synchronizing with the device.
+`projected_gradient` is for evaluation: misclassified samples leave the batch and others replace them. Gradients are computed
+for the input only.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor
 from stages.attacks.samples import Finished
 from stages.threat import ThreatModel
 
-# (x (n, 3, H, W), rows (n,)) -> (loss of each image (n,), which are misclassified (n,) bool, or None not to ask)
+# (x (n, 3, H, W), rows (n,)) -> (loss of each image (n,), misclassified (n,) bool, or None to run every step)
 Objective = Callable[[Tensor, Tensor], tuple[Tensor, "Tensor | None"]]
-# rows (n,) int64 on the CPU -> (clean images (n, 3, H, W), where the attack starts, same shape)
+# rows (n,) int64 on the CPU -> (clean images (n, 3, H, W), starting points, same shape)
 Load = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -30,15 +30,15 @@ def maximise(
     step_size: float,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """The inner maximisation of adversarial training: every image takes all steps.
+    """The inner maximization of adversarial training: every image takes all steps.
 
     Args:
-        loss: x_adv (N, 3, H, W) -> a loss of each image (N,), or their sum; the model inside should be in eval mode.
+        loss: x_adv (N, 3, H, W) -> loss of each image (N,), or their sum; the model should be in eval mode.
         x: clean images (N, 3, H, W) in [0, 1].
-        threat: the ball to stay in.
+        threat: the threat model.
         steps: gradient steps.
         step_size: in pixel units, for example threat.radius / 4.
-        noise: uniform on [0, 1), the shape of `x`, for a random start; None starts at `x`.
+        noise: uniform on [0, 1), shaped like `x`, for a random start; None starts at `x`.
 
     Returns:
         x_adv (N, 3, H, W), without a graph.
@@ -63,27 +63,27 @@ def projected_gradient(
     step_size: float,
     batch_size: int,
 ) -> Iterator[Finished]:
-    """Ascend `objective` for each row by `steps` projected steps, `batch_size` rows at a time.
+    """Maximize `objective` for each row by `steps` projected steps, `batch_size` rows at a time.
 
-    A row whose iterate is misclassified leaves the batch with that iterate, and the next row takes its place, so batches stay
-    full until the queue is empty. The iterate after the last step is not classified here; the caller does that.
+    A misclassified row leaves the batch and the next one replaces it, so batches stay full until the queue is empty. The
+    caller classifies the iterate after the last step.
 
     Args:
         objective: see `Objective`; called with gradients enabled.
         load: see `Load`; called once for each row, in the order of `rows`.
         rows: (M,) int64 on the CPU, the samples to attack.
-        threat: the ball to stay in.
-        steps: at most this many gradient steps a row.
+        threat: the threat model.
+        steps: maximum number of gradient steps per row.
         step_size: pixel units.
         batch_size: rows in one forward pass, at least 1.
 
     Yields:
-        Finished rows, each row once, in the order in which they finish.
+        Each row once, in the order in which they finish.
     """
     if steps == 0:
-        for part in rows.split(batch_size):
-            x, start = load(part)
-            yield Finished(part.to(x.device), x, start.detach())
+        for chunk in rows.split(batch_size):
+            x, start = load(chunk)
+            yield Finished(chunk.to(x.device), x, start.detach())
         return
     batch = _Batch(load, rows)
     while batch.refill(batch_size):
@@ -91,7 +91,8 @@ def projected_gradient(
         ahead = threat.project(threat.step(batch.x_adv, grad, step_size), batch.x)
         if misclassified is not None:
             ahead = torch.where(misclassified[:, None, None, None], batch.x_adv, ahead)
-        batch.advance(ahead)
+        batch.x_adv = ahead
+        batch.taken += 1
         out = batch.taken >= steps
         if misclassified is not None:
             out |= misclassified.cpu()
@@ -100,35 +101,30 @@ def projected_gradient(
 
 
 class _Batch:
-    """The rows under attack, and the queue of those that follow."""
+    """The rows under attack, and the queue of the next ones."""
 
     def __init__(self, load: Load, queue: Tensor) -> None:
         self._load = load
         self._queue = queue
-        # steps taken by each row; on the CPU, so that counting never waits for the device
+        # steps taken by each row; on the CPU, so that counting does not synchronize with the device
         self.taken = torch.empty(0, dtype=torch.int64)
         self.rows = self.x = self.x_adv = torch.empty(0)
 
     def refill(self, size: int) -> bool:
-        """Take rows from the queue until there are `size`; False when none are left at all."""
+        """Fill the batch to `size` rows from the queue; False if it stays empty."""
         room = size - len(self.taken)
         if room > 0 and len(self._queue):
-            part, self._queue = self._queue[:room], self._queue[room:]
-            x, start = self._load(part)
-            new = (part.to(x.device), x, start.detach())
+            chunk, self._queue = self._queue[:room], self._queue[room:]
+            x, start = self._load(chunk)
+            new = (chunk.to(x.device), x, start.detach())
             if len(self.taken):
                 new = (torch.cat((self.rows, new[0])), torch.cat((self.x, new[1])), torch.cat((self.x_adv, new[2])))
             self.rows, self.x, self.x_adv = new
-            self.taken = torch.cat((self.taken, torch.zeros(len(part), dtype=torch.int64)))
+            self.taken = torch.cat((self.taken, torch.zeros(len(chunk), dtype=torch.int64)))
         return len(self.taken) > 0
 
-    def advance(self, x_adv: Tensor) -> None:
-        """All rows have taken one more step and are at `x_adv`."""
-        self.x_adv = x_adv
-        self.taken += 1
-
     def release(self, out: Tensor) -> Finished:
-        """Take the rows marked in `out` (bool, CPU) out of the batch and return them."""
+        """Remove the rows selected by `out` (bool, CPU) from the batch and return them."""
         if bool(out.all()):
             done = Finished(self.rows, self.x, self.x_adv)
             self.taken = self.taken[:0]

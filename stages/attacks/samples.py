@@ -1,4 +1,4 @@
-"""Samples under attack: what an attack is given, and what it gives back."""
+"""Samples under attack, and the results of attacks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Samples:
     """P samples to attack.
 
     Attributes:
-        classifier: frozen; with one head, or with a head for each sample.
+        classifier: frozen; with one head, or one head per sample.
         source: rows (n,) on the CPU -> clean images (n, 3, H, W) in [0, 1] on the classifier's device.
-        labels: (P,) int64, the true class of every sample in its own head.
-        first_row: of the first sample, where they are part of a larger set: random starts belong to its rows.
-        on_pass: called with the number of images of every forward pass; what it raises ends the attack.
+        labels: (P,) int64, positions in the sample's head.
+        first_row: row of the first sample in a larger set; random starts belong to the rows of that set.
+        on_pass: called with the number of images of every forward pass; may raise to end the attack.
     """
 
     classifier: Classifier
@@ -34,10 +34,14 @@ class Samples:
             self.on_pass(len(x))
         return self.classifier.scores(x, rows)
 
+    def labels_of(self, rows: Tensor) -> Tensor:
+        """Labels (n,) of the samples `rows` (n,), on the device of `labels`."""
+        return self.labels[rows.to(self.labels.device)]
+
 
 @dataclass(frozen=True)
 class Finished:
-    """Samples whose attack is over: which rows (n,), their clean images and the result, both (n, 3, H, W)."""
+    """Attacked samples: rows (n,), clean images and results, both (n, 3, H, W)."""
 
     rows: Tensor
     x: Tensor
@@ -54,7 +58,7 @@ class Judged:
     logits: Tensor
 
     def where(self, mask: Tensor) -> Judged:
-        """The samples marked in `mask` (n,) bool, on the CPU."""
+        """The samples selected by `mask` (n,) bool, on the CPU."""
         at = mask.nonzero()[:, 0]
         there = at.to(self.x_adv.device)
         return Judged(self.rows[at], self.x_adv[there], self.predicted[there], self.logits[there])

@@ -1,7 +1,6 @@
-"""Named, versioned sets of attacks, as data. Importing this file does not import torch: a wrong name is refused at once.
+"""Named, versioned sets of attacks. Importing this file does not import torch, so that a wrong name is refused at once.
 
-A suite never changes: another set of attacks or other settings get another version, so that figures with one label can be
-put in one column.
+A suite never changes: other attacks or settings get another version, so that figures with the same label are comparable.
 """
 
 from __future__ import annotations
@@ -10,24 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.attacks.ensemble import CLASSES_FOR_DLR, EnsembleSpec
-from stages.attacks.named import parse_attacks
-from stages.attacks.spec import AttackSpec
+from stages.attacks.spec import CLASSES_FOR_DLR, AttackSpec, EnsembleSpec, parse_attacks
 from stages.errors import UsageError, nearest
 from stages.threat import ThreatModel
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A set of attacks that are run on the same points.
+    """A set of attacks that run on the same samples.
 
     Attributes:
-        name, version: what results carry.
+        name, version: recorded with results.
         attacks: names, in the order in which they run.
-        why: what it is for, one line.
-        source: where its attacks and settings come from.
-        remarks: where it differs from its source, or what is not known of it.
-        least_classes: candidates that a decision must have at least.
+        why: its purpose, one line.
+        source: publication of its attacks and settings.
+        remarks: differences from the source, and what the source leaves open.
+        least_classes: minimum number of candidate classes.
     """
 
     name: str
@@ -40,15 +37,15 @@ class Suite:
 
     @property
     def label(self) -> str:
-        """Name and version in one, as a report carries them."""
+        """Name and version, as in reports."""
         return f"{self.name} v{self.version}"
 
     def specs(self) -> tuple[AttackSpec, ...]:
-        """The attacks."""
+        """The attacks as values."""
         return parse_attacks(self.attacks)
 
     def check_fits(self, threat: ThreatModel | None = None, ways: int | None = None) -> None:
-        """Raise UsageError where it cannot run under this norm or on this number of candidates, each if it is known."""
+        """Raise UsageError if it cannot run under this norm or with this number of classes (None: not known yet)."""
         if ways is not None and ways < self.least_classes:
             raise UsageError(
                 f"the suite {self.name} needs at least {self.least_classes} candidate classes, and there are {ways}",
@@ -63,7 +60,7 @@ class Suite:
                 ) from None
 
     def to_record(self) -> dict[str, Any]:
-        """The suite as a JSON-able record, with every attack's settings."""
+        """JSON-able record, with the settings of every attack."""
         return {
             "attacks": [spec.to_record() for spec in self.specs()],
             "label": self.label,
@@ -148,7 +145,7 @@ SUITES: dict[str, Suite] = {suite.name: suite for suite in _ALL}
 
 
 def find_suite(name: str) -> Suite:
-    """The suite called `name`, upper or lower case. Raises UsageError with the nearest names for any other."""
+    """The suite called `name`, case-insensitive. Raises UsageError for an unknown name, with the nearest ones."""
     folded = name.strip().lower()
     if folded not in SUITES:
         raise UsageError(
@@ -158,5 +155,5 @@ def find_suite(name: str) -> Suite:
 
 
 def variant_notes(specs: Sequence[AttackSpec], ways: int) -> list[str]:
-    """Which variants of attacks with targets or DLR run against heads of `ways` classes, one line each."""
+    """The variants of attacks with targets or DLR that run with `ways` classes, one line each."""
     return [spec.ran_as(ways) for spec in specs if isinstance(spec, EnsembleSpec) and (spec.targeted or "dlr" in spec.loss)]

@@ -1,4 +1,4 @@
-"""The attack stage: a classifier and images in, adversarial images and their accuracies out."""
+"""The attack stage: a classifier and images in, adversarial images and accuracies out."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from torch import Tensor
 from stages.attacks.adversarial import AdversarialSet
 from stages.attacks.perturb import attack_images
 from stages.attacks.quantize import quantize
-from stages.attacks.spec import AttackSpec
+from stages.attacks.spec import AttackPlan
 from stages.data.image_set import ImageSet
 from stages.models.classifier import Classifier, Progress, predict
 from stages.statistics.intervals import Estimate, estimate
-from stages.threat import ThreatModel
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Attacked:
 
     Attributes:
         saved: the images with labels, predictions and threat model.
-        figures: accuracies by name: 'clean', 'robust' and, where images were rounded, 'robust_8bit'.
-        levels: (N, 3, H, W) uint8, the adversarial images rounded inside the threat model; None unless asked for.
+        figures: accuracies by name: 'clean', 'robust' and, for rounded images, 'robust_8bit'.
+        levels: (N, 3, H, W) uint8, the adversarial images rounded inside the threat model, or None.
         largest: the largest perturbation, in the norm of the threat model.
     """
 
@@ -40,12 +39,8 @@ def attack_group(
     classifier: Classifier,
     group: str,
     images: ImageSet,
-    spec: AttackSpec,
-    threat: ThreatModel,
+    plan: AttackPlan,
     *,
-    seed: int = 0,
-    batch_size: int = 256,
-    early_stop: bool = True,
     round_images: bool = False,
     save_rounded: bool = False,
     inputs: Mapping[str, Any] | None = None,
@@ -57,31 +52,22 @@ def attack_group(
         classifier: over the classes of the group.
         group: its name.
         images: labels are positions in the classifier's classes.
-        spec, threat, seed, batch_size, early_stop: see `attack_images`.
+        plan: the attack.
         round_images: also round the adversarial images to 8 bits inside the threat model, and classify those.
-        save_rounded: the rounded images are the ones to be saved.
+        save_rounded: save the rounded images.
         inputs: lineage of the checkpoint and its anchors.
         progress: called with (images done, images in total, what).
 
     Raises as `attack_images`.
     """
-    x_adv, clean, attacked = attack_images(
-        classifier,
-        images.images,
-        images.labels,
-        spec,
-        threat=threat,
-        seed=seed,
-        batch_size=batch_size,
-        early_stop=early_stop,
-        progress=progress,
-    )
+    threat = plan.threat
+    x_adv, clean, attacked = attack_images(classifier, images.images, images.labels, plan, progress=progress)
     right = (clean == images.labels).numpy()
     figures = {"clean": estimate(right), "robust": estimate(right & (attacked == images.labels).numpy())}
     levels = None
     if round_images or save_rounded:
         levels = quantize(x_adv, images.images, threat)
-        judged = predict(classifier, levels, batch_size=batch_size, progress=progress, what="8 bits")
+        judged = predict(classifier, levels, batch_size=plan.batch_size, progress=progress, what="8 bits")
         figures["robust_8bit"] = estimate(right & (judged == images.labels).numpy())
         if save_rounded:
             x_adv, attacked = levels.to(torch.float32) / 255, judged
@@ -94,7 +80,7 @@ def attack_group(
         tuple(classifier.classes),
         group,
         threat,
-        {**spec.to_record(), "seed": seed, "every_step": not early_stop, "quantized": save_rounded},
+        {**plan.spec.to_record(), "seed": plan.seed, "every_step": not plan.early_stop, "quantized": save_rounded},
         {**images.provenance.to_record(), "sha256": images.sha256()},
         dict(inputs or {}),
     )

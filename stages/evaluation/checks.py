@@ -1,4 +1,4 @@
-"""Can the robust accuracy of a report be believed? Checks on a seeded sample of the points that were evaluated."""
+"""Check whether the robust accuracy of a report can be trusted, on a random subset of its samples."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.attacks.ensemble import EnsembleSpec
 from stages.attacks.samples import Samples
-from stages.attacks.spec import AttackSpec
+from stages.attacks.spec import AttackSpec, EnsembleSpec
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
 from stages.evaluation.check_rules import CHECKS, FAIL, WARN, Finding, Probe, clean_passes, gradients
@@ -29,7 +28,7 @@ PURPOSE = "evaluate/checks"
 
 @dataclass(frozen=True)
 class Checked:
-    """The checks of one result: `findings` on `points` of the `right` ones, drawn with `seed`."""
+    """The checks of one result: `findings` on `points` of the `right` correct samples, sampled with `seed`."""
 
     findings: tuple[Finding, ...]
     points: int
@@ -42,7 +41,7 @@ class Checked:
         return tuple(found.name for found in self.findings if found.result == FAIL)
 
     def to_record(self) -> dict[str, Any]:
-        """As a JSON-able record."""
+        """JSON-able record."""
         sample = {"of": self.right, "points": self.points, "seed": self.seed}
         return {"findings": [found.to_record() for found in self.findings], "sample": sample}
 
@@ -59,25 +58,25 @@ def run_checks(
     batch_size: int = MOST,
     most: int = MOST,
 ) -> Checked:
-    """Check the result of an evaluation (see `check_rules` for the checks and when they fail).
+    """Check the result of an evaluation (see `check_rules` for the checks and their thresholds).
 
-    The sample is taken from the points that are correct on clean images, as the others say nothing about an attack. Every point
-    has the head that it had in the evaluation. At eps 0 only clean passes and gradients are checked.
+    The subset is sampled from the samples that are correct when clean, with their heads of the evaluation. At eps 0 only clean
+    passes and gradients are checked.
 
     Args:
         classifier, images, protocol, seed: as given to `score.evaluate`.
-        rows: what it found, its images numbered as in `images`.
+        rows: its result, with images numbered as in `images`.
         attacks: those of the report, at least one.
         threat: of the report.
-        batch_size: points in one forward pass; never more than `most`, so that larger ones change no bit.
-        most: points in the sample.
+        batch_size: samples in one forward pass; at most `most`, so that larger values do not change the result.
+        most: size of the subset.
     """
     correct = rows.correct()
     right = np.flatnonzero(correct[CLEAN])
     words = numpy_generator(seed, PURPOSE).bit_generator.random_raw(len(right))
     picked = np.sort(right[np.argsort(words, kind="stable")[:most]])
     if not len(picked):
-        none = Finding("sample", WARN, {"points": 0}, "no point is right on clean images: there is nothing to check")
+        none = Finding("sample", WARN, {"points": 0}, "no sample is classified correctly when clean: nothing to check")
         return Checked((none,), 0, 0, seed)
     size, device = min(batch_size, most), classifier.device
     with inference(classifier):
@@ -92,7 +91,7 @@ def run_checks(
             threat=threat,
             seed=seed,
             batch_size=size,
-            stands=torch.from_numpy(np.logical_and.reduce(list(correct.values()))[picked]),
+            robust=torch.from_numpy(np.logical_and.reduce(list(correct.values()))[picked]),
             scale=classifier.logit_scale,
             pair=_pair(correct, attacks),
         )
@@ -101,7 +100,7 @@ def run_checks(
 
 
 def _pair(correct: dict[str, np.ndarray], attacks: Sequence[AttackSpec]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Correct under a cross-entropy attack and under a margin attack of as many steps and restarts, if both were run."""
+    """Correct under a cross-entropy and a margin attack with the same number of steps and restarts, if both were run."""
     plain = [spec for spec in attacks if not isinstance(spec, EnsembleSpec) and spec.name in correct]
     for ce in (spec for spec in plain if spec.loss == "ce"):
         for margin in (spec for spec in plain if spec.loss == "margin"):
@@ -113,7 +112,7 @@ def _pair(correct: dict[str, np.ndarray], attacks: Sequence[AttackSpec]) -> tupl
 def _points(
     classifier: Classifier, images: ImageSet, protocol: Protocol, rows: PointRows, picked: np.ndarray, batch_size: int
 ) -> Points:
-    """The points `picked` (n,) of the evaluation, with the heads that they had."""
+    """The samples `picked` (n,) of the evaluation, with their heads."""
     image, label = (torch.from_numpy(column[picked]).long() for column in (rows.image, rows.label))
     if not rows.episodes:
         return replace(all_way_points(label, len(classifier.classes)), image=image)

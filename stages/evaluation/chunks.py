@@ -1,6 +1,6 @@
-"""Evaluating points in chunks: shared among processes, and kept on disk so that a killed evaluation resumes.
+"""Evaluate samples in chunks: shared among processes, and saved to disk so that an interrupted evaluation resumes.
 
-A chunk's file is named by the digest of everything that its results follow from, so that one that does not fit is never found.
+A chunk's file is named by the digest of everything that determines its results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stages.attacks.spec import AttackSpec
 from stages.errors import MissingError
 from stages.world import World
 
-# attack steps that a chunk takes on full batches, about: a killed evaluation loses no more
+# attack steps on full batches per chunk, approximately: the most that an interrupted evaluation loses
 _CHUNK_STEPS = 160
 _SAVE_EVERY_SECONDS = 1.0
 _ENDING = ".part"
@@ -40,23 +40,21 @@ def digest_of(record: Mapping[str, Any], *columns: np.ndarray) -> str:
 
 
 def chunk_size(spec: AttackSpec, batch_size: int) -> int:
-    """How many points are attacked before their results are kept. It depends on neither time nor processes."""
+    """Samples per chunk. It depends on neither time nor processes."""
     return batch_size * max(1, _CHUNK_STEPS // spec.steps)
 
 
 def chunks_folder(report: Path) -> Path:
-    """Where the finished chunks of a report are kept: .report.json.parts beside report.json."""
+    """Folder of the finished chunks of a report: .report.json.parts for report.json."""
     return report.with_name(f".{report.name}.parts")
 
 
 class SavedChunks:
-    """Finished chunks in files. Written at most every `every` seconds: a short evaluation leaves no trace.
-
-    What cannot be written is not kept, and is computed again; what is damaged is not found.
+    """Finished chunks in files. Chunks that cannot be written or read are computed again.
 
     Args:
-        folder: made when it is needed.
-        every: seconds between writes.
+        folder: created when it is needed.
+        every: seconds between writes; a shorter evaluation writes nothing.
     """
 
     def __init__(self, folder: Path, every: float = _SAVE_EVERY_SECONDS) -> None:
@@ -66,7 +64,7 @@ class SavedChunks:
         self._saved_at = time.monotonic()
 
     def find(self, name: str, like: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-        """The columns kept under `name`, each with the dtype and shape of its counterpart in `like`, or None."""
+        """The columns saved as `name`, with the dtypes and shapes of `like`, or None."""
         try:
             data = (self._folder / f"{name}{_ENDING}").read_bytes()
         except OSError:
@@ -82,14 +80,14 @@ class SavedChunks:
         return columns
 
     def keep(self, name: str, columns: Sequence[np.ndarray]) -> None:
-        """Keep columns under `name`; they are written with the first call after `every` seconds at the latest."""
+        """Store columns as `name`; written by the first call after `every` seconds."""
         body = b"".join(column.tobytes() for column in columns)
         self._unsaved[name] = hashlib.sha256(body).digest() + body
         if time.monotonic() - self._saved_at >= self._every:
             self.save()
 
     def save(self) -> None:
-        """Write what is not written yet."""
+        """Write all unsaved chunks."""
         with suppress(MissingError):
             while self._unsaved:
                 name, data = next(iter(self._unsaved.items()))
@@ -99,7 +97,7 @@ class SavedChunks:
         self._saved_at = time.monotonic()
 
     def remove(self) -> None:
-        """Remove all chunks, also those of other evaluations into the same report."""
+        """Remove all chunks, also those of other evaluations with the same report file."""
         self._unsaved.clear()
         for path in self._folder.glob(f"*{_ENDING}"):
             path.unlink(missing_ok=True)
@@ -109,12 +107,12 @@ class SavedChunks:
 
 @dataclass(frozen=True)
 class Chunks:
-    """Evaluates points chunk by chunk.
+    """Evaluates samples chunk by chunk.
 
     Attributes:
-        world: the processes that evaluate together; each takes every n-th chunk.
-        saved: where finished chunks are kept; None keeps none.
-        about: everything that the results follow from and that `run` is not told.
+        world: the processes that share the work; each takes every n-th chunk.
+        saved: where finished chunks are saved, or None.
+        about: everything that determines the results, besides the arguments of `run`.
     """
 
     world: World = field(default_factory=World)
@@ -132,16 +130,16 @@ class Chunks:
         device: torch.device,
         resumed: Callable[[Tensor], None],
     ) -> None:
-        """Fill `columns` at `rows`, in all processes alike.
+        """Fill `columns` at `rows`, in all processes.
 
         Args:
             rows: (M,) int64 on the CPU.
-            size: points in a chunk.
-            columns: int32 or float32, one value a point.
+            size: samples per chunk.
+            columns: int32 or float32, one value per sample.
             judge: fills the columns at the rows (n,) of one chunk.
-            about: what the results follow from, besides `self.about` and the rows.
+            about: what determines the results, besides `self.about` and the rows.
             device: of this process.
-            resumed: called with the rows (n,) of a chunk that an interrupted evaluation had finished.
+            resumed: called with the rows (n,) of a chunk that was read from disk.
         """
         mine = rows.split(size)[self.world.rank :: self.world.size] if len(rows) else ()
         record = {**self.about, **about}
@@ -178,7 +176,7 @@ class Chunks:
         resumed(chunk)
 
     def _gather(self, rows: Tensor, mine: Tensor, columns: Sequence[np.ndarray], device: torch.device) -> None:
-        """Every row was evaluated by one process; the others add zeros. Added as integers, floats keep every bit."""
+        """Sum over processes: each row was evaluated by one of them, the others add zeros. Integers keep the bits of floats."""
         for column in columns:
             bits = column.view(np.int32)
             message = torch.zeros(len(bits), dtype=torch.int32)

@@ -12,8 +12,7 @@ import torch
 
 from stages import __version__, artifacts
 from stages.attacks.autoattack import check_size
-from stages.attacks.ensemble import EnsembleSpec
-from stages.attacks.spec import AttackSpec
+from stages.attacks.spec import AttackSpec, EnsembleSpec
 from stages.attacks.suites import variant_notes
 from stages.data.episodes import Episodes, check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
@@ -21,8 +20,8 @@ from stages.evaluation.checks import run_checks
 from stages.evaluation.chunks import Chunks, digest_of
 from stages.evaluation.groups import ClassChoice, leak_notes
 from stages.evaluation.protocol import Protocol
-from stages.evaluation.replay import DRAWN_OTHERWISE, Replay
-from stages.evaluation.sample import Sample, drawn, sample_note
+from stages.evaluation.replay import OTHER_EPISODES, Replay
+from stages.evaluation.sample import Sample, sample_note, subset_of
 from stages.evaluation.score import evaluate
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
@@ -35,17 +34,17 @@ from stages.reports.tables import render
 from stages.threat import ThreatModel
 
 UPPER_BOUND = (
-    "the attacks were run at bias 0, for the curve with every step on every point, and not again at each bias: "
+    "the attacks were run at bias 0, with every step on every sample for the curve, and not at each bias: "
     "away from bias 0 the robust seen-unseen curve and its area are upper bounds"
 )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report, with the rows that its figures are computed from. Printing it shows its tables.
+    """A report and its rows. Printing it shows its tables.
 
     Attributes:
-        report: what `laat eval` writes to report.json, typed.
+        report: the content of report.json.
         rows: one result per model, group of classes and protocol.
     """
 
@@ -56,9 +55,9 @@ class Evaluation:
         return "\n".join(render(table, "markdown") for table in report_tables({"report": self.report}))
 
     def save(self, path: Path | str) -> None:
-        """Write report.json, and beside it report.rows.parquet and for episodes report.episodes.parquet, together.
+        """Write report.json, report.rows.parquet and, with episodes, report.episodes.parquet.
 
-        Raises MissingError when a file cannot be written.
+        Raises MissingError if a file cannot be written.
         """
         place = Path(path)
         report, files = with_rows(self.report, self.rows, default_rows_path(place), place)
@@ -84,7 +83,7 @@ def evaluate_classifiers(
     chunks: Chunks | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score every classifier on every group of classes, on the same images, episodes and random starts.
+    """Score every classifier on every group of classes, with the same images, episodes and random starts.
 
     Args:
         classifiers: name in the report -> classifier; all with the same classes.
@@ -92,19 +91,19 @@ def evaluate_classifiers(
         images: the images of all groups.
         protocol, attacks, threat, seed, batch_size: see `score.evaluate`.
         device: torch device.
-        suite: the named set that the attacks are, if they are one.
-        shots: of a sweep over several numbers of shots, each a row on the same queries; else those of `protocol`.
-        sample: the images of a quick look.
+        suite: label of the attacks, if they are a suite.
+        shots: a sweep over several numbers of shots, each a row with the same queries; empty uses those of `protocol`.
+        sample: evaluate a subset of the images.
         checks: whether to check each result under attack (see `checks.run_checks`).
-        replay: episodes from a file, instead of those that the seed of `protocol` samples; `protocol` and `shots` are its own.
-        chunks: who evaluates together, and where finished chunks are kept; None is alone and nowhere.
+        replay: use these episodes instead of sampling them; `protocol` and `shots` are those of the file.
+        chunks: processes that share the work, and where finished chunks are saved.
         progress: called with (done, total, what) over the whole evaluation.
 
-    Raises UsageError for numbers that do not fit a group, before anything is scored; InputError when the processes of `chunks`
-    do not evaluate the same.
+    Raises UsageError for a protocol that does not fit a group, before scoring; InputError if the processes of `chunks` have
+    different inputs.
     """
     sample = sample or Sample()
-    whole, images = len(images), drawn(images, sample)
+    whole, images = len(images), subset_of(images, sample)
     for spec in attacks:
         if isinstance(spec, EnsembleSpec):
             check_size(spec, threat, *images.size)
@@ -136,15 +135,15 @@ def evaluate_classifiers(
         place(classifiers[name], device)
         classifier = classifiers[name].over(choice.classes)
         kept = _restricted_labels(images, choice.classes)[0].cpu().numpy()
-        part = images.restricted_to(choice.classes, names_from="the checkpoint")
-        given = None if replay is None else replay.episodes(choice.name, part, one, kept)
+        group = images.restricted_to(choice.classes, names_from="the checkpoint")
+        given = None if replay is None else replay.episodes(choice.name, group, one, kept)
         if given is not None:
-            notes[DRAWN_OTHERWISE] = None
-        tell = within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}")
+            notes[OTHER_EPISODES] = None
+        show = within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}")
         about = _follows_from(classifier, choice, one, given, sha256)
         result = evaluate(
             classifier,
-            part,
+            group,
             one,
             attacks,
             threat if attacks else None,
@@ -152,14 +151,14 @@ def evaluate_classifiers(
             batch_size=batch_size,
             episodes=given,
             chunks=replace(chunks, about=about),
-            progress=tell,
+            progress=show,
         )
         notes |= dict.fromkeys([*variant_notes(attacks, result.ways), *[ALIKE] * result.alike])
-        rows.append(Row(name, choice.name, _numbered(result, kept), part.classes, f"{one.shots}-shot" if shots else ""))
+        rows.append(Row(name, choice.name, _numbered(result, kept), group.classes, f"{one.shots}-shot" if shots else ""))
         if checks and attacks and result.rows is not None:
-            if tell is not None:
-                tell(1, 1, "checks")
-            found = run_checks(classifier, part, one, result.rows, attacks, threat, seed=seed, batch_size=batch_size)
+            if show is not None:
+                show(1, 1, "checks")
+            found = run_checks(classifier, group, one, result.rows, attacks, threat, seed=seed, batch_size=batch_size)
             which = {"model": name, "group": choice.name, "protocol": rows[-1].protocol or one.name}
             checked.append({**which, **found.to_record()})
         notes |= dict.fromkeys([*_new_class_notes(classifiers[name]), *leak_notes(classifier, [choice], data)])
@@ -169,7 +168,7 @@ def evaluate_classifiers(
         protocol={
             **protocol.to_record(),
             **({"blend": protocol.blend, "shots": list(shots)} if shots else {}),
-            **({"replayed": replay.sha256} if DRAWN_OTHERWISE in notes and replay is not None else {}),
+            **({"replayed": replay.sha256} if OTHER_EPISODES in notes and replay is not None else {}),
         },
         attacks=attacks,
         threat=threat if attacks else None,
@@ -186,7 +185,7 @@ def evaluate_classifiers(
 def _agree(
     chunks: Chunks, classifiers: Mapping[str, Classifier], choices: Sequence[ClassChoice], options: Mapping[str, Any]
 ) -> None:
-    """Raise InputError unless all processes evaluate the same."""
+    """Raise InputError unless all processes have the same inputs."""
     same = {
         **options,
         "groups": [[choice.name, choice.seen, *choice.classes] for choice in choices],
@@ -202,21 +201,21 @@ def _new_class_notes(classifier: Classifier) -> list[str]:
         return []
     anchors = classifier.anchor_set
     moved = ", moved by its own fitted expansion" if anchors.expansion is not None else ""
-    told = f"{len(anchors.classes)} classes named after training{moved}; those trained on go by their names"
+    note = f"{len(anchors.classes)} classes named after training{moved}; trained classes are recognized by name"
     if anchors.origin.get("source") == "features":
-        told += "; their anchors are imported features, of whose encoder nothing is known"
-    return [told]
+        note += "; their anchors are imported features of an unknown encoder"
+    return [note]
 
 
 def _follows_from(
     classifier: Classifier, choice: ClassChoice, protocol: Protocol, given: Episodes | None, data: str
 ) -> dict[str, Any]:
-    """All that results of a group follow from, besides attacks and points: a chunk kept with another record is not used."""
+    """Everything that determines the results of a group, besides attacks and samples."""
     return {
         "anchors": digest_of({"classes": list(choice.classes), "seen": choice.seen}, classifier.anchor_set.vectors),
         "data": data,
         "device": classifier.device.type,
-        "episodes": None if given is None else digest_of({}, *(part.numpy() for part in vars(given).values())),
+        "episodes": None if given is None else digest_of({}, *(column.numpy() for column in vars(given).values())),
         "model": classifier.origin.sha256,
         "protocol": protocol.to_record(),
         "threads": torch.get_num_threads(),
@@ -226,7 +225,7 @@ def _follows_from(
 
 
 def _check_episodes(images: ImageSet, names: Sequence[str], protocols: Sequence[Protocol]) -> None:
-    """Raise UsageError where the episodes of one of the protocols cannot be sampled from the images of the classes `names`."""
+    """Raise UsageError if the episodes of a protocol cannot be sampled from the images of the classes `names`."""
     if protocols[0].name == "episodes":
         _, labels = _restricted_labels(images, names)
         for one in protocols:
@@ -239,12 +238,12 @@ def _restricted_labels(images: ImageSet, names: Sequence[str]) -> tuple[torch.Te
 
 
 def _numbered(result: GroupResult, kept: np.ndarray) -> GroupResult:
-    """The result with the images of its rows numbered as in the whole set."""
+    """The result with its images numbered as in the whole data set."""
     return result if result.rows is None else replace(result, rows=result.rows.of_images(kept))
 
 
 def model_entry(name: str, classifier: Classifier) -> Model:
-    """How the report names a classifier: what it was trained for, and against which anchors."""
+    """The entry of a classifier in the report: its objective and anchors."""
     anchors, settings = classifier.anchor_set, classifier.origin.training.get("settings", {})
     source = f"{anchors.origin.get('source', 'unknown')}, {'raw' if anchors.expansion is None else 'expanded'}"
     objective = str(settings.get("objective", "unknown"))
@@ -252,12 +251,7 @@ def model_entry(name: str, classifier: Classifier) -> Model:
 
 
 def within(progress: Progress | None, at: int, jobs: int, label: str) -> Progress | None:
-    """Progress of job `at` as a part of `jobs` equal ones."""
+    """Progress of job `at` of `jobs` equal ones."""
     if progress is None:
         return None
-    whole = progress
-
-    def shown(done: int, total: int, note: str) -> None:
-        whole(at * total + done, jobs * total, f"{label} {note}")
-
-    return shown
+    return lambda done, total, note: progress(at * total + done, jobs * total, f"{label} {note}")

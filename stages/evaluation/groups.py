@@ -1,4 +1,4 @@
-"""Which classes an attack or an evaluation is about, and what a reader must know about them."""
+"""The classes of an attack or an evaluation, and notes on whether they were trained on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ClassChoice:
     Attributes:
         name: of the group.
         classes: the names.
-        seen: how many of them, the first ones, are seen classes that compete with novel ones; else 0.
+        seen: with gzsl, the number of seen classes, the first of `classes`; else 0.
     """
 
     name: str
@@ -30,14 +30,14 @@ class ClassChoice:
 
 
 def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:
-    """The classes that `spec` names.
+    """The classes selected by `spec`.
 
     Args:
         anchors: a checkpoint's anchors.
         spec: 'novel', 'seen', 'val', 'all', a file of class names, or None: novel if there are any, else seen.
 
     Raises:
-        InputError: a group without classes, or a file with names that the checkpoint does not know (nearest shown).
+        InputError: a group without classes, or a file with unknown class names (nearest shown).
     """
     if spec is None:
         spec = "novel" if anchors.groups.novel else "seen"
@@ -46,7 +46,7 @@ def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:
         if not names:
             raise InputError(
                 f"the checkpoint has no {spec} classes",
-                "choose another group with --classes-from, or say which classes are seen with `laat anchors --seen N`",
+                "choose another group with --classes-from, or set the seen classes with `laat anchors --seen N`",
             )
         return ClassChoice(spec, names)
     if not Path(spec).is_file():
@@ -61,29 +61,24 @@ def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:
 
 
 def seen_and_novel(anchors: AnchorSet) -> ClassChoice:
-    """The candidates of the generalized protocol: the seen classes, then the novel ones.
-
-    Raises InputError when one of the two groups has no class.
-    """
+    """The candidates of the gzsl protocol: seen classes, then novel ones. Raises InputError if a group is empty."""
     seen, novel = anchors.names("seen"), anchors.names("novel")
     for name, classes in (("seen", seen), ("novel", novel)):
         if not classes:
             raise InputError(
-                f"the checkpoint has no {name} classes, and --protocol gzsl is about seen and novel ones together",
+                f"the checkpoint has no {name} classes, and --protocol gzsl needs seen and novel classes",
                 "give anchors of more classes with --anchors, or use --protocol all-way",
             )
     return ClassChoice("seen+novel", (*seen, *novel), seen=len(seen))
 
 
 def leak_notes(classifier: Classifier, choices: Sequence[ClassChoice], data: Mapping[str, Any]) -> list[str]:
-    """What a report says when classes, or even images, of an evaluation were trained on or selected the epoch.
-
-    Classes are the same when their names are.
+    """Notes for classes, compared by name, and images that were trained on or used to select the epoch.
 
     Args:
-        classifier: whose training is looked at.
-        choices: the groups evaluated.
-        data: provenance record of the images evaluated.
+        classifier: with the record of its training.
+        choices: the evaluated groups.
+        data: provenance record of the evaluated images.
     """
     notes = []
     own = classifier.trained
@@ -91,46 +86,44 @@ def leak_notes(classifier: Classifier, choices: Sequence[ClassChoice], data: Map
     same = _same_images(classifier.origin.training.get("data", {}), data)
     for choice in choices:
         names = [fold(name) for name in choice.classes]
-        count = {part: sum(name in known for name in names) for part, known in groups.items()}
+        count = {group: sum(name in known for name in names) for group, known in groups.items()}
         if choice.seen:
             notes += _gzsl_notes(choice, names, groups, len(classifier.known.groups.val), same=same)
             continue
         if count["seen"]:
             notes.append(f"{choice.name}: {count['seen']} of {len(names)} classes were trained on")
         if count["val"]:
-            notes.append(f"{choice.name}: {count['val']} of {len(names)} classes selected the epoch")
+            notes.append(f"{choice.name}: {count['val']} of {len(names)} classes were used to select the epoch")
         if (count["seen"] or count["val"]) and same:
-            notes.append(
-                f"{choice.name}: images of these classes were trained on or selected the epoch (same data, same split)"
-            )
+            notes.append(f"{choice.name}: images of these classes were used in training (same data, same split)")
     return notes
 
 
 def _gzsl_notes(
     choice: ClassChoice, names: Sequence[str], groups: Mapping[str, set[str]], val: int, *, same: bool
 ) -> list[str]:
-    """That seen classes were trained on is what they are; what may not be so is that their images were, or novel classes."""
+    """Notes for seen classes with training images or without training, and for novel classes that were used in training."""
     notes = []
     seen, novel = names[: choice.seen], names[choice.seen :]
     if same:
         notes.append(
-            f"{choice.name}: S is not on held-out images: those of the seen classes were trained on or selected the epoch "
+            f"{choice.name}: S is not on held-out images: those of the seen classes were used in training "
             "(same data, same split)"
         )
-    unlearnt = sum(name not in groups["seen"] for name in seen)
-    if unlearnt:
-        notes.append(f"{choice.name}: {unlearnt} of the {len(seen)} seen classes were not trained on")
-    for part, said in (("seen", "were trained on"), ("val", "selected the epoch")):
-        met = sum(name in groups[part] for name in novel)
-        if met:
-            notes.append(f"{choice.name}: {met} of the {len(novel)} novel classes {said}")
+    untrained = sum(name not in groups["seen"] for name in seen)
+    if untrained:
+        notes.append(f"{choice.name}: {untrained} of the {len(seen)} seen classes were not trained on")
+    for group, use in (("seen", "were trained on"), ("val", "were used to select the epoch")):
+        used = sum(name in groups[group] for name in novel)
+        if used:
+            notes.append(f"{choice.name}: {used} of the {len(novel)} novel classes {use}")
     if val:
-        notes.append(f"{choice.name}: the {val} validation classes are no candidates")
+        notes.append(f"{choice.name}: the {val} validation classes are not candidates")
     return notes
 
 
 def _same_images(trained: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    """Whether training and evaluation can have met the same images, by source, split and division."""
+    """Whether training and evaluation may share images: same source, overlapping splits and the same division."""
     overlap = set(trained.get("splits", ())) & set(data.get("splits", ())) - {UNNAMED}
     apart = trained.get("divided") and data.get("divided") and trained["divided"] != data["divided"]
     return trained.get("source") == data.get("source") and bool(overlap) and not apart

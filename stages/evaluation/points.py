@@ -1,4 +1,4 @@
-"""Points: everything that is scored is an image, the head that judges it, and the right answer within that head."""
+"""Points: the samples of an evaluation, each with an image, a head and a label within that head."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from stages.models.classifier import Classifier
 
 @dataclass(frozen=True)
 class Points:
-    """P decisions to make.
+    """P samples to classify.
 
     Attributes:
-        image: (P,) int64 on the CPU, which image.
-        label: (P,) int64 on the CPU, the right answer, a row of the point's head.
-        head: (P,) int64 on the CPU, which head; ascending.
+        image: (P,) int64 on the CPU, index of the image.
+        label: (P,) int64 on the CPU, the true class as a row of the sample's head.
+        head: (P,) int64 on the CPU, index of the head; ascending.
         classes: (H, N) int64 on the CPU, the class of every row of every head.
-        heads: (H, N, D) unit rows, on the model's device; None where the classifier's own head judges all points.
-        seen: how many rows of the head, the first ones, are seen classes that compete with novel ones; else 0.
+        heads: (H, N, D) unit rows, on the model's device; None for the classifier's own head.
+        seen: with gzsl, the number of seen classes, the first rows of the head; else 0.
     """
 
     image: Tensor
@@ -39,23 +39,23 @@ class Points:
 
     @property
     def ways(self) -> int:
-        """Candidates of each decision."""
+        """Candidate classes per sample."""
         return self.classes.shape[1]
 
     def judge(self, classifier: Classifier) -> Classifier:
-        """The classifier with the heads of these points; its samples are the points."""
+        """The classifier with the heads of these samples."""
         return classifier if self.heads is None else classifier.over(self.heads, head=self.head)
 
 
 def all_way_points(labels: Tensor, classes: int, seen: int = 0) -> Points:
-    """Every image once, among all classes; labels (N,) int64; `seen` as in Points."""
+    """Every image once, with all classes as candidates; labels (N,) int64; `seen` as in Points."""
     count = len(labels)
     head = torch.zeros(count, dtype=torch.int64)
     return Points(torch.arange(count), labels.cpu(), head, torch.arange(classes)[None], seen=seen)
 
 
 def protocol_episodes(images: ImageSet, protocol: Protocol) -> Episodes:
-    """The episodes that the seed of the protocol samples. Raises UsageError (see `draw_episodes`)."""
+    """Sample the episodes of the protocol. Raises UsageError (see `draw_episodes`)."""
     return draw_episodes(
         images.labels,
         images.classes,
@@ -68,17 +68,16 @@ def protocol_episodes(images: ImageSet, protocol: Protocol) -> Episodes:
 
 
 def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | None = None, *, blend: float = 0.0) -> Points:
-    """Every query of every episode, against that episode's N-way head, in the order of episodes.
+    """Every query of every episode with that episode's N-way head, in the order of episodes.
 
     Zero-shot heads are the anchors of the episode's classes. With K > 0 shots a class anchor is
-    blend * text anchor + K * mean of its support images' embeddings, normalised (Li et al., CVPR 2024, Sec. 4): with
-    blend 0, the images alone.
+    blend * text anchor + K * mean of its support images' embeddings, normalized (Li et al., CVPR 2024, Sec. 4).
 
     Args:
         episodes: E episodes of N ways, K shots and Q queries.
         anchors: (C, D) unit rows on the model's device.
         embeddings: (images, D), clean unit embeddings, at least of the support images; only needed for K > 0.
-        blend: weight of the text anchor, at least 0; 2 is the published suggestion. Without effect at K = 0.
+        blend: weight of the text anchor, at least 0; the paper suggests 2. No effect at K = 0.
     """
     count, ways, queries = episodes.query.shape
     shots = episodes.support.shape[2]

@@ -14,18 +14,18 @@ from stages.reports.rows import CLEAN, Judgement
 
 
 class AccuracySoFar:
-    """The accuracy of the points evaluated so far, clean or under one attack, for the progress line.
+    """The accuracy of the samples evaluated so far, clean or under one attack, for the progress line.
 
     Args:
-        progress: called with it.
-        passes: about how many forward passes a point costs in each job: when clean, then under each attack in turn.
-        labels: (P,) the right classes.
-        right: how many points are correct when clean.
+        progress: the callback.
+        passes: approximate forward passes per sample of each job: clean, then each attack.
+        labels: (P,) true classes.
+        right: number of samples that are correct when clean.
         name: of the attack.
-        job: how many of `passes` were done before it.
-        processes: how many share the points.
-        points: of this job; None for those that are correct when clean.
-        accuracy: to be shown; None for that of the points so far.
+        job: position in `passes`.
+        processes: number of processes that share the samples.
+        points: number of samples in this job; None for those that are correct when clean.
+        accuracy: to show; None for that of the samples so far.
     """
 
     def __init__(
@@ -47,37 +47,37 @@ class AccuracySoFar:
         self._share = 0.0
 
     def under(self, name: str, job: int, processes: int) -> AccuracySoFar:
-        """The same for the attack that is job number `job`, before its first point."""
+        """A new counter for the attack with number `job`."""
         return AccuracySoFar(self._progress, self._passes, self._labels, self._right, name, job, processes)
 
     def again(self, points: int) -> AccuracySoFar:
-        """The next job: the same attack again on `points` points, which changes no accuracy."""
+        """A counter for the next job: the same attack on `points` samples, without changing the accuracy."""
         common = self._progress, self._passes, self._labels, self._right
         return AccuracySoFar(*common, self._name, self._job + 1, self._processes, points, self._so_far())
 
     def add(self, rows: np.ndarray, predicted: np.ndarray) -> None:
-        """The points `rows` (n,), correct when clean, have been attacked; `predicted` (P,) are the predictions of all."""
+        """Count the attacked samples `rows` (n,), correct when clean; `predicted` (P,) are the predictions of all samples."""
         self._attacked += len(rows)
         self._robust += int((predicted[rows] == self._labels[rows]).sum())
         self._spent = 0
-        self._tell_points(self._attacked)
+        self._show_points(self._attacked)
 
     def passed(self, points: int) -> None:
-        """A forward pass over `points` points, with gradient or without: a long attack shows progress."""
+        """Count a forward pass over `points` samples, with or without gradient."""
         self._spent += points * (GRADIENT if torch.is_grad_enabled() else 1)
-        self._tell_points(self._attacked + self._spent / self._passes[self._job])
+        self._show_points(self._attacked + self._spent / self._passes[self._job])
 
-    def _tell_points(self, done: float) -> None:
-        self.tell(min(1.0, self._processes * done / max(self._points, 1)))
+    def _show_points(self, done: float) -> None:
+        self.show(min(1.0, self._processes * done / max(self._points, 1)))
 
     def _so_far(self) -> float:
-        """The accuracy of the attacked points, times the clean one."""
+        """The accuracy of the attacked samples, times the clean accuracy."""
         if self._accuracy is not None:
             return self._accuracy
         return self._right / len(self._labels) * (self._robust / self._attacked if self._attacked else 1.0)
 
-    def tell(self, share: float) -> None:
-        """Show that a share of this job is done, and the accuracy."""
+    def show(self, share: float) -> None:
+        """Report that a share of this job is done, and the accuracy."""
         if self._progress is None:
             return
         self._share = share = max(share, self._share)
@@ -87,7 +87,7 @@ class AccuracySoFar:
 
 
 def after_clean(points: Points, clean: Judgement, progress: Progress | None, attacks: Sequence[AttackSpec]) -> AccuracySoFar:
-    """The accuracy before the first attack. Each attack is a job, or two where its limits are computed as well."""
+    """The clean accuracy. Each attack is one job, or two with gzsl (see `_Scorer._attack_fully`)."""
     labels = points.classes[points.head, points.label].numpy()
     passes = [1]
     for spec in attacks:

@@ -18,11 +18,11 @@ class Protocol:
     Attributes:
         name: 'all-way' (every image once, all classes are candidates), 'episodes' (N-way K-shot) or 'gzsl' (all-way over seen
             and novel classes together).
-        ways, shots, queries, episodes: numbers of an episode and of episodes; only used by 'episodes'.
+        ways, shots, queries, episodes: classes, support and query images per class of an episode, and number of episodes.
         seed: of the episodes.
-        blend: weight of the text anchor in an anchor made from K > 0 images, against a weight of K; 0 is images alone.
+        blend: weight of the text anchor when K > 0 images have the weight K; 0 uses the images alone.
 
-    Raises UsageError for another name or a blend below 0; the other numbers are checked when episodes are sampled.
+    Raises UsageError for another name or a negative blend; the other numbers are checked when episodes are sampled.
     """
 
     name: str = parameter(
@@ -48,7 +48,7 @@ class Protocol:
         check(self)
 
     def to_record(self) -> dict[str, Any]:
-        """The protocol as a JSON-able record, with the numbers that it uses."""
+        """JSON-able record, with the numbers in use."""
         if self.name != "episodes":
             return {"name": self.name}
         numbers = {"ways": self.ways, "shots": self.shots, "queries": self.queries, "episodes": self.episodes}

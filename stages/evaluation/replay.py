@@ -1,4 +1,4 @@
-"""Replaying the episodes of a report: read from its file, checked against the images at hand, and evaluated as they were."""
+"""Replaying the episodes of a report: read from its file and checked against the images at hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stages.evaluation.protocol import Protocol
 from stages.reports.episode_file import SavedEpisodes, read_episodes
 from stages.reports.parquet import AGAIN
 
-DRAWN_OTHERWISE = "the episodes come from a file and are not those that their seed draws here"
+OTHER_EPISODES = "the episodes come from a file and differ from those that their seed samples here"
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Replay:
     """The episodes of a report.
 
     Attributes:
-        where: how errors call the file.
-        sha256: of the episodes in the file, whatever else its record says.
-        data_sha256: of the images that the episodes number.
-        protocol: with the numbers of the episodes; its shots are those of the first part.
-        sweep: the numbers of shots, where the report was over several; else empty.
-        parts: (group, protocol) in the report -> its episodes.
+        where: name of the file in errors.
+        sha256: of the episodes in the file, without its metadata.
+        data_sha256: of the images that the episodes refer to.
+        protocol: with the first number of shots of a sweep.
+        sweep: the numbers of shots of a sweep, or empty.
+        saved: (group, protocol) in the report -> its episodes.
     """
 
     where: str
@@ -41,15 +41,15 @@ class Replay:
     data_sha256: str | None
     protocol: Protocol
     sweep: tuple[int, ...]
-    parts: Mapping[tuple[str, str], SavedEpisodes]
+    saved: Mapping[tuple[str, str], SavedEpisodes]
 
     @property
     def groups(self) -> list[str]:
-        """The groups of classes that there are episodes of."""
-        return list(dict.fromkeys(group for group, _ in self.parts))
+        """The groups of classes with episodes."""
+        return list(dict.fromkeys(group for group, _ in self.saved))
 
     def check(self, groups: Sequence[str], sha256: str) -> None:
-        """Raise InputError unless there are episodes of all the groups, and the images at hand are those that they number."""
+        """Raise InputError unless there are episodes of all groups, and the images at hand are those of the report."""
         for name in groups:
             if name not in self.groups:
                 raise InputError(f"{self.where} has no episodes of {name} classes", f"it has: {', '.join(self.groups)}")
@@ -60,62 +60,57 @@ class Replay:
             )
 
     def episodes(self, name: str, group: ImageSet, protocol: Protocol, kept: np.ndarray) -> Episodes | None:
-        """The episodes of the group called `name`, as positions in `group`; None where `protocol` draws the same.
+        """The episodes of the group called `name`, as positions in `group`; None if `protocol` samples the same ones.
 
         Args:
             name: of the group.
             group: its classes and images.
-            protocol: ours, or of a sweep the one with its shots.
-            kept: (N,) int64, ascending: the numbers of the group's images among all that were read.
+            protocol: that of the report; for a sweep, with one of its numbers of shots.
+            kept: (N,) int64, ascending: the numbers of the group's images in the whole data set.
 
-        Raises InputError for a group, a class or an image that is not there, and for an image of another class.
+        Raises InputError for a missing group, class or image, and for an image of another class.
         """
-        part = self.parts.get((name, f"{protocol.shots}-shot" if self.sweep else self.protocol.name))
-        if part is None:
+        saved = self.saved.get((name, f"{protocol.shots}-shot" if self.sweep else self.protocol.name))
+        if saved is None:
             raise InputError(f"{self.where} has no episodes of {name} classes with {protocol.shots} shots", AGAIN)
-        named = sorted({one for head in part.classes for one in head})
-        found = match_classes(named, group.classes, wanted_from=self.where, available_from=f"the {name} classes")
-        at = dict(zip(named, found, strict=True))
-        classes = np.array([[at[one] for one in head] for head in part.classes], dtype=np.int64)
-        support, query = (self._positions(images, classes, group, kept) for images in (part.support, part.query))
-        saved = Episodes(torch.from_numpy(classes), support, query)
-        drawn = protocol_episodes(group, protocol)
-        same = all(torch.equal(one, other) for one, other in zip(vars(saved).values(), vars(drawn).values(), strict=True))
-        return None if same else saved
+        named = sorted({one for head in saved.classes for one in head})
+        positions = match_classes(named, group.classes, wanted_from=self.where, available_from=f"the {name} classes")
+        at = dict(zip(named, positions, strict=True))
+        classes = np.array([[at[one] for one in head] for head in saved.classes], dtype=np.int64)
+        support, query = (self._positions(images, classes, group, kept) for images in (saved.support, saved.query))
+        found = Episodes(torch.from_numpy(classes), support, query)
+        sampled = protocol_episodes(group, protocol)
+        same = all(torch.equal(one, other) for one, other in zip(vars(found).values(), vars(sampled).values(), strict=True))
+        return None if same else found
 
     def _positions(self, images: np.ndarray, classes: np.ndarray, group: ImageSet, kept: np.ndarray) -> torch.Tensor:
         """Numbers of images (E, N, n) as positions in the group."""
         place = np.searchsorted(kept, images).clip(max=len(kept) - 1)
-        strange = kept[place] != images
-        strange |= group.labels.cpu().numpy()[place] != classes[:, :, None]
-        if strange.any():
-            number = int(images[strange][0])
-            raise InputError(f"{self.where} puts image {number} in a class that it is not of", AGAIN)
+        wrong = (kept[place] != images) | (group.labels.cpu().numpy()[place] != classes[:, :, None])
+        if wrong.any():
+            raise InputError(f"{self.where} has image {int(images[wrong][0])} in another class than the data", AGAIN)
         return torch.from_numpy(place)
 
 
 def read_replay(path: Path) -> Replay:
-    """Read the episodes beside a report. Raises InputError (see `parquet.read_table`), also for a record of other episodes."""
+    """Read the episodes saved with a report. Raises InputError (see `parquet.read_table`), also for inconsistent metadata."""
     where = f"'{path}'"
-    parts, record = read_episodes(path)
+    saved, record = read_episodes(path)
     sha256 = digest_of(
-        {"classes": [[part.group, part.protocol, part.classes] for part in parts]},
-        *(column for part in parts for column in (part.support, part.query)),
+        {"classes": [[one.group, one.protocol, one.classes] for one in saved]},
+        *(column for one in saved for column in (one.support, one.query)),
     )
     try:
         protocol, sweep = _protocol(record["protocol"])
-        found = {(part.group, part.protocol): part for part in parts}
         data = record["data_sha256"]
     except (KeyError, TypeError, ValueError, LaatError) as error:
-        raise InputError(f"{where} does not say how its episodes were drawn: {error}", AGAIN) from None
-    for part in parts:
-        count, ways, queries = part.query.shape
-        shots = part.support.shape[2]
-        if (count, ways, queries) != (protocol.episodes, protocol.ways, protocol.queries) or shots not in (
-            sweep or (protocol.shots,)
-        ):
+        raise InputError(f"{where} lacks the protocol of its episodes: {error}", AGAIN) from None
+    for one in saved:
+        count, ways, queries = one.query.shape
+        shots, recorded = one.support.shape[2], (protocol.episodes, protocol.ways, protocol.queries)
+        if (count, ways, queries) != recorded or shots not in (sweep or (protocol.shots,)):
             raise InputError(f"{where} has {count} episodes of {ways} x {queries}, {shots} shots, unlike its record", AGAIN)
-    return Replay(where, sha256, data, protocol, sweep, found)
+    return Replay(where, sha256, data, protocol, sweep, {(one.group, one.protocol): one for one in saved})
 
 
 def _protocol(record: Mapping[str, Any]) -> tuple[Protocol, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""A quick look: a seeded draw of the images of an evaluation, said in the report."""
+"""Evaluate a random subset of the images, which the report mentions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PURPOSE = "evaluate/sample"
 
 @dataclass(frozen=True)
 class Sample:
-    """How many images are sampled: at most `per_class` of each class, then at most `images` of those; None is no limit.
+    """Size of the subset: at most `per_class` of each class, then at most `images` of those; None is no limit.
 
-    `seed` is that of the sampling, whose purpose is 'evaluate/sample'. Raises UsageError for a number below 1.
+    Raises UsageError for a number below 1.
     """
 
     images: int | None = parameter(
@@ -37,22 +37,20 @@ class Sample:
 
     @property
     def asked(self) -> bool:
-        """Whether there is a limit at all."""
+        """Whether there is a limit."""
         return self.images is not None or self.per_class is not None
 
     def to_record(self) -> dict[str, Any]:
-        """As a JSON-able record."""
+        """JSON-able record."""
         return {"max_images": self.images, "max_per_class": self.per_class, "seed": self.seed}
 
 
-def drawn(images: ImageSet, sample: Sample) -> ImageSet:
-    """The drawn images, in their old order.
+def subset_of(images: ImageSet, sample: Sample) -> ImageSet:
+    """The sampled images, in their original order.
 
-    The draw follows from the labels, the limits and the seed alone. Each class is ordered by a generator of its own name, and
-    `images` is filled one image of each class after the other, in the order of their names: as even as can be, and the
-    images of a smaller draw are among those of a larger one.
+    The subset depends on labels, limits and seed only, is spread evenly over the classes, and is contained in any larger one.
 
-    Raises UsageError when `sample.images` leaves a class without an image.
+    Raises UsageError if `sample.images` leaves a class without an image.
     """
     if not sample.asked:
         return images
@@ -77,5 +75,5 @@ def drawn(images: ImageSet, sample: Sample) -> ImageSet:
 
 
 def sample_note(sample: Sample, kept: int, whole: int) -> str:
-    """What a report says of a draw: `kept` images of `whole`."""
-    return f"a quick look: {kept:,} of {whole:,} images, drawn with seed {sample.seed}"
+    """The note in the report: `kept` of `whole` images."""
+    return f"a subset: {kept:,} of {whole:,} images, sampled with seed {sample.seed}"

@@ -1,4 +1,4 @@
-"""Scoring saved adversarial images, made against this classifier or another one (transfer)."""
+"""Score saved adversarial images of this classifier or another one (transfer)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from stages.reports.report import make_report
 from stages.reports.results import GroupResult, Row, summarise_rows
 from stages.reports.rows import Judgement
 
-_UNCHANGED = "give the data that the attack was run on, and its artifact unchanged"
+_UNCHANGED = "give the unchanged artifact of the attack"
 
 
 def evaluate_saved(
@@ -36,18 +36,18 @@ def evaluate_saved(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score saved adversarial images on classifiers, the attacked one or others (transfer), all-way over the saved classes.
+    """Score saved adversarial images all-way over the saved classes.
 
     Args:
         classifiers: name in the report -> classifier.
         saved: see `AdversarialSet`.
-        lineage: of the file they came from.
-        where: what errors call that file.
+        lineage: of their file.
+        where: name of the file in errors.
         batch_size, progress: see `score.evaluate`.
         device: torch device.
 
-    Raises InputError for classes that a classifier does not know, images of another size than it was trained at, or outside
-    their threat model.
+    Raises InputError for classes unknown to a classifier, another image size than it was trained at, or images outside their
+    threat model.
     """
     rows = []
     notes: dict[str, None] = {}
@@ -58,15 +58,11 @@ def evaluate_saved(
             raise InputError(
                 f"the images in {where} are {width}x{height} and the checkpoint {name} was trained at "
                 f"{one.image_size}x{one.image_size}",
-                f"attack images of that size: `laat attack --resize {one.image_size}` with a checkpoint trained at it",
+                f"attack images of that size with `laat attack --resize {one.image_size}`",
             )
         place(one, device)
-        result = score_saved(
-            one.over(list(saved.classes)),
-            saved,
-            batch_size=batch_size,
-            progress=within(progress, at, len(classifiers), name),
-        )
+        shown = within(progress, at, len(classifiers), name)
+        result = score_saved(one.over(list(saved.classes)), saved, batch_size=batch_size, progress=shown)
         rows.append(Row(name, saved.group, result, saved.classes))
         notes |= dict.fromkeys(leak_notes(one, [ClassChoice(saved.group, saved.classes)], saved.data))
     report = make_report(
@@ -89,7 +85,7 @@ def score_saved(
     """Score saved images all-way; an image that is misclassified when clean counts as wrong.
 
     Args:
-        classifier: with the saved classes, in their order.
+        classifier: over the saved classes.
         saved: see `AdversarialSet`.
         batch_size, progress: see `score.evaluate`.
 
@@ -98,7 +94,7 @@ def score_saved(
         ComputeError: non-finite outputs.
     """
     if not len(saved.images):
-        raise InputError("there is no image of these classes", "choose other classes or another data set")
+        raise InputError("there are no images of these classes", "choose other classes or another data set")
     ways, count, device = len(saved.classes), len(saved.images), classifier.device
     points = all_way_points(saved.labels, ways)
     clean, attacked = Judgement.empty(count), Judgement.empty(count)

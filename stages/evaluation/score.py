@@ -1,10 +1,9 @@
-"""Scoring a classifier: which points it gets right, clean and under each attack."""
+"""Score a classifier: predictions for every sample, clean and under each attack."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from stages.attacks.perturb import attack_samples
 from stages.attacks.samples import Samples
-from stages.attacks.spec import AttackSpec
+from stages.attacks.spec import AttackPlan, AttackSpec
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
 from stages.errors import InputError, UsageError
@@ -28,7 +27,7 @@ from stages.statistics.gzsl import GzslResult, summarise_gzsl
 from stages.statistics.seen_unseen import SeenUnseen, limits
 from stages.threat import ThreatModel
 
-# larger ones were slower for conv4-64: 0.9 against 1.6 times a plain loop (few pairs, tests/benchmarks/LOG.md)
+# larger batches were slower for conv4-64: 0.9 against 1.6 times a plain loop (few pairs, tests/benchmarks/LOG.md)
 MOST_ON_CPU = 64
 
 
@@ -47,25 +46,25 @@ def evaluate(
 ) -> GroupResult:
     """Clean and robust accuracy of a classifier on images of its classes.
 
-    The attack sees exactly the head of its point. Points that are misclassified when clean are not attacked and count as wrong.
-    Decisions are float32 in eval mode; results depend on the batch size by float rounding only, and on the CPU, for models
-    that treat every image alike, not at all.
+    An attack uses exactly the head of its sample. Samples that are misclassified when clean are not attacked and count as
+    misclassified.
+    Predictions are float32 in eval mode; results depend on the batch size by float rounding only.
 
     Args:
-        classifier: left in the modes it came in. With the protocol 'gzsl' its seen classes come first.
+        classifier: its train/eval modes are restored. With the protocol 'gzsl' its seen classes come first.
         images: labels are positions in the classifier's classes.
         protocol: all-way, episodes or gzsl.
-        attacks: any number, of different names; without one the worst case is the clean accuracy.
-        threat: needed as soon as there is an attack.
-        seed: of the attacks' random starts; episodes have their own in the protocol.
+        attacks: any number, with different names; without attacks the worst case is the clean accuracy.
+        threat: required with attacks.
+        seed: of random starts; the protocol has the seed of episodes.
         batch_size: samples in one forward pass.
-        episodes: instead of those that the protocol's seed samples; its numbers are theirs.
-        chunks: who evaluates together, and where finished chunks are kept; None is alone and nowhere.
-        progress: called between batches with (passes done, passes in all, about; the current attack and the accuracy so far).
+        episodes: use these instead of sampling them with the protocol's seed.
+        chunks: processes that share the work, and where finished chunks are saved.
+        progress: called between batches with (passes done, total, the current attack and the accuracy so far).
 
     Raises:
-        UsageError: numbers of the protocol that do not fit the data, an attack without a threat model.
-        InputError: classes without an image, anchors of another width than the embeddings.
+        UsageError: a protocol that does not fit the data, or attacks without a threat model.
+        InputError: classes without an image, or anchors of another width than the embeddings.
         ComputeError: non-finite outputs, or a perturbation outside the threat model.
     """
     _check_fit(classifier, images)
@@ -76,13 +75,13 @@ def evaluate(
         points, embeddings, sampled = scorer.points(protocol, episodes, seen)
         clean = scorer.judge(points, embeddings)
         so_far = after_clean(points, clean, progress, attacks)
-        so_far.tell(1)
+        so_far.show(1)
         found = {}
         for at, spec in enumerate(attacks):
             if threat is None:
                 raise UsageError(f"the attack {spec.name} needs a threat model", "give --eps, for example 8/255")
             so_far = so_far.under(spec.name, 1 + at * (2 if seen else 1), scorer.chunks.world.size)
-            found[spec.name] = scorer.judge_under(spec, threat, points, clean, seed=seed, so_far=so_far)
+            found[spec.name] = scorer.judge_under(AttackPlan(spec, threat, seed, size), points, clean, so_far)
     rows = make_rows(points, clean, found, sampled)
     result = summarise_rows(rows, classes=len(classifier.classes), ways=points.ways)
     return replace(result, gzsl=gzsl_of(rows, seen, len(classifier.classes), seed)) if seen else result
@@ -90,7 +89,7 @@ def evaluate(
 
 def _check_fit(classifier: Classifier, images: ImageSet) -> None:
     if not len(images):
-        raise InputError("there is no image of these classes", "choose other classes or another data set")
+        raise InputError("there are no images of these classes", "choose other classes or another data set")
     if len(images.classes) != len(classifier.classes):
         raise InputError(
             f"the images are of {len(images.classes)} classes and the classifier has {len(classifier.classes)}",
@@ -99,7 +98,7 @@ def _check_fit(classifier: Classifier, images: ImageSet) -> None:
 
 
 def _seen_classes(classifier: Classifier, images: ImageSet) -> int:
-    """How many classes are seen. Raises InputError unless there are seen and novel ones, each with an image."""
+    """Number of seen classes. Raises InputError unless there are seen and novel classes, each with an image."""
     seen = len(classifier.groups.seen)
     if not 0 < seen < len(classifier.classes) or classifier.groups.seen != tuple(range(seen)):
         raise InputError("gzsl needs seen classes, then novel ones", "name both, or use --protocol all-way")
@@ -111,7 +110,7 @@ def _seen_classes(classifier: Classifier, images: ImageSet) -> int:
 
 
 def gzsl_of(rows: PointRows, seen: int, classes: int, seed: int) -> GzslResult:
-    """The generalized figures of rows with limits; the first `seen` of the `classes` are seen."""
+    """The gzsl figures of rows with limits; the first `seen` of the `classes` are seen."""
     found = {name: one.limit for name, one in {CLEAN: rows.clean, **rows.attacks}.items() if one.limit is not None}
     return summarise_gzsl(SeenUnseen(rows.label.astype(np.int64), seen, classes), found, seed=seed)
 
@@ -123,7 +122,7 @@ def margins(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def record(found: Judgement, points: Points, rows: Tensor, predicted: Tensor, cosines: Tensor) -> None:
-    """Put what was predicted at the points `rows` ((n,) on the CPU) into `found`: rows of the heads (n,), cosines (n, N)."""
+    """Write the results of the samples `rows` ((n,) on the CPU) to `found`: predictions (n,) in their heads, cosines (n, N)."""
     found.predicted[rows.numpy()] = points.classes[points.head[rows], predicted.cpu()].numpy()
     found.margin[rows.numpy()] = margins(cosines, points.label[rows].to(cosines.device)).float().cpu().numpy()
     if found.limit is not None:
@@ -131,7 +130,7 @@ def record(found: Judgement, points: Points, rows: Tensor, predicted: Tensor, co
 
 
 def make_rows(points: Points, clean: Judgement, attacks: Mapping[str, Judgement], episodes: Episodes | None) -> PointRows:
-    """Rows of points that were judged, clean and after `attacks` by name; `episodes` is None for all-way."""
+    """Rows of a report from clean results and results of `attacks` by name; `episodes` is None for all-way."""
     heads = {} if episodes is None else {"heads": _int32(episodes.classes), "support": _int32(episodes.support)}
     return PointRows(
         image=_int32(points.image),
@@ -149,7 +148,7 @@ def _int32(values: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Scorer:
-    """A frozen classifier and the images that it is to judge, `batch_size` at a time."""
+    """A frozen classifier and the images to classify, `batch_size` at a time."""
 
     classifier: Classifier
     images: ImageSet
@@ -164,18 +163,18 @@ class _Scorer:
         return to_pixels(self.images.images, rows, self.device)
 
     def points(self, protocol: Protocol, given: Episodes | None, seen: int) -> tuple[Points, Tensor, Episodes | None]:
-        """The protocol's points, the clean embeddings (images, D) of every image that they use, and the episodes."""
+        """The protocol's samples, the clean embeddings (images, D) of all images in use, and the episodes."""
         if protocol.name != "episodes":
             points = all_way_points(self.images.labels, len(self.classifier.classes), seen)
             return points, self.embed(points.image), None
         episodes = given or protocol_episodes(self.images, protocol)
         used = torch.cat((episodes.query.reshape(-1), episodes.support.reshape(-1))).unique()
         embeddings = self.embed(used)
-        self.classifier.logits(embeddings[:1])  # refuses anchors of another width
+        self.classifier.logits(embeddings[:1])  # raises for anchors of another width
         return episode_points(episodes, self.classifier.anchors, embeddings, blend=protocol.blend), embeddings, episodes
 
     def embed(self, used: Tensor) -> Tensor:
-        """A table (images, D) filled at the rows `used` (at least one); each image is embedded once."""
+        """Embeddings (images, D), computed for the rows `used` (at least one), zero elsewhere."""
         embedding = self.classifier.embedding
         batches = [unit(embedding(filled(self.pixels(rows))))[: len(rows)] for rows in used.split(self.batch_size)]
         table = torch.zeros((len(self.images), batches[0].shape[1]), device=self.device)
@@ -183,7 +182,7 @@ class _Scorer:
         return table
 
     def judge(self, points: Points, embeddings: Tensor) -> Judgement:
-        """What the clean embeddings (images, D) give at every point."""
+        """Predictions from the clean embeddings (images, D)."""
         found, judge = Judgement.empty(len(points), limits=points.seen > 0), points.judge(self.classifier)
         for rows in torch.arange(len(points)).split(self.batch_size):
             image, at = (filled(index.to(self.device)) for index in (points.image[rows], rows))
@@ -191,85 +190,68 @@ class _Scorer:
             record(found, points, rows, decide(logits), logits / judge.logit_scale)
         return found
 
-    def judge_under(
-        self,
-        spec: AttackSpec,
-        threat: ThreatModel,
-        points: Points,
-        clean: Judgement,
-        *,
-        seed: int,
-        so_far: AccuracySoFar,
-    ) -> Judgement:
-        """What is predicted after the attack at every point; the clean prediction where that is wrong already."""
+    def judge_under(self, plan: AttackPlan, points: Points, clean: Judgement, so_far: AccuracySoFar) -> Judgement:
+        """Predictions after the attack; samples that are misclassified when clean keep the clean prediction."""
         samples, found = self._samples(points, so_far), clean.copy()
         right = points.classes[points.head, points.label].numpy() == clean.predicted
         rows = torch.from_numpy(right).nonzero()[:, 0]
         if not len(rows):
-            so_far.tell(1)
+            so_far.show(1)
 
         def judge(chunk: Tensor) -> None:
-            for judged in attack_samples(samples, chunk, spec, threat, seed=seed, batch_size=self.batch_size):
+            for judged in attack_samples(samples, chunk, plan):
                 at = judged.rows
                 record(found, points, at, judged.predicted, judged.logits / self.classifier.logit_scale)
-                found.norm[at.numpy()] = threat.distance(judged.x_adv, self.pixels(points.image[at])).cpu().numpy()
+                found.norm[at.numpy()] = plan.threat.distance(judged.x_adv, self.pixels(points.image[at])).cpu().numpy()
                 so_far.add(at.numpy(), found.predicted)
 
         columns = [found.predicted, found.margin, found.norm, *([] if found.limit is None else [found.limit])]
-        about = {
-            "attack": spec.to_record(),
-            "batch_size": self.batch_size,
-            "scale": self.classifier.logit_scale,
-            "seed": seed,
-            "threat": threat.to_record(),
-        }
-        self._run(rows, spec, columns, judge, about, so_far, found)
+        self._run(rows, plan, columns, judge, so_far, found)
         if points.seen:
-            self._attack_fully(spec, threat, points, clean, found, about=about, so_far=so_far)
+            self._attack_fully(replace(plan, early_stop=False), points, clean, found, so_far)
         return found
 
     def _attack_fully(
-        self,
-        spec: AttackSpec,
-        threat: ThreatModel,
-        points: Points,
-        clean: Judgement,
-        found: Judgement,
-        *,
-        about: Mapping[str, Any],
-        so_far: AccuracySoFar,
+        self, plan: AttackPlan, points: Points, clean: Judgement, found: Judgement, so_far: AccuracySoFar
     ) -> None:
-        """Attack with every step what is wrong at bias 0, but right at another when clean: `found` gets the nearer limit."""
+        """Run all steps on samples that are wrong at bias 0 but right at another bias when clean; update their limits."""
         limit, label, own = found.limit, points.label.numpy(), points.label.numpy() < points.seen
         assert limit is not None
         assert clean.limit is not None
         rows = torch.from_numpy((found.predicted != label) & np.isfinite(clean.limit)).nonzero()[:, 0]
         so_far = so_far.again(len(rows))
-        samples, size = self._samples(points, so_far), self.batch_size
+        samples = self._samples(points, so_far)
 
         def judge(chunk: Tensor) -> None:
-            for judged in attack_samples(samples, chunk, spec, threat, seed=about["seed"], batch_size=size, early_stop=False):
+            for judged in attack_samples(samples, chunk, plan):
                 at = judged.rows.numpy()
-                more = limits((judged.logits / about["scale"]).cpu().numpy(), label[at], points.seen)
+                more = limits((judged.logits / self.classifier.logit_scale).cpu().numpy(), label[at], points.seen)
                 limit[at] = np.where(own[at], np.minimum(limit[at], more), np.maximum(limit[at], more))
                 so_far.add(at, found.predicted)
 
-        self._run(rows, spec, [limit], judge, {**about, "early_stop": False}, so_far, found)
-        so_far.tell(1)
+        self._run(rows, plan, [limit], judge, so_far, found)
+        so_far.show(1)
 
     def _run(
         self,
         rows: Tensor,
-        spec: AttackSpec,
+        plan: AttackPlan,
         columns: Sequence[np.ndarray],
-        judge: Any,
-        about: Mapping[str, Any],
+        judge: Callable[[Tensor], None],
         so_far: AccuracySoFar,
         found: Judgement,
     ) -> None:
+        about = {
+            "attack": plan.spec.to_record(),
+            "batch_size": plan.batch_size,
+            "scale": self.classifier.logit_scale,
+            "seed": plan.seed,
+            "threat": plan.threat.to_record(),
+            **({} if plan.early_stop else {"early_stop": False}),
+        }
         self.chunks.run(
             rows,
-            chunk_size(spec, self.batch_size),
+            chunk_size(plan.spec, plan.batch_size),
             columns,
             judge,
             about=about,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.perturb import attack_images
+from stages.attacks.spec import AttackPlan
 from stages.data.image_set import ImageSet
 from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError
@@ -87,10 +88,7 @@ class Selection:
                 classifier,
                 images,
                 labels,
-                settings.selection_attack(),
-                threat=settings.threat,
-                seed=settings.seed,
-                batch_size=settings.batch_size,
+                AttackPlan(settings.selection_attack(), settings.threat, seed=settings.seed, batch_size=settings.batch_size),
                 first_row=share.start,
                 progress=progress,
             )

@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from stages.attacks.named import parse_attacks
-from stages.attacks.spec import AttackSpec
+from stages.attacks.spec import AttackSpec, parse_attacks
 from stages.data.episodes import Episodes, draw_episodes
 from stages.evaluation.protocol import Protocol
 from stages.models.classifier import frozen, unit

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import parse_attacks
 from tests.benchmarks.agreement import ALLOWED, disagreement
 from tests.benchmarks.device_rate import matrix_rate
 from tests.benchmarks.evaluation import decisions_apart, episodes_pair, make_setting

@@ -25,14 +25,13 @@ from torch import Tensor
 
 from stages import artifacts
 from stages.attacks.autoattack import library_seed
-from stages.attacks.ensemble import MOST_TARGETS, EnsembleSpec
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import MOST_TARGETS, EnsembleSpec, parse_attacks
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
 from stages.evaluation.groups import choose_classes
 from stages.evaluation.protocol import Protocol
-from stages.evaluation.sample import Sample, drawn
+from stages.evaluation.sample import Sample, subset_of
 from stages.evaluation.score import evaluate
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier, inference
@@ -82,7 +81,7 @@ def read_setting(options: argparse.Namespace) -> Setting:
     names = choose_classes(classifier.anchor_set, options.classes_from).classes
     request = ImageRequest(options.data, split=options.split, resize=classifier.origin.training.get("resize"))
     found = load_images(request, side="test", classes=names)
-    found = drawn(found, Sample(images=options.images)).restricted_to(names, names_from="the checkpoint")
+    found = subset_of(found, Sample(images=options.images)).restricted_to(names, names_from="the checkpoint")
     return Setting(classifier.over(names), found, ThreatModel(parse_eps(options.eps)), options.batch_size, options.seed)
 
 

@@ -91,7 +91,7 @@ def test_dlr_runs_with_four_classes(pipeline: Pipeline, tmp_path: Path) -> None:
     [
         (["--attack", "dlr-pgd-5"], 2, ["at least 4 candidate classes, and there are 2", "margin-pgd-20"]),
         (["--png", "pics"], 2, ["'pics' is not empty", "--force"]),
-        (["--png", "pics", "--force"], 2, ["'pics' holds more than pictures", "notes.txt"]),
+        (["--png", "pics", "--force"], 2, ["'pics' has other files than images", "notes.txt"]),
         (["--png", "pics/notes.txt"], 4, ["a file is in the way"]),
         (["--png", "new", "-o", "new/a.st"], 2, ["is in the folder of --png"]),
         (["--force"], 2, ["--force is given without --png"]),

@@ -30,7 +30,7 @@ def test_a_failed_check_is_told_and_written(pipeline: Pipeline, saturated: Path,
     assert done.code == 0, done.stderr
     table, _, told = done.stdout.partition("checks of ")
     assert "accuracy %" in table
-    assert "\n  FAIL gradients: points without a usable gradient: cross-entropy " in told
+    assert "\n  FAIL gradients: zero or non-finite gradients: cross-entropy " in told
     (entry,) = json.loads((tmp_path / "report.json").read_text())["checks"]
     failed = [found for found in entry["findings"] if found["result"] == "fail"]
     assert "gradients" in [found["name"] for found in failed]

@@ -57,7 +57,7 @@ def test_a_quick_look_is_drawn_by_its_seed_and_said(pipeline: Pipeline, tmp_path
     report = evaluated(pipeline, tmp_path, *args)
     assert report["results"][0]["images"] == 12
     assert report["sample"] == {"max_images": 12, "max_per_class": 3, "seed": 0, "images": 12, "of": 36}
-    assert report["notes"][0] == "a quick look: 12 of 36 images, drawn with seed 0"
+    assert report["notes"][0] == "a subset: 12 of 36 images, sampled with seed 0"
     again = evaluated(pipeline, tmp_path, *args, "--batch-size", 5)
     assert again["data"]["sha256"] == report["data"]["sha256"]
     other = evaluated(pipeline, tmp_path, *args, "--seed", 1)
@@ -102,7 +102,7 @@ def test_another_data_set_by_its_names(named: Path) -> None:
     (row,) = report["results"]
     assert (row["group"], row["classes"], row["images"]) == ("all", 3, 15)
     assert (
-        "3 classes named after training, moved by its own fitted expansion; those trained on go by their names"
+        "3 classes named after training, moved by its own fitted expansion; trained classes are recognized by name"
         in report["notes"]
     )
     assert "all: 1 of 3 classes were trained on" in report["notes"]

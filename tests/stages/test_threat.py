@@ -186,7 +186,7 @@ def test_a_damaged_record_is_refused(record: dict[str, object]) -> None:
 
 def test_names_and_threat_models_do_not_import_torch() -> None:
     code = (
-        "import sys, stages.attacks.named, stages.threat, stages.reports.report as r;"
-        "stages.attacks.named.parse_attack('pgd-20'); sys.exit('torch' in sys.modules)"
+        "import sys, stages.attacks.spec, stages.threat, stages.reports.report as r;"
+        "stages.attacks.spec.parse_attack('pgd-20'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,12 +12,11 @@ from torch.nn.functional import normalize
 
 from stages.attacks import autoattack
 from stages.attacks.autoattack import library_seed
-from stages.attacks.ensemble import ENSEMBLE, EnsembleSpec
-from stages.attacks.library_random import BLOCK
 from stages.attacks.losses import margin_loss
-from stages.attacks.named import parse_attack
 from stages.attacks.perturb import attack_images, attack_samples
 from stages.attacks.samples import Judged, Samples
+from stages.attacks.spec import ENSEMBLE, AttackPlan, EnsembleSpec, parse_attack
+from stages.attacks.start import LIBRARY_BLOCK as BLOCK
 from stages.errors import InputError, UsageError
 from stages.models.classifier import Classifier, frozen, predict, unit
 from stages.models.pixels import to_pixels
@@ -47,7 +46,7 @@ def run(
     model, images, heads = TinyNet(), pixels(count), anchors(ways)
     labels = answers(model, images, heads)
     x_adv, _, attacked = attack_images(
-        Classifier(model, heads), images, labels, spec(name), threat=threat, seed=seed, batch_size=batch_size
+        Classifier(model, heads), images, labels, AttackPlan(spec(name), threat, seed=seed, batch_size=batch_size)
     )
     return x_adv, labels, attacked
 
@@ -88,7 +87,7 @@ def test_the_first_target_of_apgd_t_is_the_librarys_own() -> None:
             n_target_classes=1,
         )
         theirs = attack.perturb(images / 255, labels)
-    x_adv, _, attacked = attack_images(Classifier(model, heads), images, labels, spec("apgd-t"), threat=LINF, seed=0)
+    x_adv, _, attacked = attack_images(Classifier(model, heads), images, labels, AttackPlan(spec("apgd-t"), LINF, seed=0))
     first = (theirs != images / 255).flatten(1).any(1)
     assert 0 < int(first.sum()) < 40
     assert torch.equal(x_adv[first], theirs[first])
@@ -131,7 +130,7 @@ def test_no_global_state_changes(name: str) -> None:
     model, images, heads = TinyNet(), pixels(8), anchors(5)
     labels = answers(model, images, heads)
     before = torch.random.get_rng_state()
-    attack_images(Classifier(model, heads), images, labels, spec(name), threat=LINF, seed=0)
+    attack_images(Classifier(model, heads), images, labels, AttackPlan(spec(name), LINF, seed=0))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert model.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
@@ -143,7 +142,7 @@ def test_without_early_stop_every_image_is_pressed_on(name: str) -> None:
     labels = answers(model, images, heads)
     labels[::2] = (labels[::2] + 1) % 5
     x_adv, _, attacked = attack_images(
-        Classifier(model, heads), images, labels, spec(name), threat=LINF, seed=0, early_stop=False
+        Classifier(model, heads), images, labels, AttackPlan(spec(name), LINF, seed=0, early_stop=False)
     )
     LINF.check(x_adv, images / 255)
     with frozen(model), torch.no_grad():
@@ -169,7 +168,7 @@ def test_fab_aims_at_wrong_classes_also_where_the_sample_is_wrong(monkeypatch: p
     monkeypatch.setattr(autoattack._FAB, "get_diff_logits_grads_batch_targeted", spied)
     model, images, heads = TinyNet(), pixels(12), anchors(5)
     labels = (answers(model, images, heads) + 1) % 5  # all wrong
-    attack_images(Classifier(model, heads), images, labels, spec("fab-t-2"), threat=LINF, seed=0, early_stop=False)
+    attack_images(Classifier(model, heads), images, labels, AttackPlan(spec("fab-t-2"), LINF, seed=0, early_stop=False))
     met = torch.stack(aims)
     assert not (met == labels).any()
     assert all(set(column.tolist()) == set(range(5)) - {int(label)} for column, label in zip(met.T, labels, strict=True))
@@ -189,7 +188,7 @@ def heads_of_its_own(name: str, threat: ThreatModel, batch_size: int) -> tuple[d
     samples = Samples(classifier, source, labels)
     found: dict[int, bool] = {}
     judged: Judged
-    for judged in attack_samples(samples, everything, spec(name), threat, seed=0, batch_size=batch_size):
+    for judged in attack_samples(samples, everything, AttackPlan(spec(name), threat, seed=0, batch_size=batch_size)):
         again = classifier.scores(judged.x_adv, judged.rows).argmax(1)
         assert torch.equal(again, judged.predicted)
         for row, said in zip(judged.rows.tolist(), judged.predicted.tolist(), strict=True):
@@ -204,7 +203,7 @@ def test_each_row_is_attacked_against_its_own_head(name: str) -> None:
     assert sorted(found) == everything.tolist()
     for at in range(3):  # the rows of one head, by themselves
         rows = everything[everything % 3 == at]
-        alone = attack_samples(samples, rows, spec(name), LINF, seed=0, batch_size=48)
+        alone = attack_samples(samples, rows, AttackPlan(spec(name), LINF, seed=0, batch_size=48))
         fell = {
             row: said != int(samples.labels[row])
             for judged in alone
@@ -220,7 +219,7 @@ def test_rows_past_the_first_block_start_elsewhere() -> None:
     model, heads = TinyNet(), anchors(5)
     labels = answers(model, images, heads)
     x_adv, _, attacked = attack_images(
-        Classifier(model, heads), images, labels, spec("apgd-ce-1"), threat=ThreatModel(Fraction(1, 4)), seed=0
+        Classifier(model, heads), images, labels, AttackPlan(spec("apgd-ce-1"), ThreatModel(Fraction(1, 4)), seed=0)
     )
     fell = (attacked != labels).nonzero()[:, 0]
     assert len(fell) > 2
@@ -229,9 +228,7 @@ def test_rows_past_the_first_block_start_elsewhere() -> None:
         Classifier(model, heads),
         images[250:],
         labels[250:],
-        spec("apgd-ce-1"),
-        threat=ThreatModel(Fraction(1, 4)),
-        seed=0,
+        AttackPlan(spec("apgd-ce-1"), ThreatModel(Fraction(1, 4)), seed=0),
         first_row=250,
     )
     assert torch.equal(said, attacked[250:])
@@ -254,7 +251,7 @@ def test_a_model_without_gradients_falls_to_nothing_and_breaks_nothing(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         x_adv, _, attacked = attack_images(
-            Classifier(Flat(), torch.eye(4)), images, torch.zeros(6, dtype=torch.int64), spec(name), threat=threat, seed=0
+            Classifier(Flat(), torch.eye(4)), images, torch.zeros(6, dtype=torch.int64), AttackPlan(spec(name), threat, seed=0)
         )
     assert torch.equal(x_adv, images / 255)
     assert not attacked.any()
@@ -276,7 +273,9 @@ def test_a_linear_model_falls_just_where_it_can(name: str) -> None:
     needed = 0.5 - grey / 255
     for threat, reach in ((LINF, LINF.radius), (ThreatModel(Fraction(1, 2), "L2"), 0.5 / (3 * 64) ** 0.5)):
         labels = torch.zeros(4, dtype=torch.int64)
-        _, _, attacked = attack_images(Classifier(Slope(), torch.eye(2)), images, labels, spec(name), threat=threat, seed=0)
+        _, _, attacked = attack_images(
+            Classifier(Slope(), torch.eye(2)), images, labels, AttackPlan(spec(name), threat, seed=0)
+        )
         can = needed < reach
         assert can.any()
         assert not can.all()
@@ -297,11 +296,11 @@ def test_what_cannot_be_run_is_refused() -> None:
     model, images = TinyNet(), pixels(4)
     labels = torch.zeros(4, dtype=torch.int64)
     with pytest.raises(UsageError, match="one class"):
-        attack_images(Classifier(model, anchors(1)), images, labels, spec("apgd-ce"), threat=LINF, seed=0)
+        attack_images(Classifier(model, anchors(1)), images, labels, AttackPlan(spec("apgd-ce"), LINF, seed=0))
     small = torch.zeros(2, 3, 14, 14, dtype=torch.uint8)
     with pytest.raises(InputError, match="14x14"):
         attack_images(
-            Classifier(Slope(), torch.eye(2)), small, torch.zeros(2, dtype=torch.int64), spec("square"), threat=L2, seed=0
+            Classifier(Slope(), torch.eye(2)), small, torch.zeros(2, dtype=torch.int64), AttackPlan(spec("square"), L2, seed=0)
         )
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from stages.attacks.losses import margin_loss
-from stages.attacks.named import parse_attack
 from stages.attacks.perturb import attack_samples
 from stages.attacks.samples import Samples
+from stages.attacks.spec import AttackPlan, parse_attack
 from stages.threat import ThreatModel
 
 SHAPE = (12, 3, 8, 8)
@@ -59,7 +59,7 @@ def margins(victim: Scores, x: Tensor, name: str, threat: ThreatModel) -> tuple[
     rows = torch.arange(len(x))
     after = torch.empty(len(x))
     samples = Samples(Function(victim), lambda rows: x[rows], labels)  # type: ignore[arg-type]
-    for judged in attack_samples(samples, rows, parse_attack(name), threat, seed=0, batch_size=5, early_stop=False):
+    for judged in attack_samples(samples, rows, AttackPlan(parse_attack(name), threat, seed=0, batch_size=5, early_stop=False)):
         after[judged.rows] = margin_loss(judged.logits, labels[judged.rows])
     before = margin_loss(victim(x, rows), labels)
     assert (before < 0).all()

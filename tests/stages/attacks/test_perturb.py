@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from stages.attacks.named import KNOWN, parse_attack
 from stages.attacks.perturb import attack_images
+from stages.attacks.spec import KNOWN, AttackPlan, parse_attack
 from stages.errors import ComputeError, InputError
 from stages.models.classifier import Classifier, unit
 from stages.threat import NORMS, ThreatModel
@@ -75,11 +75,7 @@ def test_every_attack_stays_in_the_ball_and_in_the_pixel_range(
         clf(model),
         images,
         labels,
-        parse_attack(name),
-        threat=ThreatModel(eps, norm),
-        seed=0,
-        batch_size=4,
-        early_stop=early_stop,
+        AttackPlan(parse_attack(name), ThreatModel(eps, norm), seed=0, batch_size=4, early_stop=early_stop),
     )
     assert x_adv.dtype == torch.float32
     assert x_adv.min() >= 0
@@ -95,7 +91,7 @@ def test_the_batch_size_changes_nothing_but_rounding(name: str) -> None:
     model, images = TinyNet(), pixels(40)
     labels = own_labels(model, images)
     results = [
-        attack_images(clf(model), images, labels, parse_attack(name), threat=THREAT, seed=3, batch_size=size)
+        attack_images(clf(model), images, labels, AttackPlan(parse_attack(name), THREAT, seed=3, batch_size=size))
         for size in (1, 7, 64)
     ]
     assert 0 < int((results[0][2] != labels).sum()) < 40
@@ -109,10 +105,10 @@ def test_the_batch_size_changes_nothing_but_rounding(name: str) -> None:
 def test_a_part_of_a_set_starts_as_it_does_in_the_set() -> None:
     model, images = TinyNet(), pixels(40)
     labels, spec = own_labels(model, images), parse_attack("pgd-1")
-    whole, _, _ = attack_images(clf(model), images, labels, spec, threat=THREAT, seed=3)
-    own, _, _ = attack_images(clf(model), images[25:], labels[25:], spec, threat=THREAT, seed=3, first_row=25)
+    whole, _, _ = attack_images(clf(model), images, labels, AttackPlan(spec, THREAT, seed=3))
+    own, _, _ = attack_images(clf(model), images[25:], labels[25:], AttackPlan(spec, THREAT, seed=3), first_row=25)
     assert ((own - whole[25:]).abs() > 1e-6).float().mean() < 1e-3
-    other, _, _ = attack_images(clf(model), images[25:], labels[25:], spec, threat=THREAT, seed=3)
+    other, _, _ = attack_images(clf(model), images[25:], labels[25:], AttackPlan(spec, THREAT, seed=3))
     assert ((other - whole[25:]).abs() > 1e-6).float().mean() > 0.5
 
 
@@ -121,7 +117,7 @@ def test_what_fell_stays_fallen_and_what_was_wrong_is_left_alone() -> None:
     labels = own_labels(model, images)
     labels[::3] = (labels[::3] + 1) % 4
     x_adv, clean, attacked = attack_images(
-        clf(model), images, labels, parse_attack("pgd-10"), threat=THREAT, seed=0, batch_size=16
+        clf(model), images, labels, AttackPlan(parse_attack("pgd-10"), THREAT, seed=0, batch_size=16)
     )
     wrong = clean != labels
     assert int(wrong.sum()) == 20
@@ -140,7 +136,7 @@ def test_a_fallen_image_is_the_first_iterate_that_fell() -> None:
     labels, spec = own_labels(model, images), parse_attack("pgd-40")
     moved = []
     for early_stop in (True, False):
-        x_adv, _, attacked = attack_images(clf(model), images, labels, spec, threat=THREAT, seed=0, early_stop=early_stop)
+        x_adv, _, attacked = attack_images(clf(model), images, labels, AttackPlan(spec, THREAT, seed=0, early_stop=early_stop))
         fell = attacked != labels
         assert fell.any()
         moved.append(float((x_adv - images / 255).abs()[fell].mean()))
@@ -153,7 +149,7 @@ def test_a_restart_attacks_what_stands_and_leaves_what_fell(norm: str) -> None:
     model, images = TinyNet(), pixels(60)
     labels = own_labels(model, images)
     results = [
-        attack_images(clf(model), images, labels, parse_attack(name), threat=threat, seed=0, batch_size=7)
+        attack_images(clf(model), images, labels, AttackPlan(parse_attack(name), threat, seed=0, batch_size=7))
         for name in ("pgd-2", "pgd-2x2", "pgd-2x6")
     ]
     fell = [attacked != labels for _, _, attacked in results]
@@ -178,7 +174,7 @@ def test_a_restarts_forward_passes_are_spent_on_what_stands() -> None:
     def spent(name: str) -> tuple[int, int]:
         seen.clear()
         _, _, attacked = attack_images(
-            Counted(model, anchors()), images, labels, parse_attack(name), threat=THREAT, seed=0, batch_size=4
+            Counted(model, anchors()), images, labels, AttackPlan(parse_attack(name), THREAT, seed=0, batch_size=4)
         )
         return sum(seen), int((attacked == labels).sum())
 
@@ -190,14 +186,14 @@ def test_a_restarts_forward_passes_are_spent_on_what_stands() -> None:
 def test_without_early_stop_every_image_is_attacked() -> None:
     model, images = TinyNet(), pixels(20)
     labels = (own_labels(model, images) + 1) % 4
-    x_adv, _, _ = attack_images(clf(model), images, labels, parse_attack("pgd-5"), threat=THREAT, seed=0, early_stop=False)
+    x_adv, _, _ = attack_images(clf(model), images, labels, AttackPlan(parse_attack("pgd-5"), THREAT, seed=0, early_stop=False))
     assert ((x_adv - images / 255).abs().flatten(1).amax(1) > THREAT.radius / 2).all()
 
 
 def test_the_model_comes_back_as_it_was() -> None:
     model, images = TinyNet(), pixels(10)
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    attack_images(clf(model), images, own_labels(model, images), parse_attack("pgd-3"), threat=THREAT, seed=0)
+    attack_images(clf(model), images, own_labels(model, images), AttackPlan(parse_attack("pgd-3"), THREAT, seed=0))
     assert model.training
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
@@ -205,19 +201,18 @@ def test_the_model_comes_back_as_it_was() -> None:
 
 def test_progress_counts_up_to_the_end() -> None:
     model, images = TinyNet(), pixels(30)
-    told: list[tuple[int, int, str]] = []
-    attack_images(clf(model), images, torch.arange(30) % 4, parse_attack("pgd-3"), threat=THREAT, seed=0, batch_size=8,
-        progress=lambda *news: told.append(news),
-    )  # fmt: skip
-    counts = [done for done, _, _ in told]
+    shown: list[tuple[int, int, str]] = []
+    plan = AttackPlan(parse_attack("pgd-3"), THREAT, seed=0, batch_size=8)
+    attack_images(clf(model), images, torch.arange(30) % 4, plan, progress=lambda *news: shown.append(news))
+    counts = [done for done, _, _ in shown]
     assert counts == sorted(counts)
-    assert told[-1] == (30, 30, "pgd-3")
+    assert shown[-1] == (30, 30, "pgd-3")
 
 
 def test_anchors_of_another_width_are_refused() -> None:
     with pytest.raises(InputError, match="anchors have width 5, the model's embeddings 8"):
         attack_images(
-            Classifier(TinyNet(), anchors(4, 5)), pixels(4), torch.arange(4), parse_attack("fgsm"), threat=THREAT, seed=0
+            Classifier(TinyNet(), anchors(4, 5)), pixels(4), torch.arange(4), AttackPlan(parse_attack("fgsm"), THREAT, seed=0)
         )
 
 
@@ -226,4 +221,4 @@ def test_a_model_with_nan_is_a_computation_error() -> None:
     with torch.no_grad():
         model.out.weight.fill_(float("nan"))
     with pytest.raises(ComputeError, match="output is not finite"):
-        attack_images(clf(model), pixels(4), torch.arange(4), parse_attack("fgsm"), threat=THREAT, seed=0)
+        attack_images(clf(model), pixels(4), torch.arange(4), AttackPlan(parse_attack("fgsm"), THREAT, seed=0))

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import parse_attacks
 from stages.attacks.suites import SUITES, find_suite, variant_notes
 from stages.errors import UsageError
 from stages.threat import ThreatModel

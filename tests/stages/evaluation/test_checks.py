@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import parse_attacks
 from stages.evaluation.check_rules import judge_count
 from stages.evaluation.checks import Checked, run_checks
 from stages.evaluation.protocol import Protocol
@@ -82,7 +82,7 @@ def test_square_beats_attacks_that_have_no_gradient() -> None:
     assert "gradients mislead" in box.sentence
 
 
-def test_an_attack_that_is_too_weak_is_told() -> None:
+def test_an_attack_that_is_too_weak_is_reported() -> None:
     found = checked(trained("clean"), attacks=["fgsm"])
     assert found.failed == ("strength",)
     assert any("attack too weak" in one.sentence for one in found.findings)
@@ -91,16 +91,16 @@ def test_an_attack_that_is_too_weak_is_told() -> None:
 def test_losses_apart_are_a_warning_and_no_more() -> None:
     found = checked(trained("clean"), scale=1e4)
     assert found.findings[-1].result == "warn"
-    assert "cross-entropy alone flatters" in found.findings[-1].sentence
+    assert "cross-entropy alone overestimates robustness" in found.findings[-1].sentence
     assert found.findings[-1].figures["points"] == len(IMAGES)  # the report's own attacks, on all points
 
 
 def test_sampled_points_keep_their_heads() -> None:
-    # so small a ball moves nobody: whoever falls is judged by another head than in the evaluation
+    # at this eps no attack succeeds: a misclassified sample has another head than in the evaluation
     for protocol in (Protocol("episodes", ways=4, shots=3, queries=5, episodes=30, blend=1.0), Protocol("gzsl")):
         found = checked(trained("laat"), protocol, ThreatModel(Fraction(1, 10**6)), attacks=["fgsm"])
-        standing = found.findings[ALL.index("accuracy")].figures["standing"]
-        assert list(standing.values())[:2] == [64, 64]
+        robust = found.findings[ALL.index("accuracy")].figures["standing"]
+        assert list(robust.values())[:2] == [64, 64]
 
 
 def test_the_same_seed_finds_the_same_and_batches_change_no_result() -> None:
@@ -112,19 +112,19 @@ def test_the_same_seed_finds_the_same_and_batches_change_no_result() -> None:
     assert [one.result for one in small.findings] == [one.result for one in first.findings]
 
 
-def test_at_eps_0_only_the_model_is_looked_at() -> None:
+def test_at_eps_0_only_the_model_is_checked() -> None:
     found = checked(trained("laat"), threat=ThreatModel(Fraction(0)))
     assert [(one.name, one.result) for one in found.findings] == [("clean passes", "pass"), ("gradients", "pass")]
 
 
-def test_without_a_point_that_is_right_there_is_nothing_to_check() -> None:
+def test_without_a_correct_sample_there_is_nothing_to_check() -> None:
     class Wrong(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.weight = nn.Parameter(torch.zeros(1))
 
         def forward(self, x: Tensor) -> Tensor:
-            # the anchor that is least like the right class's: never right
+            # the anchor opposite to the right class
             anchors = GROUP.anchors
             return anchors[:1].expand(len(x), -1) + 0 * self.weight * x.sum()
 

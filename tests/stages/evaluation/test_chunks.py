@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import parse_attacks
 from stages.evaluation import chunks as module
 from stages.evaluation.chunks import Chunks, SavedChunks, digest_of
 from stages.evaluation.protocol import Protocol

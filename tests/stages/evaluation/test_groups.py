@@ -33,7 +33,7 @@ def test_the_candidates_of_gzsl_are_seen_then_novel() -> None:
 @pytest.mark.parametrize(
     ("groups", "says"),
     [
-        (ClassGroups(tuple(range(6))), "no novel classes, and --protocol gzsl is about seen and novel"),
+        (ClassGroups(tuple(range(6))), "no novel classes, and --protocol gzsl needs seen and novel"),
         (ClassGroups((), (), tuple(range(6))), "no seen classes"),
     ],
 )
@@ -57,18 +57,18 @@ def test_novel_classes_leak_nothing() -> None:
 def test_classes_and_images_that_were_met_are_said() -> None:
     assert notes(anchors(), OTHER_DATA, "all") == [
         "all: 2 of 6 classes were trained on",
-        "all: 1 of 6 classes selected the epoch",
+        "all: 1 of 6 classes were used to select the epoch",
     ]
-    assert notes(anchors(), SAME_DATA, "seen")[1].startswith("seen: images of these classes were trained on")
+    assert notes(anchors(), SAME_DATA, "seen")[1].startswith("seen: images of these classes were used in training")
     apart = SAME_DATA | {"divided": "test"}
     assert len(notes(anchors(), apart, "seen", training={"data": SAME_DATA | {"divided": "train"}})) == 1
 
 
 def test_that_seen_classes_were_trained_on_is_no_leak_of_gzsl_but_their_images_are() -> None:
-    left_out = "seen+novel: the 1 validation classes are no candidates"
+    left_out = "seen+novel: the 1 validation classes are not candidates"
     assert notes(anchors(), OTHER_DATA, "gzsl") == [left_out]
     told = notes(anchors(), SAME_DATA, "gzsl")
-    assert told[0].startswith("seen+novel: S is not on held-out images: those of the seen classes were trained on")
+    assert told[0].startswith("seen+novel: S is not on held-out images: those of the seen classes were used in training")
     assert told[1:] == [left_out]
 
 
@@ -76,7 +76,7 @@ def test_other_anchors_are_judged_by_the_names_that_were_trained_on() -> None:
     given = anchors(("Ant", "owl", "bee", "rat"), ClassGroups.from_counts(4, None))
     assert notes(given, OTHER_DATA, "all", trained=anchors()) == [
         "all: 1 of 4 classes were trained on",
-        "all: 1 of 4 classes selected the epoch",
+        "all: 1 of 4 classes were used to select the epoch",
     ]
     fresh = anchors(("owl", "rat"), ClassGroups.from_counts(2, None))
     assert notes(fresh, SAME_DATA, "all", trained=anchors()) == []
@@ -87,5 +87,5 @@ def test_gzsl_on_other_anchors_says_which_side_is_not_what_it_is_called() -> Non
     assert notes(given, OTHER_DATA, "gzsl", trained=anchors()) == [
         "seen+novel: 1 of the 2 seen classes were not trained on",
         "seen+novel: 1 of the 2 novel classes were trained on",
-        "seen+novel: 1 of the 2 novel classes selected the epoch",
+        "seen+novel: 1 of the 2 novel classes were used to select the epoch",
     ]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stages.anchors.anchor_set import AnchorSet
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import parse_attacks
 from stages.classes import ClassGroups
 from stages.data.image_set import DataProvenance, ImageSet
 from stages.errors import InputError, UsageError
@@ -121,7 +121,7 @@ def test_seen_and_novel_together(checkpoint: Classifier, images: ImageSet) -> No
         assert part.H.accuracy == pytest.approx(2 * seen * novel / (seen + novel) if seen + novel else 0)
     notes = found.report.notes
     assert any("the attacks were run at bias 0" in note and "upper bounds" in note for note in notes)
-    assert "seen+novel: the 1 validation classes are no candidates" in notes
+    assert "seen+novel: the 1 validation classes are not candidates" in notes
     assert not any("held-out" in note for note in notes)
     # as many images a class: the plain share is the mean over classes
     both = (gzsl.clean.S.accuracy + gzsl.clean.U.accuracy) / 2
@@ -140,7 +140,7 @@ def test_a_quick_look_is_said_and_the_same_whatever_else_is_asked(checkpoint: Cl
     found = score(checkpoint, images, Protocol(), "fgsm", sample=sample)
     report = found.report
     assert report.to_record()["sample"] == {"max_images": None, "max_per_class": 4, "seed": 3, "images": 20, "of": 60}
-    assert "a quick look: 20 of 60 images, drawn with seed 3" in report.notes
+    assert "a subset: 20 of 60 images, sampled with seed 3" in report.notes
     assert report.results[0].images == 20
     other = score(checkpoint, images, Protocol("gzsl"), seed=9, sample=sample).report
     assert other.data.sha256 == report.data.sha256
@@ -167,8 +167,8 @@ def test_classes_named_later_are_said_and_what_cannot_be_known_of_them(
     later = replace(own, groups=ClassGroups.from_counts(5, None))  # as `laat anchors` makes them: all seen
     given = Classifier(checkpoint.embedding, own, image_size=16, origin=checkpoint.origin).over(later)
     notes = score(given, images, Protocol()).report.notes
-    assert notes[0].startswith("5 classes named after training; those trained on go by their names")
-    assert ("imported features, of whose encoder nothing is known" in notes[0]) == said
+    assert notes[0].startswith("5 classes named after training; trained classes are recognized by name")
+    assert ("imported features of an unknown encoder" in notes[0]) == said
     # by their names, not by the groups of the file
     assert "all: 2 of 5 classes were trained on" in notes
-    assert "all: 1 of 5 classes selected the epoch" in notes
+    assert "all: 1 of 5 classes were used to select the epoch" in notes

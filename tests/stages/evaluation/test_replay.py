@@ -11,7 +11,7 @@ import pytest
 
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
-from stages.evaluation.replay import DRAWN_OTHERWISE, read_replay
+from stages.evaluation.replay import OTHER_EPISODES, read_replay
 from stages.models.classifier import Classifier
 from stages.reports.episode_file import KIND, episode_schema, read_episodes
 from stages.reports.parquet import table_bytes
@@ -67,7 +67,7 @@ def test_other_episodes_are_evaluated_and_said_to_be_others(checkpoint: Classifi
     assert rows is not None
     assert np.array_equal(rows.image.reshape(10, -1), drawn.image.reshape(10, -1)[::-1])
     assert np.array_equal(rows.clean.predicted.reshape(10, -1), drawn.clean.predicted.reshape(10, -1)[::-1])
-    assert DRAWN_OTHERWISE in found.report.notes
+    assert OTHER_EPISODES in found.report.notes
     assert found.report.protocol.replayed == replay.sha256
 
 
@@ -75,11 +75,11 @@ def test_other_episodes_are_evaluated_and_said_to_be_others(checkpoint: Classifi
     ("record", "columns", "says"),
     [
         ({"data_sha256": "ab"}, {}, "are of other images: sha256 ab, and those at hand have"),
-        ({"protocol": {"name": "all-way"}}, {}, "does not say how its episodes were drawn: 'shots'"),
+        ({"protocol": {"name": "all-way"}}, {}, "lacks the protocol of its episodes: 'shots'"),
         ({"protocol": {**SHOWN.to_record(), "ways": 3}}, {}, r"has 10 episodes of 2 x 3, 2 shots, unlike its record"),
         ({}, {"classes": lambda values: [["ant", "yak"], *values[1:]]}, "yak"),
         ({}, {"classes": lambda values: [head[::-1] for head in values]}, "in a class that it is not of"),
-        ({}, {"query": lambda values: [[[999] * 3] * 2, *values[1:]]}, "puts image 999 in a class that it is not of"),
+        ({}, {"query": lambda values: [[[999] * 3] * 2, *values[1:]]}, "has image 999 in another class than the data"),
         ({}, {"query": lambda values: [[[1, 2]] * 2, *values[1:]]}, "has episodes of different sizes under one name"),
     ],
 )

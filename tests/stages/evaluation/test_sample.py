@@ -5,7 +5,7 @@ import torch
 
 from stages.data.image_set import DataProvenance, ImageSet
 from stages.errors import UsageError
-from stages.evaluation.sample import Sample, drawn, sample_note
+from stages.evaluation.sample import Sample, sample_note, subset_of
 
 COUNTS = {"ant": 12, "bee": 5, "cat": 1}
 
@@ -19,11 +19,11 @@ def numbered() -> ImageSet:
 
 
 def kept(sample: Sample) -> list[int]:
-    return drawn(numbered(), sample).images[:, 0, 0, 0].tolist()
+    return subset_of(numbered(), sample).images[:, 0, 0, 0].tolist()
 
 
 def test_at_most_so_many_of_a_class_and_all_of_a_smaller_one() -> None:
-    some = drawn(numbered(), Sample(per_class=4))
+    some = subset_of(numbered(), Sample(per_class=4))
     assert some.counts() == [4, 4, 1]
     whole = numbered()
     for number, label in zip(some.images[:, 0, 0, 0].tolist(), some.labels.tolist(), strict=True):
@@ -31,8 +31,8 @@ def test_at_most_so_many_of_a_class_and_all_of_a_smaller_one() -> None:
 
 
 def test_at_most_so_many_in_all_evenly_over_the_classes() -> None:
-    assert drawn(numbered(), Sample(images=8)).counts() == [4, 3, 1]
-    assert drawn(numbered(), Sample(images=9, per_class=6)).counts() == [4, 4, 1]
+    assert subset_of(numbered(), Sample(images=8)).counts() == [4, 3, 1]
+    assert subset_of(numbered(), Sample(images=9, per_class=6)).counts() == [4, 4, 1]
     assert kept(Sample(images=500, per_class=500)) == list(range(18))
     assert kept(Sample()) == list(range(18))
 
@@ -54,8 +54,8 @@ def test_numbers_that_leave_nothing_are_refused() -> None:
     with pytest.raises(UsageError, match="--max-per-class is -1"):
         Sample(per_class=-1)
     with pytest.raises(UsageError, match="--max-images 2 leaves some of the 3 classes without an image; give --max-images 3"):
-        drawn(numbered(), Sample(images=2))
+        subset_of(numbered(), Sample(images=2))
 
 
 def test_a_report_says_how_many_of_how_many() -> None:
-    assert sample_note(Sample(images=8, seed=4), 8, 1800) == "a quick look: 8 of 1,800 images, drawn with seed 4"
+    assert sample_note(Sample(images=8, seed=4), 8, 1800) == "a subset: 8 of 1,800 images, sampled with seed 4"

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from stages.attacks.adversarial import AdversarialSet
-from stages.attacks.named import parse_attack
 from stages.attacks.perturb import attack_images
+from stages.attacks.spec import AttackPlan, parse_attack
 from stages.errors import InputError
 from stages.evaluation.saved_images import score_saved
 from stages.reports.results import GroupResult
@@ -22,7 +22,7 @@ THREAT = ThreatModel(Fraction(8, 255))
 def attacked() -> torch.Tensor:
     one = group()
     spec = parse_attack("pgd-20")
-    return attack_images(one.classifier(Channels()), one.images, one.labels, spec, threat=THREAT, seed=0)[0]
+    return attack_images(one.classifier(Channels()), one.images, one.labels, AttackPlan(spec, THREAT, seed=0))[0]
 
 
 def score(model: Channels, x_adv: torch.Tensor, **options: Any) -> GroupResult:
@@ -51,7 +51,7 @@ def test_another_model_is_wrong_where_it_is_wrong_when_clean() -> None:
 
 
 def test_images_that_are_not_of_this_data_are_refused() -> None:
-    with pytest.raises(InputError, match="outside eps 8/255; give the data that the attack was run on"):
+    with pytest.raises(InputError, match="outside eps 8/255; give the unchanged artifact"):
         score(Channels(), attacked().flip(0))
 
 

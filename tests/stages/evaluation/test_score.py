@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import parse_attacks
 from stages.data.episodes import draw_episodes
 from stages.errors import InputError, UsageError
 from stages.evaluation import score
@@ -186,7 +186,7 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
 
 def test_images_of_other_classes_are_refused() -> None:
     good = group()
-    with pytest.raises(InputError, match="no image of these classes"):
+    with pytest.raises(InputError, match="no images of these classes"):
         evaluate(Channels(), replace(good, images=good.images[:0], labels=good.labels[:0]), Protocol())
     with pytest.raises(InputError, match="images are of 3 classes and the classifier has 2"):
         score.evaluate(good.classifier(Channels()).over(NAMES[:2]), good.image_set(), Protocol())

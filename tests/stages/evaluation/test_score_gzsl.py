@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import parse_attacks
 from stages.evaluation.protocol import Protocol
 from stages.reports.results import GroupResult
 from stages.statistics.seen_unseen import SeenUnseen

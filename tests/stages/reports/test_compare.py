@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import parse_attacks
 from stages.errors import InputError, LaatError, UsageError
 from stages.evaluation.protocol import Protocol
 from stages.reports.compare import Source, compare_reports, comparison_tables

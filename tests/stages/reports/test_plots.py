@@ -11,7 +11,7 @@ from PIL import Image
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.expanded import expand_anchors
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import parse_attacks
 from stages.classes import ClassGroups
 from stages.errors import InputError, MissingError, UsageError
 from stages.evaluation.protocol import Protocol

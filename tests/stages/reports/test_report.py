@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.attacks.named import parse_attacks
+from stages.attacks.spec import parse_attacks
 from stages.errors import InputError
 from stages.evaluation.protocol import Protocol
 from stages.reports.records import Model, Report

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from stages.attacks.named import KNOWN, parse_attack, parse_attacks
+from stages.attacks.spec import KNOWN, parse_attack, parse_attacks
 from stages.errors import UsageError
 from stages.threat import ThreatModel
 

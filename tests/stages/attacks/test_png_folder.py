@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.attacks.pictures import check_picture_folder, folder_names, write_pictures
+from stages.attacks.png_folder import check_png_folder, folder_names, write_png_folder
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
 from stages.errors import InputError, MissingError, UsageError
@@ -24,7 +24,7 @@ def names(folder: Path) -> list[str]:
 
 def test_every_pixel_survives_and_the_folder_is_read_as_data(tmp_path: Path) -> None:
     folder = tmp_path / "deep/pictures"
-    write_pictures(folder, IMAGES[..., :5], LABELS, CLASSES, force=False)
+    write_png_folder(folder, IMAGES[..., :5], LABELS, CLASSES, force=False)
     assert names(folder) == ["green_ring/00000.png", "green_ring/00003.png", "red_circle/00001.png", "red_circle/00002.png"]
     picture = np.asarray(Image.open(folder / "red_circle/00001.png"))
     assert np.array_equal(picture, IMAGES[1, :, :, :5].transpose(1, 2, 0))
@@ -37,30 +37,30 @@ def test_every_pixel_survives_and_the_folder_is_read_as_data(tmp_path: Path) -> 
 
 
 def test_pictures_are_replaced_on_demand_only_and_nothing_old_stays(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "p", IMAGES, LABELS, CLASSES, force=False)
+    write_png_folder(tmp_path / "p", IMAGES, LABELS, CLASSES, force=False)
     with pytest.raises(UsageError, match=r"'.*p' is not empty; .*--force"):
-        write_pictures(tmp_path / "p", IMAGES[:1], LABELS[:1], CLASSES, force=False)
+        write_png_folder(tmp_path / "p", IMAGES[:1], LABELS[:1], CLASSES, force=False)
     assert len(names(tmp_path / "p")) == 4
-    write_pictures(tmp_path / "p", IMAGES[:1], LABELS[:1], CLASSES, force=True)
+    write_png_folder(tmp_path / "p", IMAGES[:1], LABELS[:1], CLASSES, force=True)
     assert names(tmp_path) == ["p/green_ring/00000.png"]
 
 
 def test_an_empty_folder_is_filled_and_a_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    write_pictures(tmp_path / "link", IMAGES, LABELS, CLASSES, force=False)
+    write_png_folder(tmp_path / "link", IMAGES, LABELS, CLASSES, force=False)
     assert (tmp_path / "link").is_symlink()
     assert len(names(tmp_path / "real")) == 4
 
 
 @pytest.mark.parametrize("stray", ["notes.txt", "red_circle/holiday.jpg", "red_circle/me.png", "red_circle/deep/1.png"])
 def test_a_folder_of_anything_else_is_never_replaced(tmp_path: Path, stray: str) -> None:
-    write_pictures(tmp_path / "p", IMAGES, LABELS, CLASSES, force=False)
+    write_png_folder(tmp_path / "p", IMAGES, LABELS, CLASSES, force=False)
     (tmp_path / "p" / stray).parent.mkdir(exist_ok=True)
     (tmp_path / "p" / stray).write_text("the only copy")
     before = names(tmp_path)
-    with pytest.raises(UsageError, match="holds more than pictures of an attack"):
-        write_pictures(tmp_path / "p", IMAGES, LABELS, CLASSES, force=True)
+    with pytest.raises(UsageError, match="has other files than images of an attack"):
+        write_png_folder(tmp_path / "p", IMAGES, LABELS, CLASSES, force=True)
     assert names(tmp_path) == before
 
 
@@ -68,14 +68,14 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("a file")
     for folder in ("p", "p/q"):
         with pytest.raises(MissingError, match="cannot write"):
-            check_picture_folder(tmp_path / folder, force=True)
+            check_png_folder(tmp_path / folder, force=True)
 
 
 def test_a_failure_half_way_leaves_what_was_there(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "p", IMAGES, LABELS, CLASSES, force=False)
+    write_png_folder(tmp_path / "p", IMAGES, LABELS, CLASSES, force=False)
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
     with pytest.raises(ValueError, match="zip"):
-        write_pictures(tmp_path / "p", IMAGES[:3], LABELS, CLASSES, force=True)
+        write_png_folder(tmp_path / "p", IMAGES[:3], LABELS, CLASSES, force=True)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
 
 
@@ -86,5 +86,5 @@ def test_folder_names() -> None:
 
 
 def test_importing_it_needs_no_torch() -> None:
-    code = "import sys, stages.attacks.pictures; sys.exit('torch' in sys.modules)"
+    code = "import sys, stages.attacks.png_folder; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

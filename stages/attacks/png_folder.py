@@ -1,4 +1,4 @@
-"""Images as PNG files in class folders, as `--data` reads them: DIR/red_circle/00007.png. Importing this needs no torch."""
+"""Images as PNG files in class folders, as `--data` reads them: DIR/red_circle/00007.png. No torch."""
 
 from __future__ import annotations
 
@@ -14,20 +14,17 @@ import numpy as np
 from stages.errors import InputError, MissingError, UsageError
 
 _ELSEWHERE = "choose another place with --png"
-# not in a file name on one system or another, and white space; `laat` reads `_` as a space
+# white space, and characters that some file systems do not allow; `laat` reads `_` as a space
 _AWKWARD = re.compile(r"[\s/\\:*?\"<>|\x00-\x1f]+")
 _NAME = re.compile(r"[0-9]+\.png")
 
 
-def check_picture_folder(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that must not be written to, before the work begins.
-
-    With `force` a folder is replaced that holds nothing but pictures as `write_pictures` leaves them, and no other: a
-    folder of other files was hardly meant.
+def check_png_folder(folder: Path, *, force: bool) -> None:
+    """Check that `folder` can be written.
 
     Raises:
-        UsageError: there are files in it, and no `force`; or other files than pictures.
-        MissingError: it is no folder, or cannot be made.
+        UsageError: it is not empty, and `force` is not given; or it has other files than `write_png_folder` writes.
+        MissingError: it is not a folder, or cannot be created.
     """
     if folder.exists() and not folder.is_dir():
         raise MissingError(f"cannot write '{folder}': a file is in the way", _ELSEWHERE)
@@ -39,11 +36,11 @@ def check_picture_folder(folder: Path, *, force: bool) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not force:
-        raise UsageError(f"'{folder}' is not empty", f"{_ELSEWHERE}, or replace the pictures in it with --force")
+        raise UsageError(f"'{folder}' is not empty", f"{_ELSEWHERE}, or replace the images in it with --force")
     for entry in folder.iterdir():
         strays = [entry] if entry.is_symlink() or not entry.is_dir() else [f for f in entry.iterdir() if not _is_ours(f)]
         if strays:
-            raise UsageError(f"'{folder}' holds more than pictures of an attack: '{strays[0].name}'", _ELSEWHERE)
+            raise UsageError(f"'{folder}' has other files than images of an attack: '{strays[0].name}'", _ELSEWHERE)
 
 
 def _is_ours(file: Path) -> bool:
@@ -51,9 +48,9 @@ def _is_ours(file: Path) -> bool:
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
-    """One folder name a class, unlike each other even where case is ignored: 'red circle' is in red_circle.
+    """One folder name per class, unique even if case is ignored: red_circle for 'red circle'.
 
-    Raises InputError when two classes would share one, or none is left of a name.
+    Raises InputError if two classes would share a folder.
     """
     found: dict[str, str] = {}
     names = []
@@ -66,28 +63,27 @@ def folder_names(classes: Sequence[str]) -> list[str]:
     return names
 
 
-def write_pictures(folder: Path, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, force: bool) -> None:
-    """Write one 8-bit PNG an image: FOLDER/<class>/<number>.png, the number its place in the set, from 0.
+def write_png_folder(folder: Path, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, force: bool) -> None:
+    """Write one 8-bit PNG per image: FOLDER/<class>/<number>.png, the number its position in the set, from 0.
 
-    They are written beside the folder and take its name when all are there; a failure leaves what stood there before.
+    The folder is replaced once all images are written; an error leaves it unchanged.
 
     Args:
-        folder: where to; see `check_picture_folder`.
+        folder: see `check_png_folder`.
         images: (N, 3, H, W) uint8.
-        labels: (N,) into `classes`.
-        classes: the names.
-        force: replace pictures that lie there.
+        labels: (N,), positions in `classes`.
+        classes: their names.
+        force: replace the images in the folder.
 
     Raises:
-        UsageError, MissingError: as `check_picture_folder`, and no space.
-        InputError: class names that are the same as folder names.
+        UsageError, MissingError: as `check_png_folder`, or no space left.
+        InputError: two classes with the same folder name.
     """
     from PIL import Image
 
-    check_picture_folder(folder, force=force)
+    check_png_folder(folder, force=force)
     names = folder_names(classes)
-    # a link to a folder stays a link
-    place = folder.resolve()
+    place = folder.resolve()  # a link to a folder stays a link
     width = max(5, len(str(max(len(images) - 1, 0))))
     made: Path | None = None
     try:
@@ -98,8 +94,8 @@ def write_pictures(folder: Path, images: np.ndarray, labels: np.ndarray, classes
         for label in np.unique(labels):
             (home / names[label]).mkdir()
         for at, (image, label) in enumerate(zip(images, labels, strict=True)):
-            picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-            picture.save(home / names[label] / f"{at:0{width}}.png")
+            png = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+            png.save(home / names[label] / f"{at:0{width}}.png")
         if place.exists():
             os.replace(place, made / "old")
         os.replace(home, place)
