@@ -11,8 +11,7 @@ import typer
 
 from laatcli.console import Console
 from laatcli.options import ATTACKS
-from stages.attacks.named import check_fits, parse_attacks
-from stages.attacks.spec import AttackSpec
+from stages.attacks.spec import AttackSpec, check_fits, parse_attacks
 from stages.attacks.suites import DEFAULT_SUITE, Suite, find_suite
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
