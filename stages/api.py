@@ -1,4 +1,4 @@
-"""The Python API: load, attack, evaluate and train, with the defaults of the command line. See `stages` for an overview."""
+"""The Python API: load, attack, evaluate and train, with the defaults of the command line."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def load(path: str | Path, *, module: nn.Module | str | None = None, device: str
     """The classifier of a checkpoint, in eval mode.
 
     Args:
-        path: run/model.st, as `laat train` or `stages.train` writes it.
+        path: a checkpoint, such as run/model.st.
         module: for a checkpoint of your own code: the module that was trained, or the import path of its backbone
             (`package.module:factory`). Loading a file never imports code by itself.
         device: auto, cpu, cuda, cuda:N or mps.
 
-    Raises InputError for a file that is not such a checkpoint, MissingError for a device that is not available.
+    Raises InputError if the file is not a checkpoint, MissingError if the device is not available.
     """
     classifier = read_checkpoint(artifacts.read(path, MODEL), f"'{path}'", module)
     place(classifier, resolve_device(device))
@@ -70,16 +70,16 @@ def attack(
     """Adversarial images.
 
     Args:
-        classifier: left in the modes it came in.
+        classifier: its train/eval modes are restored.
         images: (N, 3, H, W), float in [0, 1] or uint8.
         labels: (N,) int64, positions in `classifier.classes`.
-        attack: a name as for `laat attack --attack`: fgsm, pgd-N, margin-pgd-N, apgd-ce, square …
+        attack: fgsm, pgd-N, margin-pgd-N, apgd-ce, square … as for `laat attack --attack`.
         eps: radius in pixel units, for example "8/255"; None is 8/255 in L-inf and 128/255 in L2.
         norm: "linf" or "l2".
         seed: of random starts.
         batch_size: images in one forward pass.
-        early_stop: True leaves images as they are that are misclassified already, and stops at the first iterate that is;
-            False attacks every image with every step.
+        early_stop: True returns images that are misclassified when clean unchanged, and stops at the first misclassified
+            iterate; False runs every step on every image.
         progress: called with (images done, images in total, attack).
 
     Returns:
@@ -116,14 +116,14 @@ def evaluate(
 
     Args:
         classifier: its classes are the candidates; with the protocol 'gzsl' its seen and novel classes.
-        dataset: what `--data` takes, a `datasets.Dataset`, or a map-style torch Dataset of (image, label) with `classes`.
+        dataset: as for `--data`, a `datasets.Dataset`, or a map-style torch Dataset of (image, label) with `classes`.
         suite: a named set of attacks (`laat suites`); None is 'quick', unless `attacks` are given.
-        attacks: names of attacks instead; an empty list evaluates clean images only.
+        attacks: names of attacks instead of a suite; an empty list evaluates clean images only.
         eps, norm: the threat model, see `attack`.
         protocol: 'all-way', 'gzsl', or a `Protocol`, for example of episodes.
         split, resize: as `--split` and `--resize`; resize None is as in training.
-        max_images: evaluate at most so many images, sampled evenly over the classes.
-        checks: whether to check that the robust accuracies can be believed.
+        max_images: maximum number of images, sampled evenly over the classes.
+        checks: whether to check the robust accuracies for unreliable attacks.
         seed: of random starts.
         batch_size: images in one forward pass.
         progress: called with (done, total, what).
@@ -134,7 +134,7 @@ def evaluate(
     Raises UsageError, InputError and MissingError, as `laat eval`.
     """
     if suite is not None and attacks is not None:
-        raise UsageError("a suite and attacks are both given", "give one of them")
+        raise UsageError("suite and attacks are both given", "give one of them")
     named = find_suite(suite or DEFAULT_SUITE) if attacks is None else None
     specs, threat = parse_attacks(attacks or ()) if named is None else named.specs(), ThreatModel(eps, norm)
     how = protocol if isinstance(protocol, Protocol) else Protocol(protocol)
@@ -188,13 +188,13 @@ def train(
         objective: your own, a subclass of `Objective` or an instance; None is that of the settings.
         out: the run folder: model.st (best epoch), last.st, metrics.jsonl.
         split, resize: as `--split` and `--resize`.
-        resume: go on with an unfinished run in the folder.
+        resume: continue an unfinished run in the folder.
         force: replace the run in the folder.
         device: auto, cpu, cuda, cuda:N or mps.
         on_epoch: called after every epoch.
 
     Returns:
-        The finished run. `load(run.model)` gives its classifier; give `module=` there for a module of your own.
+        The finished run. `load(run.model)` loads its classifier, with `module=` for your own module.
 
     Raises UsageError, InputError, MissingError and ComputeError, as `laat train`.
     """
@@ -229,7 +229,7 @@ def _check_labels(images: Tensor, labels: Tensor, classifier: Classifier) -> Non
     classes = len(classifier.classes)
     if labels.shape != images.shape[:1] or labels.is_floating_point():
         raise InputError(
-            f"the labels are {labels.dtype} {tuple(labels.shape)}, expected int64 ({len(images)},)", "give one class an image"
+            f"the labels are {labels.dtype} {tuple(labels.shape)}, expected int64 ({len(images)},)", "give one class per image"
         )
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise InputError(
@@ -239,7 +239,7 @@ def _check_labels(images: Tensor, labels: Tensor, classifier: Classifier) -> Non
 
 
 def _group(classifier: Classifier) -> str:
-    """The group that all of the classes are in, or 'all'."""
+    """The group of all the classes, or 'all'."""
     count = len(classifier.classes)
     return next((name for name in GROUPS if len(classifier.groups.of(name)) == count), "all")
 

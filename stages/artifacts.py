@@ -1,9 +1,8 @@
-"""Artifacts: the typed safetensors files that pass between stages.
+"""Artifacts: typed safetensors files that stages write and read.
 
-A file holds named tensors and, in the header's metadata under the key `laat`, one JSON record: kind, format version, the
-parameters of the stage that wrote it, the tool's version and the SHA-256 of each input artifact (the lineage). Same inputs,
-same bytes: no clock, no host name, no path. Only numpy is needed here, so that `inspect`, `expand` and every refusal answer at
-once.
+A file has named tensors and, in the metadata of its header with the key `laat`, a JSON record: kind, format version, parameters
+of the stage, version of laat, and the SHA-256 of each input artifact (the lineage). Files are reproducible byte for byte: no
+time, host name or path. Importing this needs numpy only.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ FORMAT = 1
 KINDS = ("anchors", "model", "adversarial", "training-state")
 STDIO = "-"
 _METADATA_KEY = "laat"
-# safetensors itself refuses longer headers; the bound keeps a forged length from being believed
+# safetensors refuses longer headers
 _MAX_HEADER = 100_000_000
 
 
@@ -44,8 +43,8 @@ class Artifact:
         tensors: name -> array, float32 / float64 / int64 / uint8 / bool, C-contiguous.
         params: the parameters of the stage that wrote it; JSON-able.
         inputs: name of each input artifact -> {"sha256": …, "kind": …, "inputs": {…}}, the lineage.
-        tool: version of the tool that wrote it.
-        sha256: of the file's bytes; empty until written or read.
+        tool: version of laat that wrote it.
+        sha256: of the file; empty until written or read.
     """
 
     kind: str
@@ -56,11 +55,11 @@ class Artifact:
     sha256: str = ""
 
     def lineage(self) -> dict[str, Any]:
-        """What a child artifact records of this one as its input."""
+        """The record of this artifact as an input of another one."""
         return {"kind": self.kind, "sha256": self.sha256, "inputs": self.inputs}
 
     def tensor(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-        """The tensor `name`, checked against `shape` (None: any size). Raises InputError when missing or of another shape."""
+        """The tensor `name`. Raises InputError if it is missing or its shape is not `shape` (None: any size)."""
         if name not in self.tensors:
             raise InputError(f"the {self.kind} artifact has no tensor '{name}'", "make it again with the command that wrote it")
         value = self.tensors[name]
@@ -75,7 +74,7 @@ class Artifact:
 
 
 def to_bytes(artifact: Artifact) -> bytes:
-    """The artifact as the bytes of its file. The same artifact gives the same bytes everywhere."""
+    """The bytes of the artifact's file, the same on every machine."""
     record = {
         "format": FORMAT,
         "inputs": artifact.inputs,
@@ -90,15 +89,14 @@ def to_bytes(artifact: Artifact) -> bytes:
 
 
 def from_bytes(data: bytes, *, where: str, kind: str | None = None) -> Artifact:
-    """Parse an artifact strictly.
+    """Parse an artifact.
 
     Args:
         data: the file's bytes.
-        where: how errors call it, for example "'anchors.st'".
-        kind: the kind that is expected; None takes any.
+        where: name of the file in errors, for example "'anchors.st'".
+        kind: the expected kind; None for any.
 
-    Raises:
-        InputError: empty, truncated, not safetensors, not an artifact of this tool, wrong kind, newer format.
+    Raises InputError if it is empty, truncated, not safetensors, not an artifact of laat, of another kind or a newer format.
     """
     record = _read_record(data, where)
     if kind is not None and record["kind"] != kind:
@@ -123,7 +121,7 @@ _MAKERS = {
 
 
 def _read_record(data: bytes, where: str) -> dict[str, Any]:
-    """The JSON record of the header, with every length checked before it is believed."""
+    """The JSON record of the header, with lengths checked first."""
     if not data:
         raise InputError(f"{where} is empty", "make it again with the command that wrote it")
     length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
@@ -163,14 +161,14 @@ def _checked_record(text: Any, where: str) -> dict[str, Any]:
 
 
 def read(path: Path | str, kind: str | None = None) -> Artifact:
-    """Read an artifact from a file, or from standard input for `-`. Raises InputError (see `from_bytes`)."""
+    """Read an artifact from a file, or from standard input for `-`. Raises InputError, see `from_bytes`."""
     if str(path) == STDIO:
         return from_bytes(sys.stdin.buffer.read(), where="standard input", kind=kind)
     return from_bytes(read_file(path), where=f"'{path}'", kind=kind)
 
 
 def read_file(path: Path | str) -> bytes:
-    """The bytes of a file. Raises InputError with the reason when it cannot be read."""
+    """The bytes of a file. Raises InputError with the reason if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
@@ -182,9 +180,9 @@ def read_file(path: Path | str) -> bytes:
 
 
 def write(artifact: Artifact, path: Path | str) -> Artifact:
-    """Write an artifact atomically (or to standard output for `-`) and return it with its SHA-256.
+    """Write an artifact atomically, or to standard output for `-`, and return it with its SHA-256.
 
-    Raises MissingError when the target cannot be written; what stood there before is then untouched.
+    Raises MissingError if the file cannot be written; an existing file is then unchanged.
     """
     data = to_bytes(artifact)
     if str(path) == STDIO:
@@ -192,29 +190,21 @@ def write(artifact: Artifact, path: Path | str) -> Artifact:
         sys.stdout.buffer.flush()
     else:
         write_file(path, data)
-    return Artifact(
-        artifact.kind,
-        artifact.tensors,
-        artifact.params,
-        artifact.inputs,
-        artifact.tool,
-        hashlib.sha256(data).hexdigest(),
-    )
+    return replace(artifact, sha256=hashlib.sha256(data).hexdigest())
 
 
 def write_file(path: Path | str, data: bytes) -> None:
-    """Write `data` beside `path`, flush it to the disk and rename it: a killed command leaves the old file or the new one.
+    """Write a file atomically, with permissions of the user's umask; devices and pipes are written directly.
 
-    The file gets the ordinary permissions of the user's umask; a device or a pipe is written to as it is. Raises
-    MissingError (no space, read-only, a folder there).
+    Raises MissingError (no space, read-only, a folder with that name).
     """
     write_files({Path(path): data})
 
 
 def write_files(files: Mapping[Path, bytes]) -> None:
-    """Write several files as `write_file` does one, and rename them only when all are on the disk: a full one changes none.
+    """Write several files like `write_file`, renaming them once all are on the disk.
 
-    Raises MissingError that names the file that cannot be written.
+    Raises MissingError, naming the file that cannot be written.
     """
     staged: list[tuple[str, Path]] = []
     place = Path()
@@ -240,7 +230,7 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 
 
 def _stage(path: Path, data: bytes) -> str:
-    """The name of a new file beside `path` with `data`, flushed to the disk; none is left when that fails."""
+    """Write `data` to a temporary file in the folder of `path`, flush it to the disk, and return its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(21, "a folder is in the way")
@@ -258,7 +248,7 @@ def _stage(path: Path, data: bytes) -> str:
 
 
 def check_writable(path: Path | str) -> None:
-    """Raise MissingError now rather than after an hour of work if `path` cannot be written."""
+    """Raise MissingError if `path` cannot be written, before the work starts."""
     path = Path(path)
     if str(path) == STDIO or (_is_device(path) and os.access(path, os.W_OK)):
         return
@@ -271,7 +261,7 @@ def check_writable(path: Path | str) -> None:
 
 
 def _is_device(path: Path) -> bool:
-    """A device or a pipe, /dev/null for one: written to, never replaced."""
+    """Whether `path` is a device or a pipe, such as /dev/null."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
@@ -282,7 +272,7 @@ def _umask() -> int:
 
 
 def describe(tensors: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Name, dtype, shape and, for numbers, min / mean / max of each tensor, in the order of names."""
+    """Name, dtype, shape, min, mean and max of each tensor, sorted by name."""
     rows = []
     for name in sorted(tensors):
         value = tensors[name]

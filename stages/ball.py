@@ -1,34 +1,33 @@
-"""Geometry of the Euclidean ball round an image, cut to the pixel range. All shapes are (N, 3, H, W), or (N, …)."""
+"""Geometry of the Euclidean ball around an image, clipped to the pixel range. All shapes are (N, …)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# rounds of the search below, which settles in two to five; every round's answer is inside
+# maximum iterations of the search below, which converges in two to five; every iterate is inside
 ROUNDS = 64
-# torch.rand gives multiples of 2^-24, zero among them; the error function's inverse is infinite at -1 and 1
+# torch.rand returns multiples of 2^-24, including 0, and the inverse error function is infinite at -1 and 1
 _OPEN = 1 - 2.0**-24
 
 
 def lengths(moved: Tensor) -> Tensor:
-    """The Euclidean length of each image of `moved`, (N, …) -> (N,)."""
+    """The Euclidean length of each image, (N, …) -> (N,)."""
     return torch.linalg.vector_norm(moved.flatten(1), dim=1)
 
 
 def slack(radius: float, pixels: int) -> float:
-    """By how much float32 rounding of `pixels` values near 1, and of their sum of squares, can lengthen `radius`."""
+    """How much float32 rounding of `pixels` values near 1, and of their sum of squares, can increase `radius`."""
     return 1e-6 * radius + 1e-7 * float(pixels) ** 0.5
 
 
 def nearest_inside(y: Tensor, x: Tensor, radius: float, low: float, high: float) -> Tensor:
-    """The point nearest to `y` among those within `radius` of `x` and in [low, high]; `x` is in [low, high].
+    """Project `y` onto the points within `radius` of `x` and in [low, high]; `x` is in [low, high].
 
-    Scaling to the ball and then clipping is allowed but not nearest: the pixels that clipping stops leave length for
-    the others. By the Lagrange conditions the nearest point is clip(x + s (y - x)) with the largest s <= 1 that keeps
-    the length. Its square grows with s as sum min(s |d_i|, c_i)^2, with c_i the room of pixel i. From s = radius / |d|
-    on, holding the pixels that have reached the border and solving for the others, s grows to the solution and never
-    past it.
+    Scaling to the ball and then clipping is not the projection: clipped pixels leave length for the others. By the Lagrange
+    conditions it is clip(x + s (y - x)) with the largest s <= 1 inside the ball. The squared length is
+    sum min(s |d_i|, c_i)^2 with c_i the room of pixel i. Starting at s = radius / |d|, fixing the pixels at the border and
+    solving for the others, s increases to the solution without passing it.
     """
     moved = y - x
     stopped = y.clamp(low, high)
@@ -53,7 +52,7 @@ def nearest_inside(y: Tensor, x: Tensor, radius: float, low: float, high: float)
 
 
 def direction(grad: Tensor) -> Tensor:
-    """Each image's gradient divided by its length; zero where it is zero. Gradients of any magnitude, down to 1e-38."""
+    """Each image's gradient divided by its length, zero if it is zero. Works for magnitudes down to 1e-38."""
     if not grad.numel():
         return grad
     shape = (-1, *(1,) * (grad.dim() - 1))
@@ -63,17 +62,16 @@ def direction(grad: Tensor) -> Tensor:
 
 
 def uniform_in_ball(noise: Tensor, radius: float) -> Tensor:
-    """Points uniform in the ball of `radius` round zero, from `noise` uniform on [0, 1), (N, …) -> same shape.
+    """Points uniform in the ball of `radius` around zero, from `noise` uniform on [0, 1), (N, …) -> same shape.
 
-    The direction is that of the normal variables at the quantiles `noise`. Their squared length is chi-squared and
-    independent of the direction, so its own quantile u is the one more uniform number that is needed: the distance is
-    radius * u^(1 / D).
+    The direction is that of the normal variables at the quantiles `noise`. Their squared length is chi-squared and independent
+    of the direction, so its quantile u gives the distance, radius * u^(1 / D).
     """
     if not noise.numel():
         return noise.clone()
     normal = torch.erfinv((2 * noise - 1).clamp(-_OPEN, _OPEN)).mul_(2**0.5)
     dimension = normal[0].numel()
-    # one number an image, in double precision and so on the CPU: some devices have none
+    # one number per image, on the CPU: some devices have no double precision
     squared = lengths(normal).cpu().double().square()
     quantile = torch.special.gammainc(torch.full_like(squared, dimension / 2), squared / 2)
     distance = (radius * quantile ** (1 / dimension)).to(noise)

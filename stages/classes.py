@@ -1,4 +1,4 @@
-"""Class names: reading, comparing and grouping them. The one place that says when two names are the same class."""
+"""Class names: reading, comparing and grouping them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from stages.errors import InputError, UsageError, nearest
 
 
 def fold(name: str) -> str:
-    """The form under which two names are the same class: lower case, `_` and runs of white space as one space."""
+    """Normalize a class name for comparison: lower case, `_` and runs of white space as one space."""
     return " ".join(name.replace("_", " ").split()).casefold()
 
 
 @dataclass(frozen=True)
 class ClassGroups:
-    """Which classes are seen (trained on), validation and novel, as ascending indices into one list of names."""
+    """The seen, validation and novel classes, as ascending indices into a list of names."""
 
     seen: tuple[int, ...]
     val: tuple[int, ...] = ()
@@ -24,12 +24,11 @@ class ClassGroups:
 
     @classmethod
     def from_counts(cls, total: int, seen: int | None, val: int = 0) -> ClassGroups:
-        """The first `seen` classes are seen (all when None), the next `val` are validation, the rest novel.
+        """The first `seen` classes are seen (None: all), the next `val` are validation, the rest novel.
 
-        Raises UsageError when the counts do not fit `total`.
+        Raises UsageError if the counts do not fit `total`.
         """
-        if seen is None:
-            seen = total - val
+        seen = total - val if seen is None else seen
         if seen < 1 or val < 0 or seen + val > total:
             raise UsageError(
                 f"--seen {seen} and --val {val} do not fit {total} classes",
@@ -39,14 +38,14 @@ class ClassGroups:
 
     @classmethod
     def from_names(cls, classes: Sequence[str], seen: Sequence[str], val: Sequence[str] = ()) -> ClassGroups:
-        """Groups from the names of the seen and validation classes; the rest is novel. Raises InputError on unknown names."""
+        """Groups from the names of seen and validation classes; the rest is novel. Raises InputError for unknown names."""
         seen_at = sorted(match_classes(seen, classes, wanted_from="the seen file", available_from="the class names"))
         val_at = sorted(match_classes(val, classes, wanted_from="the val file", available_from="the class names"))
         both = set(seen_at) & set(val_at)
         if both:
             raise InputError(f"class '{classes[min(both)]}' is in both the seen and the val file", "keep it in one of them")
         if not seen_at:
-            raise InputError("the seen file names no class", "list the classes to train on, one a line")
+            raise InputError("the seen file has no class", "list the classes to train on, one per line")
         rest = [i for i in range(len(classes)) if i not in set(seen_at) | set(val_at)]
         return cls(tuple(seen_at), tuple(val_at), tuple(rest))
 
@@ -67,35 +66,35 @@ class ClassGroups:
 
 
 def read_class_file(path: Path | str) -> list[str]:
-    """Class names of a text file, one a line; blank lines and lines that begin with `#` are skipped.
+    """Class names of a text file, one per line; blank lines and lines that begin with `#` are skipped.
 
-    Raises InputError when the file is missing, not UTF-8 text, empty, or names a class twice (both lines are named).
+    Raises InputError if the file is missing, not UTF-8 text, empty, or repeats a class.
     """
     path = Path(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"class file '{path}' does not exist", "write one class name a line into it") from None
+        raise InputError(f"class file '{path}' does not exist", "write one class name per line into it") from None
     except IsADirectoryError:
-        raise InputError(f"class file '{path}' is a folder", "name a text file with one class name a line") from None
+        raise InputError(f"class file '{path}' is a folder", "name a text file with one class name per line") from None
     except OSError as error:
         raise InputError(
             f"class file '{path}' cannot be read: {error.strerror}", "check the path and its permissions"
         ) from None
     except UnicodeDecodeError:
-        raise InputError(f"class file '{path}' is not UTF-8 text", "save it as plain text, one class name a line") from None
+        raise InputError(f"class file '{path}' is not UTF-8 text", "save it as plain text, one class name per line") from None
     if "\0" in text:
-        raise InputError(f"class file '{path}' is binary", "name a text file with one class name a line")
+        raise InputError(f"class file '{path}' is binary", "name a text file with one class name per line")
     numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     named = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not named:
-        raise InputError(f"class file '{path}' names no class", "write one class name a line into it")
+        raise InputError(f"class file '{path}' has no class", "write one class name per line into it")
     check_unique([line for _, line in named], where=f"'{path}'", lines=[number for number, _ in named])
     return [line for _, line in named]
 
 
 def check_unique(names: Sequence[str], *, where: str, lines: Sequence[int] | None = None) -> None:
-    """Raise InputError if two names are the same class after folding case, `_` and spaces, naming both places."""
+    """Raise InputError if two names are the same class (see `fold`), with their positions."""
     first: dict[str, int] = {}
     for at, name in enumerate(names):
         key = fold(name)
@@ -104,7 +103,7 @@ def check_unique(names: Sequence[str], *, where: str, lines: Sequence[int] | Non
             place = "lines" if lines else "entries"
             one, two = (lines[before], lines[at]) if lines else (before + 1, at + 1)
             raise InputError(
-                f"{where} names one class twice: {place} {one} ('{names[before]}') and {two} ('{name}') "
+                f"{where} has a class twice: {place} {one} ('{names[before]}') and {two} ('{name}') "
                 "are the same after folding case, '_' and spaces",
                 "remove one of them",
             )
@@ -112,9 +111,9 @@ def check_unique(names: Sequence[str], *, where: str, lines: Sequence[int] | Non
 
 
 def match_classes(wanted: Iterable[str], available: Sequence[str], *, wanted_from: str, available_from: str) -> list[int]:
-    """The index in `available` of each wanted name, compared folded.
+    """The index in `available` of each wanted name, compared with `fold`.
 
-    Raises InputError that lists every wanted name without a partner and its nearest candidates.
+    Raises InputError with the missing names and their nearest candidates.
     """
     index = {fold(name): at for at, name in enumerate(available)}
     names = list(wanted)
@@ -124,6 +123,6 @@ def match_classes(wanted: Iterable[str], available: Sequence[str], *, wanted_fro
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise InputError(
             f"{len(missing)} of the {len(names)} classes of {wanted_from} are not in {available_from}: {shown}{more}",
-            "rename the classes in one of the two so that they match (case, '_' and spaces do not matter)",
+            "rename the classes so that they match (case, '_' and spaces do not matter)",
         )
     return [index[fold(name)] for name in names]

@@ -1,6 +1,6 @@
-"""Where the weights of an open_clip model are, and loading it from them: for the text encoder and the image tower alike.
+"""Find and load the weights of an open_clip model, for the text encoder and the image tower.
 
-Only safetensors are read: other formats can run code while they load.
+Only safetensors are read: loading other formats can run code.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ WEIGHTS = "open_clip_model.safetensors"
 
 
 @dataclass(frozen=True)
-class Ways:
-    """How the user tells a command which model and weights to take; errors say it so."""
+class OptionNames:
+    """The options for model and weights, for error messages."""
 
     model: str
     file: str
@@ -34,13 +34,13 @@ class Ways:
 
 @dataclass(frozen=True)
 class Located:
-    """Where a model's architecture and weights are.
+    """A model's architecture and weights.
 
     Attributes:
         name: for open_clip.
         weights: the safetensors file.
         quick_gelu: whether the tag was trained with QuickGELU.
-        model, tag: what to record; without any path.
+        model, tag: for records, without paths.
     """
 
     name: str
@@ -50,25 +50,25 @@ class Located:
     tag: str
 
 
-def locate(model: str, pretrained: str, ways: Ways) -> Located:
-    """Find a model's weights; published ones are fetched when they are not here yet.
+def locate(model: str, pretrained: str, options: OptionNames) -> Located:
+    """Find a model's weights; published ones are downloaded if they are not in the cache.
 
     Args:
         model: an open_clip name ('ViT-B-16'), `local-dir:PATH`, `hf-hub:ORG/NAME`, or 'demo' (the bundled tiny CLIP).
         pretrained: an open_clip tag ('openai') or a safetensors weights file; not used with the three other forms of `model`.
-        ways: see `Ways`.
+        options: see `OptionNames`.
 
     Raises:
-        UsageError: unknown model or tag (the nearest are named).
+        UsageError: unknown model or tag, with the nearest ones.
         InputError: a folder without configuration or weights; weights that are not safetensors.
-        MissingError: weights that are neither here nor to be downloaded.
+        MissingError: weights that cannot be downloaded.
     """
     if not brings_its_weights(model):
-        return _built_in(model.replace("/", "-"), pretrained, ways)
-    folder = model_folder(model, ways)
+        return _built_in(model.replace("/", "-"), pretrained, options)
+    folder = model_folder(model, options)
     if model.startswith("hf-hub:"):
-        # go on from the folder that the weights lie in: what is loaded is then what was hashed
-        folder = _fetch(model.removeprefix("hf-hub:"), WEIGHTS, ways).parent
+        # load from the folder of the weights, so that the loaded file is the hashed one
+        folder = _fetch(model.removeprefix("hf-hub:"), WEIGHTS, options).parent
     for name in (WEIGHTS, "model.safetensors"):
         if (folder / name).is_file():
             return Located(f"local-dir:{folder}", folder / name, False, recorded_name(model), "")
@@ -76,33 +76,33 @@ def locate(model: str, pretrained: str, ways: Ways) -> Located:
 
 
 def brings_its_weights(model: str) -> bool:
-    """Whether `model` is configuration and weights in one: local-dir:, hf-hub: and the bundled one."""
+    """Whether `model` includes its weights: local-dir:, hf-hub: and the bundled model."""
     return model == DEMO or model.startswith(("local-dir:", "hf-hub:"))
 
 
 def recorded_name(model: str) -> str:
-    """`model` without a path of this machine."""
+    """`model` without local paths."""
     return f"local-dir:{Path(model.removeprefix('local-dir:')).name}" if model.startswith("local-dir:") else model
 
 
-def model_folder(model: str, ways: Ways) -> Path:
-    """The folder with the configuration of a model that `brings_its_weights`; from the hub only that is fetched.
+def model_folder(model: str, options: OptionNames) -> Path:
+    """The folder with the configuration of a model that `brings_its_weights`; from the hub only the configuration.
 
-    Raises InputError when there is no configuration in it, else as `locate`.
+    Raises InputError if it has no configuration, else as `locate`.
     """
     if model.startswith("hf-hub:"):
-        folder = _fetch(model.removeprefix("hf-hub:"), CONFIG, ways).parent
+        folder = _fetch(model.removeprefix("hf-hub:"), CONFIG, options).parent
     elif model == DEMO:
         folder = Path(str(resources.files("stages.anchors").joinpath("demo_clip")))
     else:
         folder = Path(model.removeprefix("local-dir:"))
     if not (folder / CONFIG).is_file():
-        raise InputError(f"'{folder}' is no open_clip model folder: it has no {CONFIG}", f"it needs {CONFIG} and {WEIGHTS}")
+        raise InputError(f"'{folder}' is not an open_clip model folder: it has no {CONFIG}", f"it needs {CONFIG} and {WEIGHTS}")
     return folder
 
 
-def load_clip(located: Located, ways: Ways, device: str = "cpu") -> Any:
-    """The whole CLIP model in float32 with its weights. Raises InputError when they do not fit the architecture."""
+def load_clip(located: Located, options: OptionNames, device: str = "cpu") -> Any:
+    """Load the CLIP model in float32. Raises InputError if the weights do not fit the architecture."""
     with quiet():
         import open_clip
 
@@ -115,23 +115,23 @@ def load_clip(located: Located, ways: Ways, device: str = "cpu") -> Any:
                 device=device,
                 require_pretrained=True,
             )
-        except Exception as error:  # open_clip raises many kinds for weights that do not fit
-            raise does_not_load(located, ways, error) from error
+        except Exception as error:  # open_clip raises many types for weights that do not fit
+            raise does_not_load(located, options, error) from error
 
 
-def does_not_load(located: Located, ways: Ways, error: Exception) -> InputError:
-    """The error for weights that are no such model."""
+def does_not_load(located: Located, options: OptionNames, error: Exception) -> InputError:
+    """The error for weights that do not load."""
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return InputError(
         f"the weights '{located.weights.name}' do not load as {located.model}: {reason}",
-        f"check that {ways.model} names the architecture of the weights",
+        f"check that {options.model} names the architecture of the weights",
     )
 
 
 def check_names(model: str, pretrained: str | None) -> None:
-    """Raise UsageError, with the nearest names, unless open_clip knows `model` and `pretrained` is a tag of it or a file.
+    """Raise UsageError, with the nearest names, unless open_clip has `model` and `pretrained` is one of its tags or a file.
 
-    None for `pretrained` asks about the model only. Fetches nothing.
+    With `pretrained` None only the model is checked. Downloads nothing.
     """
     with quiet():
         import open_clip
@@ -146,34 +146,32 @@ def check_names(model: str, pretrained: str | None) -> None:
         )
 
 
-def _built_in(model: str, pretrained: str, ways: Ways) -> Located:
+def _built_in(model: str, pretrained: str, options: OptionNames) -> Located:
     check_names(model, pretrained)
     from open_clip.pretrained import get_pretrained_cfg
 
     config = get_pretrained_cfg(model, pretrained)
-    convert = f"convert them once on a machine you trust (safetensors.torch.save_file) and give the file with {ways.file}"
+    convert = f"convert them once on a machine you trust (safetensors.torch.save_file) and give the file with {options.file}"
     if config:
         repository = str(config.get("hf_hub", "")).partition(":")[0].rstrip("/")
         if repository.count("/") > 1:  # a repository and a file in it
             repository = repository.rpartition("/")[0]
         if not repository:
             raise InputError(
-                f"the weights of {model} ({pretrained}) are published as a pickle only, which can run code while it loads",
+                f"the weights of {model} ({pretrained}) are published as a pickle only, and loading a pickle can run code",
                 convert,
             )
-        # open_clip only warns when the tag was trained with another activation than the architecture's default
+        # open_clip only warns if the tag was trained with another activation than the architecture's default
         quick_gelu = bool(config.get("quick_gelu", False))
-        return Located(model, _fetch(repository, WEIGHTS, ways), quick_gelu, model, pretrained)
+        return Located(model, _fetch(repository, WEIGHTS, options), quick_gelu, model, pretrained)
     weights = Path(pretrained)
     if weights.suffix != ".safetensors":
-        raise InputError(
-            f"the weights '{weights.name}' are not safetensors; other formats can run code while they load", convert
-        )
+        raise InputError(f"the weights '{weights.name}' are not safetensors; loading other formats can run code", convert)
     return Located(model, weights, False, model, f"file:{weights.name}")
 
 
-def _fetch(repository: str, name: str, ways: Ways) -> Path:
-    """One file of a hub repository, from the cache where it is there. Raises MissingError with the ways out."""
+def _fetch(repository: str, name: str, options: OptionNames) -> Path:
+    """One file of a hub repository, from the cache if possible. Raises MissingError with the alternatives."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -183,21 +181,21 @@ def _fetch(repository: str, name: str, ways: Ways) -> Path:
         except LocalEntryNotFoundError:
             pass
         except ValueError as error:
-            raise UsageError(f"'{repository}' is no hub repository: {_reason(error)}", "write it as ORG/NAME") from error
+            raise UsageError(f"'{repository}' is not a hub repository: {_reason(error)}", "write it as ORG/NAME") from error
         try:
-            # asked once: the download itself would try a dead network for half a minute before it says so
+            # without a network, the download itself would retry for half a minute
             HfApi().model_info(repository, timeout=10)
             return Path(hf_hub_download(repository, name))
         except Exception as error:
             raise MissingError(
-                f"the weights '{repository}/{name}' are not on this machine and cannot be fetched ({_reason(error)})",
+                f"the weights '{repository}/{name}' are not in the cache and cannot be downloaded ({_reason(error)})",
                 "either connect to the network once (open_clip then caches the weights), or give a file with "
-                f"{ways.file} or a folder with {ways.folder}, or use the bundled encoder with {ways.demo}",
+                f"{options.file} or a folder with {options.folder}, or use the bundled encoder with {options.demo}",
             ) from error
 
 
 def _reason(error: Exception) -> str:
-    """The first line of the innermost cause: the outer ones only say that something failed."""
+    """The first line of the innermost cause."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
     text = str(error).strip()
@@ -206,21 +204,16 @@ def _reason(error: Exception) -> str:
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
-    """Python 3.10 has no hashlib.file_digest."""
     digest = hashlib.sha256()
-    for block in iter(lambda: file.read(1 << 20), b""):
-        digest.update(block)
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
     return digest.hexdigest()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within: open_clip and the hub client neither log nor warn; what matters of it is in our own errors."""
+    """Suppress logs and warnings of open_clip and the hub client; our own errors have the reason."""
     previous = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

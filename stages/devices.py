@@ -1,4 +1,4 @@
-"""Which torch device a stage runs on."""
+"""Torch devices and memory."""
 
 from __future__ import annotations
 
@@ -27,11 +27,9 @@ def check_device_name(name: str) -> None:
 def resolve_device(name: str, launch: Launch | None = None) -> str:
     """The torch device for `name`; 'auto' prefers cuda, then mps, then cpu.
 
-    Where several processes were launched together, each has the CUDA device of its LOCAL_RANK, and mps, which cannot be
-    shared, is not taken.
+    With several processes, each gets the CUDA device of its LOCAL_RANK, and mps is not used.
 
-    Raises UsageError for an unknown name, or one that several processes cannot share, and MissingError for a device that is
-    not there.
+    Raises UsageError for an unknown name, or one that several processes cannot share; MissingError if it is not available.
     """
     check_device_name(name)
     together = launch is not None and launch.size > 1
@@ -45,29 +43,29 @@ def resolve_device(name: str, launch: Launch | None = None) -> str:
         name = "cuda" if count else "mps" if mps and not together else "cpu"
     if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= count:
         raise MissingError(
-            f"device '{name}' is not there: torch sees {count} CUDA devices", "use --device auto or --device cpu"
+            f"device '{name}' is not available: torch sees {count} CUDA devices", "use --device auto or --device cpu"
         )
     if name == "mps" and not mps:
-        raise MissingError("device 'mps' is not there", "use --device auto or --device cpu")
+        raise MissingError("device 'mps' is not available", "use --device auto or --device cpu")
     if name == "cuda" and launch is not None and together:
         if launch.local_rank >= count:
             raise MissingError(
                 f"LOCAL_RANK is {launch.local_rank} and torch sees {count} CUDA devices on this machine",
-                f"start one process a device (torchrun --nproc-per-node {count}), or use --device cpu",
+                f"start one process per device (torchrun --nproc-per-node {count}), or use --device cpu",
             )
         return f"cuda:{launch.local_rank}"
     return name
 
 
 def send(tensor: Tensor, device: str) -> Tensor:
-    """A CPU tensor on `device`, without waiting for what the device is doing."""
+    """Copy a CPU tensor to `device` asynchronously."""
     if device.startswith("cuda"):
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def has_bf16(device: str) -> bool:
-    """Whether matrix products in bfloat16 run at full speed on `device`: on CUDA from compute capability 8.0 on."""
+    """Whether bfloat16 is fast on `device`: CUDA with compute capability 8.0 or higher."""
     if not device.startswith("cuda"):
         return False
     import torch
@@ -76,17 +74,17 @@ def has_bf16(device: str) -> bool:
 
 
 def widest_float(device: str) -> torch.dtype:
-    """float64, or float32 on Apple GPUs, which have nothing wider."""
+    """float64, or float32 on Apple GPUs, which do not support float64."""
     import torch
 
     return torch.float32 if device.startswith("mps") else torch.float64
 
 
 def keep_freed_memory(device: str) -> None:
-    """Let this process keep the memory of freed tensors for the next ones when it computes on the CPU.
+    """On Linux CPUs, keep the memory of freed tensors in the process; elsewhere do nothing.
 
-    glibc gives large blocks back to the system at once, and each new tensor then costs a page fault for every 4 KB: a quarter
-    of a conv4-64 training step (tests/benchmarks/LOG.md). Elsewhere this does nothing.
+    glibc returns large blocks to the system at once, and each new tensor then costs a page fault for every 4 KB: a quarter of
+    a conv4-64 training step (tests/benchmarks/LOG.md).
     """
     if device != "cpu" or sys.platform != "linux":
         return
@@ -97,7 +95,7 @@ def keep_freed_memory(device: str) -> None:
 
 
 def release_freed_memory(device: str) -> None:
-    """Give the memory of freed tensors back, so that new ones of any size can be allocated."""
+    """Return the memory of freed tensors to the system."""
     gc.collect()
     if device.startswith("cuda"):
         import torch

@@ -1,4 +1,4 @@
-"""Typed errors. Each one says what happened, where, and what to do next, and carries the exit code of its kind."""
+"""Typed errors: what happened, where, and what to do next; each type has an exit code."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterable
 
 
 class LaatError(Exception):
-    """Base of every error that a user can cause or meet.
+    """Base class of all errors for users.
 
     Args:
-        what: what happened, where and why, as one sentence without a final full stop.
-        fix: what to type or change next; may be empty when `what` already says it.
+        what: what happened, where and why, as one sentence without a full stop.
+        fix: what to type or change next; may be empty.
 
-    `repeated` is set where several processes work together: whether another one has told the same error already.
+    `repeated`: with several processes, whether another one has already reported the same error.
     """
 
     exit_code = 1
@@ -38,19 +38,19 @@ class InputError(LaatError):
 
 
 class MissingError(LaatError):
-    """Something needed is not here: weights, a device, the network, an optional package."""
+    """Something is not available: weights, a device, the network, an optional package."""
 
     exit_code = 4
 
 
 class ComputeError(LaatError):
-    """The computation itself failed, for example with a non-finite loss."""
+    """The computation failed, for example with a non-finite loss."""
 
     exit_code = 5
 
 
 def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:
-    """The `count` candidates that look most like `name`, quoted and comma-separated; all of them when none is near."""
+    """The `count` candidates most similar to `name`, quoted and comma-separated; the first ones if none is similar."""
     pool = list(candidates)
     close = difflib.get_close_matches(name, pool, n=count, cutoff=0.4) or pool[:count]
     return ", ".join(f"'{candidate}'" for candidate in close)

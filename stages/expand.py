@@ -1,6 +1,6 @@
-"""The expansion algorithm: a cone of crowded anchors opened up along great circles (Li et al., CVPR 2024, Sec. 3.2).
+"""The expansion: spread anchors in a cone along great circles (Li et al., CVPR 2024, Sec. 3.2).
 
-Float64 and closed form: O(C D) where a product of D-1 plane rotations needs O(D^4). Only numpy is needed.
+Float64 and closed form: O(C D), while a product of D-1 plane rotations needs O(D^4). Needs numpy only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.errors import InputError
 
-# below this angle (radians) two directions are the same in float32 anchors, and nothing is left to spread
+# below this angle (radians) two directions are the same in float32
 MIN_ANGLE = 1e-5
 
 
@@ -29,13 +29,13 @@ class Expansion:
 
     @classmethod
     def fit(cls, seen: np.ndarray) -> Expansion:
-        """Fit centre and opening angle on the seen anchors alone.
+        """Fit centre and opening angle on the seen anchors.
 
         Args:
-            seen: (n, D) anchors, n >= 2; rows are normalised again in float64.
+            seen: (n, D) anchors, n >= 2; rows are normalized again in float64.
 
         Raises:
-            InputError: fewer than two anchors, all anchors in one direction, or a mean of zero (no centre).
+            InputError: fewer than two anchors, anchors in a single direction, or a mean of zero.
 
         Source: Li et al., CVPR 2024, Sec. 3.2.
         """
@@ -49,7 +49,7 @@ class Expansion:
         if length < MIN_ANGLE:
             raise InputError(
                 "the seen anchors cancel out: their mean is zero, so there is no centre to spread them from",
-                "they are spread already: train on them without `laat expand`",
+                "they are already spread: train on them without `laat expand`",
             )
         centre = mean / length
         theta_max = float(_angles(anchors, centre).max())
@@ -61,7 +61,7 @@ class Expansion:
         return cls(centre, theta_max)
 
     def angles(self, anchors: np.ndarray) -> np.ndarray:
-        """Angle of each anchor (C, D) to the centre before the map, in radians (C,)."""
+        """Angle of each anchor (C, D) to the centre, in radians (C,)."""
         return _angles(_unit_rows(anchors), self.centre)
 
     def apply(self, anchors: np.ndarray) -> np.ndarray:
@@ -71,10 +71,10 @@ class Expansion:
             anchors: (C, D) seen or novel anchors.
 
         Returns:
-            (C, D) float64 unit rows. An anchor at the centre stays there.
+            (C, D) float64 unit rows. An anchor at the centre is unchanged.
 
         Raises:
-            InputError: another width than the centre's, or an anchor opposite to the centre (no direction to move in).
+            InputError: another width than the centre's, or an anchor opposite to the centre, which has no direction.
 
         Source: Li et al., CVPR 2024, Sec. 3.2.
         """
@@ -92,10 +92,10 @@ class Expansion:
         if opposite.any():
             row = int(np.argmax(opposite))
             raise InputError(
-                f"anchor {row + 1} is opposite to the centre, so it has no direction to be moved in",
+                f"anchor {row + 1} is opposite to the centre, so it has no direction to move in",
                 "check its text feature, or leave the class out",
             )
-        # divide by 1 where an anchor is the centre itself: its u never counts, since sin(0) = 0
+        # divide by 1 at the centre, where the direction does not matter since sin(0) = 0
         direction = away / np.where(at_centre, 1.0, sine)[:, None]
         moved = np.where(at_centre, 0.0, np.arctan2(sine, cosine)) * (np.pi / 2) / self.theta_max
         result = np.cos(moved)[:, None] * self.centre + np.sin(moved)[:, None] * direction
@@ -103,11 +103,11 @@ class Expansion:
 
 
 def cosine_figures(anchors: np.ndarray) -> dict[str, float]:
-    """How crowded anchors (C, D) are.
+    """Pairwise cosines of anchors (C, D).
 
     Returns:
-        mean, min and max cosine over the C(C-1)/2 pairs of different classes, and the smallest angle in degrees.
-        With one anchor every cosine is 1 and the smallest angle 0.
+        mean, min and max cosine over the C(C-1)/2 pairs of classes, and the smallest angle in degrees; for a single anchor
+        1 and 0.
     """
     pairs = pairwise_cosines(anchors)[np.triu_indices(len(anchors), 1)]
     if not len(pairs):
@@ -135,7 +135,7 @@ def _unit_rows(anchors: np.ndarray) -> np.ndarray:
 
 
 def _angles(unit: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Angles by atan2, exact near 0 where arccos loses half its digits."""
+    """Angles by atan2, which is accurate near 0, unlike arccos."""
     cosine = unit @ centre
     sine = np.linalg.norm(unit - cosine[:, None] * centre, axis=1)
     return np.arctan2(sine, cosine)

@@ -1,4 +1,4 @@
-"""The user's own backbones and objectives, named by their import path: `package.module:name`."""
+"""Custom backbones and objectives by import path: `package.module:name`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def is_import_path(name: str) -> bool:
-    """Whether `name` is written as `package.module:name`."""
+    """Whether `name` has the form `package.module:name`."""
     return _IMPORT_PATH.fullmatch(name) is not None
 
 
 def import_by_path(path: str, option: str) -> Any:
-    """The object that `path` names, as `package.module:name`. Modules in the current folder are found, too.
+    """Import `package.module:name`, also from the current folder.
 
     Args:
         path: the import path.
-        option: the option or parameter that names it, for messages.
+        option: the option or parameter, for errors.
 
     Raises:
         MissingError: the module cannot be imported.
@@ -36,7 +36,7 @@ def import_by_path(path: str, option: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        fix = f"install the package that has '{module_name}', or start in the folder that it lies in"
+        fix = f"install the package that has '{module_name}', or start in its folder"
         raise MissingError(f"{option} {path}: {error}", fix) from error
     if not hasattr(module, name):
         known = [known for known in vars(module) if not known.startswith("_")]

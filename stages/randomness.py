@@ -1,4 +1,4 @@
-"""One generator a purpose, each derived from the seed and the purpose's name. Nothing draws from a global stream."""
+"""One generator per purpose, derived from the seed and the purpose's name. No global generator is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(seed: int, purpose: str) -> int:
-    """A 63-bit seed for `purpose` ('weights', 'order', 'attack/pgd-20', …), unrelated to any other purpose's."""
+    """A 63-bit seed for `purpose` ('weights', 'order', 'attack/pgd-20', …), independent of other purposes."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

@@ -1,4 +1,4 @@
-"""The threat model as one value: what an attacker may do to an image. Importing this file does not import torch."""
+"""The threat model: norm, eps and pixel range of a perturbation. Importing this file does not import torch."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NORMS = ("Linf", "L2")
-# float32 rounding of x + eps near 1 is 6e-8; a result further out than this is a fault, not rounding
+# float32 rounding of x + eps near 1 is 6e-8
 TOLERANCE = 1e-6
-# at most two exponent digits: `1e999999999` would otherwise be computed exactly, digit by digit
 _ADVICE = {
     "Linf": "write it as a fraction of 255, for example 8/255",
     "L2": "write it as a number or a fraction of 255, for example 0.5 or 128/255",
 }
-# how far an image can be from another: a pixel goes from 0 to 1, and no image has more than a million of three colours
+# largest distance of two images with pixels in [0, 1], of at most a million pixels with three channels
 _LARGEST = {"Linf": 1, "L2": 1732}
 _DEFAULT_EPS = {"Linf": "8/255", "L2": "128/255"}
+# at most two exponent digits: `1e999999999` would be computed exactly, digit by digit
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2})?|\.[0-9]{1,20}([eE][+-]?[0-9]{1,2})?")
 
 
@@ -33,13 +33,13 @@ def _is_norm(text: str) -> bool:
 
 
 def _as_text(eps: str | float | Fraction) -> str:
-    """`eps` as text for `parse_eps`; a float that is some n/255 is that fraction."""
+    """`eps` as text for `parse_eps`; a float that equals n/255 becomes that fraction."""
     levels = round(float(eps) * 255) if not isinstance(eps, str) and 0 <= eps < 2**31 else 0
     return f"{levels}/255" if isinstance(eps, float) and eps == levels / 255 else str(eps)
 
 
 def parse_norm(text: str) -> str:
-    """The norm called `text` ('linf', 'l2', …) as it stands in results: 'Linf' or 'L2'. Raises UsageError."""
+    """'Linf' or 'L2' from text, case-insensitive. Raises UsageError for another norm."""
     for norm in NORMS:
         if text.strip().replace("-", "").casefold() == norm.casefold():
             return norm
@@ -47,15 +47,11 @@ def parse_norm(text: str) -> str:
 
 
 def parse_eps(text: str, norm: str = "Linf") -> Fraction:
-    """The radius of the ball as people write it ('8/255', '0.03', '0'), exact, in pixel units ([0, 1] scale).
+    """Parse a radius ('8/255', '0.03', '0') exactly, in pixel units ([0, 1] scale).
 
-    An L-inf radius is at most 1, an L2 radius can be more (0.5, 3, 128/255).
-
-    Raises UsageError for anything else: not a number, negative, a zero denominator, and an L-inf radius over 1, naming
-    the fraction of 255 that was probably meant.
+    Raises UsageError if it is not a number, is negative, divides by zero, or is too large: an L-inf radius is at most 1.
     """
-    parts = text.strip().split("/")
-    numbers = [part.strip() for part in parts]
+    numbers = [number.strip() for number in text.strip().split("/")]
     advice = _ADVICE[norm]
     if len(numbers) > 2 or not all(_NUMBER.fullmatch(number) for number in numbers):
         raise UsageError(f"eps '{text}' is not a number {'between 0 and 1' if norm == 'Linf' else 'of at least 0'}", advice)
@@ -65,23 +61,18 @@ def parse_eps(text: str, norm: str = "Linf") -> Fraction:
         raise UsageError(f"eps '{text}' divides by zero", advice)
     eps = top / bottom
     if norm == "Linf" and eps > 1:
-        raise UsageError(f"eps '{text}' is over 1, and pixels go from 0 to 1", _probably_meant(numbers[0], top))
+        fix = f"did you mean {numbers[0]}/255?" if top <= 255 else advice
+        raise UsageError(f"eps '{text}' is over 1, and pixels range from 0 to 1", fix)
     if eps > _LARGEST[norm]:
         raise UsageError(f"eps '{text}' is over {_LARGEST[norm]}: no two images are so far apart", advice)
     return eps
 
 
-def _probably_meant(number: str, value: Fraction) -> str:
-    if value <= 255:
-        return f"did you mean {number}/255?"
-    return _ADVICE["Linf"]
-
-
 def format_eps(eps: Fraction, norm: str = "Linf") -> str:
-    """The canonical text of `eps`; `parse_eps` reads it back exactly. Zero is '0'.
+    """The canonical text of `eps`, the inverse of `parse_eps`.
 
-    L-inf: over 255 where exact ('8/255', '51/255'), else the reduced fraction. L2: a decimal of at most three places
-    where exact ('0.5', '3'), else as L-inf ('128/255').
+    L-inf: n/255 if exact ('8/255', '51/255'), else the reduced fraction. L2: a decimal of at most three places if exact
+    ('0.5', '3'), else as for L-inf ('128/255').
     """
     levels, thousandths = eps * 255, eps * 1000
     if eps == 0:
@@ -93,17 +84,17 @@ def format_eps(eps: Fraction, norm: str = "Linf") -> str:
 
 @dataclass(frozen=True, init=False)
 class ThreatModel:
-    """All images within `eps` of the clean one in the given norm, and inside the pixel range.
+    """The images within `eps` of the clean one in the given norm, and inside the pixel range.
 
     Args:
         eps: radius in pixel units ([0, 1] scale), at most 1 for 'Linf'; text such as "8/255", or a number. None is 8/255 in
             'Linf' and 128/255 in 'L2'.
-        norm: 'Linf' (the largest change of a colour value) or 'L2' (Euclidean, over all values of an image), in any case.
+        norm: 'Linf' (largest change of a colour value) or 'L2' (Euclidean, over an image), case-insensitive.
         clip: lowest and highest pixel value.
 
-    `ThreatModel("linf", "8/255")`, the norm first, is understood too. `eps` is kept as an exact fraction.
+    `ThreatModel("linf", "8/255")`, with the norm first, works too. `eps` is an exact fraction.
 
-    Raises UsageError for an unknown norm, an eps below 0 or above what the norm allows.
+    Raises UsageError for an unknown norm, or an eps outside the range of the norm.
     """
 
     eps: Fraction = parameter(
@@ -135,7 +126,7 @@ class ThreatModel:
         return f"{self.norm} {format_eps(self.eps, self.norm)}"
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """The allowed image nearest to each of `x_adv`, for clean images `x` in [0, 1], both (N, 3, H, W)."""
+        """Project `x_adv` onto the allowed images, for clean images `x` in [0, 1], both (N, 3, H, W)."""
         low, high = self.clip
         if self.norm == "L2":
             from stages.ball import nearest_inside
@@ -144,7 +135,7 @@ class ThreatModel:
         return x_adv.clamp(x - self.radius, x + self.radius).clamp_(low, high)
 
     def random_start(self, x: Tensor, noise: Tensor) -> Tensor:
-        """An allowed image at `noise`, uniform on [0, 1) and shaped as `x`: uniform in the ball, then clipped."""
+        """Random images from `noise`, uniform on [0, 1) and shaped like `x`: uniform in the ball, then clipped."""
         if self.norm == "L2":
             from stages.ball import uniform_in_ball
 
@@ -152,10 +143,7 @@ class ThreatModel:
         return self.project(x + (2 * noise - 1) * self.radius, x)
 
     def step(self, x_adv: Tensor, grad: Tensor, step_size: float) -> Tensor:
-        """The steepest ascent step of length `step_size` (pixel units) in this norm; not projected yet.
-
-        Where the gradient is zero nothing moves.
-        """
+        """The steepest ascent step of length `step_size` (pixel units) in this norm, without projection."""
         if self.norm == "L2":
             from stages.ball import direction
 
@@ -163,20 +151,20 @@ class ThreatModel:
         return x_adv + step_size * grad.sign()
 
     def bounds(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The lowest and highest allowed value of every pixel round `x` (N, 3, H, W); None where the ball is no box."""
+        """The lowest and highest allowed value of every pixel around `x` (N, 3, H, W); None for L2."""
         if self.norm == "L2":
             return None
         low, high = self.clip
         return (x - self.radius).clamp_(low, high), (x + self.radius).clamp_(low, high)
 
     def climb(self, x_adv: Tensor, grad: Tensor, step_size: float, x: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
-        """`step` and `project` at once. With the `bounds`, looked up once, three passes over memory."""
+        """`step` and `project` in one, fast with the `bounds` of `x`."""
         if bounds is None:
             return self.project(self.step(x_adv, grad, step_size), x)
         return x_adv.add(grad.sign(), alpha=step_size).clamp_(*bounds)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """How far each image is from its clean one in this norm, (N, 3, H, W) twice -> (N,)."""
+        """Distance of each image from its clean one in this norm, (N, 3, H, W) twice -> (N,)."""
         moved = (x_adv - x).flatten(1)
         if self.norm == "L2":
             from stages.ball import lengths
@@ -185,7 +173,7 @@ class ThreatModel:
         return moved.abs().amax(1)
 
     def tolerance(self, pixels: int) -> float:
-        """How far outside the ball float32 rounding can put an image of `pixels` values."""
+        """How far outside the ball an image of `pixels` values can be by float32 rounding."""
         if self.norm == "L2":
             from stages.ball import slack
 
@@ -193,10 +181,7 @@ class ThreatModel:
         return TOLERANCE
 
     def check(self, x_adv: Tensor, x: Tensor) -> None:
-        """Raise ComputeError unless every image of `x_adv` is finite, in the pixel range and in the ball round `x`.
-
-        The ball has the `tolerance` of float32 rounding; the pixel range has none.
-        """
+        """Raise ComputeError unless every image of `x_adv` is finite, in the pixel range and, up to rounding, in the ball."""
         if not bool(x_adv.isfinite().all()):
             raise ComputeError("an adversarial image has a pixel that is not finite", "check the model's gradients")
         low, high = self.clip
@@ -206,20 +191,19 @@ class ThreatModel:
         if far > self.radius + self.tolerance(x[0].numel() if len(x) else 0):
             raise ComputeError(
                 f"an adversarial image is {far:.6g} from its clean image, outside eps {format_eps(self.eps, self.norm)}",
-                "the images are not those that were attacked, or the attack is at fault",
+                "use the images that were attacked, or check the attack",
             )
 
     def to_record(self) -> dict[str, Any]:
-        """The threat model as a JSON-able record."""
+        """JSON-able record."""
         return {"clip": list(self.clip), "eps": format_eps(self.eps, self.norm), "norm": self.norm}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ThreatModel:
-        """The inverse of `to_record`. Raises InputError when the record is not one."""
+        """The inverse of `to_record`. Raises InputError for a damaged record."""
         try:
             low, high = (float(value) for value in record["clip"])
             norm = parse_norm(record["norm"])
             return cls(parse_eps(record["eps"], norm), norm, (low, high))
         except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-            fix = "make the file again with the command that wrote it"
-            raise InputError(f"damaged threat model record: {error}", fix) from None
+            raise InputError(f"damaged threat model record: {error}", "create the file again") from None

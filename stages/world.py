@@ -1,4 +1,4 @@
-"""The processes that do one command together: who takes which part of the work, and sums over all of them."""
+"""Several processes that run one command: shares of a batch, sums and barriers."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ from stages.launch import Launch
 if TYPE_CHECKING:
     from torch import Tensor
 
-# waits: for the others to start and to read their data, and for them within a step
+# timeouts: for start and reading data, and within a training step
 START_SECONDS = 1800.0
 STEP_SECONDS = 25.0
 _POLL_SECONDS = 0.05
-_FAREWELL_SECONDS = 1.0  # the store may go with rank 0: time for the others to read why
+_GRACE_SECONDS = 1.0  # the store may end with rank 0: time for the others to read the error
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among those that work together.
+    """This process and the others of a run.
 
-    What waits for other processes raises ComputeError when one of them has died, or does not come in time.
+    Waiting for other processes raises ComputeError if one of them has died or times out.
 
     Attributes:
         rank: of this process, from 0; rank 0 writes.
-        size: how many there are.
-        group: the process group in which steps are synchronised, on the training device; None when alone.
+        size: number of processes.
+        group: the process group of training steps, on the training device; None for a single process.
     """
 
     rank: int = 0
     size: int = 1
     group: Any = None
-    _host: Any = field(default=None, repr=False)  # as `group`, for tensors on the CPU
-    _patient: Any = field(default=None, repr=False)  # as `_host`, with a wait of START_SECONDS
+    _host: Any = field(default=None, repr=False)  # like `group`, for tensors on the CPU
+    _slow: Any = field(default=None, repr=False)  # like `_host`, with a timeout of START_SECONDS
 
     @property
     def leader(self) -> bool:
-        """Whether this is the one process that writes and shows."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
-        """This process's part of a global batch of `count` images; parts differ by at most one image, and may be empty."""
+        """This process's share of a global batch of `count` images; shares differ by at most one image, and may be empty."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor, in place, by its sum over the processes: the same bits in each of them.
+        """Replace each tensor in place by its sum over the processes, bit-identical in all of them.
 
-        The tensors are on the training device; those of one dtype travel as one message.
+        The tensors are on the training device; those of one dtype are sent as one message.
         """
         if self.group is None:
             return
@@ -67,49 +67,46 @@ class World:
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
             same = [tensor.detach() for tensor in tensors if tensor.dtype == dtype]
             message = torch.cat([tensor.reshape(-1) for tensor in same])
-            with _answering():
+            with _lost_process_errors():
                 torch.distributed.all_reduce(message, group=self.group)
-            for tensor, part in zip(same, message.split([tensor.numel() for tensor in same]), strict=True):
-                tensor.copy_(part.view(tensor.shape))
+            for tensor, total in zip(same, message.split([tensor.numel() for tensor in same]), strict=True):
+                tensor.copy_(total.view(tensor.shape))
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Whether each flag is True in any process. The training device is not waited for."""
+        """Whether each flag is True in any process, without synchronizing the training device."""
         if self._host is None:
             return flags
         import torch
 
         raised = torch.tensor([int(flag) for flag in flags])
-        with _answering():
+        with _lost_process_errors():
             torch.distributed.all_reduce(raised, group=self._host)
         return tuple(count > 0 for count in raised.tolist())
 
     def barrier(self) -> None:
-        """Wait, long if need be, until every process is here: after what one of them does alone, or at a pace of its own."""
-        if self._patient is None:
+        """Wait for all processes, with the long timeout."""
+        if self._slow is None:
             return
         import torch
 
-        with _answering():
-            torch.distributed.all_reduce(torch.zeros(1), group=self._patient)
+        with _lost_process_errors():
+            torch.distributed.all_reduce(torch.zeros(1), group=self._slow)
 
-    def _part(self) -> None:
-        """Let go of the groups, whose threads end with them: one that outlives the interpreter aborts the process."""
-        for name in ("group", "_host", "_patient"):
+    def _release(self) -> None:
+        """Release the groups and end their threads: a thread that outlives the interpreter aborts the process."""
+        for name in ("group", "_host", "_slow"):
             object.__setattr__(self, name, None)
 
     def agree(self, digest: str, what: str) -> None:
-        """Compare `digest` over the processes; waits as `barrier` does.
-
-        Raises InputError in every process when one has another `what`, for example 'settings'.
-        """
-        if self._patient is None:
+        """Compare `digest` over the processes. Raises InputError in all of them if `what`, such as 'settings', differs."""
+        if self._slow is None:
             return
         import torch
 
         own = torch.frombuffer(bytearray(hashlib.sha256(digest.encode()).digest()), dtype=torch.uint8)
         found = [torch.empty_like(own) for _ in range(self.size)]
-        with _answering():
-            torch.distributed.all_gather(found, own, group=self._patient)
+        with _lost_process_errors():
+            torch.distributed.all_gather(found, own, group=self._slow)
         others = [str(rank) for rank, its in enumerate(found) if not torch.equal(its, found[0])]
         if others:
             raise InputError(
@@ -119,8 +116,8 @@ class World:
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Within: what libraries print on standard output is lost. The gloo of torch 2.9 says there whom it is connected to."""
+def _quiet_stdout() -> Iterator[None]:
+    """Discard standard output: gloo of torch 2.9 prints its connections."""
     sys.stdout.flush()
     kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
@@ -136,21 +133,20 @@ def _unheard() -> Iterator[None]:
 def join_world(
     device: str, launch: Launch, *, start_seconds: float = START_SECONDS, step_seconds: float = STEP_SECONDS
 ) -> Iterator[World]:
-    """Meet the other processes of the launch, and part from them at the end or at an error.
+    """Initialize torch.distributed for the processes of the launch, with NCCL on CUDA and gloo on the CPU.
 
-    Alone, nothing of torch.distributed is touched. Otherwise steps are synchronised by NCCL on CUDA and by gloo on the CPU.
-    An error that several processes raise alike is marked `repeated` in all but one of them.
+    A single process does not use torch.distributed. An error that several processes raise is marked `repeated` in all but one.
 
     Args:
         device: of this process, from `resolve_device`.
         launch: from `read_launch`.
-        start_seconds: how long to wait for the others to start, to read their data, and for what one of them does alone.
-        step_seconds: how long to wait for them within a step.
+        start_seconds: timeout for start, reading data, and work of a single process.
+        step_seconds: timeout within a training step.
 
     Raises:
-        UsageError: processes that were started with different WORLD_SIZE or the same RANK.
-        MissingError: an address that is not known here.
-        ComputeError: another process did not start, or stopped answering.
+        UsageError: processes with different WORLD_SIZE or the same RANK.
+        MissingError: an unknown address.
+        ComputeError: another process did not start, or does not respond.
     """
     if launch.size == 1:
         yield World()
@@ -158,17 +154,15 @@ def join_world(
     import torch
     from torch import distributed
 
-    store, world = _meet(launch, start_seconds), None
+    store, world = _rendezvous(launch, start_seconds), None
     try:
-        with _answering():
+        with _lost_process_errors():
             step = timedelta(seconds=step_seconds)
-            with _unheard():
+            with _quiet_stdout():
                 distributed.init_process_group(
                     "gloo", store=store, rank=launch.rank, world_size=launch.size, timeout=timedelta(seconds=start_seconds)
                 )
-                World(launch.rank, launch.size, _patient=distributed.group.WORLD).agree(
-                    device.partition(":")[0], "kind of device"
-                )
+                World(launch.rank, launch.size, _slow=distributed.group.WORLD).agree(device.partition(":")[0], "kind of device")
                 host = distributed.new_group(backend="gloo", timeout=step)
                 group = host
                 if device.startswith("cuda"):
@@ -180,20 +174,20 @@ def join_world(
             world.barrier()
     except LaatError as error:
         if threading.current_thread() is threading.main_thread():
-            # this process is ending: a launcher that says so must not cut off its message
+            # the launcher must not end this process before its error is printed
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        error.repeated = _told_before(error, store)
+        error.repeated = _reported_before(error, store)
         raise
     finally:
-        with suppress(RuntimeError):  # what fails here has been told already
+        with suppress(RuntimeError):  # the error has been reported already
             if distributed.is_initialized():
                 distributed.destroy_process_group()
         if world is not None:
-            world._part()
+            world._release()
 
 
-def _meet(launch: Launch, seconds: float) -> Any:
-    """A store that all processes of the launch have come to, each once and each expecting the same number."""
+def _rendezvous(launch: Launch, seconds: float) -> Any:
+    """Connect to the store and wait for all processes; each rank once, all with the same WORLD_SIZE."""
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     try:
@@ -206,29 +200,29 @@ def _meet(launch: Launch, seconds: float) -> Any:
         store = TCPStore(
             launch.address,
             launch.port,
-            is_master=launch.rank == 0 and not _torchrun_keeps_the_store(),
+            is_master=launch.rank == 0 and not _store_outlives_rank_0(),
             wait_for_workers=False,
             timeout=timedelta(seconds=seconds),
             multi_tenant=True,
         )
-        # a launcher that starts the processes anew after a failure may keep the store
+        # a launcher that restarts the processes after a failure may keep the store
         own = PrefixStore(f"laat/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        _count(own, launch, seconds)
+        _wait_for_all(own, launch, seconds)
     except RuntimeError as error:
         raise ComputeError(
-            f"the {launch.size} processes could not meet at {launch.address}:{launch.port}",
+            f"the {launch.size} processes could not connect at {launch.address}:{launch.port}",
             "check that every machine reaches that address and that the port is free",
         ) from error
     return own
 
 
-def _torchrun_keeps_the_store() -> bool:
-    """Whether the store outlives every process of the run; otherwise it goes with rank 0."""
+def _store_outlives_rank_0() -> bool:
+    """Whether torchrun keeps the store; otherwise it ends with rank 0."""
     return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
 
 
-def _count(store: Any, launch: Launch, seconds: float) -> None:
-    """Wait until all have come."""
+def _wait_for_all(store: Any, launch: Launch, seconds: float) -> None:
+    """Wait until all processes have started."""
     size = int(store.compare_set("size", "", str(launch.size)))
     if size != launch.size:
         found = " and ".join(map(str, sorted((size, launch.size))))
@@ -241,46 +235,46 @@ def _count(store: Any, launch: Launch, seconds: float) -> None:
         if store.check(["refusal"]):
             refusal = store.get("refusal").decode()
             if launch.rank == 0:
-                time.sleep(_FAREWELL_SECONDS)
+                time.sleep(_GRACE_SECONDS)
             raise UsageError(refusal, "start them with torchrun, the same --nnodes and --nproc-per-node on every machine")
         come = store.add("come", 0)
         if come >= launch.size:
             return
         if time.monotonic() > deadline:
             raise ComputeError(
-                f"{come} of {launch.size} processes came within {seconds:.0f} s", "look for the errors of the others"
+                f"{come} of {launch.size} processes started within {seconds:.0f} s", "look for the errors of the others"
             )
         time.sleep(_POLL_SECONDS)
 
 
 class _LostError(ComputeError):
-    """Another process died or does not answer."""
+    """Another process died or does not respond."""
 
 
-def _told_before(error: LaatError, store: Any) -> bool:
-    """Whether another process told this error, or, where this one only lost another, any error."""
-    if isinstance(error, _LostError) and not _torchrun_keeps_the_store():
+def _reported_before(error: LaatError, store: Any) -> bool:
+    """Whether another process has reported this error; for a lost process, any error."""
+    if isinstance(error, _LostError) and not _store_outlives_rank_0():
         return False
     earlier: list[int] = []
 
     def ask() -> None:
         with suppress(RuntimeError):
             if isinstance(error, _LostError):
-                earlier.append(store.add("told", 1) - 1)
+                earlier.append(store.add("reported", 1) - 1)
             else:
-                store.add("told", 1)
+                store.add("reported", 1)
                 earlier.append(store.add(f"error/{error}", 1) - 1)
 
-    # the store may be lost as well: without a trace, if its machine is
+    # if the machine of the store is lost, this would hang
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
-    asking.join(_FAREWELL_SECONDS)
+    asking.join(_GRACE_SECONDS)
     return bool(earlier and earlier[0])
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
-    """Within: what fails because another process died or does not answer becomes a ComputeError."""
+def _lost_process_errors() -> Iterator[None]:
+    """Raise ComputeError for failures because another process died or does not respond."""
     from torch import distributed
 
     try:
@@ -289,6 +283,6 @@ def _answering() -> Iterator[None]:
         if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
             raise
         raise _LostError(
-            "another process of the run stopped answering",
+            "another process of the run does not respond",
             "look for its own error, then start again (train: with --resume auto)",
         ) from error

@@ -90,13 +90,13 @@ class Encoding:
 
     def anchors(self, console: Console, names: list[str], groups: ClassGroups) -> AnchorSet:
         """Encode the names. Raises UsageError, InputError and MissingError."""
-        from stages.anchors.templates import resolve_templates
+        from stages.anchors.sources import resolve_templates
 
         prompts = resolve_templates(self.template or [], self.templates)
         tagged = ":" not in self.model and self.model != "demo"
         console.note(f"loading {self.model}" + (f" ({self.pretrained})" if tagged else ""))
         from stages.anchors.encoder import load_encoder
-        from stages.anchors.text import text_anchors
+        from stages.anchors.sources import text_anchors
         from stages.devices import resolve_device
 
         encoder = load_encoder(self.model, self.pretrained, resolve_device(self.device))
@@ -118,11 +118,11 @@ def anchors(
     artifacts.check_writable(output)
     names, groups = class_names.read()
     if features is not None:
-        from stages.anchors.text import imported_anchors
+        from stages.anchors.sources import imported_anchors
 
         made = imported_anchors(names, groups, features)
     elif source is not Source.text:
-        from stages.anchors.text import constructed_anchors
+        from stages.anchors.sources import constructed_anchors
 
         made = constructed_anchors(names, groups, source.value, dim, seed)
     else:

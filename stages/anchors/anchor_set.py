@@ -1,4 +1,4 @@
-"""AnchorSet: the class anchors with their names, groups and history, and its artifact."""
+"""AnchorSet: class anchors with names, groups and origin, and its artifact."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class AnchorSet:
         vectors: (C, D) float32, unit rows.
         classes: C names.
         groups: which of them are seen, validation, novel.
-        origin: how the vectors came to be (source, model, tag, weights' SHA-256, activation, templates …); JSON-able.
+        origin: source of the vectors (encoder, tag, SHA-256 of the weights, activation, templates …); JSON-able.
         expansion: the fitted map that was applied, or None for raw anchors.
-        inputs: lineage of the artifacts this came from.
+        inputs: lineage.
     """
 
     vectors: np.ndarray
@@ -46,7 +46,7 @@ class AnchorSet:
         return [self.classes[at] for at in self.indices(group)]
 
     def take(self, indices: Sequence[int]) -> AnchorSet:
-        """The anchors of the classes at `indices`, in that order, each in its group."""
+        """The anchors of the classes at `indices`, in that order."""
         groups = ({place for place, at in enumerate(indices) if at in members} for members in vars(self.groups).values())
         return replace(
             self,
@@ -56,7 +56,7 @@ class AnchorSet:
         )
 
     def near_duplicates(self) -> list[tuple[str, str, float]]:
-        """Pairs of classes whose cosine is above 0.98, nearest first."""
+        """Pairs of classes with a cosine above 0.98, nearest first."""
         cosines = pairwise_cosines(self.vectors)
         rows, columns = np.triu_indices(len(self.classes), 1)
         close = [
@@ -69,11 +69,7 @@ class AnchorSet:
     def to_artifact(self) -> Artifact:
         """The artifact of kind 'anchors'."""
         tensors = {"vectors": self.vectors.astype(np.float32)}
-        params: dict[str, Any] = {
-            "classes": list(self.classes),
-            "groups": self.groups.to_record(),
-            "origin": self.origin,
-        }
+        params: dict[str, Any] = {"classes": list(self.classes), "groups": self.groups.to_record(), "origin": self.origin}
         if self.expansion is not None:
             tensors["expansion.centre"] = self.expansion.centre.astype(np.float64)
             params["expansion"] = {"theta_max": self.expansion.theta_max}
@@ -81,10 +77,9 @@ class AnchorSet:
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, where: str) -> AnchorSet:
-        """Check and unpack an anchors artifact, or the anchors inside a model artifact.
+        """Unpack an anchors artifact, or the anchors of a model artifact.
 
-        Raises:
-            InputError: missing tensors or names, anchors that are not finite or not of unit length, a damaged expansion.
+        Raises InputError for missing tensors or names, anchors that are not finite or not of unit length, a damaged expansion.
         """
         vectors = artifact.tensor("vectors", (None, None)).astype(np.float32)
         try:
@@ -113,7 +108,7 @@ class AnchorSet:
 
 
 def check_anchors(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> None:
-    """Raise InputError unless every row of vectors (C, D) is finite and of unit length; the class is named."""
+    """Raise InputError, naming the class, unless every row of vectors (C, D) is finite and of unit length."""
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         name = classes[int(np.argmin(finite))]
@@ -123,12 +118,12 @@ def check_anchors(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> 
         name = classes[int(np.argmax(off))]
         raise InputError(
             f"the anchor of '{name}' in {where} does not have unit length",
-            "import features with `laat anchors --features FILE`, which normalises them",
+            "import features with `laat anchors --features FILE`, which normalizes them",
         )
 
 
 def normalised(features: np.ndarray, classes: tuple[str, ...], where: str) -> np.ndarray:
-    """Features (C, D) divided by their L2 norms (C, D) float32. Raises InputError on a zero or non-finite row (named)."""
+    """Features (C, D) divided by their L2 norms, float32. Raises InputError, naming the class, for a zero or non-finite row."""
     values = np.asarray(features, dtype=np.float64)
     norms = np.linalg.norm(values, axis=1)
     bad = ~np.isfinite(norms) | (norms == 0)

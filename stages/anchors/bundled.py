@@ -1,4 +1,4 @@
-"""The class lists that come with the package, with their groups."""
+"""The class lists of the package, with their groups."""
 
 from __future__ import annotations
 

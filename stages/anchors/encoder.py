@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.clip_weights import Ways, does_not_load, load_clip, locate, quiet, sha256_of
+from stages.clip_weights import OptionNames, does_not_load, load_clip, locate, quiet, sha256_of
 
 if TYPE_CHECKING:
     import torch
 
 DEFAULT_MODEL, DEFAULT_TAG = "ViT-B-16", "openai"
-WAYS = Ways("--model", "--pretrained FILE.safetensors", "--model local-dir:PATH", "--model demo")
+OPTIONS = OptionNames("--model", "--pretrained FILE.safetensors", "--model local-dir:PATH", "--model demo")
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class TextEncoder:
 
     Attributes:
         encode: token ids (n, context) int64 -> text features (n, D), not normalised.
-        tokenize: list of prompts -> token ids (n, context), cut at the context length.
-        model, tag: as the user named them, without any path.
+        tokenize: list of prompts -> token ids (n, context), truncated to the context length.
+        model, tag: as given by the user, without paths.
         weights_sha256: of the weights file.
         activation: 'QuickGELU' or 'GELU', as found in the text tower.
-        context_length: tokens a prompt may have, start and end included.
+        context_length: maximum number of tokens, including start and end.
     """
 
     encode: Callable[[torch.Tensor], torch.Tensor]
@@ -37,40 +37,32 @@ class TextEncoder:
     context_length: int
 
     def to_record(self) -> dict[str, Any]:
-        """What an anchors artifact records of its encoder."""
-        return {
-            "model": self.model,
-            "pretrained": self.tag,
-            "weights_sha256": self.weights_sha256,
-            "activation": self.activation,
-        }
+        """The entry of the encoder in an anchors artifact."""
+        record = {"model": self.model, "pretrained": self.tag}
+        return {**record, "weights_sha256": self.weights_sha256, "activation": self.activation}
 
 
 def load_encoder(model: str = DEFAULT_MODEL, pretrained: str = DEFAULT_TAG, device: str = "cpu") -> TextEncoder:
     """Load a text encoder.
 
     Args:
-        model: an open_clip name ('ViT-B-16'), `local-dir:PATH`, `hf-hub:ORG/NAME`, or 'demo' (the bundled tiny CLIP).
-        pretrained: an open_clip tag ('openai') or a safetensors weights file; not used with the three other forms of `model`.
+        model, pretrained: see `locate`.
         device: torch device.
 
-    Raises:
-        UsageError: unknown model or tag (the nearest are named).
-        InputError: weights that are not safetensors or do not fit the architecture.
-        MissingError: weights that are neither here nor to be downloaded.
+    Raises as `locate`, and InputError for weights that do not fit the architecture.
     """
     import torch
 
-    located = locate(model, pretrained, WAYS)
+    located = locate(model, pretrained, OPTIONS)
     sha256 = sha256_of(located.weights)
-    net = load_clip(located, WAYS, device)
+    net = load_clip(located, OPTIONS, device)
     with quiet():
         import open_clip
 
         try:
             tokenizer = open_clip.get_tokenizer(located.name)
-        except Exception as error:  # it raises many kinds for a configuration that is none
-            raise does_not_load(located, WAYS, error) from error
+        except Exception as error:  # open_clip raises many types for a damaged configuration
+            raise does_not_load(located, OPTIONS, error) from error
     net.eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The expand stage: an AnchorSet in, a spread-out AnchorSet and its figures out."""
+"""The expand stage: an AnchorSet in, an expanded AnchorSet and its figures out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from stages.expand import Expansion, cosine_figures
 
 @dataclass(frozen=True)
 class ExpansionFigures:
-    """What the expansion did.
+    """Figures of the anchors before and after the expansion.
 
     Attributes:
         before, after: mean / min / max pairwise cosine over all classes and the smallest angle in degrees.
-        theta_max_degrees: opening of the seen cone before the map.
-        outside: classes that are not seen and lie outside the fitted cone, with their angle after the map in degrees (> 90).
+        theta_max_degrees: opening of the cone of seen anchors before the expansion.
+        outside: unseen classes outside the fitted cone, with their angle after the expansion in degrees (> 90).
     """
 
     before: dict[str, float]
@@ -28,7 +28,7 @@ class ExpansionFigures:
     outside: list[tuple[str, float]]
 
     def to_record(self) -> dict[str, Any]:
-        """JSON-able form."""
+        """JSON-able record."""
         return {
             "before": self.before,
             "after": self.after,
@@ -38,10 +38,10 @@ class ExpansionFigures:
 
 
 def expand_anchors(anchors: AnchorSet, like: AnchorSet | None = None) -> tuple[AnchorSet, ExpansionFigures]:
-    """Spread anchors apart with a map fitted on their seen classes, or with the map fitted before in `like`.
+    """Expand anchors with a map fitted on their seen classes, or with the map of `like`.
 
     Raises:
-        InputError: anchors that are expanded already, `like` without a fitted map or from another encoder, degenerate anchors.
+        InputError: expanded anchors, `like` without a fitted map or from another encoder, degenerate anchors.
 
     Source: Li et al., CVPR 2024, Sec. 3.2.
     """
@@ -54,7 +54,7 @@ def expand_anchors(anchors: AnchorSet, like: AnchorSet | None = None) -> tuple[A
 
 def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
     if like.expansion is None:
-        raise InputError("the anchors given with --like hold no fitted expansion", "give a file that `laat expand` wrote")
+        raise InputError("the anchors given with --like have no fitted expansion", "give a file that `laat expand` wrote")
     same = ("model", "weights_sha256", "activation")
     differing = [key for key in same if like.origin.get(key) != anchors.origin.get(key)]
     if differing:
@@ -68,7 +68,7 @@ def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
 
 
 def _figures(before: AnchorSet, after: AnchorSet, fitted: Expansion, *, every: bool) -> ExpansionFigures:
-    """Seen classes lie in the cone by construction; under a borrowed map (`every`) all classes are checked."""
+    """Seen classes are inside the cone by construction; with the map of other anchors (`every`) all classes are checked."""
     degrees = np.degrees(fitted.angles(before.vectors)) * 90 / np.degrees(fitted.theta_max)
     seen = set() if every else set(before.groups.seen)
     outside = [

@@ -1,4 +1,4 @@
-"""Text features that somebody already has: .npy without pickle, or a tensor of a safetensors file."""
+"""Read text features: .npy without pickle, or a tensor of a safetensors file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ def read_features(spec: str) -> tuple[np.ndarray, str, str]:
     """Read a (C, D) feature matrix.
 
     Args:
-        spec: `FILE.npy`, `FILE.safetensors`, or `FILE:TENSOR` where the safetensors file holds several.
+        spec: `FILE.npy`, `FILE.safetensors`, or `FILE:TENSOR` for a safetensors file with several tensors.
 
     Returns:
         the matrix as float64, the tensor's name ('' for .npy), the SHA-256 of the file.
 
-    Raises:
-        InputError: unreadable, not (C, D), not numbers. UsageError: several tensors and none named.
+    Raises InputError if it is unreadable, not (C, D) or not numbers; UsageError for several tensors without a name.
     """
     path, tensor = _split_spec(spec)
     data = read_file(path)
@@ -51,7 +50,7 @@ def _split_spec(spec: str) -> tuple[Path, str]:
 def _from_npy(data: bytes, path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-    except (ValueError, EOFError, MemoryError, SyntaxError, TokenError) as error:  # the last two for a header of nonsense
+    except (ValueError, EOFError, MemoryError, SyntaxError, TokenError) as error:  # the last two for a damaged header
         raise InputError(f"'{path}' is not a plain .npy array: {error}", "save it with numpy.save from a float array") from None
 
 
@@ -68,7 +67,7 @@ def _from_safetensors(data: bytes, path: Path, tensor: str) -> tuple[np.ndarray,
         return tensors[tensor], tensor
     if len(tensors) != 1:
         raise UsageError(
-            f"'{path}' holds {len(tensors)} tensors",
+            f"'{path}' has {len(tensors)} tensors",
             f"name one as --features {path}:NAME; it has: {nearest('', tensors, 8)}",
         )
     return next((value, name) for name, value in tensors.items())

@@ -1,4 +1,4 @@
-"""The checkpoint: weights, architecture, normalisation, anchors and the fitted expansion of a classifier in one file."""
+"""The checkpoint: weights, architecture, normalization, anchors and fitted expansion of a classifier in one file."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def checkpoint_of(
     """A trained embedding model and its anchors as an artifact of kind 'model'.
 
     Args:
-        embedding: any module; of one that is not an `EmbeddingModel` only the weights and its type's name are kept.
-        anchors: the anchors it was trained with, expanded or raw, of all groups.
+        embedding: any module; if it is not an `EmbeddingModel`, only its weights and the name of its type are saved.
+        anchors: the training anchors of all groups.
         training: settings, data and selection of the run; JSON-able.
-        inputs: lineage of the artifacts it came from.
-        image_size: side of the images that it was trained on.
+        inputs: lineage.
+        image_size: side of the training images.
     """
     packed = anchors.to_artifact()
     weights = {f"{_WEIGHT}{name}": value.detach().cpu().numpy() for name, value in embedding.state_dict().items()}
@@ -50,12 +50,11 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
 
     Args:
         artifact: see `checkpoint_of`.
-        where: what errors call the file.
-        module: for a checkpoint of the user's own code: the embedding model, or the import path of its backbone's factory
+        where: name of the file in errors.
+        module: for a checkpoint of custom code: the embedding model, or the import path of its backbone's factory
             (`pkg.mod:factory`). Reading a file never imports code by itself.
 
-    Raises:
-        InputError: parts that are missing, do not fit, or are not finite; own code that was not given.
+    Raises InputError for missing, mismatching or non-finite entries, and for custom code without `module`.
     """
     anchors = AnchorSet.from_artifact(artifact, where)
     try:
@@ -75,12 +74,12 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
 
 
 def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:
-    """The model's weights in a checkpoint's artifact, by their names in the model."""
+    """The weights in a checkpoint, by their names in the model."""
     return {name.removeprefix(_WEIGHT): value for name, value in artifact.tensors.items() if name.startswith(_WEIGHT)}
 
 
 def _threat(training: Mapping[str, Any]) -> ThreatModel | None:
-    """What it was trained under; None for a model that was trained without attack."""
+    """The threat model of training; None for training without attack."""
     settings = training["settings"]
     try:
         return None if settings["objective"] == "clean" else ThreatModel(parse_eps(str(settings["eps"])))
@@ -89,10 +88,10 @@ def _threat(training: Mapping[str, Any]) -> ThreatModel | None:
 
 
 def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact, where: str) -> EmbeddingModel:
-    """The embedding model that the record describes; `own` is the import path of a backbone that the user agreed to import."""
+    """Build the embedding model of the record; `own` is the import path of a backbone that the user agreed to import."""
     if "module" in architecture:
         raise InputError(
-            f"{where} holds the weights of your own module {architecture['module']}", "give it: laat.load(path, module=…)"
+            f"{where} has the weights of your own module {architecture['module']}", "give it: laat.load(path, module=…)"
         )
     backbone, tower = str(architecture.get("backbone", "")), architecture.get("tower")
     if not backbone or (tower is not None) != backbone.startswith("clip:"):
@@ -113,12 +112,12 @@ def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact,
 
 
 def _check_shapes(build: Callable[[], nn.Module], artifact: Artifact, where: str) -> None:
-    """Compare names and shapes with a model without memory: a forged record must not make us build what does not fit."""
+    """Compare names and shapes on the meta device, so that a forged record cannot allocate memory."""
     try:
         with torch.device("meta"):
             model = build()
     except (NotImplementedError, RuntimeError):
-        return  # some of timm's models look at the values while they are built; those of timm have the sizes that timm knows
+        return  # some models of timm read values while they are built; their sizes are those of timm
     _require_fit(model, weights_of(artifact), where)
 
 
@@ -127,11 +126,11 @@ def _require_fit(model: nn.Module, given: Mapping[str, np.ndarray], where: str) 
     name = model.backbone_name if isinstance(model, EmbeddingModel) else type(model).__name__
     odd = sorted(own.keys() ^ given.keys())
     if odd:
-        raise InputError(f"the weights in {where} do not fit {name}: '{odd[0]}' is on one side only", _REMAKE)
+        raise InputError(f"the weights in {where} do not fit {name}: '{odd[0]}' is missing in one of them", _REMAKE)
     for key, value in given.items():
         if tuple(value.shape) != tuple(own[key].shape):
             raise InputError(
-                f"weight '{key}' in {where} has shape {value.shape}, {name} wants {tuple(own[key].shape)}", _REMAKE
+                f"weight '{key}' in {where} has shape {value.shape}, {name} expects {tuple(own[key].shape)}", _REMAKE
             )
 
 

@@ -1,4 +1,4 @@
-"""The classifier: pixels in, logits over a set of anchors out. Attacks, evaluation and export all work on this object."""
+"""The classifier: pixels in, logits over a set of anchors out."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from stages.models.pixels import check_pixels, filled, to_pixels
 from stages.threat import ThreatModel
 
 GROUPS = ("novel", "seen", "val", "all")
-# (images done, images in total, what is being done)
+# (done, total, what is being done)
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a classifier came from.
+    """The training run and file of a classifier.
 
     Attributes:
-        training: settings, data and selection of the training run; JSON-able, empty when unknown.
-        inputs: lineage of the artifacts it was made from.
-        sha256: of the checkpoint file; empty when it was not read from one.
+        training: settings, data and selection of the training run; JSON-able, empty if unknown.
+        inputs: lineage of the checkpoint.
+        sha256: of the checkpoint file, or empty.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -42,23 +42,23 @@ class Origin:
 class Classifier(nn.Module):
     """An embedding model with anchors as its classification head: logits = scale * cosine (Li et al., CVPR 2024, Sec. 3.3).
 
-    Pixels are float in [0, 1] or uint8, shape (N, 3, H, W); normalisation belongs into the embedding model. `forward` and
-    `embed` check the pixels; `scores` does not, for attacks and for export.
+    Pixels are float in [0, 1] or uint8, shape (N, 3, H, W); normalization is part of the embedding model. `forward` and `embed`
+    check the pixels; `scores`, for attacks and export, does not.
 
     Args:
         embedding: any module, images (N, 3, H, W) in [0, 1] -> embeddings (N, D).
-        anchors: the head: an `AnchorSet`, or unit rows (C, D); or (H, K, D), several heads of K rows, see `head`.
+        anchors: an `AnchorSet` or unit rows (C, D); or several heads (H, K, D), see `head`.
         logit_scale: 1 / tau.
-        threat: the threat model that it was trained under; None for a model trained without attack, or unknown.
-        image_size: side of the images that it takes; None for any.
-        origin: where it came from.
-        trained: the anchors that it was trained with, where `anchors` are others.
-        head: (P,) int64, which of several heads judges each sample.
+        threat: the threat model of training, or None.
+        image_size: side of the images; None for any.
+        origin: see `Origin`.
+        trained: the anchors of training, if they differ from `anchors`.
+        head: (P,) int64, the index of the head of each sample.
 
     Attributes:
         anchors: (C, D) or (H, K, D), on the model's device.
-        anchor_set: the same with names and groups; of several heads the first.
-        trained: the anchors that it was trained with.
+        anchor_set: the anchors with names and groups; of several heads the first.
+        trained: the anchors of training.
         known: the anchors of all classes that `over` selects by name.
     """
 
@@ -96,12 +96,12 @@ class Classifier(nn.Module):
 
     @property
     def groups(self) -> ClassGroups:
-        """Which of the classes are seen, validation and novel."""
+        """The seen, validation and novel classes."""
         return self.anchor_set.groups
 
     @property
     def device(self) -> torch.device:
-        """Where the classifier is."""
+        """The device of the anchors."""
         return self.anchors.device
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class Classifier(nn.Module):
         return unit(self.embedding(images_for(self.embedding, pixels)))
 
     def logits(self, embeddings: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Unit embeddings (N, D) -> logits (N, C); `rows` (N,) says which samples they are, where each has its own head.
+        """Unit embeddings (N, D) -> logits (N, C); `rows` (N,) are the samples, if each has its own head.
 
         Raises InputError for embeddings of another width than the anchors.
         """
@@ -135,9 +135,9 @@ class Classifier(nn.Module):
         return self.logit_scale * torch.einsum("nd,nkd->nk", embeddings, heads)
 
     def scores(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Logits (n, C) of images (n, 3, H, W) float in [0, 1] on the device; nothing is checked, `rows` as in `logits`.
+        """Logits (n, C) of images (n, 3, H, W) float in [0, 1] on the device, without checks; `rows` as in `logits`.
 
-        On the CPU an image has the same logits, to the last bit, in a batch of any size (embeddings of at least 8 dimensions).
+        On the CPU the logits do not depend on the batch size, bit for bit (for embeddings of at least 8 dimensions).
         """
         rows = None if rows is None else filled(rows)
         return self.logits(unit(self.embedding(images_for(self.embedding, filled(x)))), rows)[: len(x)]
@@ -152,14 +152,14 @@ class Classifier(nn.Module):
         """The same weights with another head; nothing is copied.
 
         Args:
-            which: a group of its classes ('seen', 'val', 'novel', 'all'); class names, known ones or new ones, which are
-                encoded as the training anchors were; an `AnchorSet`; or anchors (C, D) or (H, K, D).
+            which: a group of classes ('seen', 'val', 'novel', 'all'); class names, where new ones are encoded like the
+                training anchors; an `AnchorSet`; or anchors (C, D) or (H, K, D).
             head: see `Classifier`, for anchors (H, K, D).
-            where: what errors call the anchors or names.
+            where: name of the anchors in errors.
 
         Raises:
             InputError: a group without classes, anchors of another width, encoder or expansion.
-            MissingError: new names, and the text encoder is not available.
+            MissingError: new names without an available text encoder.
         """
         if isinstance(which, Tensor):
             return self._with(which, head=head)
@@ -177,7 +177,7 @@ class Classifier(nn.Module):
 
     @property
     def has_new_classes(self) -> bool:
-        """Whether its classes were named after training."""
+        """Whether the classes were added after training."""
         return self.known is not self.trained
 
     def _with(self, anchors: AnchorSet | Tensor, *, head: Tensor | None = None, known: AnchorSet | None = None) -> Classifier:
@@ -203,15 +203,15 @@ def unit(embeddings: Tensor) -> Tensor:
 
 
 def decide(logits: Tensor) -> Tensor:
-    """The predicted class of each row, (n, C) -> (n,). Raises ComputeError on a logit that is not finite."""
+    """The predicted class of each row, (n, C) -> (n,). Raises ComputeError for a non-finite logit."""
     if not bool(logits.isfinite().all()):
-        raise ComputeError("the model's output is not finite", "check the checkpoint: it may hold non-finite weights")
+        raise ComputeError("the model's output is not finite", "check the checkpoint for non-finite weights")
     return logits.argmax(1)
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Within: `model` is in eval mode and its parameters need no gradient. After: every flag is as it was."""
+    """Set `model` to eval mode and its parameters to requires_grad=False; restore every flag afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval().requires_grad_(False)
@@ -226,8 +226,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Within: `model` is frozen, without gradients, and CUDA convolutions are float32 instead of TF32, so that decisions
-    repeat on other devices."""
+    """Freeze `model`, disable gradients, and run CUDA convolutions in float32, not TF32, for reproducible predictions."""
     cudnn = torch.backends.cudnn
     exact = cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
     with frozen(model), exact, torch.no_grad():
@@ -243,14 +242,14 @@ def predict(
         classifier: with one head.
         images: (N, 3, H, W) uint8 or float in [0, 1].
         batch_size: images in one forward pass.
-        progress: called after every batch; `what` is what it is told.
+        progress: called after every batch with (images done, total, `what`).
 
     Returns:
         (N,) int64, on the CPU.
 
     Raises:
         InputError: other pixels, or anchors of another width than the embeddings.
-        ComputeError: outputs that are not finite.
+        ComputeError: non-finite outputs.
     """
     check_pixels(images)
     found = torch.empty(len(images), dtype=torch.int64)
@@ -267,7 +266,7 @@ def _device(embedding: nn.Module, default: torch.device) -> torch.device:
 
 
 def _numbered(anchors: Tensor) -> AnchorSet:
-    """Anchors without names, (C, D) or (H, C, D): the classes are called by their number."""
+    """Anchors without names, (C, D) or (H, C, D): classes are named by number."""
     vectors = (anchors if anchors.ndim == 2 else anchors[0]).detach().cpu().numpy()
     groups = ClassGroups.from_counts(len(vectors), None)
     return AnchorSet(vectors, tuple(str(at) for at in range(len(vectors))), groups, {"source": "given"})

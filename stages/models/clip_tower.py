@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stages.clip_weights import (
     CONFIG,
-    Ways,
+    OptionNames,
     brings_its_weights,
     check_names,
     load_clip,
@@ -25,7 +25,9 @@ from stages.errors import InputError, UsageError, nearest
 from stages.models.no_images import features_of
 
 PREFIX = "clip:"
-WAYS = Ways("--backbone", "--backbone clip:NAME/FILE.safetensors", "--backbone clip:local-dir:PATH", "--backbone clip:demo")
+OPTIONS = OptionNames(
+    "--backbone", "--backbone clip:NAME/FILE.safetensors", "--backbone clip:local-dir:PATH", "--backbone clip:demo"
+)
 # limits for the record in a checkpoint; the largest published towers are far below
 _LARGEST = {"width": 8192, "layers": 256, "image_size": 2048, "grid": 128}
 # without random numbers in training, and with the features as the only output
@@ -69,7 +71,7 @@ class ClipTower(nn.Module):
 
             try:
                 self.net = towers._build_vision_tower(self.features, self.record["vision_cfg"], self.record["quick_gelu"])
-            except Exception as error:  # it raises many kinds for numbers that do not go together
+            except Exception as error:  # open_clip raises many types for inconsistent numbers
                 raise _damaged(str(error).partition("\n")[0]) from error
 
     @classmethod
@@ -89,14 +91,14 @@ class ClipTower(nn.Module):
             # sizes first: nothing is downloaded for images that do not fit
             tower_size = _size_of(config)
             if image_size == tower_size:
-                located = locate(model, tag or "", WAYS)
+                located = locate(model, tag or "", OPTIONS)
                 config["quick_gelu"] = config.get("quick_gelu", False) or located.quick_gelu
                 model, tag = located.model, located.tag
-                net = load_clip(located, WAYS)
+                net = load_clip(located, OPTIONS)
         tower = cls(config, image_size)
         if net is not None:
             tower.net.load_state_dict(net.visual.state_dict())
-        tower.recorded_name = PREFIX + "/".join(part for part in (recorded_name(model), tag) if part)
+        tower.recorded_name = PREFIX + "/".join(filter(None, (recorded_name(model), tag)))
         tower.mean, tower.std = normalisation
         return tower
 
@@ -113,18 +115,18 @@ def check_tower_name(name: str) -> None:
 
 
 def tower_image_size(name: str) -> int:
-    """The side in pixels of the images that the tower clip:NAME[/TAG] takes; reads no weights. Errors as `ClipTower.named`."""
+    """The image size of the tower clip:NAME[/TAG], without reading weights. Errors as `ClipTower.named`."""
     return _size_of(_configuration(*_split(name))[0])
 
 
 def recorded_tower(name: str) -> str:
     """clip:NAME[/TAG] without a local path: of folders and files the last component stays."""
     model, tag = _split(name)
-    return PREFIX + "/".join(part for part in (recorded_name(model), tag and Path(tag).name) if part)
+    return PREFIX + "/".join(filter(None, (recorded_name(model), tag and Path(tag).name)))
 
 
 def _split(name: str) -> tuple[str, str | None]:
-    """clip:NAME[/TAG] -> NAME, TAG; NAME may have the slash of the papers (ViT-B/16), TAG may be a path."""
+    """clip:NAME[/TAG] -> NAME, TAG; NAME may have a slash (ViT-B/16), TAG may be a path."""
     rest = name.removeprefix(PREFIX)
     if brings_its_weights(rest):
         return rest, None
@@ -151,7 +153,7 @@ def _configuration(model: str, tag: str | None) -> tuple[dict[str, Any], tuple[l
         from open_clip.pretrained import get_pretrained_cfg
 
         return get_model_config(model), _normalisation(get_pretrained_cfg(model, tag) if tag else {})
-    path = model_folder(model, WAYS) / CONFIG
+    path = model_folder(model, OPTIONS) / CONFIG
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
         return dict(whole["model_cfg"]), _normalisation(whole.get("preprocess_cfg", {}))

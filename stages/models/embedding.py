@@ -18,22 +18,22 @@ from stages.randomness import torch_generator
 class EmbeddingModel(Foldable):
     """normalise pixels -> backbone -> Linear(features, D, no bias) (Li et al., CVPR 2024, Sec. 3.3).
 
-    Normalisation is a layer of the model, so that every attack moves in [0, 1] pixel space.
+    Normalization is a layer of the model, so that attacks work on pixels in [0, 1].
 
-    The projection starts random; where a clip: tower is as wide as the anchors it starts as the identity, so that images are
-    aligned with the anchors of the same CLIP model before any training.
+    The projection is initialized randomly, or as the identity for a clip: tower of the anchors' width, whose images are aligned
+    with the anchors before training.
 
     Args:
         backbone: see `build_backbone`.
         width: D, the anchors' width.
         image_size: side of the square images.
-        mean, std: per channel, of pixels in [0, 1]; a clip: tower that is read with its weights brings its own instead.
-        seed: random weights follow from it.
-        drop_block: rate of DropBlock; no part of what a checkpoint keeps.
+        mean, std: per channel, of pixels in [0, 1]; a pretrained clip: tower has its own.
+        seed: of random weights.
+        drop_block: rate of DropBlock; not saved in checkpoints.
         tower, own: see `build_backbone`.
 
     Attributes:
-        backbone_name: of the backbone, without a path of this machine.
+        backbone_name: name of the backbone without local paths.
     """
 
     mean: Tensor
@@ -56,7 +56,7 @@ class EmbeddingModel(Foldable):
         self.backbone_name, self.width, self.image_size = backbone, width, image_size
         self.backbone = build_backbone(backbone, image_size, seed, drop_block=drop_block, tower=tower, own=own)
         features = int(self.backbone.features)  # type: ignore[arg-type]
-        # on the device that the caller chose for new tensors: 'meta' tells shapes without memory
+        # on the default device: checkpoints are compared on 'meta'
         self.projection = nn.utils.skip_init(nn.Linear, features, width, bias=False, device=torch.get_default_device())
         if isinstance(self.backbone, ClipTower):
             self.backbone_name = self.backbone.recorded_name or backbone
@@ -72,22 +72,22 @@ class EmbeddingModel(Foldable):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What a checkpoint records to rebuild the model, beside the weights: backbone, width, image_size, tower; JSON-able."""
+        """Record to rebuild the model: backbone, width, image_size, tower; JSON-able."""
         record = {"backbone": self.backbone_name, "width": self.width, "image_size": self.image_size}
         return {**record, "tower": self.backbone.record} if isinstance(self.backbone, ClipTower) else record
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, 3, H, W) float in [0, 1] -> embeddings (N, D), not normalised; `classifier.unit` does that."""
+        """Images (N, 3, H, W) float in [0, 1] -> embeddings (N, D), not normalized."""
         scale, shift = self._normaliser or self._normalisation()
         embedding: Tensor = self.projection(self.backbone(torch.addcmul(shift, x, scale)))
         return embedding
 
     def fold(self, dtype: torch.dtype | None) -> None:
-        """Keep what the normalisation needs."""
+        """Precompute the normalization."""
         self._normaliser = self._normalisation()
 
     def unfold(self) -> None:
-        """Compute it in every forward pass again."""
+        """Compute the normalization in every forward pass."""
         self._normaliser = None
 
     def _normalisation(self) -> tuple[Tensor, Tensor]:
@@ -97,7 +97,7 @@ class EmbeddingModel(Foldable):
 
 
 def place(model: nn.Module, device: torch.device | str) -> None:
-    """Move a model to `device`, its convolutions into the memory layout that is fastest there: mostly channels last."""
+    """Move a model to `device`, its convolutions to the fastest memory format there: mostly channels last."""
     model.to(device)
     for module in model.modules():
         if isinstance(module, EmbeddingModel):

@@ -1,4 +1,4 @@
-"""Anchors for classes that are named after training, in the space of the training anchors."""
+"""Anchors for new classes of a trained model, in the space of the training anchors."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from stages.errors import InputError, MissingError, UsageError
 
 _FILE = "file:"
 _MAKE = "make them with `laat anchors` and the encoder of the training anchors, and give them with --anchors FILE.st"
-_SAME_ENCODER = "encode the classes with the model that the training anchors came from"
+_SAME_ENCODER = "encode the classes with the encoder of the training anchors"
 _ENCODER = ("source", "model", "pretrained", "weights_sha256", "activation")
 
 
 def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSet:
-    """`new` for a model that was trained with the anchors `trained`.
+    """Anchors `new` for a model that was trained with the anchors `trained`.
 
-    Raw anchors are moved by the fitted expansion of `trained` if it has one; expanded ones must carry the same map.
+    Raw anchors are expanded like `trained`; expanded ones must have the same map.
 
     Args:
         new: anchors of any classes.
         trained: the training anchors.
-        where: what errors call `new`.
+        where: name of `new` in errors.
 
     Raises InputError for another width, another encoder or another map.
     """
@@ -35,7 +35,7 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
     for key in _ENCODER:
         if new.origin.get(key) != trained.origin.get(key):
             raise InputError(
-                f"the anchors of {where} come from another encoder than the checkpoint's: {key} is "
+                f"the anchors of {where} are from another encoder than the checkpoint's: {key} is "
                 f"{new.origin.get(key)!r} there and {trained.origin.get(key)!r} here",
                 _SAME_ENCODER,
             )
@@ -47,7 +47,7 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
     if own is None or given is None or own.theta_max != given.theta_max or not np.array_equal(own.centre, given.centre):
         raise InputError(
             f"the anchors of {where} are expanded with another map than the checkpoint's",
-            "give the raw anchors: the checkpoint's own map is applied to them",
+            "give the raw anchors; the checkpoint's map is applied to them",
         )
     return new
 
@@ -55,33 +55,32 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
 def anchors_for_names(
     trained: AnchorSet, classes: Sequence[str], device: str = "cpu", where: str = "these classes"
 ) -> AnchorSet:
-    """Anchors of `classes`, encoded with the text encoder and templates of the training anchors, and expanded like them.
+    """Anchors of `classes`, encoded and expanded like the training anchors.
 
-    Classes that were trained on or selected the epoch are recognised by name; all others are novel.
+    Seen and validation classes of the training are recognized by name; all others are novel.
 
     Args:
-        trained: the training anchors; they record the model, the pretrained tag and the templates.
-        classes: names, no two of them the same.
+        trained: the training anchors, with their encoder and templates.
+        classes: unique names.
         device: of the encoder.
-        where: what errors call the classes.
+        where: name of the classes in errors.
 
     Raises:
-        InputError: training anchors that no encoder made, and what `text_anchors` raises.
-        MissingError: an encoder that is not available by its recorded name: it was read from a local folder or file, or its
-            weights are neither cached nor can they be downloaded.
+        InputError: training anchors without an encoder, and as `text_anchors`.
+        MissingError: an encoder from a local folder or file, or whose weights cannot be downloaded.
     """
-    # open_clip takes seconds to import
+    # importing open_clip is slow
     from stages.anchors.encoder import load_encoder
-    from stages.anchors.text import text_anchors
+    from stages.anchors.sources import text_anchors
 
     origin = trained.origin
     source, model, tag = (str(origin.get(key, "")) for key in ("source", "model", "pretrained"))
     if source != "text":
-        what = f"the checkpoint's anchors come from {source or 'an unknown source'}, which encodes no names"
+        what = f"the checkpoint's anchors come from {source or 'an unknown source'}, which cannot encode names"
         raise InputError(what, "give anchors of the same kind with --anchors FILE.st")
     if model.startswith("local-dir:") or tag.startswith(_FILE):
         name = tag.removeprefix(_FILE) if tag.startswith(_FILE) else model.removeprefix("local-dir:")
-        raise MissingError(f"the checkpoint's encoder was given as '{name}', and a checkpoint keeps no path", _MAKE)
+        raise MissingError(f"the checkpoint's encoder was given as '{name}', and checkpoints do not record paths", _MAKE)
     try:
         encoder = load_encoder(model, tag, device)
     except (MissingError, UsageError) as error:
@@ -97,7 +96,7 @@ def anchors_for_names(
 
 
 def groups_like(trained: AnchorSet, classes: Sequence[str]) -> ClassGroups:
-    """The groups of `classes` for a model trained with the anchors `trained`, by name; an unknown class is novel."""
+    """The groups of `classes`, by name, for a model trained with the anchors `trained`; unknown classes are novel."""
     known = {fold(name): group for group in ("seen", "val") for name in trained.names(group)}
     groups = [known.get(fold(name), "novel") for name in classes]
     seen, val, novel = (tuple(at for at, group in enumerate(groups) if group == wanted) for wanted in ("seen", "val", "novel"))

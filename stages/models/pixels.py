@@ -1,4 +1,4 @@
-"""Pixels: what counts as an image, and how images reach the model."""
+"""Checking and converting pixels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from stages.errors import InputError
 
 # float rounding of pixels near 0 and 1
 _TOLERANCE = 1e-6
-# below this many images at once, oneDNN and matrix products on the CPU add in another order
+# below this batch size, oneDNN and matrix products on the CPU add in another order
 _LEAST_ON_CPU = 16
 
 
 def check_pixels(images: Tensor) -> None:
-    """Raise InputError unless `images` are (N, 3, H, W), uint8 or float in [0, 1]. Waits for the device; call it once."""
+    """Raise InputError unless `images` are (N, 3, H, W), uint8 or float in [0, 1]. Synchronizes with the device."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"the images have shape {tuple(images.shape)}, expected (N, 3, H, W)", "give a batch of RGB images")
     if images.dtype == torch.uint8 or not len(images):
@@ -39,8 +39,8 @@ def to_pixels(images: Tensor, rows: Tensor, device: torch.device | str) -> Tenso
 
 
 def filled(tensor: Tensor) -> Tensor:
-    """`tensor` (n, …), with its first row repeated to at least 16 rows on the CPU, images channels last: so that a row has
-    the same result, to the last bit, in a batch of any size. The rows added get no gradient."""
+    """On the CPU, pad `tensor` (n, …) to 16 rows with its first one, images channels last, so that results do not depend on the
+    batch size, bit for bit. The padding gets no gradient."""
     if tensor.device.type != "cpu" or not len(tensor):
         return tensor
     missing = _LEAST_ON_CPU - len(tensor)

@@ -146,7 +146,7 @@ def test_episodes_that_the_data_cannot_fill(here: Path, pipeline: Pipeline) -> N
 
 def test_a_device_that_is_not_there(here: Path, pipeline: Pipeline) -> None:
     args = ("attack", "run/model.st", "--data", pipeline.photos, "--device", "cuda:99")
-    refused(here, *args, code=4, says=("'cuda:99' is not there", "--device"))
+    refused(here, *args, code=4, says=("'cuda:99' is not available", "--device"))
 
 
 def test_a_target_that_is_a_folder(here: Path) -> None:

@@ -16,14 +16,14 @@ RANDOM = ("--source", "random", "--dim", "8")
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, ["class file 'names.txt' does not exist", "one class name a line"]),
-        (b"", ["class file 'names.txt' names no class"]),
-        (b"# only a remark\n\n", ["class file 'names.txt' names no class"]),
+        (None, ["class file 'names.txt' does not exist", "one class name per line"]),
+        (b"", ["class file 'names.txt' has no class"]),
+        (b"# only a remark\n\n", ["class file 'names.txt' has no class"]),
         (b"\x89PNG\r\n\x1a\n\xff\xfe\x00", ["class file 'names.txt' is not UTF-8 text"]),
         (b"cat\0dog\n", ["class file 'names.txt' is binary"]),
         (
             b"# pets\nGuinea_pig\ncat\n\nguinea  pig\n",
-            ["'names.txt' names one class twice", "lines 2 ('Guinea_pig') and 5 ('guinea  pig')", "Remove one"],
+            ["'names.txt' has a class twice", "lines 2 ('Guinea_pig') and 5 ('guinea  pig')", "Remove one"],
         ),
     ],
     ids=["missing", "empty", "remarks", "binary", "nul", "duplicates"],

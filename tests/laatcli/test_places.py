@@ -14,8 +14,8 @@ from tests.laatcli.shell import check_refusal, refused, run, run_on_full_disk, s
 def test_without_network_the_default_weights_have_three_ways_out(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("cat\ndog\n")
     ways = ("connect to the network once", "--pretrained FILE.safetensors", "--model local-dir:PATH", "--model demo")
-    says = ("the weights", "cannot be fetched", *ways)
-    refused(tmp_path, "anchors", "--classes", "c.txt", code=4, says=says)
+    texts = ("the weights", "cannot be downloaded", *ways)
+    refused(tmp_path, "anchors", "--classes", "c.txt", code=4, says=texts)
 
 
 def test_without_network_a_hub_data_set_is_missing(pipeline: Pipeline, tmp_path: Path) -> None:

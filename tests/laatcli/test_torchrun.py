@@ -128,7 +128,7 @@ def test_a_dead_rank_ends_the_run_which_then_goes_on_with_other_numbers_of_proce
     done = ended(launcher, 30)
     assert time.monotonic() - killed < 30
     assert done.code != 0
-    lost = "another process of the run stopped answering. Look for its own error, then start again (train: with --resume auto)"
+    lost = "another process of the run does not respond. Look for its own error, then start again (train: with --resume auto)"
     line = f"[rank 1] error: {lost}"
     assert line in done.stderr.splitlines()
     assert len(rows(here / "broken")) < EPOCHS if metrics.exists() else state.exists()

@@ -213,7 +213,7 @@ def test_train_takes_a_module_and_an_objective(tmp_path: Path) -> None:
     )
     assert told == [1, 2]
     assert not torch.equal(net.out.weight, before)
-    with pytest.raises(InputError, match=r"holds the weights of your own module .*Net; give it: laat.load\(path, module="):
+    with pytest.raises(InputError, match=r"has the weights of your own module .*Net; give it: laat.load\(path, module="):
         laat.load(done.model)
     again = laat.load(done.model, module=Net(), device="cpu")
     last = laat.load(done.folder / "last.st", module=Net(), device="cpu")
@@ -221,7 +221,7 @@ def test_train_takes_a_module_and_an_objective(tmp_path: Path) -> None:
         last.embed(IMAGES.images[:4]), laat.Classifier(net.eval(), made_up_anchors()).embed(IMAGES.images[:4])
     )
     assert again.classes == NAMES
-    with pytest.raises(InputError, match="is on one side only"):
+    with pytest.raises(InputError, match="is missing in one of them"):
         laat.load(done.model, module=nn.Linear(3, 6))
 
 

@@ -39,8 +39,8 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "names no class"),
-        ("\n  \n# only a comment\n", "names no class"),
+        ("", "has no class"),
+        ("\n  \n# only a comment\n", "has no class"),
         (b"\x89PNG\r\n\x1a\n\xff", "not UTF-8 text"),
         (b"bear\0wolf", "is binary"),
     ],
@@ -66,7 +66,7 @@ def test_duplicates_are_named_with_their_lines(tmp_path: Path) -> None:
 
 
 def test_duplicates_in_a_list_are_named_with_their_places() -> None:
-    with pytest.raises(InputError, match=r"the data names one class twice: entries 1 \('a b'\) and 3 \('A_b'\)"):
+    with pytest.raises(InputError, match=r"the data has a class twice: entries 1 \('a b'\) and 3 \('A_b'\)"):
         check_unique(["a b", "c", "A_b"], where="the data")
     check_unique(["a b", "c", "ab"], where="the data")
 
@@ -111,7 +111,7 @@ def test_groups_from_names() -> None:
     assert ClassGroups.from_names(names, ["SEA_LION", "bear"], ["fox"]) == ClassGroups((0, 2), (3,), (1,))
     with pytest.raises(InputError, match="'fox' is in both"):
         ClassGroups.from_names(names, ["fox", "bear"], ["Fox"])
-    with pytest.raises(InputError, match="names no class"):
+    with pytest.raises(InputError, match="has no class"):
         ClassGroups.from_names(names, [])
     with pytest.raises(InputError, match=r"classes of the seen file are not in the class names: 'volf' \(nearest: 'wolf'"):
         ClassGroups.from_names(names, ["volf"])

@@ -35,7 +35,7 @@ def test_a_device_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("cuda", "name"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2"), (2, "cuda:17"), (0, "mps")])
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch, cuda: int, name: str) -> None:
     machine(monkeypatch, cuda)
-    with pytest.raises(MissingError, match=f"device '{name}' is not there"):
+    with pytest.raises(MissingError, match=f"device '{name}' is not available"):
         resolve_device(name)
 
 

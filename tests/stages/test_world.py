@@ -18,7 +18,7 @@ from stages.launch import Launch
 from stages.world import World, join_world
 from tests.stages.training.together import start, wait_for
 
-LOST = "another process of the run stopped answering; look for its own error, then start again (train: with --resume auto)\n"
+LOST = "another process of the run does not respond; look for its own error, then start again (train: with --resume auto)\n"
 
 
 @given(count=st.integers(0, 1000), size=st.integers(1, 40))
@@ -124,7 +124,7 @@ def test_two_processes_of_one_rank() -> None:
 def test_a_process_that_never_comes_and_an_address_that_nobody_has() -> None:
     waiting, lost = start("nothing", 2, {"WAIT": "3"}, {"MASTER_ADDR": "no.such.machine.invalid"})
     assert (waiting.code, lost.code) == (5, 4)
-    assert waiting.stderr.startswith("1 of 2 processes came within 3 s")
+    assert waiting.stderr.startswith("1 of 2 processes started within 3 s")
     assert lost.stderr.startswith("MASTER_ADDR 'no.such.machine.invalid' is not a known machine")
 
 

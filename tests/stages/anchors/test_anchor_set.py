@@ -63,7 +63,7 @@ def test_near_duplicates_are_listed_nearest_first() -> None:
         ({"vectors": np.where(np.arange(4)[:, None] == 1, np.inf, VECTORS)}, {}, "anchor of 'wolf' in it is not finite"),
         ({"vectors": VECTORS[:0]}, {"classes": [], "groups": {"seen": [], "val": [], "novel": []}}, "names 0 classes"),
         ({}, {"classes": None}, "lacks its class names"),
-        ({}, {"classes": ["bear", "wolf", "fox", "BEAR"]}, "names one class twice"),
+        ({}, {"classes": ["bear", "wolf", "fox", "BEAR"]}, "has a class twice"),
         ({}, {"groups": {"seen": [0, 1]}}, "lacks its class names or groups"),
         ({}, {"groups": {"seen": ["a", 1], "val": [None], "novel": []}}, "lacks its class names or groups"),
         ({}, {"groups": {"seen": [0, 1], "val": [2], "novel": []}}, "groups that do not cover them"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.anchors.constructed import random_anchors, simplex_anchors
+from stages.anchors.sources import random_anchors, simplex_anchors
 from stages.errors import UsageError
 
 

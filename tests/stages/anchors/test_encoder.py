@@ -16,10 +16,10 @@ from torch.nn.functional import normalize
 
 from stages import clip_weights
 from stages.anchors.bundled import bundled_classes
-from stages.anchors.encoder import WAYS, load_encoder
-from stages.anchors.text import text_anchors
+from stages.anchors.encoder import OPTIONS, load_encoder
+from stages.anchors.sources import text_anchors
 from stages.classes import ClassGroups
-from stages.clip_weights import Ways
+from stages.clip_weights import OptionNames
 from stages.errors import InputError, MissingError, UsageError
 from tests.stages.anchors.encoders import NAMED, tiny_folder, tiny_weights
 
@@ -106,7 +106,7 @@ def test_damaged_weights(content: bytes, named: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["weights.pt", "weights.bin", "weights.pth", "weights"])
 def test_pickled_weights_are_refused_unread(name: str, named: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"never looked at")
-    with pytest.raises(InputError, match="can run code while they load"):
+    with pytest.raises(InputError, match="loading other formats can run code"):
         load_encoder(named, str(tmp_path / name))
 
 
@@ -158,12 +158,12 @@ def test_a_tag_says_where_its_weights_are_and_how_they_were_trained(
 ) -> None:
     fetched: list[tuple[str, str]] = []
 
-    def fetch(repository: str, name: str, ways: Ways) -> Path:
+    def fetch(repository: str, name: str, options: OptionNames) -> Path:
         fetched.append((repository, name))
         return Path("weights")
 
     monkeypatch.setattr(clip_weights, "_fetch", fetch)
-    located = clip_weights.locate(model, tag, WAYS)
+    located = clip_weights.locate(model, tag, OPTIONS)
     assert fetched == [(repository, "open_clip_model.safetensors")]
     assert (located.name, located.quick_gelu, located.tag) == (model.replace("/", "-"), quick, tag)
 
@@ -171,7 +171,7 @@ def test_a_tag_says_where_its_weights_are_and_how_they_were_trained(
 def test_a_hub_model_is_loaded_from_the_folder_that_was_hashed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def fetch(repository: str, name: str, ways: Ways) -> Path:
+    def fetch(repository: str, name: str, options: OptionNames) -> Path:
         asked.append((repository, name))
         return folder / name
 
@@ -182,7 +182,7 @@ def test_a_hub_model_is_loaded_from_the_folder_that_was_hashed(folder: Path, mon
     assert_same(found.encode(found.tokenize(TEXTS)), directly(folder, TEXTS))
 
 
-def test_without_network_and_weights_the_ways_out_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_and_weights_the_alternatives_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(*_: Any, **__: Any) -> None:
         raise LocalEntryNotFoundError("not in the cache")
 
@@ -192,7 +192,7 @@ def test_without_network_and_weights_the_ways_out_are_told(monkeypatch: pytest.M
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", nothing)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
     for model in ("ViT-B-16", "hf-hub:org/name"):
-        with pytest.raises(MissingError, match=r"cannot be fetched \(Network is unreachable") as caught:
+        with pytest.raises(MissingError, match=r"cannot be downloaded \(Network is unreachable") as caught:
             load_encoder(model)
         for way in ("network", "--pretrained FILE.safetensors", "--model local-dir:PATH", "--model demo"):
             assert way in caught.value.fix

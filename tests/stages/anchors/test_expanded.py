@@ -8,7 +8,7 @@ import pytest
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.bundled import bundled_classes
 from stages.anchors.expanded import expand_anchors
-from stages.anchors.text import imported_anchors
+from stages.anchors.sources import imported_anchors
 from stages.classes import ClassGroups
 from stages.errors import InputError
 from tests.where import SHARED
@@ -72,7 +72,7 @@ def test_what_cannot_be_expanded() -> None:
     moved, _ = expand_anchors(raw)
     with pytest.raises(InputError, match="expanded already"):
         expand_anchors(moved)
-    with pytest.raises(InputError, match="hold no fitted expansion"):
+    with pytest.raises(InputError, match="have no fitted expansion"):
         expand_anchors(raw, raw)
     with pytest.raises(InputError, match="there is 1"):
         expand_anchors(on_a_circle(0, 20, seen=1))

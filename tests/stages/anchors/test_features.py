@@ -45,7 +45,7 @@ def test_safetensors_with_several_tensors(tmp_path: Path) -> None:
     path = tmp_path / "f.safetensors"
     save_file({"text": VALUES, "image": 2 * VALUES}, path)
     np.testing.assert_array_equal(read_features(f"{path}:image")[0], 2 * VALUES)
-    with pytest.raises(UsageError, match=r"holds 2 tensors; name one as --features .*:NAME; it has: .*'text'"):
+    with pytest.raises(UsageError, match=r"has 2 tensors; name one as --features .*:NAME; it has: .*'text'"):
         read_features(str(path))
     with pytest.raises(InputError, match="no tensor 'txt'; it has: 'text'"):
         read_features(f"{path}:txt")

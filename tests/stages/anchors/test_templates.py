@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.anchors.templates import PUBLISHED, prompt, resolve_templates
+from stages.anchors.sources import PUBLISHED, prompt, resolve_templates
 from stages.errors import InputError, UsageError
 
 
@@ -40,7 +40,7 @@ def test_a_template_has_one_place_for_the_name(template: str, tmp_path: Path) ->
     ("content", "error", "message"),
     [
         (b"a photo of it", UsageError, "exactly one"),
-        (b"# none\n\n", InputError, "holds no template"),
+        (b"# none\n\n", InputError, "has no template"),
         (b"\xff\xfe\x00", InputError, "not UTF-8"),
     ],
 )

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from stages.anchors.templates import PUBLISHED
-from stages.anchors.text import constructed_anchors, imported_anchors, text_anchors
+from stages.anchors.sources import PUBLISHED, constructed_anchors, imported_anchors, text_anchors
 from stages.classes import ClassGroups
 from stages.errors import InputError
 from tests.stages.anchors.encoders import feature, letters_encoder

@@ -132,7 +132,7 @@ def test_different_sizes_need_a_resize(tmp_path: Path) -> None:
 
 def test_class_folders_that_fold_alike_are_an_error(tmp_path: Path) -> None:
     class_folders(tmp_path / "zoo", {"polar_bear": 1, "polar bear": 1})
-    with pytest.raises(InputError, match="'zoo' names one class twice"):
+    with pytest.raises(InputError, match="'zoo' has a class twice"):
         class_names(ImageRequest(str(tmp_path / "zoo")))
 
 

@@ -81,8 +81,8 @@ WEIGHT = "weights.backbone.blocks.1.conv.weight"
 @pytest.mark.parametrize(
     ("artifact", "message"),
     [
-        (lambda: damaged(drop=WEIGHT), r"'backbone\.blocks\.1\.conv\.weight' is on one side only"),
-        (lambda: damaged({"weights.odd": np.ones(2)}), "'odd' is on one side only"),
+        (lambda: damaged(drop=WEIGHT), r"'backbone\.blocks\.1\.conv\.weight' is missing in one of them"),
+        (lambda: damaged({"weights.odd": np.ones(2)}), "'odd' is missing in one of them"),
         (
             lambda: damaged({WEIGHT: np.ones((8, 8, 1, 1), np.float32)}),
             r"has shape \(8, 8, 1, 1\), conv4-8 wants \(8, 8, 3, 3\)",
@@ -92,7 +92,7 @@ WEIGHT = "weights.backbone.blocks.1.conv.weight"
         (lambda: damaged(**architecture(backbone="conv4-16")), "has shape .* conv4-16 wants"),
         # a terabyte, were it built before its shapes are compared
         (lambda: damaged(**architecture(backbone="conv4-99999")), "has shape .* conv4-99999 wants"),
-        (lambda: damaged(**architecture(backbone="resnet12")), "is on one side only"),
+        (lambda: damaged(**architecture(backbone="resnet12")), "is missing in one of them"),
         (lambda: damaged(**architecture(backbone="resnet99")), "cannot be built: unknown backbone 'resnet99'"),
         (lambda: damaged(**architecture(width=7)), "lacks its architecture"),
         (lambda: damaged(**architecture(width="wide")), "lacks its architecture"),

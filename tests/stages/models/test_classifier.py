@@ -90,7 +90,7 @@ def test_classes_by_name() -> None:
     assert other.classes == ("emu", "ant")
     assert (other.groups.seen, other.groups.novel) == ((1,), (0,))
     torch.testing.assert_close(other(x), made(x)[:, [4, 0]])
-    with pytest.raises(InputError, match="anchors come from random, which encodes no names"):
+    with pytest.raises(InputError, match="anchors come from random, which cannot encode names"):
         made.over(["ant", "okapi"])
     with pytest.raises(InputError, match="no middle classes; choose novel, seen, val, all"):
         made.over("middle")

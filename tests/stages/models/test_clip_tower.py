@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from stages import clip_weights
 from stages.artifacts import Artifact, from_bytes, to_bytes
-from stages.clip_weights import Ways
+from stages.clip_weights import OptionNames
 from stages.errors import InputError, MissingError, UsageError
 from stages.models.backbones import build_backbone, check_backbone_name, required_image_size
 from stages.models.checkpoint import checkpoint_of, read_checkpoint
@@ -61,7 +61,7 @@ def test_with_anchors_of_its_width_it_starts_as_the_clip_model_itself(folder: Pa
 
 
 def test_the_bundled_tower() -> None:
-    folder = clip_weights.model_folder("demo", Ways("", "", "", ""))
+    folder = clip_weights.model_folder("demo", OptionNames("", "", "", ""))
     made = model("clip:demo", width=64, size=32).eval()
     torch.testing.assert_close(unit(made(images(size=32))), directly(f"local-dir:{folder}", images(size=32)), rtol=0, atol=1e-5)
 
@@ -146,7 +146,7 @@ def tower(**changes: Any) -> dict[str, Any]:
         (lambda: tower(vision={"width": float(64)}), "cannot be built: no image tower"),
         (lambda: tower(vision={"head_width": 0}), "cannot be built: no image tower"),
         (lambda: tower(vision={"width": 8192}), "wants"),
-        (lambda: tower(vision={"layers": 4}), "on one side only"),
+        (lambda: tower(vision={"layers": 4}), "is missing in one of them"),
         (lambda: tower(vision={"strange": 1}), "cannot be built: no image tower"),
         (lambda: tower(vision={"timm_model_name": "hf-hub:some/thing"}), "timm has no model 'hf-hub:some/thing'"),
         (lambda: tower(embed_dim=-1), "cannot be built: no image tower"),
@@ -203,7 +203,7 @@ def test_images_of_another_size_are_refused_before_anything_is_fetched(monkeypat
 
 
 def test_a_folder_that_is_no_model_and_one_that_is_damaged(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no open_clip model folder"):
+    with pytest.raises(InputError, match="is not an open_clip model folder"):
         required_image_size(f"clip:local-dir:{tmp_path}")
     for text in ("{", "[]", '{"model_cfg": 3}', '{"model_cfg": {}, "preprocess_cfg": {"mean": [1]}}'):
         (tmp_path / "open_clip_config.json").write_text(text, encoding="utf-8")
@@ -213,11 +213,11 @@ def test_a_folder_that_is_no_model_and_one_that_is_damaged(folder: Path, tmp_pat
 
 def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(b"never looked at")
-    with pytest.raises(InputError, match=r"can run code while they load; .*clip:NAME/FILE\.safetensors"):
+    with pytest.raises(InputError, match=r"other formats can run code; .*clip:NAME/FILE\.safetensors"):
         build_backbone(f"clip:ViT-B-32/{tmp_path / 'weights.pt'}", 224)
 
-    def away(repository: str, name: str, ways: Ways) -> Path:
-        raise MissingError(f"no {repository}", ways.folder)
+    def away(repository: str, name: str, options: OptionNames) -> Path:
+        raise MissingError(f"no {repository}", options.folder)
 
     monkeypatch.setattr(clip_weights, "_fetch", away)
     with pytest.raises(MissingError, match="clip:local-dir:PATH"):
@@ -242,7 +242,7 @@ def test_gradients_reach_the_pixels_and_the_tower(folder: Path) -> None:
     assert all(parameter.grad is not None for parameter in made.parameters())
 
 
-def test_a_wrong_name_is_told_without_loading_open_clip() -> None:
+def test_a_wrong_name_is_refused_without_loading_open_clip() -> None:
     code = (
         "import sys; from stages.models.backbones import check_backbone_name as check\n"
         "check('clip:ViT-B-32/openai'); check('clip:demo')\n"

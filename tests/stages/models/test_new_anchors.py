@@ -9,7 +9,7 @@ import pytest
 
 from stages.anchors.encoder import TextEncoder, load_encoder
 from stages.anchors.expanded import expand_anchors
-from stages.anchors.text import text_anchors
+from stages.anchors.sources import text_anchors
 from stages.classes import ClassGroups
 from stages.errors import InputError, MissingError
 from stages.models.classifier import Classifier
@@ -65,7 +65,7 @@ def test_anchors_of_another_encoder_are_refused_naming_both(checkpoint: Classifi
     other = replace(encoder, model="ViT-B-16", weights_sha256="0" * 64)
     given = text_anchors(OTHER, ClassGroups.from_counts(4, None), other, TEMPLATES)
     with pytest.raises(
-        InputError, match=r"of names\.txt come from another encoder .* model is 'ViT-B-16' there and 'demo' here"
+        InputError, match=r"of names\.txt are from another encoder .* model is 'ViT-B-16' there and 'demo' here"
     ):
         checkpoint.over(given, where="names.txt")
 
@@ -79,9 +79,13 @@ def test_an_encoder_whose_weights_have_changed_is_refused(checkpoint: Classifier
 @pytest.mark.parametrize(
     ("origin", "error", "says"),
     [
-        ({"source": "simplex"}, InputError, "come from simplex, which encodes no names; give anchors of the same kind"),
+        ({"source": "simplex"}, InputError, "come from simplex, which cannot encode names; give anchors of the same kind"),
         ({"source": "features"}, InputError, "come from features"),
-        ({"model": "local-dir:my-clip"}, MissingError, "given as 'my-clip', and a checkpoint keeps no path; make them with"),
+        (
+            {"model": "local-dir:my-clip"},
+            MissingError,
+            "given as 'my-clip', and checkpoints do not record paths; make them with",
+        ),
         ({"model": "ViT-B-16", "pretrained": "file:w.safetensors"}, MissingError, "given as 'w.safetensors'"),
         ({"model": "ViT-Z-99", "pretrained": "openai"}, MissingError, "encoder is not available: open_clip has no model"),
     ],

@@ -1,0 +1,174 @@
+"""The anchors stage: class names in, an AnchorSet out; from a text encoder, imported features, or without language."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.anchors.anchor_set import AnchorSet, normalised
+from stages.anchors.encoder import TextEncoder
+from stages.anchors.features import read_features
+from stages.artifacts import read_file
+from stages.classes import ClassGroups
+from stages.errors import InputError, UsageError, require_at_least
+from stages.randomness import numpy_generator
+
+PUBLISHED = "This is a photo of a {}"
+_BATCH = 256
+
+
+def text_anchors(
+    classes: Sequence[str],
+    groups: ClassGroups,
+    encoder: TextEncoder,
+    templates: Sequence[str],
+    *,
+    allow_truncation: bool = False,
+) -> AnchorSet:
+    """Encode class names into normalized text features; several templates are normalized, averaged and normalized again.
+
+    Args:
+        classes: C names.
+        groups: seen, validation and novel classes.
+        encoder: a loaded text tower.
+        templates: prompts with one `{}`.
+        allow_truncation: truncate prompts that are longer than the tokenizer's context.
+
+    Raises:
+        InputError: a prompt that would be truncated, or a feature that is zero or not finite.
+
+    Source: Li et al., CVPR 2024, Sec. 3.1; the template ensemble is CLIP's (Radford et al., ICML 2021).
+    """
+    total = np.zeros((0, 0))
+    for template in templates:
+        prompts = [prompt(template, name) for name in classes]
+        long = _long_prompts(prompts, encoder)
+        if long and not allow_truncation:
+            raise InputError(
+                f"the prompt '{long[0]}' is longer than the {encoder.context_length} tokens that {encoder.model} reads",
+                "shorten the class name or the template, or accept the cut with --allow-truncation",
+            )
+        features = _encode(prompts, encoder)
+        unit = normalised(features, tuple(classes), f"the encoder {encoder.model}").astype(np.float64)
+        total = unit if not total.size else total + unit
+    origin = {"source": "text", "templates": list(templates), **encoder.to_record()}
+    if allow_truncation:
+        origin["allow_truncation"] = True
+    return AnchorSet(normalised(total, tuple(classes), "the average over templates"), tuple(classes), groups, origin)
+
+
+def imported_anchors(classes: Sequence[str], groups: ClassGroups, spec: str) -> AnchorSet:
+    """Anchors from existing text features (see `features.read_features`), one row per class, in order.
+
+    Raises InputError if the numbers of rows and names differ, or a row is zero or not finite.
+    """
+    values, tensor, sha256 = read_features(spec)
+    if len(values) != len(classes):
+        raise InputError(
+            f"the features have {len(values)} rows for {len(classes)} classes",
+            "give one row per class, in the order of the names",
+        )
+    origin: dict[str, Any] = {"source": "features", "features_sha256": sha256}
+    if tensor:
+        origin["tensor"] = tensor
+    return AnchorSet(normalised(values, tuple(classes), "the features"), tuple(classes), groups, origin)
+
+
+def constructed_anchors(classes: Sequence[str], groups: ClassGroups, source: str, width: int, seed: int) -> AnchorSet:
+    """Anchors without language: `source` 'simplex' (maximal separation) or 'random' (from `seed`), of `width` dimensions."""
+    if source == "simplex":
+        return AnchorSet(simplex_anchors(len(classes), width), tuple(classes), groups, {"source": "simplex"})
+    return AnchorSet(random_anchors(len(classes), width, seed), tuple(classes), groups, {"source": "random", "seed": seed})
+
+
+def simplex_anchors(classes: int, width: int) -> np.ndarray:
+    """Maximal-separation centres (MMC): unit vectors with pairwise cosine -1/(C-1), a regular simplex.
+
+    Args:
+        classes: C >= 2.
+        width: D >= C - 1.
+
+    Returns:
+        (C, D) float32 unit rows, lower triangular.
+
+    Raises:
+        UsageError: C < 2, or D < C - 1.
+
+    Source: the MMC anchors of Li et al., CVPR 2024, Sec. 4; Pang et al., ICML 2018, Alg. 1.
+    """
+    if classes < 2:
+        raise UsageError("a simplex needs at least 2 classes", "add class names")
+    if classes > width + 1:
+        raise UsageError(
+            f"{classes} classes do not fit a simplex in {width} dimensions", f"choose --dim of at least {classes - 1}"
+        )
+    cosine = -1 / (classes - 1)
+    rows = np.zeros((classes, width))
+    for k in range(classes - 1):
+        rows[k, k] = np.sqrt(1 - rows[k, :k] @ rows[k, :k])
+        rows[k + 1 :, k] = (cosine - rows[k + 1 :, :k] @ rows[k, :k]) / rows[k, k]
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def random_anchors(classes: int, width: int, seed: int) -> np.ndarray:
+    """Unit vectors (C, D) float32 in uniformly random directions. Raises UsageError for D < 1."""
+    require_at_least("--dim", width, 1)
+    values = numpy_generator(seed, "anchors/random").standard_normal((classes, width))
+    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+
+
+def resolve_templates(given: Sequence[str], preset: str | None) -> list[str]:
+    """The given templates, then those of the preset ('openai' or a file); the published one if there are none.
+
+    Raises UsageError for a template without `{}`, InputError for an unreadable file.
+    """
+    templates = list(given)
+    if preset == "openai":
+        from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+        templates += [make("{}") for make in OPENAI_IMAGENET_TEMPLATES]
+    elif preset is not None:
+        templates += _read_template_file(Path(preset))
+    for template in templates:
+        if template.count("{}") != 1:
+            raise UsageError(f"template '{template}' needs exactly one {{}}", "put {} where the class name goes")
+    return templates or [PUBLISHED]
+
+
+def prompt(template: str, name: str) -> str:
+    """The template with the class name, underscores replaced by spaces (Li et al., CVPR 2024, Sec. 4.1)."""
+    return template.replace("{}", name.replace("_", " "))
+
+
+def _read_template_file(path: Path) -> list[str]:
+    try:
+        text = read_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"template file '{path}' is not UTF-8 text", "write one template per line, with {} in it") from None
+    lines = [line.strip() for line in text.splitlines()]
+    templates = [line for line in lines if line and not line.startswith("#")]
+    if not templates:
+        raise InputError(f"template file '{path}' has no template", "write one template per line, with {} in it")
+    return templates
+
+
+def _long_prompts(prompts: Sequence[str], encoder: TextEncoder) -> list[str]:
+    """The prompts that the tokenizer would truncate."""
+    # no tokenizer makes more tokens than bytes, except for start, end and class tokens: nothing is truncated in `room`
+    room = encoder.context_length + max(len(text.encode()) for text in prompts) + 8
+    kept, whole = encoder.tokenize(list(prompts)), encoder.tokenize(list(prompts), context_length=room)
+    return [text for text, one, two in zip(prompts, kept.tolist(), whole.tolist(), strict=True) if _loses(one, two)]
+
+
+def _loses(kept: list[int], whole: list[int]) -> bool:
+    """Whether `whole` has more than `kept` and padding: one token, which tokenizers choose and place differently."""
+    return len(Counter(whole) - Counter(kept)) > 1 or bool(Counter(kept) - Counter(whole))
+
+
+def _encode(prompts: Sequence[str], encoder: TextEncoder) -> np.ndarray:
+    batches = (list(prompts[at : at + _BATCH]) for at in range(0, len(prompts), _BATCH))
+    return np.concatenate([encoder.encode(encoder.tokenize(batch)).cpu().numpy() for batch in batches])
