@@ -201,13 +201,11 @@ def train(
     settings = settings or TrainSettings()
     if isinstance(model, str):
         settings = replace(settings, backbone=model)
-    inputs: dict[str, Any] = {}
-    if not isinstance(anchors, AnchorSet):
-        artifact = artifacts.read(anchors, ANCHORS)
-        anchors, inputs = AnchorSet.from_artifact(artifact, f"'{anchors}'"), {"anchors": artifact.lineage()}
-    else:
+    if isinstance(anchors, AnchorSet):
         artifact = artifacts.from_bytes(artifacts.to_bytes(anchors.to_artifact()), where="the anchors")
-        inputs = {"anchors": artifact.lineage()}
+    else:
+        artifact = artifacts.read(anchors, ANCHORS)
+        anchors = AnchorSet.from_artifact(artifact, f"'{anchors}'")
     classes = anchors.names("seen") + anchors.names("val")
     images = load_images(ImageRequest(dataset, split=split, resize=resize), side="train", classes=classes)
     options = RunOptions(device=resolve_device(device), resume=resume, force=force, on_epoch=on_epoch)
@@ -216,7 +214,7 @@ def train(
         images,
         settings,
         Path(out),
-        inputs=inputs,
+        inputs={"anchors": artifact.lineage()},
         resize=resize,
         options=options,
         model=None if isinstance(model, str) else model,

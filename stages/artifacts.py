@@ -152,8 +152,7 @@ def _checked_record(text: Any, where: str) -> dict[str, Any]:
         raise InputError(f"{where} has a damaged laat record", "make it again with the command that wrote it")
     if version > FORMAT:
         raise InputError(
-            f"{where} has format {version}, this laat ({__version__}) reads up to {FORMAT}",
-            "upgrade laat: pip install -U laat",
+            f"{where} has format {version}, this laat ({__version__}) reads up to {FORMAT}", "upgrade laat: pip install -U laat"
         )
     if kind not in KINDS:
         raise InputError(f"{where} has the unknown kind '{kind}'", f"known kinds: {', '.join(KINDS)}")
@@ -221,8 +220,7 @@ def write_files(files: Mapping[Path, bytes]) -> None:
             staged.pop(0)
     except OSError as error:
         raise MissingError(
-            f"cannot write '{place}': {error.strerror or error}",
-            "free some space or choose another place with -o / --out",
+            f"cannot write '{place}': {error.strerror or error}", "free some space or choose another place with -o / --out"
         ) from None
     finally:
         for temporary, _ in staged:

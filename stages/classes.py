@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.artifacts import read_file
 from stages.errors import InputError, UsageError, nearest
 
 
@@ -70,17 +71,8 @@ def read_class_file(path: Path | str) -> list[str]:
 
     Raises InputError if the file is missing, not UTF-8 text, empty, or repeats a class.
     """
-    path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"class file '{path}' does not exist", "write one class name per line into it") from None
-    except IsADirectoryError:
-        raise InputError(f"class file '{path}' is a folder", "name a text file with one class name per line") from None
-    except OSError as error:
-        raise InputError(
-            f"class file '{path}' cannot be read: {error.strerror}", "check the path and its permissions"
-        ) from None
+        text = read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"class file '{path}' is not UTF-8 text", "save it as plain text, one class name per line") from None
     if "\0" in text:

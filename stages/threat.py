@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NORMS = ("Linf", "L2")
+_NORM_OF = {norm.casefold(): norm for norm in NORMS}
 # float32 rounding of x + eps near 1 is 6e-8
 TOLERANCE = 1e-6
 _ADVICE = {
@@ -28,8 +29,8 @@ _DEFAULT_EPS = {"Linf": "8/255", "L2": "128/255"}
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2})?|\.[0-9]{1,20}([eE][+-]?[0-9]{1,2})?")
 
 
-def _is_norm(text: str) -> bool:
-    return text.strip().replace("-", "").casefold() in (norm.casefold() for norm in NORMS)
+def _norm_of(text: str) -> str | None:
+    return _NORM_OF.get(text.strip().replace("-", "").casefold())
 
 
 def _as_text(eps: str | float | Fraction) -> str:
@@ -40,10 +41,10 @@ def _as_text(eps: str | float | Fraction) -> str:
 
 def parse_norm(text: str) -> str:
     """'Linf' or 'L2' from text, case-insensitive. Raises UsageError for another norm."""
-    for norm in NORMS:
-        if text.strip().replace("-", "").casefold() == norm.casefold():
-            return norm
-    raise UsageError(f"unknown norm '{text}'", f"known norms: {', '.join(norm.lower() for norm in NORMS)}")
+    norm = _norm_of(text)
+    if norm is None:
+        raise UsageError(f"unknown norm '{text}'", f"known norms: {', '.join(_NORM_OF)}")
+    return norm
 
 
 def parse_eps(text: str, norm: str = "Linf") -> Fraction:
@@ -110,7 +111,7 @@ class ThreatModel:
         clip: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         radius: str | float | Fraction | None = eps
-        if isinstance(eps, str) and _is_norm(eps):
+        if isinstance(eps, str) and _norm_of(eps):
             radius, norm = (None if norm == "Linf" else norm), eps
         known = parse_norm(str(norm))
         object.__setattr__(self, "norm", known)

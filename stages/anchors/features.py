@@ -67,7 +67,6 @@ def _from_safetensors(data: bytes, path: Path, tensor: str) -> tuple[np.ndarray,
         return tensors[tensor], tensor
     if len(tensors) != 1:
         raise UsageError(
-            f"'{path}' has {len(tensors)} tensors",
-            f"name one as --features {path}:NAME; it has: {nearest('', tensors, 8)}",
+            f"'{path}' has {len(tensors)} tensors", f"name one as --features {path}:NAME; it has: {nearest('', tensors, 8)}"
         )
     return next((value, name) for name, value in tensors.items())

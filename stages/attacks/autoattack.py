@@ -7,6 +7,7 @@ classes are the targets and where each sample starts is decided here. Results de
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from stages.randomness import derive_seed
 from stages.threat import ThreatModel
 
 _FIRST_SQUARE = 0.8
+_LOGGER = logging.Logger("pyautoattack", logging.ERROR)  # no warnings about zero gradients: reports are checked for them
 
 
 def library_seed(seed: int, spec: AttackSpec) -> int:
@@ -144,7 +146,7 @@ def _apgd(batch: _Batch, target: int, start: Tensor) -> tuple[Tensor, Tensor]:
         "norm": threat.norm,
         "eps": threat.radius,
         "device": batch.x.device,
-        "logger": _Silent(),
+        "logger": _LOGGER,
     }
     attack: APGDAttack
     if spec.targeted:
@@ -171,13 +173,6 @@ class _TargetedMargin(APGDAttack_targeted):
 
     def dlr_loss_targeted(self, x: Tensor, y: Tensor) -> Tensor:
         return (x.gather(1, self.y_target[:, None]) - x.gather(1, y[:, None]))[:, 0]
-
-
-class _Silent:
-    """Drops the library's warnings about zero gradients; the checks of a report cover them."""
-
-    def warning(self, _: str) -> None:
-        """Ignore it."""
 
 
 def _fab(batch: _Batch, target: int) -> tuple[Tensor, Tensor]:

@@ -54,14 +54,7 @@ def maximise(
 
 
 def projected_gradient(
-    objective: Objective,
-    load: Load,
-    rows: Tensor,
-    threat: ThreatModel,
-    *,
-    steps: int,
-    step_size: float,
-    batch_size: int,
+    objective: Objective, load: Load, rows: Tensor, threat: ThreatModel, *, steps: int, step_size: float, batch_size: int
 ) -> Iterator[Finished]:
     """Maximize `objective` for each row by `steps` projected steps, `batch_size` rows at a time.
 

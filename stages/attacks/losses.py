@@ -38,9 +38,4 @@ def dlr_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return margin_loss(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "ce": ce_loss,
-    "margin": margin_loss,
-    "cw": cw_loss,
-    "dlr": dlr_loss,
-}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": ce_loss, "margin": margin_loss, "cw": cw_loss, "dlr": dlr_loss}

@@ -6,7 +6,7 @@ Counts are judged by exact binomial tests, which account for the sample size.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -47,10 +47,6 @@ class Finding:
     result: str
     figures: dict[str, Any]
     sentence: str
-
-    def to_record(self) -> dict[str, Any]:
-        """JSON-able record."""
-        return {"figures": self.figures, "name": self.name, "result": self.result, "sentence": self.sentence}
 
 
 @dataclass(frozen=True)
@@ -220,15 +216,7 @@ def losses_agree(probe: Probe) -> Finding:
     )
 
 
-CHECKS: tuple[Callable[[Probe], Finding], ...] = (
-    clean_passes,
-    gradients,
-    loss_grows,
-    accuracy_falls,
-    strength,
-    black_box,
-    losses_agree,
-)
+CHECKS = (clean_passes, gradients, loss_grows, accuracy_falls, strength, black_box, losses_agree)
 
 
 def _more(probe: Probe, spec: AttackSpec, name: str, what: str, verdict: str) -> Finding:

@@ -43,7 +43,7 @@ class Checked:
     def to_record(self) -> dict[str, Any]:
         """JSON-able record."""
         sample = {"of": self.right, "points": self.points, "seed": self.seed}
-        return {"findings": [found.to_record() for found in self.findings], "sample": sample}
+        return {"findings": [vars(found) for found in self.findings], "sample": sample}
 
 
 def run_checks(

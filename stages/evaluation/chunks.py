@@ -145,35 +145,23 @@ class Chunks:
         record = {**self.about, **about}
         try:
             for chunk in mine:
-                self._run(chunk, columns, judge, record, resumed)
+                at = chunk.numpy()
+                name = digest_of(record, at)
+                done = None if self.saved is None else self.saved.find(name, [column[at] for column in columns])
+                if done is not None:
+                    for column, values in zip(columns, done, strict=True):
+                        column[at] = values
+                    resumed(chunk)
+                    continue
+                judge(chunk)
+                if self.saved is not None:
+                    self.saved.keep(name, [column[at] for column in columns])
         except BaseException:
             if self.saved is not None:
                 self.saved.save()
             raise
         if self.world.size > 1:
             self._gather(rows, torch.cat(mine) if mine else rows[:0], columns, device)
-
-    def _run(
-        self,
-        chunk: Tensor,
-        columns: Sequence[np.ndarray],
-        judge: Callable[[Tensor], None],
-        record: Mapping[str, Any],
-        resumed: Callable[[Tensor], None],
-    ) -> None:
-        if self.saved is None:
-            judge(chunk)
-            return
-        at = chunk.numpy()
-        name = digest_of(record, at)
-        done = self.saved.find(name, [column[at] for column in columns])
-        if done is None:
-            judge(chunk)
-            self.saved.keep(name, [column[at] for column in columns])
-            return
-        for column, values in zip(columns, done, strict=True):
-            column[at] = values
-        resumed(chunk)
 
     def _gather(self, rows: Tensor, mine: Tensor, columns: Sequence[np.ndarray], device: torch.device) -> None:
         """Sum over processes: each row was evaluated by one of them, the others add zeros. Integers keep the bits of floats."""

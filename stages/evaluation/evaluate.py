@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from stages import __version__, artifacts
@@ -28,7 +27,7 @@ from stages.models.embedding import place
 from stages.reports.records import Model, Report
 from stages.reports.report import make_report, report_bytes, with_rows
 from stages.reports.report_tables import report_tables
-from stages.reports.results import ALIKE, GroupResult, Row
+from stages.reports.results import ALIKE, Row
 from stages.reports.row_file import default_rows_path
 from stages.reports.tables import render
 from stages.threat import ThreatModel
@@ -154,8 +153,10 @@ def evaluate_classifiers(
             progress=show,
         )
         notes |= dict.fromkeys([*variant_notes(attacks, result.ways), *[ALIKE] * result.alike])
-        rows.append(Row(name, choice.name, _numbered(result, kept), group.classes, f"{one.shots}-shot" if shots else ""))
-        if checks and attacks and result.rows is not None:
+        assert result.rows is not None
+        numbered = replace(result, rows=result.rows.of_images(kept))  # as in the whole data set
+        rows.append(Row(name, choice.name, numbered, group.classes, f"{one.shots}-shot" if shots else ""))
+        if checks and attacks:
             if show is not None:
                 show(1, 1, "checks")
             found = run_checks(classifier, group, one, result.rows, attacks, threat, seed=seed, batch_size=batch_size)
@@ -229,17 +230,12 @@ def _check_episodes(images: ImageSet, names: Sequence[str], protocols: Sequence[
     if protocols[0].name == "episodes":
         _, labels = _restricted_labels(images, names)
         for one in protocols:
-            check_episodes(labels, names, episodes=one.episodes, ways=one.ways, shots=one.shots, queries=one.queries)
+            check_episodes(labels, names, **one.numbers)
 
 
 def _restricted_labels(images: ImageSet, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     source = images.provenance
     return restricted_labels(images.labels, images.classes, names, names_from="the checkpoint", provenance=source)
-
-
-def _numbered(result: GroupResult, kept: np.ndarray) -> GroupResult:
-    """The result with its images numbered as in the whole data set."""
-    return result if result.rows is None else replace(result, rows=result.rows.of_images(kept))
 
 
 def model_entry(name: str, classifier: Classifier) -> Model:

@@ -56,15 +56,7 @@ def all_way_points(labels: Tensor, classes: int, seen: int = 0) -> Points:
 
 def protocol_episodes(images: ImageSet, protocol: Protocol) -> Episodes:
     """Sample the episodes of the protocol. Raises UsageError (see `draw_episodes`)."""
-    return draw_episodes(
-        images.labels,
-        images.classes,
-        episodes=protocol.episodes,
-        ways=protocol.ways,
-        shots=protocol.shots,
-        queries=protocol.queries,
-        seed=protocol.seed,
-    )
+    return draw_episodes(images.labels, images.classes, **protocol.numbers, seed=protocol.seed)
 
 
 def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | None = None, *, blend: float = 0.0) -> Points:

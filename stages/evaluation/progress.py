@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,10 +14,11 @@ from stages.models.classifier import Progress
 from stages.reports.rows import CLEAN, Judgement
 
 
+@dataclass
 class AccuracySoFar:
     """The accuracy of the samples evaluated so far, clean or under one attack, for the progress line.
 
-    Args:
+    Attributes:
         progress: the callback.
         passes: approximate forward passes per sample of each job: clean, then each attack.
         labels: (P,) true classes.
@@ -24,66 +26,61 @@ class AccuracySoFar:
         name: of the attack.
         job: position in `passes`.
         processes: number of processes that share the samples.
-        points: number of samples in this job; None for those that are correct when clean.
+        points: number of samples in this job.
         accuracy: to show; None for that of the samples so far.
     """
 
-    def __init__(
-        self,
-        progress: Progress | None,
-        passes: Sequence[int],
-        labels: np.ndarray,
-        right: int,
-        name: str = CLEAN,
-        job: int = 0,
-        processes: int = 1,
-        points: int | None = None,
-        accuracy: float | None = None,
-    ) -> None:
-        self._progress, self._passes, self._labels, self._right = progress, passes, labels, right
-        self._name, self._job, self._processes = name, job, processes
-        self._points, self._accuracy = right if points is None else points, accuracy
+    progress: Progress | None
+    passes: Sequence[int]
+    labels: np.ndarray
+    right: int
+    name: str = CLEAN
+    job: int = 0
+    processes: int = 1
+    points: int = 0
+    accuracy: float | None = None
+
+    def __post_init__(self) -> None:
         self._attacked = self._robust = self._spent = 0
         self._share = 0.0
 
     def under(self, name: str, job: int, processes: int) -> AccuracySoFar:
         """A new counter for the attack with number `job`."""
-        return AccuracySoFar(self._progress, self._passes, self._labels, self._right, name, job, processes)
+        return replace(self, name=name, job=job, processes=processes, points=self.right, accuracy=None)
 
     def again(self, points: int) -> AccuracySoFar:
         """A counter for the next job: the same attack on `points` samples, without changing the accuracy."""
-        common = self._progress, self._passes, self._labels, self._right
-        return AccuracySoFar(*common, self._name, self._job + 1, self._processes, points, self._so_far())
+        return replace(self, job=self.job + 1, points=points, accuracy=self._so_far())
 
     def add(self, rows: np.ndarray, predicted: np.ndarray) -> None:
         """Count the attacked samples `rows` (n,), correct when clean; `predicted` (P,) are the predictions of all samples."""
         self._attacked += len(rows)
-        self._robust += int((predicted[rows] == self._labels[rows]).sum())
+        self._robust += int((predicted[rows] == self.labels[rows]).sum())
         self._spent = 0
         self._show_points(self._attacked)
 
     def passed(self, points: int) -> None:
         """Count a forward pass over `points` samples, with or without gradient."""
         self._spent += points * (GRADIENT if torch.is_grad_enabled() else 1)
-        self._show_points(self._attacked + self._spent / self._passes[self._job])
+        self._show_points(self._attacked + self._spent / self.passes[self.job])
 
     def _show_points(self, done: float) -> None:
-        self.show(min(1.0, self._processes * done / max(self._points, 1)))
+        self.show(min(1.0, self.processes * done / max(self.points, 1)))
 
     def _so_far(self) -> float:
         """The accuracy of the attacked samples, times the clean accuracy."""
-        if self._accuracy is not None:
-            return self._accuracy
-        return self._right / len(self._labels) * (self._robust / self._attacked if self._attacked else 1.0)
+        if self.accuracy is not None:
+            return self.accuracy
+        return self.right / len(self.labels) * (self._robust / self._attacked if self._attacked else 1.0)
 
     def show(self, share: float) -> None:
         """Report that a share of this job is done, and the accuracy."""
-        if self._progress is None:
+        if self.progress is None:
             return
         self._share = share = max(share, self._share)
-        count = len(self._labels)
-        done = sum(self._passes[: self._job]) + share * self._passes[self._job]
-        self._progress(round(count * done), count * sum(self._passes), f"{self._name} {100 * self._so_far():.1f}%")
+        count = len(self.labels)
+        done = sum(self.passes[: self.job]) + share * self.passes[self.job]
+        self.progress(round(count * done), count * sum(self.passes), f"{self.name} {100 * self._so_far():.1f}%")
 
 
 def after_clean(points: Points, clean: Judgement, progress: Progress | None, attacks: Sequence[AttackSpec]) -> AccuracySoFar:

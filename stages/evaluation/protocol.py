@@ -47,10 +47,14 @@ class Protocol:
     def __post_init__(self) -> None:
         check(self)
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Number of episodes, and ways, shots and queries of each."""
+        return {"ways": self.ways, "shots": self.shots, "queries": self.queries, "episodes": self.episodes}
+
     def to_record(self) -> dict[str, Any]:
         """JSON-able record, with the numbers in use."""
         if self.name != "episodes":
             return {"name": self.name}
-        numbers = {"ways": self.ways, "shots": self.shots, "queries": self.queries, "episodes": self.episodes}
         blend = {"blend": self.blend} if self.shots else {}
-        return {"name": self.name, "episode_seed": self.seed, **numbers, **blend}
+        return {"name": self.name, "episode_seed": self.seed, **self.numbers, **blend}

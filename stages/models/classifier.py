@@ -143,11 +143,7 @@ class Classifier(nn.Module):
         return self.logits(unit(self.embedding(images_for(self.embedding, filled(x)))), rows)[: len(x)]
 
     def over(
-        self,
-        which: str | Sequence[str] | AnchorSet | Tensor,
-        *,
-        head: Tensor | None = None,
-        where: str = "the given anchors",
+        self, which: str | Sequence[str] | AnchorSet | Tensor, *, head: Tensor | None = None, where: str = "the given anchors"
     ) -> Classifier:
         """The same weights with another head; nothing is copied.
 

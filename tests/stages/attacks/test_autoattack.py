@@ -35,7 +35,7 @@ def spec(name: str) -> EnsembleSpec:
 
 
 def answers(model: nn.Module, images: Tensor, heads: Tensor) -> Tensor:
-    """What the model says, so that every image is attacked."""
+    """The model's predictions, so that every image is attacked."""
     return predict(Classifier(model, heads), images)
 
 
@@ -68,11 +68,11 @@ def test_apgd_is_the_librarys_own_on_the_same_points_and_seed(threat: ThreatMode
         )
         with torch.random.fork_rng(devices=[]):
             theirs = attack.perturb(pixels(40) / 255, labels)
-    fell = attacked != labels
-    assert 0 < int(fell.sum()) < 40
+    misclassified = attacked != labels
+    assert 0 < int(misclassified.sum()) < 40
     if threat.norm == "Linf":
         assert torch.equal(x_adv, theirs)
-    else:  # theirs lies on the sphere by its rounding, ours is put inside
+    else:  # theirs is on the sphere up to rounding, ours is projected
         torch.testing.assert_close(x_adv, theirs, rtol=0, atol=1e-6)
 
 
@@ -101,11 +101,11 @@ def test_few_classes_run_to_the_end_with_points_that_survive_every_target(
 ) -> None:
     weak = ThreatModel(Fraction(2, 255))
     x_adv, labels, attacked = run(name, ways, threat=weak, count=20)
-    fell = attacked != labels
-    assert not fell.all()
-    assert torch.equal(x_adv[~fell], (pixels(20) / 255)[~fell])
+    misclassified = attacked != labels
+    assert not misclassified.all()
+    assert torch.equal(x_adv[~misclassified], (pixels(20) / 255)[~misclassified])
     if "square" not in name:
-        assert fell.any()
+        assert misclassified.any()
     assert tuple(capfd.readouterr()) == ("", "")
 
 
@@ -115,8 +115,8 @@ def test_results_repeat_whatever_the_batch_and_stay_inside(name: str, threat: Th
     whole, labels, attacked = run(name, threat=threat)
     again, _, _ = run(name, threat=threat)
     assert torch.equal(whole, again)
-    parts, _, said = run(name, threat=threat, batch_size=7)
-    assert torch.equal(said, attacked)
+    parts, _, predicted = run(name, threat=threat, batch_size=7)
+    assert torch.equal(predicted, attacked)
     assert ((parts - whole).abs() > 1e-3).float().mean() < 1e-2
     assert (attacked != labels).any()
     threat.check(whole, pixels(30) / 255)
@@ -175,7 +175,7 @@ def test_fab_aims_at_wrong_classes_also_where_the_sample_is_wrong(monkeypatch: p
 
 
 def heads_of_its_own(name: str, threat: ThreatModel, batch_size: int) -> tuple[dict[int, bool], Samples, Tensor]:
-    """Which of 48 rows fell, where row r is judged by head r % 3 and the heads lie in the wildest order."""
+    """Which of 48 rows are misclassified; row r has head r % 3, with shuffled heads."""
     model, images = TinyNet(), pixels(48)
     model.eval().requires_grad_(False)
     heads = torch.stack([normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(at)), dim=1) for at in range(3)])
@@ -191,9 +191,9 @@ def heads_of_its_own(name: str, threat: ThreatModel, batch_size: int) -> tuple[d
     for judged in attack_samples(samples, everything, AttackPlan(spec(name), threat, seed=0, batch_size=batch_size)):
         again = classifier.scores(judged.x_adv, judged.rows).argmax(1)
         assert torch.equal(again, judged.predicted)
-        for row, said in zip(judged.rows.tolist(), judged.predicted.tolist(), strict=True):
+        for row, predicted in zip(judged.rows.tolist(), judged.predicted.tolist(), strict=True):
             assert row not in found
-            found[row] = said != int(labels[row])
+            found[row] = predicted != int(labels[row])
     return found, samples, everything
 
 
@@ -204,12 +204,12 @@ def test_each_row_is_attacked_against_its_own_head(name: str) -> None:
     for at in range(3):  # the rows of one head, by themselves
         rows = everything[everything % 3 == at]
         alone = attack_samples(samples, rows, AttackPlan(spec(name), LINF, seed=0, batch_size=48))
-        fell = {
-            row: said != int(samples.labels[row])
+        misclassified = {
+            row: predicted != int(samples.labels[row])
             for judged in alone
-            for row, said in zip(judged.rows.tolist(), judged.predicted.tolist(), strict=True)
+            for row, predicted in zip(judged.rows.tolist(), judged.predicted.tolist(), strict=True)
         }
-        assert fell == {row: found[row] for row in rows.tolist()}
+        assert misclassified == {row: found[row] for row in rows.tolist()}
     assert 0 < sum(found.values()) < 48
 
 
@@ -221,17 +221,17 @@ def test_rows_past_the_first_block_start_elsewhere() -> None:
     x_adv, _, attacked = attack_images(
         Classifier(model, heads), images, labels, AttackPlan(spec("apgd-ce-1"), ThreatModel(Fraction(1, 4)), seed=0)
     )
-    fell = (attacked != labels).nonzero()[:, 0]
-    assert len(fell) > 2
-    assert len(x_adv[fell].flatten(1).unique(dim=0)) == len(fell)
-    own, _, said = attack_images(
+    misclassified = (attacked != labels).nonzero()[:, 0]
+    assert len(misclassified) > 2
+    assert len(x_adv[misclassified].flatten(1).unique(dim=0)) == len(misclassified)
+    own, _, predicted = attack_images(
         Classifier(model, heads),
         images[250:],
         labels[250:],
         AttackPlan(spec("apgd-ce-1"), ThreatModel(Fraction(1, 4)), seed=0),
         first_row=250,
     )
-    assert torch.equal(said, attacked[250:])
+    assert torch.equal(predicted, attacked[250:])
     torch.testing.assert_close(own, x_adv[250:], rtol=0, atol=1e-5)
 
 
@@ -244,7 +244,7 @@ class Flat(nn.Module):
 
 @pytest.mark.parametrize("threat", [LINF, L2], ids=["Linf", "L2"])
 @pytest.mark.parametrize("name", SHORT)
-def test_a_model_without_gradients_falls_to_nothing_and_breaks_nothing(
+def test_a_model_without_gradients_is_attacked_without_errors(
     name: str, threat: ThreatModel, capfd: pytest.CaptureFixture[str]
 ) -> None:
     images = pixels(6)
@@ -266,7 +266,7 @@ class Slope(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "fab-t", "square-500"])
-def test_a_linear_model_falls_just_where_it_can(name: str) -> None:
+def test_a_linear_model_is_misclassified_exactly_within_reach(name: str) -> None:
     # the mean rises by eps at most in Linf, by eps / sqrt(D) in L2
     grey = torch.tensor([117, 118, 119, 121])
     images = grey.to(torch.uint8)[:, None, None, None].repeat(1, 3, 8, 8)
@@ -279,10 +279,10 @@ def test_a_linear_model_falls_just_where_it_can(name: str) -> None:
         can = needed < reach
         assert can.any()
         assert not can.all()
-        fell = attacked == 1
-        assert not fell[~can].any()
+        misclassified = attacked == 1
+        assert not misclassified[~can].any()
         if "square" not in name:
-            assert torch.equal(fell, can)
+            assert torch.equal(misclassified, can)
 
 
 def test_eps_0_changes_nothing() -> None:

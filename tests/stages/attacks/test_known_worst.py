@@ -75,7 +75,7 @@ def check_reached(risen: Tensor, worst: Tensor) -> None:
 @pytest.mark.parametrize(
     ("threat", "name"), [*((LINF, name) for name in (*NAMES, "cw-linf")), *((L2, name) for name in NAMES)], ids=str
 )
-def test_a_linear_margin_falls_by_eps_times_the_dual_norm(threat: ThreatModel, name: str) -> None:
+def test_a_linear_margin_decreases_by_eps_times_the_dual_norm(threat: ThreatModel, name: str) -> None:
     weight = normal(PIXELS)
     before, after = margins(lambda x, _: opposed(x.flatten(1) @ weight), middle(), name, threat)
     apart = 2 * weight  # w_1 - w_0

@@ -50,7 +50,7 @@ def clf(model: nn.Module, heads: Tensor | None = None) -> Classifier:
 
 
 def own_labels(model: nn.Module, images: Tensor) -> Tensor:
-    """What the model says in eval mode, so that every image is attacked."""
+    """The model's predictions in eval mode, so that every image is attacked."""
     model.eval()
     with torch.no_grad():
         labels = (unit(model(images / 255)) @ anchors().T).argmax(1)
@@ -137,14 +137,14 @@ def test_a_fallen_image_is_the_first_iterate_that_fell() -> None:
     moved = []
     for early_stop in (True, False):
         x_adv, _, attacked = attack_images(clf(model), images, labels, AttackPlan(spec, THREAT, seed=0, early_stop=early_stop))
-        fell = attacked != labels
-        assert fell.any()
-        moved.append(float((x_adv - images / 255).abs()[fell].mean()))
+        misclassified = attacked != labels
+        assert misclassified.any()
+        moved.append(float((x_adv - images / 255).abs()[misclassified].mean()))
     assert moved[0] < 0.9 * moved[1]
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_a_restart_attacks_what_stands_and_leaves_what_fell(norm: str) -> None:
+def test_a_restart_attacks_robust_samples_only(norm: str) -> None:
     threat = THREAT if norm == "Linf" else ThreatModel(Fraction(1, 4), "L2")
     model, images = TinyNet(), pixels(60)
     labels = own_labels(model, images)
@@ -152,16 +152,16 @@ def test_a_restart_attacks_what_stands_and_leaves_what_fell(norm: str) -> None:
         attack_images(clf(model), images, labels, AttackPlan(parse_attack(name), threat, seed=0, batch_size=7))
         for name in ("pgd-2", "pgd-2x2", "pgd-2x6")
     ]
-    fell = [attacked != labels for _, _, attacked in results]
-    assert 0 < int(fell[0].sum()) < int(fell[2].sum())
-    for fewer, more, (x_fewer, *_), (x_more, *_) in zip(fell, fell[1:], results, results[1:], strict=False):
-        assert bool((more | ~fewer).all())  # what fell stays fallen
+    misclassified = [attacked != labels for _, _, attacked in results]
+    assert 0 < int(misclassified[0].sum()) < int(misclassified[2].sum())
+    for fewer, more, (x_fewer, *_), (x_more, *_) in zip(misclassified, misclassified[1:], results, results[1:], strict=False):
+        assert bool((more | ~fewer).all())  # misclassified samples stay misclassified
         assert torch.equal(x_more[fewer], x_fewer[fewer])  # to the same image
-    stood = ~fell[2]
-    assert not torch.equal(results[0][0][stood], results[2][0][stood])
+    robust = ~misclassified[2]
+    assert not torch.equal(results[0][0][robust], results[2][0][robust])
 
 
-def test_a_restarts_forward_passes_are_spent_on_what_stands() -> None:
+def test_a_restarts_forward_passes_are_spent_on_robust_samples() -> None:
     model, images = TinyNet(), pixels(40)
     labels = own_labels(model, images)
     seen: list[int] = []
@@ -178,9 +178,9 @@ def test_a_restarts_forward_passes_are_spent_on_what_stands() -> None:
         )
         return sum(seen), int((attacked == labels).sum())
 
-    (once, stood), (twice, _) = spent("pgd-2"), spent("pgd-2x2")
-    assert 0 < stood < 40
-    assert twice - once <= 3 * stood  # two steps and the judgement, each for those that stood
+    (once, robust), (twice, _) = spent("pgd-2"), spent("pgd-2x2")
+    assert 0 < robust < 40
+    assert twice - once <= 3 * robust  # two steps and the judgement, each for the robust samples
 
 
 def test_without_early_stop_every_image_is_attacked() -> None:

@@ -43,7 +43,7 @@ def test_an_unknown_suite_shows_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "threat", "ways", "says"),
+    ("name", "threat", "ways", "text"),
     [
         ("aa-standard", LINF, 3, "at least 4 candidate classes, and there are 3"),
         ("tecoa-2023", LINF, 2, "at least 4 candidate classes, and there are 2"),
@@ -52,8 +52,8 @@ def test_an_unknown_suite_shows_the_nearest() -> None:
         ("laat-2024", L2, 5, "cw-linf is an L-inf attack"),
     ],
 )
-def test_a_suite_that_cannot_run_says_so(name: str, threat: ThreatModel, ways: int, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
+def test_a_suite_that_cannot_run_is_refused(name: str, threat: ThreatModel, ways: int, text: str) -> None:
+    with pytest.raises(UsageError, match=text):
         find_suite(name).check_fits(threat, ways)
 
 

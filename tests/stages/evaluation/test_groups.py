@@ -31,14 +31,14 @@ def test_the_candidates_of_gzsl_are_seen_then_novel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "says"),
+    ("groups", "text"),
     [
         (ClassGroups(tuple(range(6))), "no novel classes, and --protocol gzsl needs seen and novel"),
         (ClassGroups((), (), tuple(range(6))), "no seen classes"),
     ],
 )
-def test_gzsl_needs_both_sides(groups: ClassGroups, says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_gzsl_needs_both_sides(groups: ClassGroups, text: str) -> None:
+    with pytest.raises(InputError, match=text):
         seen_and_novel(anchors(groups=groups))
 
 
@@ -67,9 +67,9 @@ def test_classes_and_images_that_were_met_are_said() -> None:
 def test_that_seen_classes_were_trained_on_is_no_leak_of_gzsl_but_their_images_are() -> None:
     left_out = "seen+novel: the 1 validation classes are not candidates"
     assert notes(anchors(), OTHER_DATA, "gzsl") == [left_out]
-    told = notes(anchors(), SAME_DATA, "gzsl")
-    assert told[0].startswith("seen+novel: S is not on held-out images: those of the seen classes were used in training")
-    assert told[1:] == [left_out]
+    shown = notes(anchors(), SAME_DATA, "gzsl")
+    assert shown[0].startswith("seen+novel: S is not on held-out images: those of the seen classes were used in training")
+    assert shown[1:] == [left_out]
 
 
 def test_other_anchors_are_judged_by_the_names_that_were_trained_on() -> None:

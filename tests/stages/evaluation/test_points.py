@@ -20,28 +20,28 @@ def draw(shots: int) -> Episodes:
 
 @pytest.mark.parametrize(("shots", "blend"), [(1, 2.0), (5, 2.0), (3, 0.5)])
 def test_a_blended_head_is_the_weighted_sum_of_name_and_images(shots: int, blend: float) -> None:
-    drawn, shown = draw(shots), embeddings()
-    heads = episode_points(drawn, ANCHORS, shown, blend=blend).heads
+    sampled, shown = draw(shots), embeddings()
+    heads = episode_points(sampled, ANCHORS, shown, blend=blend).heads
     for episode in range(3):
         for way in range(2):
-            name = ANCHORS[drawn.classes[episode, way]]
+            name = ANCHORS[sampled.classes[episode, way]]
             # K times the mean is the sum
-            wanted = blend * name + shown[drawn.support[episode, way]].sum(0)
+            wanted = blend * name + shown[sampled.support[episode, way]].sum(0)
             torch.testing.assert_close(heads[episode, way], wanted / wanted.norm())
 
 
 def test_without_blending_images_alone_and_with_much_of_it_names_alone() -> None:
-    drawn, shown = draw(2), embeddings()
-    mean = shown[drawn.support].mean(2)
-    assert torch.equal(episode_points(drawn, ANCHORS, shown).heads, torch.nn.functional.normalize(mean, dim=-1))
-    torch.testing.assert_close(episode_points(drawn, ANCHORS, shown, blend=1e8).heads, ANCHORS[drawn.classes])
+    sampled, shown = draw(2), embeddings()
+    mean = shown[sampled.support].mean(2)
+    assert torch.equal(episode_points(sampled, ANCHORS, shown).heads, torch.nn.functional.normalize(mean, dim=-1))
+    torch.testing.assert_close(episode_points(sampled, ANCHORS, shown, blend=1e8).heads, ANCHORS[sampled.classes])
 
 
 def test_without_shots_there_is_nothing_to_blend() -> None:
-    drawn = draw(0)
-    one, two = (episode_points(drawn, ANCHORS, embeddings(), blend=blend) for blend in (0.0, 2.0))
+    sampled = draw(0)
+    one, two = (episode_points(sampled, ANCHORS, embeddings(), blend=blend) for blend in (0.0, 2.0))
     assert torch.equal(one.heads, two.heads)
-    assert torch.equal(one.heads, ANCHORS[drawn.classes])
+    assert torch.equal(one.heads, ANCHORS[sampled.classes])
 
 
 def test_the_same_queries_whatever_the_shots() -> None:

@@ -87,15 +87,15 @@ def test_blending_changes_few_shot_rows_and_not_zero_shot_ones(checkpoint: Class
 
 
 def test_numbers_that_fit_no_group_are_refused_before_anything_is_scored(checkpoint: Classifier, images: ImageSet) -> None:
-    told: list[str] = []
-    for protocol, shots, says in (
+    shown: list[str] = []
+    for protocol, shots, text in (
         (EPISODES, (0, 1, 10), "class 'ant' has 12 images, an episode needs 10 shots"),
         (replace(EPISODES, episodes=0), (), "--episodes 0 is too few"),
         (EPISODES, (0, -1), "--shots -1 is too few"),
     ):
-        with pytest.raises(UsageError, match=says):
-            score(checkpoint, images, protocol, shots=shots, progress=lambda *_: told.append("scored"))
-    assert told == []
+        with pytest.raises(UsageError, match=text):
+            score(checkpoint, images, protocol, shots=shots, progress=lambda *_: shown.append("scored"))
+    assert shown == []
     with pytest.raises(UsageError, match="--blend is -1; choose at least 0"):
         Protocol("episodes", blend=-1)
 
@@ -128,7 +128,7 @@ def test_seen_and_novel_together(checkpoint: Classifier, images: ImageSet) -> No
     assert row.clean.accuracy == pytest.approx(both)
 
 
-def test_gzsl_on_the_training_images_says_so(checkpoint: Classifier, images: ImageSet) -> None:
+def test_gzsl_on_the_training_images_is_refused(checkpoint: Classifier, images: ImageSet) -> None:
     trained = ImageSet(images.images, images.labels, images.classes, DataProvenance("pets", ("train",)))
     notes = score(checkpoint, trained, Protocol("gzsl")).report.notes
     assert any("S is not on held-out images" in note for note in notes)
@@ -159,16 +159,16 @@ def test_gzsl_of_a_group_that_has_not_both_sides_is_refused() -> None:
         evaluate(Channels(), Group(("r", "g", "b"), torch.eye(3), pictures[:2], labels[:2], 1), Protocol("gzsl"))
 
 
-@pytest.mark.parametrize(("source", "said"), [("random", False), ("features", True)])
+@pytest.mark.parametrize(("source", "noted"), [("random", False), ("features", True)])
 def test_classes_named_later_are_said_and_what_cannot_be_known_of_them(
-    checkpoint: Classifier, images: ImageSet, source: str, said: bool
+    checkpoint: Classifier, images: ImageSet, source: str, noted: bool
 ) -> None:
     own = replace(checkpoint.anchor_set, origin={"source": source})
     later = replace(own, groups=ClassGroups.from_counts(5, None))  # as `laat anchors` makes them: all seen
     given = Classifier(checkpoint.embedding, own, image_size=16, origin=checkpoint.origin).over(later)
     notes = score(given, images, Protocol()).report.notes
     assert notes[0].startswith("5 classes named after training; trained classes are recognized by name")
-    assert ("imported features of an unknown encoder" in notes[0]) == said
+    assert ("imported features of an unknown encoder" in notes[0]) == noted
     # by their names, not by the groups of the file
     assert "all: 2 of 5 classes were trained on" in notes
     assert "all: 1 of 5 classes were used to select the epoch" in notes

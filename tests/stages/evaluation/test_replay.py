@@ -1,4 +1,4 @@
-"""Episodes from a file: the drawn ones give the same report, others are said to be others, and what does not fit is refused."""
+"""Episodes from a file: the sampled ones give the same report, others are noted, and a mismatch is refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def changed(path: Path, record: dict[str, Any] | None = None, **columns: Any) ->
 
 
 @pytest.mark.parametrize("shots", [(), (0, 1, 3)])
-def test_drawn_episodes_give_the_same_report(
+def test_sampled_episodes_give_the_same_report(
     shots: tuple[int, ...], checkpoint: Classifier, images: ImageSet, tmp_path: Path
 ) -> None:
     report, path = saved(checkpoint, images, tmp_path, shots=shots)
@@ -56,23 +56,23 @@ def test_drawn_episodes_give_the_same_report(
     assert report_bytes(again.report) == report
 
 
-def test_other_episodes_are_evaluated_and_said_to_be_others(checkpoint: Classifier, images: ImageSet, tmp_path: Path) -> None:
+def test_other_episodes_are_evaluated_and_noted(checkpoint: Classifier, images: ImageSet, tmp_path: Path) -> None:
     _, path = saved(checkpoint, images, tmp_path)
-    drawn = score(checkpoint, images, SHOWN, "fgsm").rows[0].result.rows
+    sampled = score(checkpoint, images, SHOWN, "fgsm").rows[0].result.rows
     other = changed(path, **{name: lambda values: values[::-1] for name in ("classes", "support", "query")})
     replay = read_replay(other)
     found = score(checkpoint, images, replay.protocol, "fgsm", replay=replay)
     rows = found.rows[0].result.rows
-    assert drawn is not None
+    assert sampled is not None
     assert rows is not None
-    assert np.array_equal(rows.image.reshape(10, -1), drawn.image.reshape(10, -1)[::-1])
-    assert np.array_equal(rows.clean.predicted.reshape(10, -1), drawn.clean.predicted.reshape(10, -1)[::-1])
+    assert np.array_equal(rows.image.reshape(10, -1), sampled.image.reshape(10, -1)[::-1])
+    assert np.array_equal(rows.clean.predicted.reshape(10, -1), sampled.clean.predicted.reshape(10, -1)[::-1])
     assert OTHER_EPISODES in found.report.notes
     assert found.report.protocol.replayed == replay.sha256
 
 
 @pytest.mark.parametrize(
-    ("record", "columns", "says"),
+    ("record", "columns", "text"),
     [
         ({"data_sha256": "ab"}, {}, "are of other images: sha256 ab, and those at hand have"),
         ({"protocol": {"name": "all-way"}}, {}, "lacks the protocol of its episodes: 'shots'"),
@@ -84,7 +84,7 @@ def test_other_episodes_are_evaluated_and_said_to_be_others(checkpoint: Classifi
     ],
 )
 def test_episodes_that_do_not_fit_are_refused(
-    record: dict[str, Any], columns: dict[str, Any], says: str, checkpoint: Classifier, images: ImageSet, tmp_path: Path
+    record: dict[str, Any], columns: dict[str, Any], text: str, checkpoint: Classifier, images: ImageSet, tmp_path: Path
 ) -> None:
     _, path = saved(checkpoint, images, tmp_path)
     other = changed(path, record, **columns)
@@ -93,5 +93,5 @@ def test_episodes_that_do_not_fit_are_refused(
         replay = read_replay(other)
         score(checkpoint, images, replay.protocol, "fgsm", replay=replay)
 
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=text):
         replayed()

@@ -98,9 +98,9 @@ def test_interrupted_it_says_how_to_go_on(here: Path, start: Callable[..., subpr
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert said.splitlines()[-2:] == ["stopped: run the same command again to resume", "error: interrupted"]
+    _, predicted = process.communicate(timeout=60)
+    assert process.returncode == 130, predicted
+    assert predicted.splitlines()[-2:] == ["stopped: run the same command again to resume", "error: interrupted"]
 
 
 @pytest.mark.parametrize("protocol", ["episodes", "gzsl"])
@@ -155,9 +155,12 @@ def test_processes_that_evaluate_otherwise_are_refused(here: Path) -> None:
                     command, cwd=folder, env=environment(home, **own), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
                 )
             )
-    said = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [3, 3], said
-    assert sum("do not have the same evaluation: options, images or checkpoints: rank 1 differs" in err for _, err in said) == 1
+    predicted = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [3, 3], predicted
+    assert (
+        sum("do not have the same evaluation: options, images or checkpoints: rank 1 differs" in err for _, err in predicted)
+        == 1
+    )
     assert not (here / "report.json").exists()
 
 

@@ -26,19 +26,19 @@ def attacked() -> torch.Tensor:
 
 
 def score(model: Channels, x_adv: torch.Tensor, **options: Any) -> GroupResult:
-    one, said = group(), torch.zeros(7, dtype=torch.int64)
+    one, predicted = group(), torch.zeros(7, dtype=torch.int64)
     record = {"name": "pgd-20"}
-    saved = AdversarialSet(x_adv, one.images, one.labels, said, said, tuple(one.classes), "seen", THREAT, record, {})
+    saved = AdversarialSet(x_adv, one.images, one.labels, predicted, predicted, tuple(one.classes), "seen", THREAT, record, {})
     return score_saved(one.classifier(model), saved, **options)
 
 
 def test_saved_images_score_as_they_did_when_they_were_made() -> None:
-    told: list[tuple[int, int, str]] = []
-    result = score(Channels(), attacked(), batch_size=3, progress=lambda *news: told.append(news))
+    shown: list[tuple[int, int, str]] = []
+    result = score(Channels(), attacked(), batch_size=3, progress=lambda *news: shown.append(news))
     assert result.correct["clean"].tolist() == [True, True, True, True, True, True, False]
     assert result.correct["saved pgd-20"].tolist() == [False, True, False, True, False, True, False]
     assert result.worst.accuracy == pytest.approx(3 / 7)
-    assert told[-1] == (7, 7, "saved pgd-20")
+    assert shown[-1] == (7, 7, "saved pgd-20")
 
 
 def test_another_model_is_wrong_where_it_is_wrong_when_clean() -> None:

@@ -62,9 +62,9 @@ def test_an_episode_is_judged_by_its_own_head() -> None:
     mixed = Group(NAMES, torch.eye(3), images, torch.arange(3).repeat_interleave(4))
     protocol = Protocol("episodes", ways=2, shots=0, queries=2, episodes=30, seed=5)
     result = evaluate(Channels(), mixed, protocol, ALL, THREAT)
-    drawn = draw_episodes(mixed.labels, NAMES, episodes=30, ways=2, shots=0, queries=2, seed=5)
+    sampled = draw_episodes(mixed.labels, NAMES, episodes=30, ways=2, shots=0, queries=2, seed=5)
     expected = [
-        not (red == 0 and other == 1) for pair in drawn.classes.tolist() for red, other in (pair, pair[::-1]) for _ in "12"
+        not (red == 0 and other == 1) for pair in sampled.classes.tolist() for red, other in (pair, pair[::-1]) for _ in "12"
     ]
     assert 0 < sum(expected) < len(expected)
     assert result.correct["clean"].tolist() == expected
@@ -77,7 +77,7 @@ def test_an_episode_is_judged_by_its_own_head() -> None:
 
 
 def test_shots_make_the_head_from_support_images() -> None:
-    # the anchors are of the wrong classes: only the support images can tell
+    # the anchors are of the wrong classes: only the support images are informative
     images = coloured([lead(60, 0)] * 4 + [lead(60, 1)] * 4 + [lead(60, 2)] * 4)
     turned = Group(NAMES, torch.eye(3).roll(1, 0), images, torch.arange(3).repeat_interleave(4))
     zero, one, two = (
@@ -90,9 +90,9 @@ def test_shots_make_the_head_from_support_images() -> None:
 def test_the_head_of_several_shots_is_their_normalised_mean() -> None:
     embeddings = torch.nn.functional.normalize(torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), dim=1)
     labels = torch.arange(3).repeat(4)
-    drawn = draw_episodes(labels, NAMES, episodes=2, ways=2, shots=3, queries=1, seed=0)
-    points = episode_points(drawn, torch.eye(3, 4), embeddings)
-    mean = embeddings[drawn.support[1, 0]].sum(0)
+    sampled = draw_episodes(labels, NAMES, episodes=2, ways=2, shots=3, queries=1, seed=0)
+    points = episode_points(sampled, torch.eye(3, 4), embeddings)
+    mean = embeddings[sampled.support[1, 0]].sum(0)
     torch.testing.assert_close(points.heads[1, 0], mean / mean.norm())
     assert points.head.tolist() == [0, 0, 1, 1]
     assert points.label.tolist() == [0, 1, 0, 1]
@@ -159,15 +159,15 @@ def test_the_model_comes_back_as_it_was() -> None:
 
 
 def test_progress_counts_what_clean_and_each_attack_cost_every_point() -> None:
-    told: list[tuple[int, int, str]] = []
-    evaluate(Channels(), group(), Protocol(), ALL[:2], THREAT, batch_size=2, progress=lambda *news: told.append(news))
-    counts = [done for done, _, _ in told]
+    shown: list[tuple[int, int, str]] = []
+    evaluate(Channels(), group(), Protocol(), ALL[:2], THREAT, batch_size=2, progress=lambda *news: shown.append(news))
+    counts = [done for done, _, _ in shown]
     assert counts == sorted(counts)
     total = 7 * (1 + 3 + 60)  # a clean pass, a gradient, twenty gradients
-    assert told[0] == (7, total, "clean 85.7%")
-    assert told[-1] == (total, total, "pgd-20 42.9%")  # 3 of 7
+    assert shown[0] == (7, total, "clean 85.7%")
+    assert shown[-1] == (total, total, "pgd-20 42.9%")  # 3 of 7
     assert 7 * (1 + 3) in counts
-    assert {note.split()[0] for _, _, note in told} == {"clean", "fgsm", "pgd-20"}
+    assert {note.split()[0] for _, _, note in shown} == {"clean", "fgsm", "pgd-20"}
 
 
 def test_what_cannot_be_evaluated_is_refused() -> None:
@@ -219,10 +219,10 @@ def test_rows_of_episodes_name_classes_and_the_episodes_are_kept() -> None:
     one = noisy_group()
     rows = evaluate(Channels(0.38), one, protocol, ALL[:1], THREAT).rows
     assert rows is not None
-    drawn = draw_episodes(one.labels, NAMES, episodes=6, ways=2, shots=3, queries=4, seed=2)
-    assert np.array_equal(rows.heads, drawn.classes.numpy())
-    assert np.array_equal(rows.support, drawn.support.numpy())
-    assert np.array_equal(rows.image, drawn.query.numpy().ravel())
+    sampled = draw_episodes(one.labels, NAMES, episodes=6, ways=2, shots=3, queries=4, seed=2)
+    assert np.array_equal(rows.heads, sampled.classes.numpy())
+    assert np.array_equal(rows.support, sampled.support.numpy())
+    assert np.array_equal(rows.image, sampled.query.numpy().ravel())
     assert np.array_equal(rows.label, one.labels.numpy()[rows.image])
     assert np.array_equal(rows.episode, np.arange(6).repeat(8))
     inside = rows.heads[rows.episode]

@@ -54,7 +54,7 @@ def test_s_u_and_h_are_those_worked_out_by_hand() -> None:
 
 
 def test_the_attack_crosses_the_border_between_seen_and_novel() -> None:
-    # reds beside blue alone: within the seen classes no attack of this size could do anything
+    # reds next to blue alone: within the seen classes no attack of this size could do anything
     images = coloured([(110, 0, 100)] * 3 + [lead(90, 1)] * 3 + [lead(90, 2)] * 3)
     result = run(Group(NAMES, torch.eye(3), images, torch.arange(3).repeat_interleave(3)))
     assert result.gzsl is not None
@@ -69,10 +69,10 @@ def test_the_figures_at_bias_0_are_those_of_the_decisions() -> None:
     assert found is not None
     correct = rows.correct()
     correct["worst"] = np.logical_and.reduce(list(correct.values()))
-    for name, told in {"clean": found.clean, **found.attacks, "worst": found.worst}.items():
+    for name, shown in {"clean": found.clean, **found.attacks, "worst": found.worst}.items():
         each = [correct[name][rows.label == at].mean() for at in range(3)]
-        assert told.S.accuracy == pytest.approx(np.mean(each[:SEEN])), name
-        assert told.U.accuracy == pytest.approx(each[2]), name
+        assert shown.S.accuracy == pytest.approx(np.mean(each[:SEEN])), name
+        assert shown.U.accuracy == pytest.approx(each[2]), name
     assert 0 < found.worst.H.accuracy < found.clean.H.accuracy < 1
     assert 0 < found.worst.ausuc.area < found.clean.ausuc.area < 1
 
@@ -111,7 +111,7 @@ def test_the_robust_curve_is_no_higher_than_clean_and_at_least_what_an_attack_at
 
 
 def _attacked_at(one: Group, bias: float) -> np.ndarray:
-    """What stands when the attack is run at this bias: it is put into the head, as a fourth direction that is always 1."""
+    """Robust samples when the attack runs at this bias, a fourth direction of the head that is always 1."""
 
     class Biased(Channels):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
