@@ -63,7 +63,7 @@ def locate(model: str, pretrained: str, options: OptionNames) -> Located:
         InputError: a folder without configuration or weights; weights that are not safetensors.
         MissingError: weights that cannot be downloaded.
     """
-    if not brings_its_weights(model):
+    if not includes_weights(model):
         return _built_in(model.replace("/", "-"), pretrained, options)
     folder = model_folder(model, options)
     if model.startswith("hf-hub:"):
@@ -75,7 +75,7 @@ def locate(model: str, pretrained: str, options: OptionNames) -> Located:
     raise InputError(f"'{folder}' has no safetensors weights", f"save them there as {WEIGHTS} (other formats can run code)")
 
 
-def brings_its_weights(model: str) -> bool:
+def includes_weights(model: str) -> bool:
     """Whether `model` includes its weights: local-dir:, hf-hub: and the bundled model."""
     return model == DEMO or model.startswith(("local-dir:", "hf-hub:"))
 
@@ -86,7 +86,7 @@ def recorded_name(model: str) -> str:
 
 
 def model_folder(model: str, options: OptionNames) -> Path:
-    """The folder with the configuration of a model that `brings_its_weights`; from the hub only the configuration.
+    """The folder with the configuration of a model that `includes_weights`; from the hub only the configuration.
 
     Raises InputError if it has no configuration, else as `locate`.
     """

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from stages.clip_weights import (
     CONFIG,
     OptionNames,
-    brings_its_weights,
     check_names,
+    includes_weights,
     load_clip,
     locate,
     model_folder,
@@ -87,7 +87,7 @@ class ClipTower(nn.Module):
         model, tag = _split(name)
         config, normalisation = _configuration(model, tag)
         net = None
-        if tag is not None or brings_its_weights(model):
+        if tag is not None or includes_weights(model):
             # sizes first: nothing is downloaded for images that do not fit
             tower_size = _size_of(config)
             if image_size == tower_size:
@@ -110,7 +110,7 @@ class ClipTower(nn.Module):
 def check_tower_name(name: str) -> None:
     """Raise UsageError, with the nearest names, unless NAME of clip:NAME[/TAG] is a model of open_clip or a folder."""
     model, tag = _split(name)
-    if tag == "" or (not brings_its_weights(model) and model not in _known_models()):
+    if tag == "" or (not includes_weights(model) and model not in _known_models()):
         raise UsageError(f"unknown backbone '{name}'", f"nearest: {nearest(model, _known_models())}, as clip:NAME[/TAG]")
 
 
@@ -128,7 +128,7 @@ def recorded_tower(name: str) -> str:
 def _split(name: str) -> tuple[str, str | None]:
     """clip:NAME[/TAG] -> NAME, TAG; NAME may have a slash (ViT-B/16), TAG may be a path."""
     rest = name.removeprefix(PREFIX)
-    if brings_its_weights(rest):
+    if includes_weights(rest):
         return rest, None
     parts = rest.split("/")
     if parts[0] not in _known_models() and len(parts) > 1 and "-".join(parts[:2]) in _known_models():
@@ -147,7 +147,7 @@ def _known_models() -> list[str]:
 
 def _configuration(model: str, tag: str | None) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
     """The model's architecture, and its mean and std, from open_clip's lists or from the model's folder."""
-    if not brings_its_weights(model):
+    if not includes_weights(model):
         check_names(model, tag)
         from open_clip import get_model_config
         from open_clip.pretrained import get_pretrained_cfg

@@ -98,7 +98,7 @@ def test_a_threat_model_refuses_what_it_cannot_mean() -> None:
     with pytest.raises(UsageError, match="unknown norm 'L7'"):
         ThreatModel(EIGHT, norm="L7")
     for eps in (Fraction(2), 8, "8"):
-        with pytest.raises(UsageError, match="is over 1, and pixels go from 0 to 1; did you mean"):
+        with pytest.raises(UsageError, match="is over 1, and pixels range from 0 to 1; did you mean"):
             ThreatModel(eps)
     for eps in (Fraction(-1, 255), -0.1, "much", float("nan"), float("inf")):
         with pytest.raises(UsageError, match="is not a number between 0 and 1"):

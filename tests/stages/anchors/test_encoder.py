@@ -126,7 +126,7 @@ def test_the_safetensors_are_loaded_where_a_pickle_lies_beside_them(folder: Path
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(InputError, match=r"no open_clip model folder: it has no open_clip_config\.json"):
+        with pytest.raises(InputError, match=r"not an open_clip model folder: it has no open_clip_config\.json"):
             load_encoder(f"local-dir:{path}")
 
 

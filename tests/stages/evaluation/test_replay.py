@@ -78,7 +78,7 @@ def test_other_episodes_are_evaluated_and_noted(checkpoint: Classifier, images: 
         ({"protocol": {"name": "all-way"}}, {}, "lacks the protocol of its episodes: 'shots'"),
         ({"protocol": {**SHOWN.to_record(), "ways": 3}}, {}, r"has 10 episodes of 2 x 3, 2 shots, unlike its record"),
         ({}, {"classes": lambda values: [["ant", "yak"], *values[1:]]}, "yak"),
-        ({}, {"classes": lambda values: [head[::-1] for head in values]}, "in a class that it is not of"),
+        ({}, {"classes": lambda values: [head[::-1] for head in values]}, "in another class than the data"),
         ({}, {"query": lambda values: [[[999] * 3] * 2, *values[1:]]}, "has image 999 in another class than the data"),
         ({}, {"query": lambda values: [[[1, 2]] * 2, *values[1:]]}, "has episodes of different sizes under one name"),
     ],

@@ -145,7 +145,7 @@ def tower(**changes: Any) -> dict[str, Any]:
         (lambda: tower(vision={"image_size": 64}), "takes images of 64 px, these have 32"),
         (lambda: tower(vision={"width": float(64)}), "cannot be built: no image tower"),
         (lambda: tower(vision={"head_width": 0}), "cannot be built: no image tower"),
-        (lambda: tower(vision={"width": 8192}), "wants"),
+        (lambda: tower(vision={"width": 8192}), "expects"),
         (lambda: tower(vision={"layers": 4}), "is missing in one of them"),
         (lambda: tower(vision={"strange": 1}), "cannot be built: no image tower"),
         (lambda: tower(vision={"timm_model_name": "hf-hub:some/thing"}), "timm has no model 'hf-hub:some/thing'"),

@@ -41,7 +41,7 @@ def test_the_defaults_are_the_published_ones() -> None:
         ({"beta": -1.0}, "--beta"),
         ({"eps": Fraction(0)}, "--eps is 0, so there is no attack"),
         ({"eps": Fraction(0), "objective": "at"}, "--eps is 0, so there is no attack"),
-        ({"eps": Fraction(8)}, "eps '8' is over 1, and pixels go from 0 to 1"),
+        ({"eps": Fraction(8)}, "eps '8' is over 1, and pixels range from 0 to 1"),
         ({"eps": Fraction(-1, 255)}, "eps '-1/255' is not a number between 0 and 1"),
         ({"step_size": Fraction(0)}, "--step-size is 0; choose a number above 0"),
         ({"step_size": Fraction(-2, 255)}, "--step-size"),
