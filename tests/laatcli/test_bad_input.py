@@ -16,7 +16,7 @@ RANDOM = ("--source", "random", "--dim", "8")
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, ["class file 'names.txt' does not exist", "one class name per line"]),
+        (None, ["'names.txt' does not exist", "Check the path"]),
         (b"", ["class file 'names.txt' has no class"]),
         (b"# only a remark\n\n", ["class file 'names.txt' has no class"]),
         (b"\x89PNG\r\n\x1a\n\xff\xfe\x00", ["class file 'names.txt' is not UTF-8 text"]),
@@ -36,7 +36,7 @@ def test_class_file(tmp_path: Path, content: bytes | None, says: list[str]) -> N
 
 def test_class_file_that_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "names").mkdir()
-    refused(tmp_path, "anchors", "--classes", "names", *RANDOM, code=3, says=["class file 'names' is a folder"])
+    refused(tmp_path, "anchors", "--classes", "names", *RANDOM, code=3, says=["'names' is a folder"])
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = run("anchors", "--classes", "nowhere.txt", "--debug", cwd=tmp_path)
     assert done.code == 3
     assert "Traceback" in done.stderr
-    assert done.stderr.startswith("error: class file 'nowhere.txt'")
+    assert done.stderr.startswith("error: 'nowhere.txt'")
 
 
 def _with_classes(folder: Path, *names: str) -> Path:
