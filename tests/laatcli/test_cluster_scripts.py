@@ -52,7 +52,7 @@ def test_the_slurm_job_saves_its_state_and_queues_itself_again(here: Path) -> No
     process.terminate()
     _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert "go on with --resume auto" in stderr
+    assert "continue with --resume auto" in stderr
     assert (here / "run/state.st").exists()
     assert (here / "asked").read_text() == f"requeue {job['SLURM_JOB_ID']}\n"
 
