@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from stages.models.classifier import frozen
+from stages.models.classifier import frozen, unit
 from stages.models.folding import folded
 from stages.training.loop import Trainer
 from tests.benchmarks.task import Task
@@ -28,14 +28,14 @@ def disagreement(task: Task, device: str) -> dict[str, float]:
     x, labels = images.images[:_IMAGES].float() / 255, images.labels[:_IMAGES]
     exact, anchors = task.model().double(), task.anchors().double()
     with frozen(exact):
-        expected = _attacked(exact, x.double(), labels, anchors)
+        expected = _attacked(lambda x: unit(exact(x)), x.double(), labels, anchors)
     model = trainer.model
     here = x.to(device).contiguous(memory_format=torch.channels_last)
     dtype = torch.bfloat16 if task.precision == "bf16" else None
     with frozen(model), folded(model, dtype):
-        found = _attacked(trainer.stepper.embed, here, labels.to(device), anchors.float().to(device))
-    weights = [_weight_gradients(exact, exact, x.double(), labels, anchors)]
-    weights.append(_weight_gradients(model, trainer.stepper.embed, here, labels.to(device), anchors.float().to(device)))
+        found = _attacked(trainer.training_step.embed, here, labels.to(device), anchors.float().to(device))
+    weights = [_weight_gradients(exact, lambda x: unit(exact(x)), x.double(), labels, anchors)]
+    weights.append(_weight_gradients(model, trainer.training_step.embed, here, labels.to(device), anchors.float().to(device)))
     trainer.close()
     pairs = zip(("embeddings", "input gradient", "weight gradient"), (*found, weights[1]), (*expected, weights[0]), strict=True)
     return {part: _far(one, other) for part, one, other in pairs}

@@ -16,7 +16,7 @@ import pytest
 from tests.laatcli.shell import refused, run, starting
 
 # `make soak` asks for 100
-KILLS = int(os.environ.get("LAAT_SOAK_KILLS", "10"))
+KILLS = int(os.environ.get("LAAT_SOAK_KILLS", "6"))
 LONG = ("--epochs", 16 + 4 * KILLS, "--steps", 1, "--backbone", "conv4-8", "--batch-size", 8, "--awp", 0.005, "--ema", 0.9)
 RESUME = ("--resume", "auto", "--save-every", "0s")
 FILES = ("model.st", "last.st", "metrics.jsonl")

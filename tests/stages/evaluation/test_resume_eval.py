@@ -19,8 +19,8 @@ from tests.laatcli.conftest import class_folders, run_pipeline
 from tests.laatcli.shell import LAAT, elsewhere, environment, run, starting
 from tests.laatcli.test_torchrun import ended, torchrun
 
-KILLS = int(os.environ.get("LAAT_SOAK_KILLS", "4"))
-EVAL: tuple[object, ...] = ("eval", "run/model.st", "--data", "photos", "--device", "cpu", "--batch-size", 32)
+KILLS = int(os.environ.get("LAAT_SOAK_KILLS", "3"))
+EVAL: tuple[object, ...] = ("eval", "run/model.st", "--data", "photos", "--device", "cpu", "--batch-size", 32, "--no-checks")
 EPISODES: tuple[object, ...] = ("--protocol", "episodes", "--ways", 2, "--queries", 3, "--eps", "2/255")
 FILES = ("report.json", "report.rows.parquet", "report.episodes.parquet")
 
