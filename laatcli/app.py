@@ -11,7 +11,7 @@ from laatcli.command import command
 from laatcli.commands import anchors, attack, compare, demo, doctor, eval, expand, inspect, plot, report, suites, train
 from laatcli.config_file import apply_file
 from laatcli.console import Console
-from stages import __version__
+from stages.version import __version__
 
 PIPELINE, HELPERS = "Pipeline", "Utilities"
 

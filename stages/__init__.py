@@ -12,8 +12,9 @@ problem is a `stages.errors.LaatError`.
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from stages.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from stages.anchors.anchor_set import AnchorSet
@@ -45,11 +46,6 @@ _HOMES = {
     "TrainSettings": "stages.training.settings",
     **dict.fromkeys(("attack", "evaluate", "load", "train"), "stages.api"),
 }
-
-try:
-    __version__ = version("laat")
-except PackageNotFoundError:  # running from a source tree that was never installed
-    __version__ = "0+unknown"
 
 
 def __getattr__(name: str) -> Any:

@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from stages import __version__
 from stages.errors import InputError, MissingError
+from stages.version import __version__
 
 FORMAT = 1
 KINDS = ("anchors", "model", "adversarial", "training-state")

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from laatcli.console import Column, Console
-from stages import __version__
+from stages.version import __version__
 
 EXAMPLES = ("laat doctor", "laat doctor --json")
 _PACKAGES = (

@@ -13,7 +13,7 @@ from stages.attacks.samples import Finished, Judged, Samples
 from stages.attacks.spec import AttackPlan, EnsembleSpec
 from stages.attacks.start import StartNoise
 from stages.models.classifier import Classifier, Progress, decide, inference
-from stages.models.pixels import check_pixels, to_pixels
+from stages.pixels import check_pixels, to_pixels
 from stages.threat import ThreatModel
 
 

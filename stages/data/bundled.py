@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.data.decode import Encoded
 from stages.data.shapes import render_split, shape_classes
-from stages.data.sources import Source
+from stages.data.source import Source
 
 
 class ShapesSource(Source):

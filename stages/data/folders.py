@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.classes import check_unique
 from stages.data.decode import SUFFIXES, Encoded
-from stages.data.sources import Source
+from stages.data.source import Source
 from stages.data.splits import KEYWORDS
 from stages.errors import InputError
 

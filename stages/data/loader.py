@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
+from stages.data.image_loader import ImageLoader
 from stages.data.memory import processes_here
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import send
@@ -14,29 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.data.image_set import ImageSet
-
-
-class ImageLoader(ABC):
-    """Yields images with their labels. Close it after use; it is also a context manager."""
-
-    @abstractmethod
-    def batches(self, indices: Sequence[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Yield uint8 images (n, 3, H, W) and int64 labels (n,) on the device, one batch for each element of `indices`.
-
-        Args:
-            indices: int64 (n,) on the CPU for each batch, in the order that is wanted; a batch may be empty.
-
-        Raises InputError when an image cannot be read.
-        """
-
-    def close(self) -> None:  # noqa: B027  # most loaders hold nothing to free
-        """Free worker processes; a later call of `batches` starts new ones."""
-
-    def __enter__(self) -> ImageLoader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def open_loader(images: ImageSet | StreamingImageSet, cache: str, device: str) -> ImageLoader:

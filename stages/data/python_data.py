@@ -10,7 +10,7 @@ import numpy as np
 from stages.classes import check_unique
 from stages.data.decode import Encoded
 from stages.data.request import ImageRequest
-from stages.data.sources import Source
+from stages.data.source import Source
 from stages.errors import InputError, UsageError
 
 UNNAMED = "unnamed"
@@ -81,7 +81,7 @@ class MapSource(Source):
             return np.asarray(image.convert("RGB"))
         import torch
 
-        from stages.models.pixels import check_pixels
+        from stages.pixels import check_pixels
 
         x = torch.as_tensor(image)
         check_pixels(x[None])

@@ -1,53 +1,14 @@
-"""Image sources: what DATA on the command line can be, and what all of it has in common."""
+"""Opening DATA: a path, a hub id, a bundled name, or a data set object."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from stages.data.decode import Encoded
 from stages.data.locate import locate, parquet_splits
 from stages.data.request import ImageRequest
+from stages.data.source import Source
 from stages.errors import UsageError
-
-
-class Source(ABC):
-    """Data whose labels can be read without decoding an image.
-
-    Attributes:
-        name: base name, hub id or bundled name.
-        splits: split names.
-        classes: class names.
-        notes: what a reader of the result should know.
-        whole: whether a single split is used whole, for training and evaluation, instead of being divided 90/10.
-        external_files: whether an image was read from a file that is not among those of `cache_key`.
-    """
-
-    name: str
-    splits: tuple[str, ...]
-    classes: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    whole = False
-    external_files = False
-
-    @abstractmethod
-    def labels(self, split: str) -> np.ndarray:
-        """Labels of a split, int64 (N,), positions in `classes`. Raises InputError when an image has none."""
-
-    @abstractmethod
-    def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
-        """The images at `rows` of a split, ascending, not decoded; in any order after `random_access`."""
-
-    def random_access(self, rows: Mapping[str, np.ndarray]) -> Source:
-        """A source whose images at `rows` (ascending) of each split can be read in any order."""
-        return self
-
-    def cache_key(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
-        """The files that contain the images at `rows`, and where in them; None when they are not in files."""
-        return None
 
 
 def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -> Source:

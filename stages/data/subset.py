@@ -13,7 +13,8 @@ from stages.data.cache import digest_of, entry_name
 from stages.data.decode import Decoded, Encoded, decode_each, decode_images
 from stages.data.image_set import DataProvenance, check_no_class_empty, class_positions
 from stages.data.request import ImageRequest
-from stages.data.sources import Source, open_source
+from stages.data.source import Source
+from stages.data.sources import open_source
 from stages.data.splits import Choice, Side, choose_splits, part_of_division
 from stages.errors import InputError
 

@@ -15,7 +15,7 @@ from stages.data.arrow_table import ArrowTable
 from stages.data.columns import image_column, is_integer, label_column
 from stages.data.decode import Encoded
 from stages.data.parquet_table import ParquetTable, plain
-from stages.data.sources import Source
+from stages.data.source import Source
 from stages.errors import InputError, MissingError
 
 Table = ArrowTable | ParquetTable

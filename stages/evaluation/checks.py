@@ -17,7 +17,7 @@ from stages.evaluation.check_rules import CHECKS, FAIL, WARN, Finding, Probe, cl
 from stages.evaluation.points import Points, all_way_points, episode_points
 from stages.evaluation.protocol import Protocol
 from stages.models.classifier import Classifier, inference, unit
-from stages.models.pixels import to_pixels
+from stages.pixels import to_pixels
 from stages.randomness import numpy_generator
 from stages.reports.rows import CLEAN, PointRows
 from stages.threat import ThreatModel

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from stages import __version__, artifacts
+from stages import artifacts
 from stages.attacks.autoattack import check_size
 from stages.attacks.spec import AttackSpec, EnsembleSpec
 from stages.attacks.suites import variant_notes
@@ -31,6 +31,7 @@ from stages.reports.results import ALIKE, Row
 from stages.reports.row_file import default_rows_path
 from stages.reports.tables import render
 from stages.threat import ThreatModel
+from stages.version import __version__
 
 UPPER_BOUND = (
     "the attacks were run at bias 0, with every step on every sample for the curve, and not at each bias: "

@@ -18,7 +18,7 @@ from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import make_rows, record
 from stages.models.classifier import Classifier, Progress, decide, inference
 from stages.models.embedding import place
-from stages.models.pixels import to_pixels
+from stages.pixels import to_pixels
 from stages.reports.report import make_report
 from stages.reports.results import GroupResult, Row, summarise_rows
 from stages.reports.rows import Judgement

@@ -20,7 +20,7 @@ from stages.evaluation.points import Points, all_way_points, episode_points, pro
 from stages.evaluation.progress import AccuracySoFar, after_clean
 from stages.evaluation.protocol import Protocol
 from stages.models.classifier import Classifier, Progress, decide, inference, unit
-from stages.models.pixels import filled, to_pixels
+from stages.pixels import filled, to_pixels
 from stages.reports.results import GroupResult, summarise_rows
 from stages.reports.rows import CLEAN, Judgement, PointRows
 from stages.statistics.gzsl import GzslResult, summarise_gzsl

@@ -16,7 +16,7 @@ from stages.classes import ClassGroups, fold
 from stages.errors import ComputeError, InputError
 from stages.models.embedding import images_for
 from stages.models.new_anchors import anchors_for_names, matching_anchors
-from stages.models.pixels import check_pixels, filled, to_pixels
+from stages.pixels import check_pixels, filled, to_pixels
 from stages.threat import ThreatModel
 
 GROUPS = ("novel", "seen", "val", "all")

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages import __version__, artifacts
+from stages import artifacts
 from stages.errors import InputError
+from stages.version import __version__
 
 # of report.json, its rows and its episodes together
 SCHEMA_VERSION = 2

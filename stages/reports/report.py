@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from stages import __version__, artifacts
+from stages import artifacts
 from stages.attacks.spec import AttackSpec
 from stages.errors import InputError
 from stages.records import first_fault
@@ -22,6 +22,7 @@ from stages.reports.records import FileReference, Model, Report
 from stages.reports.results import Row
 from stages.reports.row_file import RowPart, read_rows, rows_bytes
 from stages.threat import ThreatModel
+from stages.version import __version__
 
 KIND = "laat-report"
 

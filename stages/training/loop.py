@@ -21,9 +21,9 @@ from stages.models.embedding import EmbeddingModel, place
 from stages.models.norms import synchronise_norms
 from stages.models.recompute import can_recompute
 from stages.randomness import derive_seed, torch_generator
-from stages.training.objectives import Objective, build_objective
+from stages.training.objectives import Objective
 from stages.training.schedules import learning_rate
-from stages.training.settings import TrainSettings
+from stages.training.settings import TrainSettings, build_objective
 from stages.training.sums import Sums
 from stages.training.training_step import MicroBatch, TrainingStep
 from stages.world import World

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from functools import reduce
 from inspect import isabstract
@@ -20,8 +19,6 @@ from stages.imports import import_by_path, is_import_path
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from stages.training.settings import TrainSettings
 
 
 def anchor_logits(embeddings: Tensor, anchors: Tensor, tau: float) -> Tensor:
@@ -257,14 +254,3 @@ def find_objective(name: str) -> type[Objective]:
         fix = "name a class that derives from stages.training.objectives.Objective and has a method `outer`"
         raise UsageError(f"--objective {name} is not an objective", fix)
     return found
-
-
-def build_objective(settings: TrainSettings, anchors: Tensor, given: Objective | type[Objective] | None = None) -> Objective:
-    """The objective over `anchors` (C, D) that the settings name, or the `given` one: a class, or an objective, which is copied
-    with other anchors."""
-    if isinstance(given, Objective):
-        made = copy(given)
-        made.anchors = anchors
-        return made
-    kind = given or find_objective(settings.objective)
-    return kind(anchors, settings.tau, kind.default_beta if settings.beta is None else settings.beta)

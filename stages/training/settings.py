@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.attacks.spec import AttackSpec
 from stages.errors import UsageError
 from stages.parameters import check, parameter
 from stages.threat import ThreatModel, format_eps, parse_eps
-from stages.training.objectives import OBJECTIVES, check_objective_name, find_objective
+from stages.training.objectives import OBJECTIVES, Objective, check_objective_name, find_objective
 from stages.training.schedules import SCHEDULES
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # the panels of --help
 AUGMENTATION, MODEL, METHOD = "Augmentation", "Model", "Objective and inner attack"
@@ -141,3 +145,14 @@ class TrainSettings:
         record = {**asdict(self), "eps": format_eps(self.eps), "step_size": format_eps(self.step)}
         del record["grad_checkpointing"]
         return record
+
+
+def build_objective(settings: TrainSettings, anchors: Tensor, given: Objective | type[Objective] | None = None) -> Objective:
+    """The objective over `anchors` (C, D) that the settings name, or the `given` one: a class, or an objective, which is copied
+    with other anchors."""
+    if isinstance(given, Objective):
+        made = copy(given)
+        made.anchors = anchors
+        return made
+    kind = given or find_objective(settings.objective)
+    return kind(anchors, settings.tau, kind.default_beta if settings.beta is None else settings.beta)

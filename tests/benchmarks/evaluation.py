@@ -27,7 +27,7 @@ from stages.data.episodes import Episodes, draw_episodes
 from stages.evaluation.protocol import Protocol
 from stages.models.classifier import frozen, unit
 from stages.models.embedding import EmbeddingModel, place
-from stages.models.pixels import to_pixels
+from stages.pixels import to_pixels
 from stages.threat import ThreatModel
 from tests.benchmarks.reference import wait
 from tests.benchmarks.task import Task

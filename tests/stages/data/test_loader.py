@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from stages.data.image_loader import ImageLoader
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images, open_images
-from stages.data.loader import ImageLoader, open_loader
+from stages.data.loader import open_loader
 from stages.data.request import ImageRequest
 from stages.data.streaming_set import StreamingImageSet
 from stages.data.worker_loader import worker_count

@@ -12,7 +12,7 @@ from stages.classes import ClassGroups
 from stages.errors import InputError
 from stages.models.classifier import Classifier, decide, frozen, inference, predict, unit
 from stages.models.embedding import EmbeddingModel, place
-from stages.models.pixels import check_pixels
+from stages.pixels import check_pixels
 
 NAMES = ("ant", "bee", "cat", "dog", "emu")
 

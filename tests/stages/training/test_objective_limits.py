@@ -15,10 +15,10 @@ from stages.training.objectives import (
     Clean,
     Laat,
     Trades,
-    build_objective,
     divergence,
     smoothing_loss,
 )
+from stages.training.settings import build_objective
 from tests.stages.training.synthetic import quick, small_model
 from tests.stages.training.test_objectives import ANCHORS, LABELS, X_ADV, X, objective, random, unit_rows
 

@@ -13,9 +13,8 @@ from stages.training.objectives import (
     OBJECTIVES,
     Objective,
     anchor_logits,
-    build_objective,
 )
-from stages.training.settings import TrainSettings
+from stages.training.settings import TrainSettings, build_objective
 
 LABELS = torch.tensor([0, 2, 1, 2])
 SIDES = {  # whether the outer step looks at clean and at attacked images
