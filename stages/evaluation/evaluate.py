@@ -24,7 +24,7 @@ from stages.evaluation.sample import Sample, sample_note, subset_of
 from stages.evaluation.score import evaluate
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
-from stages.reports.records import Model, Report
+from stages.reports.records import Model, Report, Result
 from stages.reports.report import make_report, report_bytes, with_rows
 from stages.reports.report_tables import report_tables
 from stages.reports.results import ALIKE, Row
@@ -50,6 +50,11 @@ class Evaluation:
 
     report: Report
     rows: list[Row]
+
+    @property
+    def results(self) -> list[Result]:
+        """The accuracies, one entry per row."""
+        return self.report.results
 
     def __str__(self) -> str:
         return "\n".join(render(table, "markdown") for table in report_tables({"report": self.report}))

@@ -142,7 +142,7 @@ def test_evaluate_takes_data_sets_of_images_and_labels(classifier: laat.Classifi
     assert "| model | all |" in str(found)
     with torch.no_grad():
         right = (classifier(IMAGES.images).argmax(1) == IMAGES.labels).double().mean()
-    assert found.report.results[0].clean.accuracy == pytest.approx(float(right))
+    assert found.results[0].clean.accuracy == pytest.approx(float(right))
 
 
 def test_evaluate_takes_a_datasets_dataset_and_a_folder(classifier: laat.Classifier, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_evaluate_takes_a_datasets_dataset_and_a_folder(classifier: laat.Classif
         picture.save(place / f"{at:03}.png")
     folder = str(tmp_path)
     given = ((Pairs(), None), (table, None), (split_table, None), (folder, "test"), (tmp_path, "test"))
-    found = [laat.evaluate(classifier.over("novel"), data, attacks=[], split=split).report.results[0] for data, split in given]
+    found = [laat.evaluate(classifier.over("novel"), data, attacks=[], split=split).results[0] for data, split in given]
     assert all(result == found[0] for result in found)
     assert (found[0].group, found[0].images) == ("novel", 24)
 
@@ -170,7 +170,7 @@ def test_a_report_can_be_saved(classifier: laat.Classifier, tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.rows.parquet", "report.episodes.parquet"}
     assert json.loads((tmp_path / "report.json").read_text())["results"] == report.report.to_record()["results"]
     gzsl = laat.evaluate(classifier, Pairs(), attacks=["fgsm"], protocol="gzsl", checks=False)
-    assert gzsl.report.results[0].gzsl.seen_classes == 4
+    assert gzsl.results[0].gzsl.seen_classes == 4
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_images_of_another_size_are_refused(classifier: laat.Classifier) -> None
     larger.images = larger.images.repeat_interleave(2, 2).repeat_interleave(2, 3)
     with pytest.raises(InputError, match="images are 32x32 and the classifier was trained at 16x16; give resize=16"):
         laat.evaluate(classifier, larger, attacks=[])
-    assert laat.evaluate(classifier, larger, attacks=[], resize=16).report.results[0].images == 72
+    assert laat.evaluate(classifier, larger, attacks=[], resize=16).results[0].images == 72
 
 
 def test_train_takes_a_module_and_an_objective(tmp_path: Path) -> None:
@@ -240,5 +240,5 @@ def test_train_refuses_a_module_of_another_width(tmp_path: Path) -> None:
 
 def test_numbers_of_episodes_are_those_asked_for(classifier: laat.Classifier) -> None:
     protocol = Protocol("episodes", ways=2, queries=3, episodes=5)
-    result = laat.evaluate(classifier.over("novel"), Pairs(), attacks=[], protocol=protocol).report.results[0]
+    result = laat.evaluate(classifier.over("novel"), Pairs(), attacks=[], protocol=protocol).results[0]
     assert (result.episodes, result.points, result.ways) == (5, 30, 2)
