@@ -233,7 +233,7 @@ def test_a_finished_run_is_returned_again(run: Path) -> None:
 
 
 def test_train_refuses_a_module_of_another_width(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="6"):
+    with pytest.raises(UsageError, match=r"the anchors have width 6; end it with nn\.Linear\(5, 6\)"):
         laat.train(nn.Sequential(nn.Flatten(), nn.Linear(768, 5)), made_up_anchors(), Pairs(), quick(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
