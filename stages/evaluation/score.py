@@ -12,6 +12,7 @@ from torch import Tensor
 from stages.attacks.perturb import attack_samples
 from stages.attacks.samples import Samples
 from stages.attacks.spec import AttackPlan, AttackSpec
+from stages.classes import fold
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
 from stages.errors import InputError, UsageError
@@ -95,6 +96,12 @@ def _check_fit(classifier: Classifier, images: ImageSet) -> None:
             f"the images are of {len(images.classes)} classes and the classifier has {len(classifier.classes)}",
             "choose the classes with classifier.over(names) and images.restricted_to(names)",
         )
+    for one, other in zip(images.classes, classifier.classes, strict=True):
+        if fold(one) != fold(other):
+            raise InputError(
+                f"the images have the class '{one}' where the classifier has '{other}'",
+                "put them in one order with images.restricted_to(classifier.classes)",
+            )
 
 
 def _seen_classes(classifier: Classifier, images: ImageSet) -> int:

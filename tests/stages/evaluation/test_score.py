@@ -190,6 +190,8 @@ def test_images_of_other_classes_are_refused() -> None:
         evaluate(Channels(), replace(good, images=good.images[:0], labels=good.labels[:0]), Protocol())
     with pytest.raises(InputError, match="images are of 3 classes and the classifier has 2"):
         score.evaluate(good.classifier(Channels()).over(NAMES[:2]), good.image_set(), Protocol())
+    with pytest.raises(InputError, match="class 'red' where the classifier has 'blue'"):
+        score.evaluate(good.classifier(Channels()).over(NAMES[::-1]), good.image_set(), Protocol())
 
 
 def test_rows_hold_what_each_image_met() -> None:
