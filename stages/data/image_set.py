@@ -81,6 +81,10 @@ class LabelledImages(ABC):
     def _channel_sums(self) -> list[list[int]]:
         """The sums over all images of each channel's pixel values (0 to 255), and of their squares."""
 
+    @abstractmethod
+    def channel_ranges(self) -> list[tuple[int, int]]:
+        """The lowest and highest pixel value (0 to 255) of each channel; empty for an empty set."""
+
     def counts(self) -> list[int]:
         """The number of images of each class, in the order of `classes`."""
         return class_counts(self.labels, self.classes)
@@ -164,15 +168,28 @@ class ImageSet(LabelledImages):
         digest.update(self.labels.cpu().contiguous().numpy().astype("<i8").data)
         return digest.hexdigest()
 
+    def channel_ranges(self) -> list[tuple[int, int]]:
+        """See `LabelledImages`."""
+        if not len(self):
+            return []
+        present = [channel.nonzero().flatten() for channel in self._histogram()]
+        return [(int(levels[0]), int(levels[-1])) for levels in present]
+
     def _channel_sums(self) -> list[list[int]]:
         import torch
 
-        levels = torch.arange(256)
+        levels, found = torch.arange(256), self._histogram()
+        return [(found * levels).sum(1).tolist(), (found * levels * levels).sum(1).tolist()]
+
+    def _histogram(self) -> torch.Tensor:
+        """How often each pixel value occurs in each channel, int64 (3, 256)."""
+        import torch
+
         found = torch.zeros(3, 256, dtype=torch.int64)
         for part in self.images.split(4096):  # a whole channel at once would take a third of the memory of the images again
             for channel in range(3):
                 found[channel] += torch.bincount(part[:, channel].flatten(), minlength=256).cpu()
-        return [(found * levels).sum(1).tolist(), (found * levels * levels).sum(1).tolist()]
+        return found
 
 
 def class_counts(labels: torch.Tensor, classes: Sequence[str]) -> list[int]:

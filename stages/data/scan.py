@@ -1,4 +1,4 @@
-"""One pass over images that stay on disk: their size, sums of pixel values, digest, and which of them are corrupt."""
+"""One pass over images that stay on disk: their size, sums and range of pixel values, digest, and which are corrupt."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ class Scan:
         size: height and width of all of them.
         kept: int64 (N,), the positions of those that can be decoded.
         sums: int64 (2, N, 3), over each kept image's channels: of the pixel values (0 to 255), and of their squares.
+        ranges: uint8 (2, N, 3), the lowest and the highest pixel value of each kept image's channels.
         sha256: what `ImageSet.sha256` gives for the kept images.
     """
 
     size: tuple[int, int]
     kept: np.ndarray
     sums: np.ndarray
+    ranges: np.ndarray
     sha256: str
 
 
@@ -55,6 +57,7 @@ def scan_images(
     digest, size = None, (subset.request.resize or 1, subset.request.resize or 1)
     kept: list[int] = []
     sums = np.empty((2, len(positions), 3), dtype=np.int64)
+    ranges = np.empty((2, len(positions), 3), dtype=np.uint8)
     for at, (pixels, found) in subset.decode_each(positions, _measured, skip_corrupt=skip_corrupt):
         if on_progress is not None and at % REPORT_EVERY == 0:
             on_progress(at, len(positions))
@@ -63,27 +66,30 @@ def scan_images(
             digest = digest_start(len(positions), size, classes)
         digest.update(pixels.data)
         sums[:, len(kept)] = found
+        ranges[:, len(kept)] = pixels.min(axis=(1, 2)), pixels.max(axis=(1, 2))
         kept.append(at)
     if len(kept) < len(positions):  # the digest begins with the number of images, which is known only now
         rest = positions[kept]
         return replace(scan_images(subset, rest, labels[kept], classes, on_progress=on_progress), kept=rest)
     digest = digest or digest_start(0, size, classes)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return Scan(size, positions, sums, digest.hexdigest())
+    return Scan(size, positions, sums, ranges, digest.hexdigest())
 
 
 def cached_scan(name: str | None) -> Scan | None:
     """The scan of an earlier run."""
-    found = cache.load_tensors(name, {"size", "kept", "sums", "sha256"})
+    found = cache.load_tensors(name, {"size", "kept", "sums", "ranges", "sha256"})
     if found is None:
         return None
-    return Scan(tuple(found["size"].tolist()), found["kept"], found["sums"], found["sha256"].tobytes().hex())
+    digest = found["sha256"].tobytes().hex()
+    return Scan(tuple(found["size"].tolist()), found["kept"], found["sums"], found["ranges"], digest)
 
 
 def cache_scan(name: str | None, found: Scan) -> None:
     """Write a scan to the disk cache, if possible."""
     digest = np.frombuffer(bytes.fromhex(found.sha256), dtype=np.uint8)
-    cache.save_tensors(name, {"size": np.array(found.size), "kept": found.kept, "sums": found.sums, "sha256": digest})
+    tensors = {"size": np.array(found.size), "kept": found.kept, "sums": found.sums, "ranges": found.ranges}
+    cache.save_tensors(name, {**tensors, "sha256": digest})
 
 
 def _measured(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

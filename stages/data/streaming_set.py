@@ -64,6 +64,13 @@ class StreamingImageSet(LabelledImages):
         pixels = torch.from_numpy(self.subset.decode(self.positions()).pixels)
         return ImageSet(pixels.reshape(len(self), 3, *self.size), self.labels, self.classes, self.provenance)
 
+    def channel_ranges(self) -> list[tuple[int, int]]:
+        """See `LabelledImages`."""
+        if not len(self):
+            return []
+        lowest, highest = self.scan.ranges[:, self.rows.numpy()]
+        return list(zip(lowest.min(axis=0).tolist(), highest.max(axis=0).tolist(), strict=True))
+
     def _channel_sums(self) -> list[list[int]]:
         return self.scan.sums[:, self.rows.numpy()].sum(axis=1).tolist()
 

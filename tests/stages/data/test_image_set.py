@@ -58,6 +58,14 @@ def test_mean_and_std_agree_with_numpy() -> None:
     np.testing.assert_allclose(std, pixels.std(axis=(0, 2, 3)), rtol=1e-12)
 
 
+def test_the_range_of_each_channel() -> None:
+    images = torch.full((5000, 3, 1, 2), 7, dtype=torch.uint8)
+    images[4999, 1, 0, 1], images[3, 2, 0, 0] = 9, 0
+    zoo = ImageSet(images, torch.zeros(5000, dtype=torch.int64), ("one",), DataProvenance("zoo"))
+    assert zoo.channel_ranges() == [(7, 7), (7, 9), (0, 7)]
+    assert zoo.take([]).channel_ranges() == []
+
+
 def test_mean_of_no_image_is_an_error() -> None:
     with pytest.raises(InputError, match="no image"):
         small_set().take([]).mean_std()

@@ -74,6 +74,7 @@ def check_alike(streamed: StreamingImageSet, images: ImageSet) -> None:
     assert streamed.provenance == images.provenance
     assert torch.equal(streamed.labels, images.labels)
     assert streamed.mean_std() == images.mean_std()
+    assert streamed.channel_ranges() == images.channel_ranges()
     assert streamed.sha256() == images.sha256()
     loaded = streamed.loaded()
     assert torch.equal(loaded.images, images.images)
@@ -120,6 +121,7 @@ def test_a_hub_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_empty_part() -> None:
     part = opened("shapes", side="test", classes=["red circle"]).take([])
     assert (len(part), len(part.loaded()), part.loaded().size) == (0, 0, (32, 32))
+    assert part.channel_ranges() == []
     with pytest.raises(InputError, match="no image"):
         part.mean_std()
 
