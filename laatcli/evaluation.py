@@ -99,8 +99,8 @@ class Asked:
 def read_protocol(context: typer.Context, protocol: Protocol, shots: str, replay: Path | None) -> Asked:
     """The protocol with the shots that were asked for, '5' or '0,1,5', or the one of episodes from a file.
 
-    Raises UsageError for shots that are not such numbers, for one given twice, for a blend without support images, for options
-    on the command line that the file of episodes decides, and what `read_replay` raises.
+    Raises UsageError for shots that are not such numbers, for one given twice, for options on support images without any, for
+    options on the command line that the file of episodes decides, and what `read_replay` raises.
     """
     if replay is not None:
         _refuse_given(context, _OF_EPISODES, "--replay, whose file says how its episodes are made")
@@ -109,8 +109,10 @@ def read_protocol(context: typer.Context, protocol: Protocol, shots: str, replay
         found = read_replay(replay)
         return Asked(found.protocol, found.sweep, found)
     counts = _counts(shots)
-    if protocol.blend and (protocol.name != "episodes" or not any(counts)):
-        raise UsageError("--blend mixes names with support images", "give --protocol episodes and --shots 1 or more")
+    of_support = {"--blend": protocol.blend, "--support-embeddings": protocol.support_embeddings != "unit"}
+    unused = [option for option, used in of_support.items() if used]
+    if unused and (protocol.name != "episodes" or not any(counts)):
+        raise UsageError(f"{unused[0]} needs support images", "give --protocol episodes and --shots 1 or more")
     if len(counts) > 1 and protocol.name != "episodes":
         raise UsageError(f"--shots {shots} is for episodes", "add --protocol episodes")
     numbers = {"episodes": protocol.episodes, "ways": protocol.ways, "queries": protocol.queries}

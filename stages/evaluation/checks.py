@@ -16,7 +16,7 @@ from stages.data.image_set import ImageSet
 from stages.evaluation.check_rules import CHECKS, FAIL, WARN, Finding, Probe, clean_passes, gradients
 from stages.evaluation.points import Points, all_way_points, episode_points
 from stages.evaluation.protocol import Protocol
-from stages.models.classifier import Classifier, inference, unit
+from stages.models.classifier import Classifier, inference
 from stages.pixels import to_pixels
 from stages.randomness import numpy_generator
 from stages.reports.rows import CLEAN, PointRows
@@ -122,9 +122,9 @@ def _points(
     embeddings = None
     if len(shown):
         batches = (to_pixels(images.images, chosen, classifier.device) for chosen in shown.split(batch_size))
-        embeddings = torch.cat([unit(classifier.embedding(x)) for x in batches])
+        embeddings = torch.cat([classifier.embedding(x).float() for x in batches])
     episodes = Episodes(classes, support, torch.zeros((*classes.shape, 0), dtype=torch.int64))
-    heads = episode_points(episodes, classifier.anchors, embeddings, blend=protocol.blend).heads
+    heads = episode_points(episodes, classifier.anchors, embeddings, **protocol.heads).heads
     at = torch.from_numpy(head)
     place = (classes[at] == label[:, None]).long().argmax(1)
     return Points(image, place, at, classes, heads)

@@ -174,7 +174,7 @@ def evaluate_classifiers(
         data={**data, "sha256": sha256},
         protocol={
             **protocol.to_record(),
-            **({"blend": protocol.blend, "shots": list(shots)} if shots else {}),
+            **({**protocol.heads, "shots": list(shots)} if shots else {}),
             **({"replayed": replay.sha256} if OTHER_EPISODES in notes and replay is not None else {}),
         },
         attacks=attacks,

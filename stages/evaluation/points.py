@@ -59,23 +59,33 @@ def protocol_episodes(images: ImageSet, protocol: Protocol) -> Episodes:
     return draw_episodes(images.labels, images.classes, **protocol.numbers, seed=protocol.seed)
 
 
-def episode_points(episodes: Episodes, anchors: Tensor, embeddings: Tensor | None = None, *, blend: float = 0.0) -> Points:
+def episode_points(
+    episodes: Episodes,
+    anchors: Tensor,
+    embeddings: Tensor | None = None,
+    *,
+    blend: float = 0.0,
+    support_embeddings: str = "unit",
+) -> Points:
     """Every query of every episode with that episode's N-way head, in the order of episodes.
 
     Zero-shot heads are the anchors of the episode's classes. With K > 0 shots a class anchor is
-    blend * text anchor + K * mean of its support images' embeddings, normalized (Li et al., CVPR 2024, Sec. 4).
+    blend * text anchor + K * mean of its support images' embeddings, normalized (Li et al., CVPR 2024, Sec. 4). The published
+    program averages raw embeddings, whose norms then decide how much a blend of 2 weighs.
 
     Args:
         episodes: E episodes of N ways, K shots and Q queries.
         anchors: (C, D) unit rows on the model's device.
-        embeddings: (images, D), clean unit embeddings, at least of the support images; only needed for K > 0.
-        blend: weight of the text anchor, at least 0; the paper suggests 2. No effect at K = 0.
+        embeddings: (images, D), clean raw embeddings, at least of the support images; only needed for K > 0.
+        blend: weight of the text anchor, at least 0. No effect at K = 0.
+        support_embeddings: see `Protocol`.
     """
     count, ways, queries = episodes.query.shape
     shots = episodes.support.shape[2]
     heads = anchors[episodes.classes.to(anchors.device)]
     if shots and embeddings is not None:
-        shown = embeddings[episodes.support.to(embeddings.device)].mean(2)
+        shown = embeddings[episodes.support.to(embeddings.device)]
+        shown = (shown if support_embeddings == "raw" else normalize(shown, dim=-1)).mean(2)
         heads = normalize(shown if blend == 0 else blend * heads + shots * shown, dim=-1)
     label = torch.arange(ways).repeat_interleave(queries).repeat(count)
     head = torch.arange(count).repeat_interleave(ways * queries)

@@ -9,6 +9,7 @@ from stages.parameters import check, parameter
 
 PROTOCOL = "Protocol"  # the panel of --help
 PROTOCOLS = ("all-way", "episodes", "gzsl")
+SUPPORT_EMBEDDINGS = ("unit", "raw")
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class Protocol:
         ways, shots, queries, episodes: classes, support and query images per class of an episode, and number of episodes.
         seed: of the episodes.
         blend: weight of the text anchor when K > 0 images have the weight K; 0 uses the images alone.
+        support_embeddings: 'unit' (support embeddings are normalized before they are averaged) or 'raw' (they are not).
 
-    Raises UsageError for another name or a negative blend; the other numbers are checked when episodes are sampled.
+    Raises UsageError for an unknown name or a negative blend; the other numbers are checked when episodes are sampled.
     """
 
     name: str = parameter(
@@ -39,9 +41,15 @@ class Protocol:
     seed: int = parameter(0, "Random seed of the episodes.", option="episode-seed", panel=PROTOCOL)
     blend: float = parameter(
         0.0,
-        "Weight of the name's anchor against K support images of weight 1; 0 is images alone, 2 as published.",
+        "Weight of the name's anchor against K support images of weight 1; 0 is images alone.",
         panel=PROTOCOL,
         at_least=0,
+    )
+    support_embeddings: str = parameter(
+        "unit",
+        "unit (normalized before they are averaged) or raw (not normalized, as in the published program, whose blend is 2).",
+        panel=PROTOCOL,
+        choices=SUPPORT_EMBEDDINGS,
     )
 
     def __post_init__(self) -> None:
@@ -56,5 +64,9 @@ class Protocol:
         """JSON-able record, with the numbers in use."""
         if self.name != "episodes":
             return {"name": self.name}
-        blend = {"blend": self.blend} if self.shots else {}
-        return {"name": self.name, "episode_seed": self.seed, **self.numbers, **blend}
+        return {"name": self.name, "episode_seed": self.seed, **self.numbers, **(self.heads if self.shots else {})}
+
+    @property
+    def heads(self) -> dict[str, Any]:
+        """How heads are made from support images, JSON-able."""
+        return {"blend": self.blend, **({"support_embeddings": "raw"} if self.support_embeddings == "raw" else {})}

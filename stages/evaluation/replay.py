@@ -120,4 +120,5 @@ def _protocol(record: Mapping[str, Any]) -> tuple[Protocol, tuple[int, ...]]:
     names = {"seed": "episode_seed", "ways": "ways", "queries": "queries", "episodes": "episodes"}
     numbers = {field: int(record[name]) for field, name in names.items()}
     first = shots if isinstance(shots, int) else sweep[0]
-    return Protocol(str(record["name"]), shots=first, blend=float(record.get("blend", 0)), **numbers), sweep
+    blend, support = float(record.get("blend", 0)), str(record.get("support_embeddings", "unit"))
+    return Protocol(str(record["name"]), shots=first, blend=blend, support_embeddings=support, **numbers), sweep

@@ -170,7 +170,7 @@ class _Scorer:
         return to_pixels(self.images.images, rows, self.device)
 
     def points(self, protocol: Protocol, given: Episodes | None, seen: int) -> tuple[Points, Tensor, Episodes | None]:
-        """The protocol's samples, the clean embeddings (images, D) of all images in use, and the episodes."""
+        """The protocol's samples, the clean raw embeddings (images, D) of all images in use, and the episodes."""
         if protocol.name != "episodes":
             points = all_way_points(self.images.labels, len(self.classifier.classes), seen)
             return points, self.embed(points.image), None
@@ -178,22 +178,22 @@ class _Scorer:
         used = torch.cat((episodes.query.reshape(-1), episodes.support.reshape(-1))).unique()
         embeddings = self.embed(used)
         self.classifier.logits(embeddings[:1])  # raises for anchors of another width
-        return episode_points(episodes, self.classifier.anchors, embeddings, blend=protocol.blend), embeddings, episodes
+        return episode_points(episodes, self.classifier.anchors, embeddings, **protocol.heads), embeddings, episodes
 
     def embed(self, used: Tensor) -> Tensor:
-        """Embeddings (images, D), computed for the rows `used` (at least one), zero elsewhere."""
+        """Raw embeddings (images, D), computed for the rows `used` (at least one), zero elsewhere."""
         embedding = self.classifier.embedding
-        batches = [unit(embedding(filled(self.pixels(rows))))[: len(rows)] for rows in used.split(self.batch_size)]
+        batches = [embedding(filled(self.pixels(rows))).float()[: len(rows)] for rows in used.split(self.batch_size)]
         table = torch.zeros((len(self.images), batches[0].shape[1]), device=self.device)
         table[used.to(self.device)] = torch.cat(batches)
         return table
 
     def judge(self, points: Points, embeddings: Tensor) -> Judgement:
-        """Predictions from the clean embeddings (images, D)."""
+        """Predictions from the clean raw embeddings (images, D)."""
         found, judge = Judgement.empty(len(points), limits=points.seen > 0), points.judge(self.classifier)
         for rows in torch.arange(len(points)).split(self.batch_size):
             image, at = (filled(index.to(self.device)) for index in (points.image[rows], rows))
-            logits = judge.logits(embeddings[image], at)[: len(rows)]
+            logits = judge.logits(unit(embeddings[image]), at)[: len(rows)]
             record(found, points, rows, decide(logits), logits / judge.logit_scale)
         return found
 

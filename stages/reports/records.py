@@ -60,6 +60,8 @@ class ProtocolRecord(Record):
     """Support images per class; a list for several numbers of shots, one result each."""
     blend: Annotated[float, Field(ge=0)] | None = None
     """Weight of the text anchor in an anchor made from images."""
+    support_embeddings: Literal["unit", "raw"] | None = None
+    """Whether support embeddings were normalized before they were averaged; unit if absent."""
     replayed: str | None = None
     """SHA-256 of the episodes, if they came from a file and are not those of the seed."""
 

@@ -30,10 +30,22 @@ def test_a_blended_head_is_the_weighted_sum_of_name_and_images(shots: int, blend
             torch.testing.assert_close(heads[episode, way], wanted / wanted.norm())
 
 
+def test_raw_support_embeddings_weigh_by_their_norm_as_in_the_published_program() -> None:
+    sampled, norms = draw(2), torch.linspace(5, 15, 24)[:, None]
+    raw = embeddings() * norms
+    heads = episode_points(sampled, ANCHORS, raw, blend=2, support_embeddings="raw").heads
+    wanted = 2 * ANCHORS[sampled.classes] + raw[sampled.support].sum(2)
+    torch.testing.assert_close(heads, torch.nn.functional.normalize(wanted, dim=-1))
+    # by default the norms do not matter
+    torch.testing.assert_close(
+        episode_points(sampled, ANCHORS, raw, blend=2).heads, episode_points(sampled, ANCHORS, embeddings(), blend=2).heads
+    )
+
+
 def test_without_blending_images_alone_and_with_much_of_it_names_alone() -> None:
     sampled, shown = draw(2), embeddings()
     mean = shown[sampled.support].mean(2)
-    assert torch.equal(episode_points(sampled, ANCHORS, shown).heads, torch.nn.functional.normalize(mean, dim=-1))
+    torch.testing.assert_close(episode_points(sampled, ANCHORS, shown).heads, torch.nn.functional.normalize(mean, dim=-1))
     torch.testing.assert_close(episode_points(sampled, ANCHORS, shown, blend=1e8).heads, ANCHORS[sampled.classes])
 
 

@@ -86,6 +86,14 @@ def test_blending_changes_few_shot_rows_and_not_zero_shot_ones(checkpoint: Class
     assert heavy.clean == score(checkpoint, images, EPISODES).rows[0].result.clean
 
 
+def test_raw_support_embeddings_are_recorded(checkpoint: Classifier, images: ImageSet) -> None:
+    raw = replace(EPISODES, blend=2.0, shots=2, support_embeddings="raw")
+    plain, found = (score(checkpoint, images, one, "fgsm") for one in (replace(raw, support_embeddings="unit"), raw))
+    assert found.report.protocol.support_embeddings == "raw"
+    assert plain.report.protocol.support_embeddings is None
+    assert plain.rows[0].result.clean != found.rows[0].result.clean
+
+
 def test_numbers_that_fit_no_group_are_refused_before_anything_is_scored(checkpoint: Classifier, images: ImageSet) -> None:
     shown: list[str] = []
     for protocol, shots, text in (

@@ -18,7 +18,7 @@ from stages.reports.parquet import table_bytes
 from stages.reports.report import report_bytes, with_rows
 from tests.stages.evaluation.test_protocols import EPISODES, checkpoint, images, score
 
-SHOWN = replace(EPISODES, shots=2, blend=1.5)
+SHOWN = replace(EPISODES, shots=2, blend=1.5, support_embeddings="raw")
 __all__ = ["checkpoint", "images"]
 
 
