@@ -56,7 +56,7 @@ def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, 
     return [
         (1, "class names to anchors", f"laat anchors --classes shapes --model demo{place} -o {here}/anchors.st"),
         (2, "expand the anchors", f"laat expand {here}/anchors.st -o {here}/expanded.st --plot {here}/cosines.png"),
-        (3, "train three models: without attack, LAAT on raw anchors, LAAT on expanded anchors",
+        (3, "train three models, all with tau 0.1: without attack, LAAT on raw anchors, LAAT on expanded anchors",
          f"laat train --anchors {here}/expanded.st --objective clean {train} --out {here}/undefended"),
         (3, "", f"laat train --anchors {here}/anchors.st {train} --out {here}/laat-raw"),
         (3, "", f"laat train --anchors {here}/expanded.st {train} --out {here}/laat-expanded"),
