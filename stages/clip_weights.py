@@ -37,15 +37,13 @@ class Located:
     """A model's architecture and weights.
 
     Attributes:
-        name: for open_clip.
+        config: the architecture (`model_cfg`), checked if it came from a folder.
         weights: the safetensors file.
-        quick_gelu: whether the tag was trained with QuickGELU.
         model, tag: for records, without paths.
     """
 
-    name: str
+    config: dict[str, Any]
     weights: Path
-    quick_gelu: bool
     model: str
     tag: str
 
@@ -65,13 +63,15 @@ def locate(model: str, pretrained: str, options: OptionNames) -> Located:
     """
     if not includes_weights(model):
         return _built_in(model.replace("/", "-"), pretrained, options)
-    folder = model_folder(model, options)
+    from stages.clip_config import read_config
+
+    folder, recorded = model_folder(model, options), recorded_name(model)
+    config = read_config(folder / CONFIG, recorded)[0]
     if model.startswith("hf-hub:"):
-        # load from the folder of the weights, so that the loaded file is the hashed one
-        folder = _fetch(model.removeprefix("hf-hub:"), WEIGHTS, options).parent
+        return Located(config, _fetch(model.removeprefix("hf-hub:"), WEIGHTS, options), recorded, "")
     for name in (WEIGHTS, "model.safetensors"):
         if (folder / name).is_file():
-            return Located(f"local-dir:{folder}", folder / name, False, recorded_name(model), "")
+            return Located(config, folder / name, recorded, "")
     raise InputError(f"'{folder}' has no safetensors weights", f"save them there as {WEIGHTS} (other formats can run code)")
 
 
@@ -101,22 +101,37 @@ def model_folder(model: str, options: OptionNames) -> Path:
     return folder
 
 
-def load_clip(located: Located, options: OptionNames, device: str = "cpu") -> Any:
-    """Load the CLIP model in float32. Raises InputError if the weights do not fit the architecture."""
+def load_clip(located: Located, options: OptionNames, device: str = "cpu") -> tuple[Any, str]:
+    """Load exactly the file `located.weights`.
+
+    Returns:
+        The CLIP model in float32, and the SHA-256 of its weights file.
+
+    Raises InputError if the weights do not fit the architecture, or the file was replaced while it was read.
+    """
     with quiet():
         import open_clip
 
+        from stages.clip_config import build_model
+
         try:
-            return open_clip.create_model(
-                located.name,
-                pretrained=None if ":" in located.name else str(located.weights),
-                force_quick_gelu=located.quick_gelu,
-                precision="fp32",
-                device=device,
-                require_pretrained=True,
-            )
+            before = _version_of(located.weights)
+            sha256 = sha256_of(located.weights)
+            net = build_model(located.config)
+            # the suffix decides: open_clip reads only safetensors from such a file
+            open_clip.load_checkpoint(net, str(located.weights), strict=True)
+            replaced = _version_of(located.weights) != before
         except Exception as error:  # open_clip raises many types for weights that do not fit
             raise does_not_load(located, options, error) from error
+    if replaced:
+        raise InputError(f"the weights '{located.weights.name}' were replaced while they were read", "run the command again")
+    return net.to(device), sha256
+
+
+def _version_of(path: Path) -> tuple[int, ...]:
+    """What changes whenever a file is written to or replaced."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def does_not_load(located: Located, options: OptionNames, error: Exception) -> InputError:
@@ -148,8 +163,10 @@ def check_names(model: str, pretrained: str | None) -> None:
 
 def _built_in(model: str, pretrained: str, options: OptionNames) -> Located:
     check_names(model, pretrained)
+    from open_clip import get_model_config
     from open_clip.pretrained import get_pretrained_cfg
 
+    architecture = get_model_config(model)
     config = get_pretrained_cfg(model, pretrained)
     convert = f"convert them once on a machine you trust (safetensors.torch.save_file) and give the file with {options.file}"
     if config:
@@ -162,12 +179,13 @@ def _built_in(model: str, pretrained: str, options: OptionNames) -> Located:
                 convert,
             )
         # open_clip only warns if the tag was trained with another activation than the architecture's default
-        quick_gelu = bool(config.get("quick_gelu", False))
-        return Located(model, _fetch(repository, WEIGHTS, options), quick_gelu, model, pretrained)
+        if config.get("quick_gelu", False):
+            architecture["quick_gelu"] = True
+        return Located(architecture, _fetch(repository, WEIGHTS, options), model, pretrained)
     weights = Path(pretrained)
     if weights.suffix != ".safetensors":
         raise InputError(f"the weights '{weights.name}' are not safetensors; loading other formats can run code", convert)
-    return Located(model, weights, False, model, f"file:{weights.name}")
+    return Located(architecture, weights, model, f"file:{weights.name}")
 
 
 def _fetch(repository: str, name: str, options: OptionNames) -> Path:

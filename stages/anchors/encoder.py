@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.clip_weights import OptionNames, does_not_load, load_clip, locate, quiet, sha256_of
+from stages.clip_weights import OptionNames, does_not_load, load_clip, locate, quiet
+from stages.errors import MissingError
 
 if TYPE_CHECKING:
     import torch
@@ -54,14 +55,17 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str = DEFAULT_TAG, devi
     import torch
 
     located = locate(model, pretrained, OPTIONS)
-    sha256 = sha256_of(located.weights)
-    net = load_clip(located, OPTIONS, device)
+    net, sha256 = load_clip(located, OPTIONS, device)
     with quiet():
-        import open_clip
+        from stages.clip_config import build_tokenizer
 
         try:
-            tokenizer = open_clip.get_tokenizer(located.name)
-        except Exception as error:  # open_clip raises many types for a damaged configuration
+            tokenizer = build_tokenizer(located.config)
+        except ImportError as error:
+            raise MissingError(
+                f"the tokenizer of {located.model} needs a package: {error}", "pip install transformers"
+            ) from error
+        except Exception as error:  # transformers raises many types for a tokenizer that it cannot load
             raise does_not_load(located, OPTIONS, error) from error
     net.eval().requires_grad_(False)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,13 @@ from stages.clip_weights import (
     quiet,
     recorded_name,
 )
-from stages.errors import InputError, UsageError, nearest
+from stages.errors import UsageError, nearest
 from stages.models.no_images import features_of
 
 PREFIX = "clip:"
 OPTIONS = OptionNames(
     "--backbone", "--backbone clip:NAME/FILE.safetensors", "--backbone clip:local-dir:PATH", "--backbone clip:demo"
 )
-# limits for the record in a checkpoint; the largest published towers are far below
-_LARGEST = {"width": 8192, "layers": 256, "image_size": 2048, "grid": 128}
 # without random numbers in training, and with the features as the only output
 _FIXED = {
     "patch_dropout": 0.0,
@@ -92,9 +89,8 @@ class ClipTower(nn.Module):
             tower_size = _size_of(config)
             if image_size == tower_size:
                 located = locate(model, tag or "", OPTIONS)
-                config["quick_gelu"] = config.get("quick_gelu", False) or located.quick_gelu
-                model, tag = located.model, located.tag
-                net = load_clip(located, OPTIONS)
+                config, model, tag = located.config, located.model, located.tag
+                net = load_clip(located, OPTIONS)[0]
         tower = cls(config, image_size)
         if net is not None:
             tower.net.load_state_dict(net.visual.state_dict())
@@ -153,25 +149,18 @@ def _configuration(model: str, tag: str | None) -> tuple[dict[str, Any], tuple[l
         from open_clip.pretrained import get_pretrained_cfg
 
         return get_model_config(model), _normalisation(get_pretrained_cfg(model, tag) if tag else {})
-    path = model_folder(model, OPTIONS) / CONFIG
-    try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
-        return dict(whole["model_cfg"]), _normalisation(whole.get("preprocess_cfg", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise InputError(f"the configuration of {recorded_name(model)} is damaged", f"it is read from {CONFIG}") from None
+    from stages.clip_config import read_config
+
+    config, preprocessing = read_config(model_folder(model, OPTIONS) / CONFIG, recorded_name(model))
+    return config, _normalisation(preprocessing)
 
 
 def _normalisation(preprocessing: dict[str, Any]) -> tuple[list[float], list[float]]:
     """Mean and std per channel; OpenAI's when the configuration has none, as in open_clip."""
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    mean, std = (
-        [float(value) for value in preprocessing.get(key) or default]
-        for key, default in (("mean", OPENAI_DATASET_MEAN), ("std", OPENAI_DATASET_STD))
-    )
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError("mean and std")
-    return mean, std
+    mean, std = (preprocessing.get("mean") or OPENAI_DATASET_MEAN), (preprocessing.get("std") or OPENAI_DATASET_STD)
+    return [float(value) for value in mean], [float(value) for value in std]
 
 
 def _size_of(config: dict[str, Any]) -> int:
@@ -179,35 +168,22 @@ def _size_of(config: dict[str, Any]) -> int:
 
 
 def _checked(config: dict[str, Any]) -> dict[str, Any]:
-    """The image tower of a model configuration, with all defaults; raises UsageError when it is not a valid one."""
-    with quiet():
-        from open_clip.model import CLIPVisionCfg
-    try:
-        vision = {**config["vision_cfg"], **_FIXED}
-        cfg = CLIPVisionCfg(**vision)
-        sides = list(cfg.image_size) if isinstance(cfg.image_size, list | tuple) else [cfg.image_size]
-        layers = list(cfg.layers) if isinstance(cfg.layers, list | tuple) else [cfg.layers]
-        patch = 32 if cfg.patch_size is None else cfg.patch_size  # a ResNet has none; it downsamples by 32
-        embed_dim, quick_gelu = config["embed_dim"], bool(config.get("quick_gelu", False))
-        sound = (
-            all(type(size) is int for size in (embed_dim, cfg.width, patch, *sides, *layers))
-            and len(set(sides)) == 1
-            and all(0 < size <= _LARGEST["width"] for size in (embed_dim, cfg.width, cfg.attn_pooler_queries))
-            and all(0 < count <= _LARGEST["layers"] for count in layers)
-            and 0 < patch <= sides[0] <= min(_LARGEST["image_size"], _LARGEST["grid"] * patch)
-            and 0 < cfg.head_width <= cfg.width
-            and 0 < cfg.mlp_ratio <= 16
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(type(error).__name__) from None
-    if not sound:
-        raise _damaged("invalid sizes")
-    if cfg.timm_model_name is not None:
-        import timm
+    """The image tower of a model configuration, without what training must not use; raises UsageError if it is not valid."""
+    from pydantic import ValidationError
 
-        if not timm.is_model(cfg.timm_model_name):  # timm itself would look for an unknown name on the network
-            raise _damaged(f"timm has no model '{cfg.timm_model_name}'")
-    return {"embed_dim": embed_dim, "quick_gelu": quick_gelu, "vision_cfg": {**vision, "image_size": sides[0]}}
+    from stages.clip_config import Tower
+    from stages.records import first_fault
+
+    try:
+        tower = {"embed_dim": config["embed_dim"], "quick_gelu": config.get("quick_gelu", False)}
+        tower["vision_cfg"] = {**config["vision_cfg"], **_FIXED}
+        side = Tower.model_validate(tower).vision_cfg.side
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(type(error).__name__) from None
+    except ValidationError as error:
+        raise _damaged(first_fault(error)) from None
+    tower["vision_cfg"]["image_size"] = side
+    return tower
 
 
 def _damaged(why: str) -> UsageError:
