@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from stages.data.decode import Encoded
+from stages.data.encoded import Encoded
 from stages.data.shapes import render_split, shape_classes
 from stages.data.source import Source
 
@@ -19,6 +19,7 @@ class ShapesSource(Source):
     name = "shapes"
     splits = ("train", "test")
     classes = shape_classes()
+    decoded = True
 
     def labels(self, split: str) -> np.ndarray:
         """See `Source`."""

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from stages.data.encoded import Encoded, fingerprint
+from stages.data.parallel import in_parallel
 from stages.errors import InputError
 
 if TYPE_CHECKING:
+    import hashlib
+
     from PIL.Image import Image
 
 SUFFIXES = frozenset(
@@ -42,24 +41,9 @@ SUFFIXES = frozenset(
 )
 # Only plain image formats: Pillow starts other programs to read PostScript and the like.
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
-CHUNK = 64  # images per task of the thread pool, and fewer where they are large
-CHUNK_BYTES = 4 * 2**20
 ORIENTATION = 0x0112  # EXIF tag
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One image, not decoded.
-
-    Attributes:
-        where: names it in messages.
-        content: its bytes, its path, pixels uint8 (H, W, 3) where there is nothing to decode, or None if absent.
-    """
-
-    where: str
-    content: bytes | Path | np.ndarray | None
 
 
 class UnreadableImageError(Exception):
@@ -73,13 +57,11 @@ class Decoded(NamedTuple):
     kept: np.ndarray
 
 
-def decode_images(
-    encoded: Iterable[Encoded], count: int, *, source: str, resize: int | None = None, skip_corrupt: bool = False
-) -> Decoded:
+def decode_images(encoded: Iterable[Encoded], count: int, *, source: str, resize: int | None = None, **options: Any) -> Decoded:
     """Decode `count` images in parallel into one array; arguments and errors are those of `decode_each`."""
     pixels = np.empty((0, 3, resize or 1, resize or 1), dtype=np.uint8)
     kept: list[int] = []
-    for at, image in decode_each(encoded, np.asarray, source=source, resize=resize, skip_corrupt=skip_corrupt):
+    for at, image in decode_each(encoded, np.asarray, source=source, resize=resize, **options):
         if not kept:
             pixels = _room_for(count, image.shape, source)
         pixels[len(kept)] = image.transpose(2, 0, 1)
@@ -96,6 +78,7 @@ def decode_each(
     skip_corrupt: bool = False,
     size: tuple[int, int] | None = None,
     parallel: bool = True,
+    content: hashlib._Hash | None = None,
 ) -> Iterator[tuple[int, T]]:
     """Decode images one by one, in their order.
 
@@ -107,6 +90,7 @@ def decode_each(
         skip_corrupt: leave out images that cannot be decoded.
         size: height and width that all images must have; None takes those of the first.
         parallel: decode in several threads.
+        content: is updated with the content of every image, as in `stages.data.parallel.content_digest`.
 
     Yields the position of each image among `encoded`, and the result of `then`.
 
@@ -114,19 +98,25 @@ def decode_each(
     """
     first = "the first"
 
-    def work(image: Encoded) -> tuple[tuple[int, ...], T] | UnreadableImageError:
+    def work(image: Encoded) -> tuple[bytes, tuple[tuple[int, ...], T] | UnreadableImageError]:
         try:
-            pixels = _decode(image.content, resize)
-        except UnreadableImageError as error:
-            return error
+            raw = image.read()
         except OSError as error:
             raise InputError(f"image {image.where} cannot be opened ({error.strerror})", "check the file") from None
-        return pixels.shape, then(pixels)
+        mark = b"" if content is None else fingerprint(raw)
+        try:
+            pixels = _decode(raw, resize)
+        except UnreadableImageError as error:
+            return mark, error
+        return mark, (pixels.shape, then(pixels))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about odd metadata and large images; failures raise
-        results = _in_parallel(encoded, work) if parallel else ((image, work(image)) for image in encoded)
-        for at, (image, found) in enumerate(results):
+        _formats()  # Pillow imports its readers; not in several threads at once
+        results = in_parallel(encoded, work) if parallel else ((image, work(image)) for image in encoded)
+        for at, (image, (mark, found)) in enumerate(results):
+            if content is not None:
+                content.update(mark)
             if isinstance(found, UnreadableImageError):
                 if skip_corrupt:
                     continue
@@ -181,16 +171,15 @@ def resized(image: Image, side: int) -> Image:
     return image if (width, height) == (side, side) else image.crop((left, top, left + side, top + side))
 
 
-def _decode(content: bytes | Path | np.ndarray | None, resize: int | None) -> np.ndarray:
-    """Pixels uint8 (H, W, 3). Raises UnreadableImageError; OSError with an errno when a file cannot be opened."""
+def _decode(raw: bytes | np.ndarray, resize: int | None) -> np.ndarray:
+    """Pixels uint8 (H, W, 3). Raises UnreadableImageError."""
     from PIL import Image as Pillow
     from PIL import UnidentifiedImageError
 
-    if isinstance(content, np.ndarray):
-        return content if resize is None else np.asarray(resized(Pillow.fromarray(content), resize))
-    if not content:
+    if isinstance(raw, np.ndarray):
+        return raw if resize is None else np.asarray(resized(Pillow.fromarray(raw), resize))
+    if not raw:
         raise UnreadableImageError("it is empty")
-    raw = content.read_bytes() if isinstance(content, Path) else content
     try:
         with Pillow.open(io.BytesIO(raw), formats=_formats()) as image:
             rgb = to_rgb(image)
@@ -209,39 +198,6 @@ def _formats() -> list[str]:
 
     Pillow.init()
     return [name for name in FORMATS if name in Pillow.OPEN]
-
-
-def _in_parallel(encoded: Iterable[Encoded], work: Callable[[Encoded], T]) -> Iterator[tuple[Encoded, T]]:
-    """Each image with the result of `work`, in the given order. Threads help: decoding releases the interpreter's lock."""
-    _formats()  # Pillow imports its readers; not in several threads at once
-    threads = max(1, min(16, os.cpu_count() or 1))
-    chunks = _chunks(encoded)
-    waiting: deque[tuple[list[Encoded], Future[list[T]]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            while True:
-                while len(waiting) < 2 * threads and (chunk := next(chunks, None)):
-                    waiting.append((chunk, pool.submit(lambda chunk: [work(image) for image in chunk], chunk)))
-                if not waiting:
-                    return
-                chunk, future = waiting.popleft()
-                yield from zip(chunk, future.result(), strict=True)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
-    chunk: list[Encoded] = []
-    size = 0
-    for image in encoded:
-        chunk.append(image)
-        size += len(image.content) if isinstance(image.content, bytes) else 0
-        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
 
 
 def _room_for(count: int, shape: tuple[int, ...], source: str) -> np.ndarray:

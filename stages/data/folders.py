@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.classes import check_unique
-from stages.data.decode import SUFFIXES, Encoded
+from stages.data.decode import SUFFIXES
+from stages.data.encoded import Encoded
 from stages.data.source import Source
 from stages.data.splits import KEYWORDS
 from stages.errors import InputError
@@ -48,10 +49,6 @@ class FolderSource(Source):
         files = self._files[split]
         for row in rows:
             yield Encoded(f"'{files[row]}'", self._root / files[row])
-
-    def cache_key(self, split: str, rows: np.ndarray) -> tuple[list[Path], str]:
-        """See `Source`."""
-        return [self._root / self._files[split][row] for row in rows], "all"
 
 
 def _class_folders_by_split(path: Path, name: str) -> dict[str, list[Path]]:

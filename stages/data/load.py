@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -81,14 +82,14 @@ def load_subset(subset: Subset) -> ImageSet:
     """Load the images into memory, from the disk cache where an earlier run decoded them. Raises as `load_images` does."""
     import torch
 
-    name = subset.entry_name("pixels")
-    found = disk_cache.load_tensors(name, {"pixels", "kept"})
+    group = subset.entry_group("pixels")
+    found = disk_cache.load_tensors(subset.entry_name(group), {"pixels", "kept"})
     if found is None:
-        start = time.monotonic()
-        found = subset.decode(skip_corrupt=subset.request.skip_corrupt)._asdict()
+        start, content = time.monotonic(), hashlib.sha256()
+        found = subset.decode(skip_corrupt=subset.request.skip_corrupt, content=content)._asdict()
         slow = time.monotonic() - start >= disk_cache.MIN_SECONDS
-        if slow and found["pixels"].nbytes <= disk_cache.PIXEL_BYTES and not subset.source.external_files:
-            disk_cache.save_tensors(name, found)
+        if slow and found["pixels"].nbytes <= disk_cache.PIXEL_BYTES:
+            disk_cache.save_tensors(disk_cache.entry_name(group, content.hexdigest()), found)
     labels, provenance = subset.kept(found["kept"])
     return ImageSet(torch.from_numpy(found["pixels"]), torch.from_numpy(labels), subset.names, provenance)
 

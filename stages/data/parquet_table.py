@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
+import io
 import os
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -75,12 +77,15 @@ class ParquetTable:
         if not len(rows):
             return self
         result = copy.copy(self)
-        entry = cache.entry_name("images", self.files, column=name, rows=cache.digest_of(rows))
-        with cache.locked(entry):
-            mapped = _sound(cache.find_file(entry, ".arrow"), len(rows)) or _sound(
-                cache.save_file(entry, ".arrow", lambda path: self._write(name, rows, path)), len(rows)
-            )
-        result._copy = rows, mapped or self._temporary_copy(name, rows)
+        group = cache.entry_group("images", column=name, rows=len(rows))
+
+        def write(path: Path | None) -> str:
+            return f"{group}-{self._write(name, rows, path)}"
+
+        with cache.locked(group):
+            entry = cache.find_name(group, lambda: self._write(name, rows, None))
+            file = _sound(cache.find_file(entry, ".arrow")) or cache.save_file(group, ".arrow", write)
+        result._copy = rows, self._temporary_copy(name, rows) if file is None else MappedFiles([file])
         return result
 
     def _temporary_copy(self, name: str, rows: np.ndarray) -> MappedFiles:
@@ -94,15 +99,18 @@ class ParquetTable:
         weakref.finalize(mapped, _remove, folder, os.getpid())
         return mapped
 
-    def _write(self, name: str, rows: np.ndarray, file: Path) -> None:
+    def _write(self, name: str, rows: np.ndarray, file: Path | None) -> str:
+        """Write the copy to a file, or nowhere; returns its SHA-256 (hex)."""
         import pyarrow as pa
 
         with contextlib.ExitStack() as stack:
-            sink, stream = stack.enter_context(pa.OSFile(str(file), "wb")), None
+            written = _Written(None if file is None else stack.enter_context(file.open("wb")))
+            stream = None
             for cells in self._batches(name, rows, COPIED_ROWS):
                 batch = pa.record_batch([cells], [name])
-                stream = stream or stack.enter_context(pa.ipc.new_stream(sink, batch.schema))
+                stream = stream or stack.enter_context(pa.ipc.new_stream(pa.PythonFile(written, "w"), batch.schema))
                 stream.write_batch(batch)
+        return written.digest.hexdigest()
 
     def _batches(self, name: str, rows: np.ndarray, size: int) -> Iterator[Any]:
         """The cells of a column at `rows` (ascending) as pyarrow arrays, from `size` rows at a time."""
@@ -136,13 +144,30 @@ def _features_and_rows(file: Path) -> tuple[Any, int]:
         return features, opened.metadata.num_rows
 
 
-def _sound(file: Path | None, count: int) -> MappedFiles | None:
-    """The copy in a file; None when there is none, or it is damaged."""
+class _Written(io.RawIOBase):
+    """What pyarrow writes to: a file, or nothing, and a digest."""
+
+    def __init__(self, file: BinaryIO | None) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return len(data) if self._file is None else self._file.write(data)
+
+
+def _sound(file: Path | None) -> Path | None:
+    """A copy whose content has the digest in its name; None when there is none, or it is damaged."""
     try:
-        mapped = None if file is None else MappedFiles([file])
-    except Exception:  # pyarrow raises many kinds of errors on damaged bytes
+        if file is None:
+            return None
+        with file.open("rb") as opened:
+            return file if file.stem.endswith(hashlib.file_digest(opened, "sha256").hexdigest()) else None
+    except OSError:
         return None
-    return mapped if mapped is not None and len(mapped) == count else None
 
 
 def _remove(folder: Path, owner: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.classes import check_unique
-from stages.data.decode import Encoded
+from stages.data.encoded import Encoded
 from stages.data.request import ImageRequest
 from stages.data.source import Source
 from stages.errors import InputError, UsageError
@@ -46,6 +46,8 @@ class MapSource(Source):
     Images are PIL images, or tensors (3, H, W) of uint8 or of float grey levels n / 255 in [0, 1], as torchvision's ToTensor
     gives them. Labels are positions in `classes`, in `targets` or in the items.
     """
+
+    decoded = True
 
     def __init__(self, data: Any) -> None:
         self._data = data

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stages.data import cache
 from stages.data.image_set import digest_start
 from stages.data.subset import Subset
+
+if TYPE_CHECKING:
+    import hashlib
 
 REPORT_EVERY = 256  # images
 
@@ -41,6 +45,7 @@ def scan_images(
     *,
     skip_corrupt: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    content: hashlib._Hash | None = None,
 ) -> Scan:
     """Decode every image at `positions` once, in parallel, without keeping the pixels.
 
@@ -51,6 +56,7 @@ def scan_images(
         classes: the class names that labels are positions in.
         skip_corrupt: leave out images that cannot be decoded.
         on_progress: called every 256 images with the numbers of images done and in all.
+        content: is updated with the content of every image, see `stages.data.decode.decode_each`.
 
     Raises InputError on a corrupt image (unless skipped), on images of different sizes, on files that cannot be opened.
     """
@@ -58,7 +64,7 @@ def scan_images(
     kept: list[int] = []
     sums = np.empty((2, len(positions), 3), dtype=np.int64)
     ranges = np.empty((2, len(positions), 3), dtype=np.uint8)
-    for at, (pixels, found) in subset.decode_each(positions, _measured, skip_corrupt=skip_corrupt):
+    for at, (pixels, found) in subset.decode_each(positions, _measured, skip_corrupt=skip_corrupt, content=content):
         if on_progress is not None and at % REPORT_EVERY == 0:
             on_progress(at, len(positions))
         if digest is None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
-from stages.data.decode import Encoded
+from stages.data.encoded import Encoded
 
 
 class Source(ABC):
@@ -20,7 +19,7 @@ class Source(ABC):
         classes: class names.
         notes: what a reader of the result should know.
         whole: whether a single split is used whole, for training and evaluation, instead of being divided 90/10.
-        external_files: whether an image was read from a file that is not among those of `cache_key`.
+        decoded: whether its images are pixels already, so that there is nothing to cache.
     """
 
     name: str
@@ -28,7 +27,7 @@ class Source(ABC):
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     whole = False
-    external_files = False
+    decoded = False
 
     @abstractmethod
     def labels(self, split: str) -> np.ndarray:
@@ -41,7 +40,3 @@ class Source(ABC):
     def random_access(self, rows: Mapping[str, np.ndarray]) -> Source:
         """A source whose images at `rows` (ascending) of each split can be read in any order."""
         return self
-
-    def cache_key(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
-        """The files that contain the images at `rows`, and where in them; None when they are not in files."""
-        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -85,16 +86,16 @@ def stream_subset(subset: Subset, on_progress: Callable[[int, int], None] | None
 
     subset = subset.random_access()
     labels = np.ascontiguousarray(subset.labels, dtype=np.int64)
-    name = subset.entry_name("scan", labels=cache.digest_of(labels), classes=list(subset.names))
-    with cache.locked(name):
-        scan = cached_scan(name)
+    group = subset.entry_group("scan", labels=cache.digest_of(labels), classes=list(subset.names))
+    with cache.locked(group):
+        scan = cached_scan(subset.entry_name(group))
         if scan is None:
-            everything = np.arange(len(subset))
+            everything, content = np.arange(len(subset)), hashlib.sha256()
+            skip = subset.request.skip_corrupt
             scan = scan_images(
-                subset, everything, labels, subset.names, skip_corrupt=subset.request.skip_corrupt, on_progress=on_progress
+                subset, everything, labels, subset.names, skip_corrupt=skip, on_progress=on_progress, content=content
             )
-            if not subset.source.external_files:
-                cache_scan(name, scan)
+            cache_scan(cache.entry_name(group, content.hexdigest()), scan)
     labels, provenance = subset.kept(scan.kept)
     rows = torch.arange(len(labels))
     return StreamingImageSet(subset, scan, rows, torch.from_numpy(labels), subset.names, provenance, scan.sha256)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from stages.data.cache import digest_of, entry_name
-from stages.data.decode import Decoded, Encoded, decode_each, decode_images
+from stages.data import cache
+from stages.data.decode import Decoded, decode_each, decode_images
+from stages.data.encoded import Encoded
 from stages.data.image_set import DataProvenance, check_no_class_empty, class_positions
+from stages.data.parallel import content_digest
 from stages.data.request import ImageRequest
 from stages.data.source import Source
 from stages.data.sources import open_source
@@ -66,11 +67,11 @@ class Subset:
         for at in part:
             yield next(streams[at])
 
-    def decode(self, positions: np.ndarray | None = None, *, skip_corrupt: bool = False) -> Decoded:
-        """Decode images into memory; `positions` as for `encoded`, errors as of `stages.data.decode.decode_each`."""
+    def decode(self, positions: np.ndarray | None = None, **options: Any) -> Decoded:
+        """See `stages.data.decode.decode_images`; `positions` as for `encoded`."""
         count = len(self) if positions is None else len(positions)
         name, encoded = self.source.name, self.encoded(positions)
-        return decode_images(encoded, count, source=name, resize=self.request.resize, skip_corrupt=skip_corrupt)
+        return decode_images(encoded, count, source=name, resize=self.request.resize, **options)
 
     def decode_each(
         self, positions: np.ndarray | None, then: Callable[[np.ndarray], T], **options: Any
@@ -100,17 +101,16 @@ class Subset:
         counts = np.bincount(labels, minlength=len(self.names)).tolist()
         check_no_class_empty(counts, self.names, source=self.source.name, part=self.choice.described + after)
 
-    def entry_name(self, kind: str, **facts: Any) -> str | None:
-        """The name of a cache entry made from these images, see `stages.data.cache`; None when they are not in files."""
-        files: list[Path] = []
-        inside: list[str] = []
-        for split, rows in self.rows.items():
-            known = self.source.cache_key(split, rows)
-            if known is None:
-                return None
-            files += known[0]
-            inside.append(f"{known[1]} of {split}: {digest_of(rows)}")
-        return entry_name(kind, files, inside=inside, resize=self.request.resize, skip=self.request.skip_corrupt, **facts)
+    def entry_group(self, kind: str, **facts: Any) -> str | None:
+        """The group of cache entries made from such images, see `stages.data.cache`; None where nothing is decoded."""
+        if self.source.decoded:
+            return None
+        options = {"resize": self.request.resize, "skip": self.request.skip_corrupt}
+        return cache.entry_group(kind, images=len(self), **options, **facts)
+
+    def entry_name(self, group: str | None) -> str | None:
+        """The name of an entry of a group that is made from these images; None if there can be none."""
+        return cache.find_name(group, lambda: content_digest(self.encoded()))
 
 
 def select_images(request: ImageRequest, *, side: Side, classes: Sequence[str] | None, classes_from: str) -> Subset:

@@ -13,7 +13,7 @@ import numpy as np
 from stages.classes import check_unique
 from stages.data.arrow_table import ArrowTable
 from stages.data.columns import image_column, is_integer, label_column
-from stages.data.decode import Encoded
+from stages.data.encoded import Encoded
 from stages.data.parquet_table import ParquetTable, plain
 from stages.data.source import Source
 from stages.errors import InputError, MissingError
@@ -64,9 +64,7 @@ class TableSource(Source):
         """See `Source`."""
         table = self._tables[split]
         for row, cell in zip(rows.tolist(), table.cells(self._image_column(split), rows), strict=True):
-            image = _encoded(table.place(row), cell)
-            self.external_files = self.external_files or isinstance(image.content, Path)
-            yield image
+            yield _encoded(table.place(row), cell)
 
     def random_access(self, rows: Mapping[str, np.ndarray]) -> TableSource:
         """See `Source`. Raises MissingError when there is no disk space for it."""
@@ -81,11 +79,6 @@ class TableSource(Source):
                 "free some space, set LAAT_CACHE to a folder on a larger disk, or use --cache ram",
             ) from None
         return result
-
-    def cache_key(self, split: str, rows: np.ndarray) -> tuple[list[Path], str] | None:
-        """See `Source`."""
-        files = self._tables[split].files
-        return None if files is None else (files, self._image_column(split))
 
     def _image_column(self, split: str) -> str:
         return image_column(self._tables[split].features, self._named_image, source=self.name)

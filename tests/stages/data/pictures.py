@@ -24,6 +24,12 @@ def png(image: Image.Image, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def bmp(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "BMP")
+    return buffer.getvalue()
+
+
 def class_folders(root: Path, counts: dict[str, int], *, size: int = 8) -> Path:
     """PNG files of noise, `counts` a class: root/cat/0.png …"""
     for number, (name, count) in enumerate(counts.items()):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.data.decode import CHUNK, Decoded, Encoded, decode_images, resized, to_rgb
+from stages.data.decode import Decoded, decode_images, resized, to_rgb
+from stages.data.encoded import Encoded
+from stages.data.parallel import CHUNK
 from stages.errors import InputError
 from tests.stages.data.pictures import noise, png, solid
 

@@ -25,7 +25,7 @@ FEATURES = Features({"img": Image(), "label": ClassLabel(names=NAMES)})
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LAAT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return tmp_path / "cache/images-v1"
 
 
 def table(count: int, *, first: int = 0) -> Dataset:
