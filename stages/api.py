@@ -116,7 +116,8 @@ def evaluate(
 
     Args:
         classifier: its classes are the candidates; with the protocol 'gzsl' its seen and novel classes.
-        dataset: as for `--data`, a `datasets.Dataset`, or a map-style torch Dataset of (image, label) with `classes`.
+        dataset: as for `--data`, a `datasets.Dataset` (the image files that its rows name may be anywhere), or a map-style
+            torch Dataset of (image, label) with `classes`.
         suite: a named set of attacks (`laat suites`); None is 'quick', unless `attacks` are given.
         attacks: names of attacks instead of a suite; an empty list evaluates clean images only.
         eps, norm: the threat model, see `attack`.

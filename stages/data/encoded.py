@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +27,20 @@ class Encoded:
     def read(self) -> bytes | np.ndarray:
         """The bytes or pixels; b'' if absent. Raises OSError when its file cannot be read."""
         if isinstance(self.content, Path):
-            return self.content.read_bytes()
+            return read_file(self.content)
         return b"" if self.content is None else self.content
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file. Raises OSError, and does not wait, for a pipe, a device or a folder."""
+    with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file.read() or b""
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def fingerprint(content: bytes | np.ndarray) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,26 @@ from stages.errors import InputError, MissingError, UsageError
 
 
 def load_saved(path: Path, name: str) -> dict[str, Any]:
-    """The splits of a data set written by `save_to_disk`. Raises InputError when it cannot be read."""
+    """The splits of a data set written by `save_to_disk`. Raises InputError when it cannot be read or names files elsewhere."""
     import datasets
 
+    for entry in path.rglob("*"):
+        if not (entry.is_file() or entry.is_dir()):  # opening a pipe would wait forever
+            what = f"the saved dataset '{name}' contains '{entry.name}', which is not a regular file"
+            raise InputError(what, "remove it, or save the dataset again")
     try:
         with quiet_datasets():
-            return _splits(datasets.load_from_disk(str(path)))
+            found = _splits(datasets.load_from_disk(str(path)))
     except Exception as error:  # anything may be wrong with the files
         what = f"the saved dataset '{name}' cannot be read ({first_line(error)})"
         raise InputError(what, "save it again") from error
+    own = os.path.abspath(path)
+    for file in (Path(os.path.abspath(file["filename"])) for split in found.values() for file in split.cache_files):
+        if not file.is_relative_to(own):
+            raise InputError(
+                f"the saved dataset '{name}' names the file '{file}', which is outside its folder", "save it again"
+            )
+    return found
 
 
 def load_hub(hub_id: str) -> dict[str, Any]:
@@ -54,6 +66,16 @@ def load_hub(hub_id: str) -> dict[str, Any]:
             ) from None
         what = f"the hub dataset '{hub_id}' cannot be read ({first_line(error)})"
         raise InputError(what, WHAT_DATA_CAN_BE) from error
+
+
+def hub_folders(hub_id: str) -> list[Path]:
+    """Where the libraries put the files of a hub data set: its own folder in the hub's cache, and unpacked archives."""
+    from datasets import config
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    own = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=hub_id, repo_type="dataset")
+    return [own, Path(config.DOWNLOADED_DATASETS_PATH), Path(config.EXTRACTED_DATASETS_PATH)]
 
 
 def _splits(loaded: Any) -> dict[str, Any]:

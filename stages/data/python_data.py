@@ -18,7 +18,10 @@ _LEVEL = 1e-3  # of a grey level: float rounding of x / 255 * 255
 
 
 def source_of(request: ImageRequest, wanted: Sequence[str] | None) -> Source:
-    """The source of `request.data`, an object. Raises UsageError for one that is neither kind of data set."""
+    """The source of `request.data`, an object. Raises UsageError for one that is neither kind of data set.
+
+    It is the caller's own: where its rows name image files, these may be anywhere.
+    """
     data = request.data
     tables = data if hasattr(data, "items") else {str(getattr(data, "split", None) or UNNAMED): data}
     if all(hasattr(table, "features") and hasattr(table, "select_columns") for table in tables.values()):

@@ -37,7 +37,7 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
 
         return FolderSource(place.path, place.name)
     from stages.data.arrow_table import ArrowTable
-    from stages.data.hub import load_hub, load_saved
+    from stages.data.hub import hub_folders, load_hub, load_saved
     from stages.data.parquet_table import ParquetTable
     from stages.data.table_source import Table, TableSource
 
@@ -47,7 +47,10 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
     else:
         loaded = load_saved(place.path, place.name) if place.kind == "saved" else load_hub(place.name)
         tables = {split: ArrowTable(dataset, split) for split, dataset in loaded.items()}
-    return TableSource(place.name, tables, image=request.image_column, label=request.label_column, wanted=wanted)
+    own = place.path if place.path.is_dir() else place.path.parent
+    folders = hub_folders(place.name) if place.kind == "hub" else [own]
+    columns = {"image": request.image_column, "label": request.label_column}
+    return TableSource(place.name, tables, **columns, wanted=wanted, folders=folders)
 
 
 def class_names(request: ImageRequest) -> list[str]:

@@ -35,13 +35,26 @@ class TableSource(Source):
         image: str | None = None,
         label: str | None = None,
         wanted: Sequence[str] | None = None,
+        folders: Sequence[Path] | None = None,
     ) -> None:
-        """`image` and `label` name the columns; None finds them by type. Raises as `stages.data.columns` does."""
+        """The source of `tables`, split -> table.
+
+        Args:
+            name: of the data.
+            tables: one for each split.
+            image, label: names of the columns; None finds them by type.
+            wanted: the classes that count, for `stages.data.columns.label_column`; None is all.
+            folders: images whose row has only a path must be in one of these folders; relative paths begin in the first. None
+                allows any path: the tables are the caller's own objects.
+
+        Raises as `stages.data.columns` does.
+        """
         features = next(iter(tables.values())).features
         self.name = name
         self.splits = tuple(tables)
         self._tables = tables
         self._named_image = image
+        self._folders = None if folders is None else [folder.resolve() for folder in folders]
         self._label = label_column(features, label, source=name, wanted=wanted)
         several = [key for key, feature in features.items() if hasattr(feature, "names")]
         self.notes = (f"labels are the column '{self._label}'",) if len(several) > 1 and label is None else ()
@@ -64,7 +77,7 @@ class TableSource(Source):
         """See `Source`."""
         table = self._tables[split]
         for row, cell in zip(rows.tolist(), table.cells(self._image_column(split), rows), strict=True):
-            yield _encoded(table.place(row), cell)
+            yield self._encoded(table.place(row), cell)
 
     def random_access(self, rows: Mapping[str, np.ndarray]) -> TableSource:
         """See `Source`. Raises MissingError when there is no disk space for it."""
@@ -82,6 +95,30 @@ class TableSource(Source):
 
     def _image_column(self, split: str) -> str:
         return image_column(self._tables[split].features, self._named_image, source=self.name)
+
+    def _encoded(self, place: str, cell: Any) -> Encoded:
+        if not isinstance(cell, Mapping):
+            return Encoded(place, cell)
+        path, content = cell.get("path"), cell["bytes"]
+        if not (isinstance(path, str) and path):
+            return Encoded(place, content)
+        place = f"'{Path(path).name[:100]}' {place}"
+        return Encoded(place, self._file(path, place) if content is None else content)
+
+    def _file(self, path: str, place: str) -> Path:
+        """The file that a row names. Raises InputError when it is outside the folders of the data."""
+        if self._folders is None:
+            return Path(path)
+        try:
+            file = (self._folders[0] / path).resolve()  # links and '..' are followed; an absolute path stays as it is
+            if any(file.is_relative_to(folder) for folder in self._folders):
+                return file
+        except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL in it, or a link to itself
+            pass
+        raise InputError(
+            f"image {place} is the file '{path[:200]}', which is outside the folder of the data '{self.name}'",
+            "copy the file into that folder, or write the bytes of the images into the table",
+        )
 
     def _check_same_label(self) -> None:
         kinds = {}
@@ -121,15 +158,6 @@ class TableSource(Source):
         if is_integer(feature):
             self.notes += ("classes are named by their number",)
         return names, {split: _integers(column) for split, column in positions.items()}
-
-
-def _encoded(place: str, cell: Any) -> Encoded:
-    if isinstance(cell, Mapping):
-        path, content = cell.get("path"), cell.get("bytes")
-        if path:
-            place = f"'{Path(path).name}' {place}"
-        return Encoded(place, content if content is not None else Path(path) if path else None)
-    return Encoded(place, Path(cell) if isinstance(cell, str) else cell)
 
 
 def _integers(column: Any) -> np.ndarray:
