@@ -13,7 +13,7 @@ from stages.data.request import ImageRequest
 from stages.errors import InputError
 
 if TYPE_CHECKING:
-    from stages.data.image_set import DataProvenance, ImageSet
+    from stages.data.image_set import ImageSet, LabelledImages
     from stages.data.memory import CacheKind
     from stages.data.streaming_set import StreamingImageSet
     from stages.evaluation.groups import ClassChoice
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def read_images(
     console: Console, request: ImageRequest, *, classes: Sequence[str], bundled: bool, resize: int | None = None
 ) -> ImageSet:
-    """Read the images of `classes` into memory for evaluation, and print what was left out.
+    """Read the images of `classes` into memory for evaluation, and print what was read.
 
     Args:
         console: where notes go.
@@ -38,7 +38,7 @@ def read_images(
 
     request = _named(console, request, bundled, resize)
     images = load_images(request, side="test", classes=classes)
-    _print_notes(console, images.provenance)
+    _print_summary(console, images)
     return images
 
 
@@ -65,7 +65,7 @@ def open_training_images(
             on_choice=bar.line,
             on_progress=lambda done, total: bar.update(done, total, "reading every image once before streaming"),
         )
-    _print_notes(console, images.provenance)
+    _print_summary(console, images)
     return images, kept
 
 
@@ -78,10 +78,11 @@ def _named(console: Console, request: ImageRequest, bundled: bool, resize: int |
     return request
 
 
-def _print_notes(console: Console, provenance: DataProvenance) -> None:
-    if provenance.skipped_corrupt:
-        console.warn(f"{provenance.skipped_corrupt} corrupt images skipped")
-    for note in provenance.notes:
+def _print_summary(console: Console, images: LabelledImages) -> None:
+    from stages.data.summary import summary_of
+
+    console.note(summary_of(images))
+    for note in images.provenance.notes:
         console.note(note)
 
 

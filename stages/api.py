@@ -105,6 +105,7 @@ def evaluate(
     norm: str = "linf",
     protocol: str | Protocol = "all-way",
     split: str | None = None,
+    layout: str | None = None,
     resize: int | None = None,
     max_images: int | None = None,
     checks: bool = True,
@@ -122,7 +123,7 @@ def evaluate(
         attacks: names of attacks instead of a suite; an empty list evaluates clean images only.
         eps, norm: the threat model, see `attack`.
         protocol: 'all-way', 'gzsl', or a `Protocol`, for example of episodes.
-        split, resize: as `--split` and `--resize`; resize None is as in training.
+        split, layout, resize: as `--split`, `--layout` and `--resize`; resize None is as in training.
         max_images: maximum number of images, sampled evenly over the classes.
         checks: whether to check the robust accuracies for unreliable attacks.
         seed: of random starts.
@@ -145,7 +146,7 @@ def evaluate(
         check_fits(specs, threat, ways)
     else:
         named.check_fits(threat, ways)
-    images = _images(dataset, split, classifier, resize, choice.classes)
+    images = _images(ImageRequest(dataset, split=split, layout=layout, resize=resize), classifier, choice.classes)
     return evaluate_classifiers(
         {"model": classifier},
         [choice],
@@ -172,6 +173,7 @@ def train(
     objective: Objective | type[Objective] | None = None,
     out: str | Path = "run",
     split: str | None = None,
+    layout: str | None = None,
     resize: int | None = None,
     resume: bool = False,
     force: bool = False,
@@ -188,7 +190,7 @@ def train(
         settings: see `TrainSettings`; None is its defaults.
         objective: your own, a subclass of `Objective` or an instance; None is that of the settings.
         out: the run folder: model.st (best epoch), last.st, metrics.jsonl.
-        split, resize: as `--split` and `--resize`.
+        split, layout, resize: as `--split`, `--layout` and `--resize`.
         resume: continue an unfinished run in the folder.
         force: replace the run in the folder.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -208,7 +210,7 @@ def train(
         artifact = artifacts.read(anchors, ANCHORS)
         anchors = AnchorSet.from_artifact(artifact, f"'{anchors}'")
     classes = anchors.names("seen") + anchors.names("val")
-    images = load_images(ImageRequest(dataset, split=split, resize=resize), side="train", classes=classes)
+    images = load_images(ImageRequest(dataset, split=split, layout=layout, resize=resize), side="train", classes=classes)
     options = RunOptions(device=resolve_device(device), resume=resume, force=force, on_epoch=on_epoch)
     found = train_run(
         anchors,
@@ -243,11 +245,9 @@ def _group(classifier: Classifier) -> str:
     return next((name for name in GROUPS if len(classifier.groups.of(name)) == count), "all")
 
 
-def _images(dataset: Any, split: str | None, classifier: Classifier, resize: int | None, classes: Sequence[str]) -> ImageSet:
-    size = classifier.origin.training.get("resize") if resize is None else resize
-    images = load_images(
-        ImageRequest(dataset, split=split, resize=size), side="test", classes=classes, classes_from="the classifier"
-    )
+def _images(request: ImageRequest, classifier: Classifier, classes: Sequence[str]) -> ImageSet:
+    size = classifier.origin.training.get("resize") if request.resize is None else request.resize
+    images = load_images(replace(request, resize=size), side="test", classes=classes, classes_from="the classifier")
     side = classifier.image_size
     if side is not None and images.size != (side, side):
         raise InputError(

@@ -13,7 +13,7 @@ from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
 from stages.classes import ClassGroups, fold, read_class_file
-from stages.data.request import ImageRequest
+from stages.data.request import LAYOUT, LAYOUT_UNSET, LAYOUTS, ImageRequest
 from stages.errors import UsageError
 from stages.expand import cosine_figures
 from stages.parameters import parameter
@@ -40,6 +40,7 @@ class ClassNames:
     classes: str | None = parameter(None, "File with one class name per line, or 'shapes' or 'cifar-fs'.", panel=CLASSES)
     data: str | None = parameter(None, "Take the class names of these images, see `laat train --help`.", panel=CLASSES)
     label_column: str | None = parameter(None, "Column with the labels of --data.", unset="found by its type", panel=CLASSES)
+    layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=CLASSES, choices=LAYOUTS)
     seen: int | None = parameter(None, "The first N classes are seen.", unset="all", panel=CLASSES)
     val: int = parameter(0, "The next N classes are validation classes.", panel=CLASSES)
     seen_file: Path | None = parameter(None, "File with the names of the seen classes.", panel=CLASSES)
@@ -52,8 +53,8 @@ class ClassNames:
         if seen_twice or (self.val and (self.val_file or self.seen_file)):
             raise UsageError("the groups are given twice", "use --seen and --val, or --seen-file and --val-file")
 
-    def read(self) -> tuple[list[str], ClassGroups]:
-        """The names and the groups. Raises UsageError, InputError and MissingError."""
+    def read(self, console: Console) -> tuple[list[str], ClassGroups]:
+        """The names and the groups; prints what was read of images. Raises UsageError, InputError and MissingError."""
         bundled = next((name for name in BUNDLED_LISTS if name in (self.classes, self.data)), None)
         groups = None
         if bundled:
@@ -61,9 +62,12 @@ class ClassNames:
         elif self.classes is not None:
             names = read_class_file(self.classes)
         else:
-            from stages.data.sources import class_names
+            from stages.data.sources import open_source
+            from stages.data.summary import classes_summary_of
 
-            names = class_names(ImageRequest(self.data, label_column=self.label_column))
+            images = open_source(ImageRequest(self.data, label_column=self.label_column, layout=self.layout))
+            console.note(classes_summary_of(images))
+            names = list(images.classes)
         if self.seen_file or self.val_file:
             vals = read_class_file(self.val_file) if self.val_file else []
             seens = read_class_file(self.seen_file) if self.seen_file else _others(names, vals)
@@ -116,7 +120,7 @@ def anchors(
     """Encode class names with a CLIP text tower into unit anchors."""
     console.stdout_taken = str(output) == artifacts.STDIO
     artifacts.check_writable(output)
-    names, groups = class_names.read()
+    names, groups = class_names.read(console)
     if features is not None:
         from stages.anchors.sources import imported_anchors
 

@@ -89,9 +89,7 @@ def train(
         images, cache = open_training_images(
             console, request, classes=wanted, bundled=_of_bundled_classes(anchor_set), cache=choices.cache, device=device
         )
-        console.note(
-            f"{len(images):,} images of {len(images.classes)} classes, anchors {path}, {settings.backbone} on {device}"
-        )
+        console.note(f"anchors {path}, {settings.backbone} on {device}")
         console.note("accuracies are clean / robust")
         with console.progress("train") as bar:
             shown = Shown(bar)

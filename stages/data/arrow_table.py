@@ -24,6 +24,7 @@ class ArrowTable:
         self._split = split
         self._mapped = _mapped(dataset)
         self._dataset = dataset if self._mapped is None else None
+        self.files = None if self._mapped is None else self._mapped.files
 
     def column(self, name: str) -> Any:
         """A whole column as a pyarrow ChunkedArray."""

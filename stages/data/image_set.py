@@ -6,7 +6,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What was found in the chosen splits of a source, before classes are selected.
+
+    Attributes:
+        files: number of files, with those that were passed over; None when the images are not in files.
+        classes: number of classes.
+        images: number of images.
+        passed_over: reason -> number of files that were not read.
+    """
+
+    files: int | None
+    classes: int
+    images: int
+    passed_over: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class DataProvenance:
     """Where images came from and what was done to them before training.
 
@@ -29,6 +46,7 @@ class DataProvenance:
         divided: '' or, for a source with a single split, which part of its 90/10 division by class: 'train' or 'test'.
         resize: side in pixels the images were resized and cropped to; None when they were taken as they are.
         skipped_corrupt: number of images that could not be decoded and were left out.
+        contents: what was found in these splits; None when unknown.
         notes: anything else a reader of the result should know, one sentence each.
     """
 
@@ -37,6 +55,7 @@ class DataProvenance:
     divided: str = ""
     resize: int | None = None
     skipped_corrupt: int = 0
+    contents: Contents | None = None
     notes: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from stages.data.locate import locate, parquet_splits
 from stages.data.request import ImageRequest
 from stages.data.source import Source
+from stages.data.walk import walk, why_no_parquet
 from stages.errors import UsageError
 
 
@@ -35,7 +36,7 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
     if place.kind == "folders":
         from stages.data.folders import FolderSource
 
-        return FolderSource(place.path, place.name)
+        return FolderSource(place.path, place.name, request.layout)
     from stages.data.arrow_table import ArrowTable
     from stages.data.hub import hub_folders, load_hub, load_saved
     from stages.data.parquet_table import ParquetTable
@@ -50,7 +51,10 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
     own = place.path if place.path.is_dir() else place.path.parent
     folders = hub_folders(place.name) if place.kind == "hub" else [own]
     columns = {"image": request.image_column, "label": request.label_column}
-    return TableSource(place.name, tables, **columns, wanted=wanted, folders=folders)
+    source = TableSource(place.name, tables, **columns, wanted=wanted, folders=folders)
+    if place.kind == "parquet" and place.path.is_dir():
+        source.passed_over = {"": walk(place.path, why_no_parquet).passed}
+    return source
 
 
 def class_names(request: ImageRequest) -> list[str]:

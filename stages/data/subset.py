@@ -92,6 +92,7 @@ class Subset:
             divided=self.choice.divided,
             resize=self.request.resize,
             skipped_corrupt=skipped,
+            contents=self.source.contents(self.choice.splits),
             notes=(*self.source.notes, *division),
         )
         return np.ascontiguousarray(labels, dtype=np.int64), provenance

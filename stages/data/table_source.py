@@ -73,6 +73,15 @@ class TableSource(Source):
             )
         return labels
 
+    def image_count(self, split: str) -> int:
+        """See `Source`."""
+        return len(self._labels[split])
+
+    def file_count(self, split: str) -> int | None:
+        """See `Source`."""
+        files = self._tables[split].files
+        return None if files is None else len(files)
+
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
         """See `Source`."""
         table = self._tables[split]

@@ -136,13 +136,6 @@ def test_class_folders_that_fold_alike_are_an_error(tmp_path: Path) -> None:
         class_names(ImageRequest(str(tmp_path / "zoo")))
 
 
-def test_class_folders_beside_split_folders_are_an_error(tmp_path: Path) -> None:
-    class_folders(tmp_path / "zoo" / "train", {"cat": 1})
-    class_folders(tmp_path / "zoo", {"dog": 1})
-    with pytest.raises(InputError, match=r"mixes split folders \('train'\) and class folders \('dog'\)"):
-        class_names(ImageRequest(str(tmp_path / "zoo")))
-
-
 def test_a_split_given_twice_is_an_error(tmp_path: Path) -> None:
     for split in ("train", "val", "valid"):
         class_folders(tmp_path / "zoo" / split, {"cat": 1})

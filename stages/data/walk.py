@@ -1,0 +1,173 @@
+"""The files below a folder: those that are wanted, and how many are passed over for which reason."""
+
+from __future__ import annotations
+
+import errno
+import os
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from stages.data.decode import FORMATS, SUFFIXES
+from stages.errors import InputError
+
+# Folders that operating systems and network drives create; some contain thumbnails.
+SYSTEM = frozenset(
+    ["__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "$recycle.bin", "lost+found", "system volume information"]
+)
+PARQUET = (".parquet", ".pq")
+
+Reject = Callable[["os.DirEntry[str]"], str]
+
+
+class Listing(NamedTuple):
+    """One folder: the wanted files and the folders in it (sorted names), and the number of other files by reason."""
+
+    files: list[str]
+    folders: list[str]
+    links: list[str]
+    passed: Counter[str]
+
+
+class Found(NamedTuple):
+    """The wanted files below a folder (sorted relative paths with /), and the number of other files by reason."""
+
+    files: list[str]
+    passed: Counter[str]
+
+
+def why_no_image(entry: os.DirEntry[str]) -> str:
+    """Why a file is not read as an image; '' when it is one: by its suffix, or by its content when the suffix is unknown."""
+    suffix = os.path.splitext(entry.name)[1].casefold()
+    return "" if suffix in SUFFIXES else _why_no_content(entry.path, suffix)
+
+
+def why_no_parquet(entry: os.DirEntry[str]) -> str:
+    """Why a file is not read as parquet; '' when it is, by its suffix."""
+    return "" if os.path.splitext(entry.name)[1].casefold() in PARQUET else "not a parquet file"
+
+
+def list_folder(path: Path, reject: Reject) -> Listing:
+    """Look at one folder.
+
+    Args:
+        path: the folder.
+        reject: the reason to pass over a file, '' to take it. It is called with files that are not hidden, and with
+            links to nothing.
+
+    Raises InputError when the folder cannot be read.
+    """
+    found = Listing([], [], [], Counter())
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                _sort_in(entry, found, reject)
+    except OSError as error:
+        raise InputError(f"the folder '{path}' cannot be read ({error.strerror})", "check its permissions") from None
+    for names in found[:3]:
+        names.sort()
+    return found
+
+
+def walk(top: Path, reject: Reject, above: Sequence[Path] = ()) -> Found:
+    """All wanted files below a folder. Links to folders are followed, but no folder is read twice.
+
+    Args:
+        top: the folder.
+        reject: as for `list_folder`.
+        above: folders that contain `top`; links to them are not followed.
+
+    Raises InputError when a folder cannot be read.
+    """
+    read = {_identity(folder) for folder in above}
+    found = Found([], Counter())
+    waiting = deque([""])
+    while waiting:
+        inside = waiting.popleft()
+        identity = _identity(top / inside)
+        if identity in read:
+            found.passed["linked to a folder that is read already"] += 1
+            continue
+        read.add(identity)
+        listing = list_folder(top / inside, reject)
+        found.files.extend(inside + name for name in listing.files)
+        found.passed.update(listing.passed)
+        waiting.extendleft(f"{inside}{name}/" for name in listing.folders)
+        waiting.extend(f"{inside}{name}/" for name in listing.links)  # after all real folders
+    found.files.sort()
+    return found
+
+
+def _sort_in(entry: os.DirEntry[str], found: Listing, reject: Reject) -> None:
+    hidden = "hidden" if entry.name.startswith(".") else ""
+    if _is(entry.is_dir):
+        hidden = hidden or ("in a system folder" if entry.name.casefold() in SYSTEM else "")
+        if hidden:
+            found.passed[hidden] += 1 if entry.is_symlink() else sum(len(files) for *_, files in os.walk(entry.path))
+        else:
+            (found.links if entry.is_symlink() else found.folders).append(entry.name)
+    elif reason := hidden or ("" if _is(entry.is_file) or _is_broken(entry) else "not a regular file") or reject(entry):
+        found.passed[reason] += 1
+    else:
+        found.files.append(entry.name)
+
+
+def _is(ask: Callable[[], bool]) -> bool:
+    try:
+        return ask()
+    except OSError:  # links in a circle
+        return False
+
+
+def _is_broken(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a link to nothing: an image or table that is missing, which opening it reports."""
+    return entry.is_symlink() and not os.path.exists(entry.path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise InputError(f"the folder '{folder}' cannot be read ({error.strerror})", "check its permissions") from None
+    return found.st_dev, found.st_ino
+
+
+def _why_no_content(path: str, suffix: str) -> str:
+    """Why a file is not an image by its content; '' when it is."""
+    from PIL import Image
+
+    try:
+        with open(path, "rb") as file:
+            if not file.read(1):
+                return "empty"
+            file.seek(0)
+            if _begins_as_image(file):
+                return ""
+    except OSError as error:
+        return "linked to nothing" if error.errno in (errno.ENOENT, errno.ELOOP) else "unreadable"
+    return "in an unsupported format" if suffix in Image.registered_extensions() else "not an image"
+
+
+def _begins_as_image(file: BinaryIO) -> bool:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.open(file, formats=_formats())
+    except Image.DecompressionBombError:  # decoding says that it is too large
+        return True
+    except Exception:  # Pillow's readers raise nearly anything on other files
+        return False
+    return True
+
+
+@cache
+def _formats() -> list[str]:
+    from PIL import Image
+
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN and Image.OPEN[name][1] is not None]  # MPO begins as JPEG
