@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.data.splits import KEYWORDS, split_of_stem
+from stages.data.splits import KEYWORDS, splits_of_stems
 from stages.data.walk import Found, list_folder, walk, why_no_image
 from stages.errors import InputError
 
@@ -107,8 +107,8 @@ def _decide(folders: Sequence[TopFolder], name: str) -> str:
     splits = [folder for folder in folders if folder.names_split and folder.has_inner_images]
     inner = sorted({inside for folder in splits for inside, found in folder.inner.items() if found.files})
     raise InputError(
-        f"the folder '{name}' can be read as the classes {_listed([folder.name for folder in folders])} or as "
-        f"the splits {_listed([folder.name for folder in splits])} of the classes {_listed(inner)}",
+        f"the folder '{name}' can be read as the classes {listed([folder.name for folder in folders])} or as "
+        f"the splits {listed([folder.name for folder in splits])} of the classes {listed(inner)}",
         f"choose with {CHOICES}, or remove the folders that do not belong to the data",
     )
 
@@ -117,7 +117,7 @@ def _check_no_splits_in(folder: TopFolder, name: str) -> None:
     inner = [inside for inside, found in folder.inner.items() if found.files and inside.casefold() in KEYWORDS]
     if len({KEYWORDS[inside.casefold()] for inside in inner}) > 1:
         raise InputError(
-            f"the folder '{folder.name}' of '{name}' contains the splits {_listed(inner)}, so it is a class or data of its own",
+            f"the folder '{folder.name}' of '{name}' contains the splits {listed(inner)}, so it is a class or data of its own",
             f"give '{folder.name}' itself as the data, put the class folders into split folders ({inner[0]}/{folder.name}), or "
             "read all its images as one class of one split with --layout classes",
         )
@@ -137,7 +137,7 @@ def _as_splits(folders: Sequence[TopFolder], name: str) -> ImageFolder:
         if not folder.inner:
             found.passed_over[""] += passed
             continue
-        split = split_of_stem(folder.name) or folder.name
+        split = splits_of_stems([folder.name], last=True)[0] or folder.name
         if split in found.classes:
             raise InputError(f"the folder '{name}' has the {split} split twice ('{folder.name}')", "keep one of them")
         found.classes[split] = {
@@ -160,6 +160,7 @@ def _outside(count: int) -> Counter[str]:
     return Counter({OUTSIDE: count} if count else {})
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names, for a message."""
     shown = ", ".join(f"'{name}'" for name in names[:4])
     return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stages.data.splits import KEYWORDS, split_of_stem
+from stages.data.layout import listed, read_top_folders
+from stages.data.parquet_folder import parquet_files
+from stages.data.walk import PARQUET
 from stages.errors import InputError, UsageError
 
 Kind = Literal["shapes", "parquet", "saved", "folders", "hub"]
 BUNDLED = "shapes"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-PARQUET = (".parquet", ".pq")
+# The file that makes a folder a saved dataset -> a file that must then be there too.
+_MARKERS = {"dataset_dict.json": "*/state.json", "state.json": "*.arrow"}
 WHAT_DATA_CAN_BE = (
     "give a folder of class folders, a parquet file or a folder of them, a saved dataset, "
     "a hub id such as uoft-cs/cifar100, or the bundled name shapes"
@@ -29,13 +32,21 @@ class Location:
     path: Path = Path()
 
 
-def locate(data: str) -> Location:
-    """Recognise DATA. Raises UsageError when it is empty and InputError when it is none of what DATA can be."""
+def locate(data: str, layout: str | None = None) -> Location:
+    """Recognise DATA.
+
+    Args:
+        data: what the user named.
+        layout: what a folder contains: 'classes', 'splits' or 'tables'; None decides by its contents.
+
+    Raises UsageError when it is empty or has a layout that it cannot have, and InputError when it is none of what DATA can be,
+    or could be several.
+    """
     if not data:
         raise UsageError("the name of the data is empty", WHAT_DATA_CAN_BE)
-    if data == BUNDLED:
-        return Location("shapes", BUNDLED)
     path = Path(data).expanduser()
+    if data == BUNDLED:
+        return Location("shapes", _no_folder(BUNDLED, layout))
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
     except (OSError, ValueError):  # a name too long for the file system, or with a NUL in it
@@ -43,54 +54,45 @@ def locate(data: str) -> Location:
     name = path.resolve().name if is_file or is_folder else data
     if is_file:
         if path.suffix.casefold() in PARQUET:
-            return Location("parquet", name, path)
+            return Location("parquet", _no_folder(name, layout), path)
         raise InputError(f"'{data}' is a file, but not a parquet file", WHAT_DATA_CAN_BE)
     if is_folder:
-        return Location(_kind_of_folder(path), name, path)
+        return Location(_kind_of_folder(path, name, layout), name, path)
     if HUB_ID.fullmatch(data) and not path.parent.exists():
-        return Location("hub", data)
+        return Location("hub", _no_folder(data, layout))
     raise InputError(f"the data '{data}' does not exist", WHAT_DATA_CAN_BE)
 
 
-def parquet_splits(path: Path) -> dict[str, list[Path]]:
-    """The parquet files of each split, in the order of their names.
+def _no_folder(name: str, layout: str | None) -> str:
+    if layout is not None:
+        raise UsageError(f"the data '{name}' is no folder", "use --layout with folders only")
+    return name
 
-    The split comes from the file's name ('train-00000-of-00002.parquet'), else from its folder's ('test/0000.parquet'). Files
-    without a split in their name are `train` when no file has one, and a split of their own name otherwise.
 
-    Raises InputError when the folder contains several data sets.
+def _kind_of_folder(path: Path, name: str, layout: str | None) -> Kind:
+    """What a folder contains.
+
+    Raises InputError when several readings are possible, so that a stray file does not decide, or when `layout` asks for tables
+    and there are none.
     """
-    if path.is_file():
-        return {split_of_stem(path.stem) or "train": [path]}
-    files = _parquet_files(path)
-    named = {file: split_of_stem(file.stem) or KEYWORDS.get(file.parent.name.casefold()) for file in files}
-    homes = sorted({_home(file.relative_to(path).parent) for file in files})
-    if len(homes) > 1:
+    if layout in ("classes", "splits"):
+        return "folders"
+    marker = next((file for file in _MARKERS if (path / file).is_file()), None)
+    parquet, _ = parquet_files(path)
+    readings: dict[Kind, str] = {}
+    if marker is not None and any(path.glob(_MARKERS[marker])):
+        readings["saved"] = f"a saved dataset ('{marker}')"
+    if parquet:
+        readings["parquet"] = f"tables ('{parquet[0].relative_to(path).as_posix()}')"
+    if layout is None and (readings or marker is not None):
+        classes = [folder.name for folder in read_top_folders(path)[0] if folder.has_images]
+        if classes:
+            readings["folders"] = f"images in folders ({listed(classes)})"
+    if len(readings) > 1:
         raise InputError(
-            f"the folder '{path.name}' contains several data sets: {', '.join(homes)}", "give the folder of one of them"
+            f"the folder '{name}' can be read as {' or as '.join(readings.values())}",
+            "give the folder or file of the data itself, or choose with --layout tables, --layout classes or --layout splits",
         )
-    splits: dict[str, list[Path]] = {}
-    for file, split in named.items():
-        splits.setdefault(split or (file.stem if any(named.values()) else "train"), []).append(file)
-    return splits
-
-
-def _kind_of_folder(path: Path) -> Kind:
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        return "saved"
-    return "parquet" if _parquet_files(path) else "folders"
-
-
-def _parquet_files(path: Path) -> list[Path]:
-    """Parquet files in the folder, or else in its subfolders down to <configuration>/<split>/."""
-    for pattern in ("*", "*/*", "*/*/*"):
-        found = [file for file in path.glob(pattern) if file.suffix.casefold() in PARQUET and file.is_file()]
-        found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-        if found:
-            return sorted(found)
-    return []
-
-
-def _home(folder: Path) -> str:
-    """The folder without parts such as 'data' or a split name; different for different data sets."""
-    return "/".join(part for part in folder.parts if part != "data" and part.casefold() not in KEYWORDS) or "."
+    if not readings and layout == "tables" and marker is None:
+        raise InputError(f"the folder '{name}' contains no tables", "give a folder of parquet files, or leave --layout out")
+    return next(iter(readings), "folders" if marker is None else "saved")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stages.data.locate import locate, parquet_splits
+from stages.data.locate import locate
+from stages.data.parquet_folder import missing_shards, parquet_files, parquet_splits
 from stages.data.request import ImageRequest
 from stages.data.source import Source
-from stages.data.walk import walk, why_no_parquet
 from stages.errors import UsageError
 
 
@@ -25,8 +25,10 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
     if not isinstance(request.data, str | Path):
         from stages.data.python_data import source_of
 
+        if request.layout is not None:
+            raise UsageError("a layout is given with a data set object", "leave it out; it is for folders")
         return source_of(request, wanted)
-    place = locate(str(request.data))
+    place = locate(str(request.data), request.layout)
     if place.kind in ("shapes", "folders") and (request.image_column or request.label_column):
         raise UsageError(f"the data '{place.name}' has no columns", "use --image-column and --label-column with tables only")
     if place.kind == "shapes":
@@ -53,7 +55,9 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
     columns = {"image": request.image_column, "label": request.label_column}
     source = TableSource(place.name, tables, **columns, wanted=wanted, folders=folders)
     if place.kind == "parquet" and place.path.is_dir():
-        source.passed_over = {"": walk(place.path, why_no_parquet).passed}
+        files, passed = parquet_files(place.path)
+        source.passed_over = {"": passed}
+        source.notes += tuple(missing_shards(files))
     return source
 
 

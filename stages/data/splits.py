@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import Literal
 
 import numpy as np
 
 from stages.classes import fold
-from stages.errors import UsageError
+from stages.errors import InputError, UsageError
 from stages.randomness import numpy_generator
 
 Side = Literal["train", "test"]
@@ -35,14 +38,38 @@ class Choice:
         return f" ({self.divided} part of its 90/10 division)" if self.divided else f" (split '{'+'.join(self.splits)}')"
 
 
-def split_of_stem(stem: str) -> str | None:
-    """The split that a file name (without suffix) names: 'train-00000-of-00002' -> 'train'; None when it names none."""
-    shard = SHARD.fullmatch(stem)
-    name = shard["split"] if shard else stem
-    known = [KEYWORDS[word] for word in re.split(r"[-._ 0-9]+", name.casefold()) if word in KEYWORDS]
-    if known:
-        return known[0]
-    return shard["split"] if shard else None
+def splits_of_stems(stems: Sequence[str], *, last: bool = False) -> list[str | None]:
+    """The split that each of some file names (without suffix) names: 'train-00000-of-00002' -> 'train'; None for none.
+
+    In a name with words for two splits ('lab-test-images-train'), the words that all names share do not count.
+
+    Args:
+        stems: the names of all files of the data.
+        last: of two splits in a name, take the last one.
+
+    Raises InputError when a name still has words for two splits, unless `last`.
+    """
+    named = [SHARD.fullmatch(stem) for stem in stems]
+    words = [_split_words(shard["split"] if shard else stem) for stem, shard in zip(stems, named, strict=True)]
+    if last:
+        words = [own[-1:] for own in words]
+    elif any(len(set(own)) > 1 for own in words):
+        shared = reduce(and_, map(Counter, words))
+        distinct = [list((Counter(own) - shared).elements()) for own in words]
+        twice = next((at for at, own in enumerate(distinct) if len(set(own)) > 1), None)
+        if twice is not None or not any(distinct):
+            at = twice or 0
+            raise InputError(
+                f"the name '{stems[at]}' names two splits, {' and '.join(dict.fromkeys(words[at]))}",
+                "rename the file so that it names one, for example train.parquet",
+            )
+        words = distinct
+    return [own[0] if own else shard["split"] if shard else None for own, shard in zip(words, named, strict=True)]
+
+
+def _split_words(name: str) -> list[str]:
+    """The splits that the words of a name stand for; a word ends at '-', '.', '_', a space or a digit."""
+    return [KEYWORDS[word] for word in re.split(r"[-._ 0-9]+", name.casefold()) if word in KEYWORDS]
 
 
 def choose_splits(available: Sequence[str], split: str | None, side: Side, *, source: str) -> Choice:
@@ -54,31 +81,41 @@ def choose_splits(available: Sequence[str], split: str | None, side: Side, *, so
         side: 'train' takes train; 'test' takes test where there is one and validation otherwise.
         source: name of the data, for the message.
 
-    Raises UsageError on a split that is not there, and when `side` has none.
+    Raises UsageError on a split that is not there, and when `side` has none or several.
     """
-    by_kind = {KEYWORDS.get(name.casefold(), name): name for name in reversed(available)}
+    by_kind: dict[str, list[str]] = {}
+    for name in available:
+        by_kind.setdefault(KEYWORDS.get(name.casefold(), name), []).append(name)
     if split is not None:
         return Choice(tuple(_named(split, available, by_kind, source)))
     if len(available) == 1:
         return Choice((available[0],), side)
     for kind in ("train",) if side == "train" else ("test", "validation"):
         if kind in by_kind:
-            return Choice((by_kind[kind],))
+            return Choice((_only(by_kind[kind], kind, source),))
     raise UsageError(
         f"the data '{source}' has no {side} split, only {_listed(available)}",
         f"choose with --split, for example --split {available[0]}",
     )
 
 
-def _named(split: str, available: Sequence[str], by_kind: dict[str, str], source: str) -> list[str]:
+def _only(names: Sequence[str], kind: str, source: str) -> str:
+    """The split of a kind: the one of that very name, or the only one."""
+    if len(names) > 1 and kind not in names:
+        raise UsageError(f"the data '{source}' has several {kind} splits: {_listed(names)}", "choose one with --split")
+    return kind if kind in names else names[0]
+
+
+def _named(split: str, available: Sequence[str], by_kind: dict[str, list[str]], source: str) -> list[str]:
     chosen: list[str] = []
     for part in (part.strip() for part in split.split("+")):
-        name = part if part in available else by_kind.get(KEYWORDS.get(part.casefold(), part))
-        if name is None:
+        kind = KEYWORDS.get(part.casefold(), part)
+        if part not in available and kind not in by_kind:
             raise UsageError(
                 f"the data '{source}' has no split '{part}'",
                 f"choose --split from {_listed(available)}, or join several with +",
             )
+        name = part if part in available else _only(by_kind[kind], kind, source)
         if name in chosen:
             raise UsageError(f"--split {split} names '{name}' twice", "name each split once")
         chosen.append(name)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.data.locate import Location, locate, parquet_splits
+from stages.data.locate import Location, locate
 from stages.errors import InputError, UsageError
 
 
@@ -73,35 +73,49 @@ def test_no_name_at_all() -> None:
         locate("")
 
 
-def names(root: Path) -> dict[str, list[str]]:
-    splits = parquet_splits(root)
-    return {split: [file.relative_to(root).as_posix() for file in files] for split, files in splits.items()}
-
-
 @pytest.mark.parametrize(
-    ("files", "splits"),
+    ("stray", "reading"),
     [
-        (
-            ["train-00001-of-00002.parquet", "train-00000-of-00002.parquet", "test-00000-of-00001.parquet"],
-            {
-                "test": ["test-00000-of-00001.parquet"],
-                "train": ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
-            },
-        ),
-        (["data/train-00000-of-00001.parquet", "README.md"], {"train": ["data/train-00000-of-00001.parquet"]}),
-        (["train/0.parquet", "test/0.parquet"], {"test": ["test/0.parquet"], "train": ["train/0.parquet"]}),
-        (["x/train/0.parquet", "x/val/0.parquet"], {"train": ["x/train/0.parquet"], "validation": ["x/val/0.parquet"]}),
-        (["b.parquet", "a.parquet"], {"train": ["a.parquet", "b.parquet"]}),
-        (["train.parquet", "more.parquet"], {"more": ["more.parquet"], "train": ["train.parquet"]}),
+        (["embeddings/clip.parquet"], r"tables \('embeddings/clip\.parquet'\)"),
+        (["clip.parquet"], r"tables \('clip\.parquet'\)"),
+        (["cat/a/b/c/meta.PQ"], r"tables \('cat/a/b/c/meta\.PQ'\)"),
+        (["state.json", "data.arrow"], r"a saved dataset \('state\.json'\)"),
+        (["dataset_dict.json", "train/state.json"], r"a saved dataset \('dataset_dict\.json'\)"),
     ],
 )
-def test_parquet_files_are_sorted_into_splits(tmp_path: Path, files: list[str], splits: dict[str, list[str]]) -> None:
-    touch(tmp_path, *files)
-    assert names(tmp_path) == splits
-    assert locate(str(tmp_path)).kind == "parquet"
+def test_a_stray_table_in_an_image_folder_is_refused(tmp_path: Path, stray: list[str], reading: str) -> None:
+    touch(tmp_path, "zoo/cat/1.png", "zoo/dog/1.png", *(f"zoo/{name}" for name in stray))
+    with pytest.raises(InputError, match=rf"'zoo' can be read as {reading} or as images in folders \('cat', 'dog'\).*--layout"):
+        locate("zoo")
+    assert locate("zoo", "classes").kind == "folders"
+    assert locate("zoo", "splits").kind == "folders"
+    assert locate("zoo", "tables").kind == ("saved" if "saved" in reading else "parquet")
 
 
-def test_several_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "cifar10/train.parquet", "cifar100/train.parquet")
-    with pytest.raises(InputError, match="several data sets: cifar10, cifar100"):
-        parquet_splits(tmp_path)
+@pytest.mark.parametrize("stray", ["state.json", "dataset_dict.json", "cat/state.json", ".cache/x.parquet", "x.arrow"])
+def test_what_is_no_table_does_not_count(tmp_path: Path, stray: str) -> None:
+    touch(tmp_path, "zoo/cat/1.png", f"zoo/{stray}")
+    assert locate("zoo").kind == "folders"
+
+
+@pytest.mark.parametrize("stray", ["preview.png", "docs/readme.md", ".git/logo/1.png", "__MACOSX/a/1.png"])
+def test_what_is_no_class_folder_does_not_count(tmp_path: Path, stray: str) -> None:
+    touch(tmp_path, "pets/data/train.parquet", f"pets/{stray}")
+    assert locate("pets").kind == "parquet"
+
+
+def test_pictures_beside_tables_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "pets/train.parquet", "pets/assets/cover.png", "both/train.parquet", "both/state.json", "both/a.arrow")
+    for name in ("pets", "both"):
+        with pytest.raises(InputError, match=f"'{name}' can be read as .* or as "):
+            locate(name)
+    assert locate("pets", "tables").kind == locate("pets/train.parquet").kind == "parquet"
+
+
+def test_a_layout_is_for_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "a.parquet", "zoo/cat/1.png")
+    for data in ("a.parquet", "shapes", "org/name"):
+        with pytest.raises(UsageError, match=f"'{data}' is no folder; use --layout with folders only"):
+            locate(data, "classes")
+    with pytest.raises(InputError, match="'zoo' contains no tables"):
+        locate("zoo", "tables")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.data.splits import Choice, choose_splits, part_of_division, split_of_stem
-from stages.errors import UsageError
+from stages.data.splits import Choice, choose_splits, part_of_division, splits_of_stems
+from stages.errors import InputError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from stages.errors import UsageError
     ],
 )
 def test_split_of_a_file_name(stem: str, split: str | None) -> None:
-    assert split_of_stem(stem) == split
+    assert splits_of_stems([stem]) == [split]
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,42 @@ def test_split_of_a_file_name(stem: str, split: str | None) -> None:
         (["train", "validation", "test"], "test", "test"),
         (["train", "validation"], "test", "validation"),
         (["train", "val"], "test", "val"),
+        (["train", "eval", "test"], "test", "test"),
+        (["train", "eval"], "test", "eval"),
     ],
 )
 def test_a_side_takes_its_split(available: list[str], side: str, chosen: str) -> None:
     assert choose_splits(available, None, side, source="x") == Choice((chosen,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("split", [None, "test"])
+def test_several_splits_of_a_side_are_refused(split: str | None) -> None:
+    with pytest.raises(UsageError, match="several test splits: 'eval', 'testing'; choose one with --split"):
+        choose_splits(["train", "eval", "testing"], split, "test", source="x")
+    assert choose_splits(["train", "eval", "testing"], "eval", "test", source="x") == Choice(("eval",))
+
+
+@pytest.mark.parametrize(
+    ("stems", "splits"),
+    [
+        (["lab-test-images-train", "lab-test-images-test"], ["train", "test"]),
+        (["train-lab-test", "test-lab-test"], ["train", "test"]),
+        (["lab-test_train-00000-of-00002", "lab-test_train-00001-of-00002", "lab-test_val"], ["train", "train", "validation"]),
+        (["lab-test-train", "lab-test-extra"], ["train", None]),
+        (["train-train", "test"], ["train", "test"]),
+        (["train2", "val2017"], ["train", "validation"]),
+        (["latest", "contest", "trainers", "evaluate"], [None] * 4),
+        (["lab-test-extra-00000-of-00001"], ["test"]),
+    ],
+)
+def test_words_that_all_names_share_name_no_split(stems: list[str], splits: list[str | None]) -> None:
+    assert splits_of_stems(stems) == splits
+
+
+@pytest.mark.parametrize("stems", [["train-test"], ["train-val", "test"], ["lab-test-train-0", "lab-test-train-1"]])
+def test_a_name_of_two_splits_is_refused(stems: list[str]) -> None:
+    with pytest.raises(InputError, match=f"'{stems[0]}' names two splits"):
+        splits_of_stems(stems)
 
 
 @pytest.mark.parametrize("only", ["train", "test", "everything"])

@@ -1,0 +1,84 @@
+"""Which split each parquet file of a folder belongs to, and which other files are beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.data.load import load_images
+from stages.data.locate import locate
+from stages.data.parquet_folder import parquet_splits
+from stages.data.request import ImageRequest
+from stages.data.summary import summary_of
+from stages.errors import InputError
+from tests.stages.data.test_locate import touch
+from tests.stages.data.test_table_source import table
+
+
+def names(root: Path) -> dict[str, list[str]]:
+    splits = parquet_splits(root)
+    return {split: [file.relative_to(root).as_posix() for file in files] for split, files in splits.items()}
+
+
+@pytest.mark.parametrize(
+    ("files", "splits"),
+    [
+        (
+            ["train-00001-of-00002.parquet", "train-00000-of-00002.parquet", "test-00000-of-00001.parquet"],
+            {
+                "test": ["test-00000-of-00001.parquet"],
+                "train": ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
+            },
+        ),
+        (["data/train-00000-of-00001.parquet", "README.md"], {"train": ["data/train-00000-of-00001.parquet"]}),
+        (["train/0.parquet", "test/0.parquet"], {"test": ["test/0.parquet"], "train": ["train/0.parquet"]}),
+        (["x/train/0.parquet", "x/val/0.parquet"], {"train": ["x/train/0.parquet"], "validation": ["x/val/0.parquet"]}),
+        (["b.parquet", "a.parquet"], {"train": ["a.parquet", "b.parquet"]}),
+        (["train.parquet", "more.parquet"], {"more": ["more.parquet"], "train": ["train.parquet"]}),
+        (
+            ["lab-test-images-train.parquet", "lab-test-images-test.parquet"],
+            {"test": ["lab-test-images-test.parquet"], "train": ["lab-test-images-train.parquet"]},
+        ),
+        (["test/part/0.parquet", "train/part/0.parquet"], {"test": ["test/part/0.parquet"], "train": ["train/part/0.parquet"]}),
+        (
+            ["default/train/0000.parquet", "default/test/0000.parquet", ".cache/0.parquet"],
+            {"test": ["default/test/0000.parquet"], "train": ["default/train/0000.parquet"]},
+        ),
+        (["a/b/c/d/train.pq"], {"train": ["a/b/c/d/train.pq"]}),
+    ],
+)
+def test_parquet_files_are_sorted_into_splits(tmp_path: Path, files: list[str], splits: dict[str, list[str]]) -> None:
+    touch(tmp_path, *files)
+    assert names(tmp_path) == splits
+    assert locate(str(tmp_path)).kind == "parquet"
+
+
+@pytest.mark.parametrize("name", ["train-test.parquet", "test/train-0.parquet", "train/test/0.parquet", "eval/val.parquet"])
+def test_two_splits_in_one_path_are_refused(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "x/" + name)
+    with pytest.raises(InputError, match="names two splits"):
+        parquet_splits(tmp_path / "x")
+    assert len(parquet_splits(tmp_path / "x" / name)) == 1
+
+
+def test_several_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "cifar10/train.parquet", "cifar100/train.parquet")
+    with pytest.raises(InputError, match="several data sets: cifar10, cifar100"):
+        parquet_splits(tmp_path)
+
+
+def test_a_table_above_others_does_not_hide_them(tmp_path: Path) -> None:
+    touch(tmp_path, "index.parquet", "images/train.parquet")
+    with pytest.raises(InputError, match=r"several data sets: \., images"):
+        parquet_splits(tmp_path)
+
+
+def test_other_files_and_missing_shards_are_told(tmp_path: Path) -> None:
+    table([0, 1]).to_parquet(tmp_path / "train-00000-of-00002.parquet")
+    table([1]).to_parquet(tmp_path / "test-00000-of-00001.parquet")
+    touch(tmp_path, "README.md", ".gitattributes", "old/notes.txt")
+    images = load_images(ImageRequest(str(tmp_path)), side="train")
+    assert ": 4 files, 3 classes, 2 images of 8x8, levels " in summary_of(images)
+    assert summary_of(images).endswith("; 3 files passed over: 1 hidden, 2 not a parquet file")
+    assert images.provenance.notes == ("'train' has 1 of 2 files",)
