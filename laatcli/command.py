@@ -6,14 +6,16 @@ import inspect
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import Field, is_dataclass
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from laatcli.console import Console
-from stages.errors import LaatError, UsageError
+from stages.errors import LaatError, UnverifiedWarning, UsageError
 from stages.launch import read_launch
 from stages.parameters import Parameter, check_value, declaration, parameters
 
@@ -50,7 +52,8 @@ def command(
                     check_value(one.replace("_", "-"), about, options[one])
                 function(console, **options, **built)
 
-            code = guarded(body, console, debug=debug)
+            with _unverified_files_noted(console):
+                code = guarded(body, console, debug=debug)
             if code:
                 raise typer.Exit(code)
 
@@ -133,6 +136,25 @@ def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(failure)
     return code
+
+
+@contextmanager
+def _unverified_files_noted(console: Console) -> Iterator[None]:
+    """A context in which each file without a digest that is read is one line on standard error."""
+    noted: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, UnverifiedWarning):
+                show(message, category, *place, **more)
+            elif str(message) not in noted:
+                noted.add(str(message))
+                console.note(str(message))
+
+        warnings.simplefilter("always", UnverifiedWarning)
+        warnings.showwarning = note
+        yield
 
 
 def _rank() -> int:

@@ -1,8 +1,8 @@
 """Artifacts: typed safetensors files that stages write and read.
 
 A file has named tensors and, in the metadata of its header with the key `laat`, a JSON record: kind, format version, parameters
-of the stage, version of laat, and the SHA-256 of each input artifact (the lineage). Files are reproducible byte for byte: no
-time, host name or path. Importing this needs numpy only.
+of the stage, version of laat, the SHA-256 of each input artifact (the lineage), and since format 2 a digest of the whole file.
+Files are reproducible byte for byte: no time, host name or path. Importing this needs numpy only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -23,15 +22,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from stages.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, read_record, with_digest
 from stages.errors import InputError, MissingError
 from stages.version import __version__
 
-FORMAT = 1
-KINDS = ("anchors", "model", "adversarial", "training-state")
 STDIO = "-"
-_METADATA_KEY = "laat"
-# safetensors refuses longer headers
-_MAX_HEADER = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -39,12 +34,13 @@ class Artifact:
     """One artifact in memory.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: one of `artifact_record.KINDS`.
         tensors: name -> array, float32 / float64 / int64 / uint8 / bool, C-contiguous.
         params: the parameters of the stage that wrote it; JSON-able.
         inputs: name of each input artifact -> {"sha256": …, "kind": …, "inputs": {…}}, the lineage.
         tool: version of laat that wrote it.
         sha256: of the file; empty until written or read.
+        format: of the file. Files of format 1 have no digest: changes to them cannot be detected.
     """
 
     kind: str
@@ -53,6 +49,12 @@ class Artifact:
     inputs: dict[str, Any] = field(default_factory=dict)
     tool: str = __version__
     sha256: str = ""
+    format: int = FORMAT
+
+    @property
+    def verified(self) -> bool:
+        """Whether the file had a digest, which was checked when it was read."""
+        return self.format > 1
 
     def lineage(self) -> dict[str, Any]:
         """The record of this artifact as an input of another one."""
@@ -76,6 +78,7 @@ class Artifact:
 def to_bytes(artifact: Artifact) -> bytes:
     """The bytes of the artifact's file, the same on every machine."""
     record = {
+        "digest": NO_DIGEST,
         "format": FORMAT,
         "inputs": artifact.inputs,
         "kind": artifact.kind,
@@ -85,7 +88,7 @@ def to_bytes(artifact: Artifact) -> bytes:
     text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # not ascontiguousarray: it turns a scalar into a vector
     tensors = {name: np.asarray(artifact.tensors[name], order="C") for name in sorted(artifact.tensors)}
-    return bytes(save_tensors(tensors, metadata={_METADATA_KEY: text}))
+    return with_digest(save_tensors(tensors, metadata={METADATA_KEY: text}))
 
 
 def from_bytes(data: bytes, *, where: str, kind: str | None = None) -> Artifact:
@@ -96,9 +99,10 @@ def from_bytes(data: bytes, *, where: str, kind: str | None = None) -> Artifact:
         where: name of the file in errors, for example "'anchors.st'".
         kind: the expected kind; None for any.
 
-    Raises InputError if it is empty, truncated, not safetensors, not an artifact of laat, of another kind or a newer format.
+    Raises InputError if it is empty, truncated, not safetensors, not an artifact of laat, changed since it was written, of
+    another kind or a newer format. Warns with `UnverifiedWarning` about a file without digest.
     """
-    record = _read_record(data, where)
+    record = read_record(data, where)
     if kind is not None and record["kind"] != kind:
         raise InputError(
             f"{where} is an artifact of kind {record['kind']}, expected {kind}", f"give a file of kind {kind}; {_MAKERS[kind]}"
@@ -107,8 +111,9 @@ def from_bytes(data: bytes, *, where: str, kind: str | None = None) -> Artifact:
         tensors = dict(load_tensors(data))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{where} is damaged: {error}", "make it again with the command that wrote it") from None
+    sha256 = hashlib.sha256(data).hexdigest()
     return Artifact(
-        record["kind"], tensors, record["params"], record["inputs"], record["tool"], hashlib.sha256(data).hexdigest()
+        record["kind"], tensors, record["params"], record["inputs"], record["tool"], sha256, format=record["format"]
     )
 
 
@@ -118,45 +123,6 @@ _MAKERS = {
     "adversarial": "`laat attack` writes one",
     "training-state": "`laat train` writes one",
 }
-
-
-def _read_record(data: bytes, where: str) -> dict[str, Any]:
-    """The JSON record of the header, with lengths checked first."""
-    if not data:
-        raise InputError(f"{where} is empty", "make it again with the command that wrote it")
-    length = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
-    if len(data) < 8 or length > min(len(data) - 8, _MAX_HEADER):
-        claim = f"its header claims {length:,} bytes and the file has {len(data):,}" if len(data) >= 8 else "8 bytes are needed"
-        raise InputError(f"{where} is truncated or not a safetensors file: {claim}", "give a file that laat wrote")
-    try:
-        header = json.loads(data[8 : 8 + length])
-        text = header["__metadata__"][_METADATA_KEY]
-    except (ValueError, RecursionError):  # ValueError: not text, not JSON, or a number of thousands of digits
-        raise InputError(f"{where} is not a safetensors file: its header is not JSON", "give a file that laat wrote") from None
-    except (KeyError, TypeError):
-        raise InputError(
-            f"{where} is a safetensors file, but not one of laat's: it has no laat record",
-            "to use text features of your own, `laat anchors --classes FILE --features FILE`",
-        ) from None
-    return _checked_record(text, where)
-
-
-def _checked_record(text: Any, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(text)
-        kind, version, params, inputs, tool = (record[k] for k in ("kind", "format", "params", "inputs", "tool"))
-        sound = isinstance(version, int) and isinstance(params, dict) and isinstance(inputs, dict) and isinstance(tool, str)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        sound = False
-    if not sound:
-        raise InputError(f"{where} has a damaged laat record", "make it again with the command that wrote it")
-    if version > FORMAT:
-        raise InputError(
-            f"{where} has format {version}, this laat ({__version__}) reads up to {FORMAT}", "upgrade laat: pip install -U laat"
-        )
-    if kind not in KINDS:
-        raise InputError(f"{where} has the unknown kind '{kind}'", f"known kinds: {', '.join(KINDS)}")
-    return {"kind": kind, "params": params, "inputs": inputs, "tool": tool}
 
 
 def read(path: Path | str, kind: str | None = None) -> Artifact:
@@ -189,7 +155,7 @@ def write(artifact: Artifact, path: Path | str) -> Artifact:
         sys.stdout.buffer.flush()
     else:
         write_file(path, data)
-    return replace(artifact, sha256=hashlib.sha256(data).hexdigest())
+    return replace(artifact, sha256=hashlib.sha256(data).hexdigest(), format=FORMAT)
 
 
 def write_file(path: Path | str, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 
@@ -47,6 +48,16 @@ class ComputeError(LaatError):
     """The computation failed, for example with a non-finite loss."""
 
     exit_code = 5
+
+
+class UnverifiedWarning(UserWarning):
+    """A file has no digest: changes to it cannot be detected."""
+
+
+def note_unverified(where: str) -> None:
+    """Warn that the file named `where` has no digest."""
+    text = f"{where} was written by an older laat without a digest: whether it was damaged or edited since is unverified"
+    warnings.warn(text, UnverifiedWarning, stacklevel=3)
 
 
 def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:

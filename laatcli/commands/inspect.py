@@ -27,7 +27,8 @@ def inspect(
     record: dict[str, Any] = {
         "file": str(file),
         "kind": artifact.kind,
-        "format": artifacts.FORMAT,
+        "format": artifact.format,
+        "verified": artifact.verified,
         "tool": artifact.tool,
         "sha256": artifact.sha256,
         "params": artifact.params,
@@ -38,8 +39,9 @@ def inspect(
         anchors = AnchorSet.from_artifact(artifact, f"'{file}'")
         record["cosines"] = cosine_figures(anchors.vectors)
     console.result(record)
-    console.line(f"{file}: {artifact.kind}, format {artifacts.FORMAT}, written by laat {artifact.tool}")
+    console.line(f"{file}: {artifact.kind}, format {artifact.format}, written by laat {artifact.tool}")
     console.line(f"sha256 {artifact.sha256}")
+    console.line(f"digest: {'verified' if artifact.verified else 'none, unverified'}")
     _show_classes(console, artifact.params)
     _show_params(console, artifact.params)
     if "cosines" in record:

@@ -1,0 +1,99 @@
+"""The JSON record in the header of an artifact, read strictly and checked against the digest in it.
+
+The digest is the SHA-256 of the file with zeros in place of the digest's own 64 characters. It covers every byte: the record,
+the tensors and the padding between them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from typing import Any
+
+from stages.errors import InputError, note_unverified
+from stages.version import __version__
+
+FORMAT = 2
+KINDS = ("anchors", "model", "adversarial", "training-state")
+METADATA_KEY = "laat"
+NO_DIGEST = "0" * 64
+# how a record with a digest begins in the header: its keys are sorted
+_BEFORE_DIGEST = rb"{\"digest\":\""
+_ENTRIES = {"format", "inputs", "kind", "params", "tool"}
+# safetensors refuses longer headers
+_MAX_HEADER = 100_000_000
+
+
+def with_digest(data: bytes) -> bytes:
+    """The file `data`, whose record has `NO_DIGEST`, with its digest."""
+    at = data.index(_BEFORE_DIGEST) + len(_BEFORE_DIGEST)
+    return b"".join((data[:at], _digest(data, at).encode(), memoryview(data)[at + len(NO_DIGEST) :]))
+
+
+def _digest(data: bytes, at: int) -> str:
+    """SHA-256 of `data` with zeros in place of the 64 characters at `at`."""
+    found = hashlib.sha256(data[:at] + NO_DIGEST.encode())
+    found.update(memoryview(data)[at + len(NO_DIGEST) :])
+    return found.hexdigest()
+
+
+def read_record(data: bytes, where: str) -> dict[str, Any]:
+    """The record of the artifact with the bytes `data`.
+
+    Raises InputError if they are no artifact, of a newer format or an unknown kind, or were changed since they were written.
+    Warns with `UnverifiedWarning` about an artifact of format 1, which has no digest.
+    """
+    length = _header_length(data, where)
+    try:
+        header = json.loads(data[8 : 8 + length])
+        text = header["__metadata__"][METADATA_KEY]
+    except (ValueError, RecursionError):  # ValueError: not text, not JSON, or a number of thousands of digits
+        raise InputError(f"{where} is not a safetensors file: its header is not JSON", "give a file that laat wrote") from None
+    except (KeyError, TypeError):
+        raise InputError(
+            f"{where} is a safetensors file, but not one of laat's: it has no laat record",
+            "to use text features of your own, `laat anchors --classes FILE --features FILE`",
+        ) from None
+    record = _parsed(text, where)
+    if record["format"] == 1:
+        note_unverified(where)
+        return record
+    at = data.find(_BEFORE_DIGEST, 8, 8 + length) + len(_BEFORE_DIGEST)
+    if _digest(data, at) != record["digest"]:
+        raise InputError(
+            f"{where} was damaged or edited after it was written: its digest differs",
+            "take an intact copy, or make it again with the command that wrote it",
+        )
+    return record
+
+
+def _header_length(data: bytes, where: str) -> int:
+    if not data:
+        raise InputError(f"{where} is empty", "make it again with the command that wrote it")
+    length: int = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
+    if len(data) < 8 or length > min(len(data) - 8, _MAX_HEADER):
+        claim = f"its header claims {length:,} bytes and the file has {len(data):,}" if len(data) >= 8 else "8 bytes are needed"
+        raise InputError(f"{where} is truncated or not a safetensors file: {claim}", "give a file that laat wrote")
+    return length
+
+
+def _parsed(text: Any, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+        kind, version, params, inputs, tool = (record[k] for k in ("kind", "format", "params", "inputs", "tool"))
+        sound = type(version) is int and isinstance(params, dict) and isinstance(inputs, dict) and isinstance(tool, str)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if sound and version <= FORMAT:
+        # exactly these: without its digest, a file of format 2 does not pass for one of format 1
+        sound = version >= 1 and record.keys() == (_ENTRIES if version == 1 else _ENTRIES | {"digest"})
+    if not sound:
+        raise InputError(f"{where} has a damaged laat record", "make it again with the command that wrote it")
+    if version > FORMAT:
+        raise InputError(
+            f"{where} has format {version}, this laat ({__version__}) reads up to {FORMAT}", "upgrade laat: pip install -U laat"
+        )
+    if kind not in KINDS:
+        raise InputError(f"{where} has the unknown kind '{kind}'", f"known kinds: {', '.join(KINDS)}")
+    return dict(record)
