@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 
 def read_images(
-    console: Console, request: ImageRequest, *, classes: Sequence[str], bundled: bool, resize: int | None = None
+    console: Console,
+    request: ImageRequest,
+    *,
+    classes: Sequence[str],
+    divided: Sequence[str],
+    bundled: bool,
+    resize: int | None = None,
 ) -> ImageSet:
     """Read the images of `classes` into memory for evaluation, and print what was read.
 
@@ -29,6 +35,7 @@ def read_images(
         console: where notes go.
         request: which images.
         classes: the names; labels are positions among them.
+        divided: the classes that were trained on: of data with a single split, only a tenth of their images is read.
         bundled: whether the bundled images fit when no data was named.
         resize: the size to use when none was asked for.
 
@@ -37,7 +44,7 @@ def read_images(
     from stages.data.load import load_images
 
     request = _named(console, request, bundled, resize)
-    images = load_images(request, side="test", classes=classes)
+    images = load_images(request, side="test", classes=classes, divided=divided)
     _print_summary(console, images)
     return images
 
@@ -129,6 +136,7 @@ def load_group_images(
         console,
         request,
         classes=list(dict.fromkeys(name for choice in choices for name in choice.classes)),
+        divided=[name for one in classifiers for name in one.trained.names("seen")],
         bundled=training.get("data", {}).get("source") == "shapes",
         resize=training.get("resize"),
     )

@@ -247,7 +247,13 @@ def _group(classifier: Classifier) -> str:
 
 def _images(request: ImageRequest, classifier: Classifier, classes: Sequence[str]) -> ImageSet:
     size = classifier.origin.training.get("resize") if request.resize is None else request.resize
-    images = load_images(replace(request, resize=size), side="test", classes=classes, classes_from="the classifier")
+    images = load_images(
+        replace(request, resize=size),
+        side="test",
+        classes=classes,
+        classes_from="the classifier",
+        divided=classifier.trained.names("seen"),
+    )
     side = classifier.image_size
     if side is not None and images.size != (side, side):
         raise InputError(

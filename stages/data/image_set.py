@@ -44,6 +44,7 @@ class DataProvenance:
         source: base name of the file or folder, hub id or bundled name; never a path of the machine.
         splits: the splits read, in this order.
         divided: '' or, for a source with a single split, which part of its 90/10 division by class: 'train' or 'test'.
+        divided_classes: the classes that were divided; all images of the others were read.
         resize: side in pixels the images were resized and cropped to; None when they were taken as they are.
         skipped_corrupt: number of images that could not be decoded and were left out.
         contents: what was found in these splits; None when unknown.
@@ -53,6 +54,7 @@ class DataProvenance:
     source: str
     splits: tuple[str, ...] = ()
     divided: str = ""
+    divided_classes: tuple[str, ...] = ()
     resize: int | None = None
     skipped_corrupt: int = 0
     contents: Contents | None = None
@@ -60,7 +62,7 @@ class DataProvenance:
 
     def to_record(self) -> dict[str, Any]:
         """The provenance as a JSON-able dict."""
-        return {**asdict(self), "splits": list(self.splits), "notes": list(self.notes)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 class LabelledImages(ABC):

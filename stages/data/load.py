@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def load_images(
-    request: ImageRequest, *, side: Side, classes: Sequence[str] | None = None, classes_from: str = "the anchors"
+    request: ImageRequest,
+    *,
+    side: Side,
+    classes: Sequence[str] | None = None,
+    classes_from: str = "the anchors",
+    divided: Sequence[str] | None = None,
 ) -> ImageSet:
     """Read images into memory.
 
@@ -29,13 +34,14 @@ def load_images(
         request: which images.
         side: 'train' or 'test', the split to take when the request names none (test: validation where there is no test).
             A source with a single split is then divided 90/10 by class (`stages.data.splits.part_of_division`).
+        divided: the classes that are divided, those trained on; all images of the others are read. None divides all classes.
         classes: only these classes are decoded; labels are positions in this list. None takes all classes of the data.
         classes_from: what `classes` are, for messages.
 
     Raises UsageError, InputError (images that cannot be decoded, of different sizes, classes without an image or not in
     the data) and MissingError (the hub cannot be reached).
     """
-    return load_subset(select_images(request, side=side, classes=classes, classes_from=classes_from))
+    return load_subset(select_images(request, side=side, classes=classes, classes_from=classes_from, divided=divided))
 
 
 def open_images(

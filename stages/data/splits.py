@@ -27,10 +27,14 @@ DIVISION_SEED = 0  # fixed: the division belongs to the data, not to a run
 
 @dataclass(frozen=True)
 class Choice:
-    """The splits to read, and which part of a divided single split ('' when it is not divided)."""
+    """The splits to read, and which part of a divided single split ('' when it is not divided).
+
+    `joined`: both parts of a single split were asked for by name, 'train+test'.
+    """
 
     splits: tuple[str, ...]
     divided: Literal["", "train", "test"] = ""
+    joined: bool = False
 
     @property
     def described(self) -> str:
@@ -77,7 +81,7 @@ def choose_splits(available: Sequence[str], split: str | None, side: Side, *, so
 
     Args:
         available: the split names of the source.
-        split: 'train', 'test', 'train+test' or the like; None chooses by `side`.
+        split: 'train', 'test', 'train+test' or the like; None chooses by `side`. 'train+test' is all of a single split.
         side: 'train' takes train; 'test' takes test where there is one and validation otherwise.
         source: name of the data, for the message.
 
@@ -86,6 +90,8 @@ def choose_splits(available: Sequence[str], split: str | None, side: Side, *, so
     by_kind: dict[str, list[str]] = {}
     for name in available:
         by_kind.setdefault(KEYWORDS.get(name.casefold(), name), []).append(name)
+    if split is not None and len(available) == 1 and _kinds(split) == ["test", "train"]:
+        return Choice((available[0],), joined=True)
     if split is not None:
         return Choice(tuple(_named(split, available, by_kind, source)))
     if len(available) == 1:
@@ -97,6 +103,11 @@ def choose_splits(available: Sequence[str], split: str | None, side: Side, *, so
         f"the data '{source}' has no {side} split, only {_listed(available)}",
         f"choose with --split, for example --split {available[0]}",
     )
+
+
+def _kinds(split: str) -> list[str]:
+    """The kinds of splits that --split joins."""
+    return sorted(KEYWORDS.get(part.strip().casefold(), part) for part in split.split("+"))
 
 
 def _only(names: Sequence[str], kind: str, source: str) -> str:
@@ -126,7 +137,9 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def part_of_division(labels: np.ndarray, classes: Sequence[str], part: Side) -> np.ndarray:
+def part_of_division(
+    labels: np.ndarray, classes: Sequence[str], part: Side, *, divided: Sequence[str] | None = None
+) -> np.ndarray:
     """Rows (int64, ascending) of one part of a 90/10 division by class.
 
     Each class is divided by a generator of its own name, so that the division does not change with the other classes.
@@ -136,13 +149,18 @@ def part_of_division(labels: np.ndarray, classes: Sequence[str], part: Side) -> 
         labels: int64 (N,), positions in `classes`.
         classes: class names.
         part: 'train' or 'test'.
+        divided: the classes to divide, compared folded; both parts get all images of the others. None divides all.
     """
+    keys = None if divided is None else {fold(name) for name in divided}
     rows: list[np.ndarray] = []
     order = np.argsort(labels, kind="stable")
     bounds = np.searchsorted(labels[order], np.arange(len(classes) + 1))
     for at, name in enumerate(classes):
         own = order[bounds[at] : bounds[at + 1]]
         if not len(own):
+            continue
+        if keys is not None and fold(name) not in keys:
+            rows.append(own)
             continue
         # Ordered by raw random words: unlike numpy's permutation, these are the same in every numpy version.
         words = numpy_generator(DIVISION_SEED, f"split/{fold(name)}").bit_generator.random_raw(len(own))

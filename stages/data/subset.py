@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from stages.classes import fold
 from stages.data import cache
 from stages.data.decode import Decoded, decode_each, decode_images
 from stages.data.encoded import Encoded
@@ -33,6 +34,7 @@ class Subset:
         names: class names.
         checked: whether a class without an image is an error.
         choice: splits, and the part of a division.
+        divided: which of `names` are divided; the others have all their images.
         request: what the user asked for.
     """
 
@@ -42,6 +44,7 @@ class Subset:
     names: tuple[str, ...]
     checked: bool
     choice: Choice
+    divided: tuple[str, ...]
     request: ImageRequest
 
     def __len__(self) -> int:
@@ -84,18 +87,31 @@ class Subset:
         labels, skipped = self.labels[kept], len(self.labels) - len(kept)
         if skipped and self.checked:
             self.check_classes(labels, " after skipping corrupt images")
-        part = f"one split only: these images are the {self.choice.divided} part of its 90/10 division by class"
-        division = (part,) if self.choice.divided else ()
         provenance = DataProvenance(
             source=self.source.name,
             splits=self.choice.splits,
-            divided=self.choice.divided,
+            divided=self.choice.divided if self.divided else "",
+            divided_classes=self.divided,
             resize=self.request.resize,
             skipped_corrupt=skipped,
             contents=self.source.contents(self.choice.splits),
-            notes=(*self.source.notes, *division),
+            notes=(*self.source.notes, *self._division_notes()),
         )
         return np.ascontiguousarray(labels, dtype=np.int64), provenance
+
+    def _division_notes(self) -> list[str]:
+        """What a single split means for these images."""
+        part, count, rest = self.choice.divided, len(self.divided), len(self.names) - len(self.divided)
+        if self.choice.joined:
+            return ["one split only: these are all its images"]
+        if part and not count:
+            return ["one split only: these are all images of the classes, none of which was trained on"]
+        if part and rest:
+            return [
+                f"one split only: these images are the {part} part of its 90/10 division for the {count} classes that were "
+                f"trained on, and all images of the other {rest}"
+            ]
+        return [f"one split only: these images are the {part} part of its 90/10 division by class"] if part else []
 
     def check_classes(self, labels: np.ndarray, after: str = "") -> None:
         """Raise InputError when a class has no image among `labels`."""
@@ -114,7 +130,14 @@ class Subset:
         return cache.find_name(group, lambda: content_digest(self.encoded()))
 
 
-def select_images(request: ImageRequest, *, side: Side, classes: Sequence[str] | None, classes_from: str) -> Subset:
+def select_images(
+    request: ImageRequest,
+    *,
+    side: Side,
+    classes: Sequence[str] | None,
+    classes_from: str,
+    divided: Sequence[str] | None = None,
+) -> Subset:
     """The images that a request selects; arguments and errors are those of `load_images`. No image is decoded."""
     source = open_source(request, wanted=classes)
     split = source.splits[0] if source.whole and len(source.splits) == 1 else request.split
@@ -125,10 +148,14 @@ def select_images(request: ImageRequest, *, side: Side, classes: Sequence[str] |
     labels = []
     for split in choice.splits:
         found = source.labels(split)
-        rows = part_of_division(found, source.classes, choice.divided) if choice.divided else np.arange(len(found))
+        rows = np.arange(len(found))
+        if choice.divided:
+            rows = part_of_division(found, source.classes, choice.divided, divided=divided)
         selected[split] = rows[label_of[found[rows]] >= 0]
         labels.append(label_of[found[selected[split]]])
-    subset = Subset(source, selected, np.concatenate(labels), names, classes is not None, choice, request)
+    keys = {fold(name) for name in (names if divided is None else divided)} if choice.divided else ()
+    own = tuple(name for name in names if fold(name) in keys)
+    subset = Subset(source, selected, np.concatenate(labels), names, classes is not None, choice, own, request)
     if not len(subset):
         raise InputError(f"the data '{source.name}'{choice.described} has no images", "choose another --split")
     if subset.checked:

@@ -20,7 +20,11 @@ def summary_of(images: LabelledImages) -> str:
         f"levels {_ranges(images.channel_ranges())}",
     ]
     passed = {**found.passed_over, **({"corrupt": about.skipped_corrupt} if about.skipped_corrupt else {})}
-    part = f"{about.divided} part of its single split" if about.divided else f"split '{'+'.join(about.splits)}'"
+    part = f"split '{'+'.join(about.splits)}'"
+    if about.divided:
+        some = len(about.divided_classes) < len(images.classes)
+        whose = f" for {len(about.divided_classes)} of {len(images.classes)} classes" if some else ""
+        part = f"{about.divided} part of its single split{whose}"
     return f"read '{about.source}' ({part}): {', '.join(parts)}{_passed_over(found.files, passed)}"
 
 

@@ -83,9 +83,10 @@ def leak_notes(classifier: Classifier, choices: Sequence[ClassChoice], data: Map
     notes = []
     own = classifier.trained
     groups = {group: {fold(name) for name in own.names(group)} for group in ("seen", "val")}
-    same = _same_images(classifier.origin.training.get("data", {}), data)
     for choice in choices:
         names = [fold(name) for name in choice.classes]
+        used = {name for name in names[: choice.seen or None] if any(name in known for known in groups.values())}
+        same = bool(used) and _same_images(classifier.origin.training.get("data", {}), data, used)
         count = {group: sum(name in known for name in names) for group, known in groups.items()}
         if choice.seen:
             notes += _gzsl_notes(choice, names, groups, len(classifier.known.groups.val), same=same)
@@ -94,7 +95,7 @@ def leak_notes(classifier: Classifier, choices: Sequence[ClassChoice], data: Map
             notes.append(f"{choice.name}: {count['seen']} of {len(names)} classes were trained on")
         if count["val"]:
             notes.append(f"{choice.name}: {count['val']} of {len(names)} classes were used to select the epoch")
-        if (count["seen"] or count["val"]) and same:
+        if same:
             notes.append(f"{choice.name}: images of these classes were used in training (same data, same split)")
     return notes
 
@@ -122,8 +123,10 @@ def _gzsl_notes(
     return notes
 
 
-def _same_images(trained: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
-    """Whether training and evaluation may share images: same source, overlapping splits and the same division."""
+def _same_images(trained: Mapping[str, Any], data: Mapping[str, Any], used: set[str]) -> bool:
+    """Whether training and evaluation may share images of the classes `used` (folded names): same source, overlapping splits,
+    and not the two parts of a division of these classes."""
     overlap = set(trained.get("splits", ())) & set(data.get("splits", ())) - {UNNAMED}
     apart = trained.get("divided") and data.get("divided") and trained["divided"] != data["divided"]
-    return trained.get("source") == data.get("source") and bool(overlap) and not apart
+    divided = {fold(name) for name in data.get("divided_classes", used)}
+    return trained.get("source") == data.get("source") and bool(overlap) and not (apart and used <= divided)

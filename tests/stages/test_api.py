@@ -145,6 +145,31 @@ def test_evaluate_takes_data_sets_of_images_and_labels(classifier: laat.Classifi
     assert found.results[0].clean.accuracy == pytest.approx(float(right))
 
 
+def write_folders(root: Path) -> None:
+    for at, x in enumerate(IMAGES.images):
+        place = root / NAMES[int(IMAGES.labels[at])].replace(" ", "_")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x.permute(1, 2, 0).numpy()).save(place / f"{at:03}.png")
+
+
+def test_only_classes_that_were_trained_on_are_divided(classifier: laat.Classifier, tmp_path: Path) -> None:
+    write_folders(tmp_path)
+
+    def images(which: laat.Classifier, **options: Any) -> tuple[int, list[str], list[str]]:
+        found = laat.evaluate(which, tmp_path, attacks=[], **options)
+        return found.results[0].images, found.report.to_record()["data"]["divided_classes"], found.report.notes
+
+    said = "one split only: these images are the test part of its 90/10 division"
+    assert images(classifier.over("novel"))[:2] == (24, [])
+    count, divided, notes = images(classifier.over("seen"))
+    assert (count, divided) == (4, list(NAMES[:4]))
+    assert notes[0] == f"{said} by class"
+    count, divided, notes = images(classifier, protocol="gzsl")
+    assert (count, divided) == (4 + 24, list(NAMES[:4]))
+    assert notes[0] == f"{said} for the 4 classes that were trained on, and all images of the other 2"
+    assert images(classifier, split="train+test")[:2] == (72, [])
+
+
 def test_evaluate_takes_a_datasets_dataset_and_a_folder(classifier: laat.Classifier, tmp_path: Path) -> None:
     import datasets
 
@@ -152,10 +177,7 @@ def test_evaluate_takes_a_datasets_dataset_and_a_folder(classifier: laat.Classif
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(NAMES))})
     table = datasets.Dataset.from_dict({"image": pictures, "label": IMAGES.labels.tolist()}, features=features)
     split_table = datasets.DatasetDict({"test": table})
-    for at, picture in enumerate(pictures):
-        place = tmp_path / "test" / NAMES[int(IMAGES.labels[at])].replace(" ", "_")
-        place.mkdir(parents=True, exist_ok=True)
-        picture.save(place / f"{at:03}.png")
+    write_folders(tmp_path / "test")
     folder = str(tmp_path)
     given = ((Pairs(), None), (table, None), (split_table, None), (folder, "test"), (tmp_path, "test"))
     found = [laat.evaluate(classifier.over("novel"), data, attacks=[], split=split).results[0] for data, split in given]

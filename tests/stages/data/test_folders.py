@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.data.image_set import ImageSet
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
 from stages.data.sources import class_names
+from stages.data.splits import Side
+from stages.data.summary import summary_of
 from stages.errors import InputError, UsageError
 from tests.stages.data.pictures import class_folders, noise, solid
 
@@ -23,6 +26,37 @@ def test_a_folder_of_class_folders_is_divided(tmp_path: Path) -> None:
     assert (train.provenance.source, train.provenance.splits) == ("zoo", ("train",))
     pixels = {image.tobytes() for image in [*train.images.numpy(), *test.images.numpy()]}
     assert len(pixels) == 31
+
+
+def test_only_some_classes_of_a_single_split_are_divided(tmp_path: Path) -> None:
+    request = ImageRequest(str(class_folders(tmp_path / "zoo", {"cat": 20, "dog": 10, "owl": 5})))
+
+    def loaded(*names: str) -> ImageSet:
+        return load_images(request, side="test", classes=names, divided=["Cat", "dog"])
+
+    some, none, every = loaded("owl", "cat"), loaded("owl"), loaded("dog", "cat")
+    assert (some.counts(), none.counts(), every.counts()) == ([5, 2], [5], [1, 2])
+    assert (some.provenance.divided, some.provenance.divided_classes) == ("test", ("cat",))
+    assert (none.provenance.divided, none.provenance.divided_classes) == ("", ())
+    assert every.provenance.notes == ("one split only: these images are the test part of its 90/10 division by class",)
+    assert some.provenance.notes == (
+        "one split only: these images are the test part of its 90/10 division for the 1 classes that were trained on, and all "
+        "images of the other 1",
+    )
+    assert none.provenance.notes == ("one split only: these are all images of the classes, none of which was trained on",)
+    assert summary_of(some).startswith(
+        "read 'zoo' (test part of its single split for 1 of 2 classes): 35 files, 2 of 3 classes, 7 of"
+    )
+    assert summary_of(none).startswith("read 'zoo' (split 'train'): ")
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_both_parts_of_a_single_split(tmp_path: Path, side: Side) -> None:
+    root = class_folders(tmp_path / "zoo", {"cat": 20, "dog": 10})
+    images = load_images(ImageRequest(str(root), split="train+test"), side=side, divided=["cat"])
+    assert images.counts() == [20, 10]
+    assert images.provenance.divided == ""
+    assert images.provenance.notes == ("one split only: these are all its images",)
 
 
 def test_all_of_a_single_split_on_request(tmp_path: Path) -> None:

@@ -77,6 +77,10 @@ def test_a_single_split_is_divided_unless_named(only: str) -> None:
     assert choose_splits([only], None, "train", source="x") == Choice((only,), "train")
     assert choose_splits([only], None, "test", source="x") == Choice((only,), "test")
     assert choose_splits([only], only, "test", source="x") == Choice((only,))
+    for both in ("train+test", "test + Training"):
+        assert choose_splits([only], both, "test", source="x") == Choice((only,), joined=True)
+    with pytest.raises(UsageError, match="has no split"):
+        choose_splits([only], "train+validation", "train", source="x")
 
 
 def test_several_splits_are_taken_in_the_order_given() -> None:
@@ -124,3 +128,12 @@ def test_division_of_a_class_does_not_depend_on_the_others() -> None:
 
 def test_division_is_pinned() -> None:
     assert part_of_division(np.zeros(30, dtype=np.int64), ["cat"], "test").tolist() == [2, 3, 11]
+
+
+def test_only_the_classes_to_divide_are_divided() -> None:
+    labels = np.repeat([0, 1], 50)
+    for part, count in (("train", 45), ("test", 5)):
+        rows = part_of_division(labels, ["Polar_Bear", "ape"], part, divided=["polar bear", "owl"])  # type: ignore[arg-type]
+        assert np.bincount(labels[rows]).tolist() == [count, 50]
+        whole = part_of_division(labels, ["Polar_Bear", "ape"], part)  # type: ignore[arg-type]
+        assert rows[rows < 50].tolist() == whole[whole < 50].tolist()

@@ -64,6 +64,16 @@ def test_classes_and_images_that_were_met_are_said() -> None:
     assert len(notes(anchors(), apart, "seen", training={"data": SAME_DATA | {"divided": "train"}})) == 1
 
 
+def test_a_division_keeps_only_the_divided_classes_apart() -> None:
+    training = {"data": SAME_DATA | {"divided": "train"}}
+    data = SAME_DATA | {"divided": "test", "divided_classes": ["Ant", "cat"]}
+    assert not any("images of these classes" in note for note in notes(anchors(), data, "seen", training=training))
+    for spec in ("val", "all"):  # all images of the validation class bee
+        assert notes(anchors(), data, spec, training=training)[-1].startswith(f"{spec}: images of these classes were used")
+    assert notes(anchors(), data, "novel", training=training) == []
+    assert not any("held-out" in note for note in notes(anchors(), data, "gzsl", training=training))
+
+
 def test_that_seen_classes_were_trained_on_is_no_leak_of_gzsl_but_their_images_are() -> None:
     left_out = "seen+novel: the 1 validation classes are not candidates"
     assert notes(anchors(), OTHER_DATA, "gzsl") == [left_out]
