@@ -44,7 +44,7 @@ def attack(
     ),
     png: Path | None = parameter(
         None,
-        "Also write each image as an 8-bit PNG in this folder, CLASS/NUMBER.png, rounded as with --quantize.",
+        "Also write each image as an 8-bit PNG in this folder, CLASS/ROW.png, ROW as in the data, rounded as with --quantize.",
         panel=options.OUTPUT,
     ),
     force: bool = parameter(False, "Overwrite the images in the folder of --png.", panel=options.OUTPUT),
@@ -80,7 +80,8 @@ def attack(
         )
     written = artifacts.write(done.saved.to_artifact(), output)
     if png is not None and done.levels is not None:
-        write_png_folder(png, done.levels.numpy(), done.saved.labels.numpy(), names, force=force)
+        rows = None if done.saved.source_rows is None else done.saved.source_rows.index
+        write_png_folder(png, done.levels.numpy(), done.saved.labels.numpy(), names, force=force, rows=rows)
     console.result(
         {
             "output": str(output),
@@ -98,7 +99,7 @@ def attack(
     where = f"{len(done.saved.images):,} images of {len(names)} {choice.name} classes"
     console.line(f"{output}: {where} under {spec.name}, {threat}")
     if png is not None:
-        console.line(f"{png}: the images as 8-bit PNG, DIR/CLASS/NUMBER.png")
+        console.line(f"{png}: the images as 8-bit PNG, DIR/CLASS/ROW.png")
     console.table(
         [Column("accuracy %"), Column("value", True), Column("95 % (Wilson over images)", True)],
         [

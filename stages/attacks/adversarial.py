@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from stages.artifacts import Artifact
+from stages.data.source_rows import SourceRows
 from stages.errors import InputError
 from stages.threat import ThreatModel
 
@@ -32,6 +34,7 @@ class AdversarialSet:
         attack: record of the attack and its seed.
         data: provenance record of the images.
         inputs: lineage.
+        source_rows: which images of the data these are; None if unknown.
     """
 
     images: Tensor
@@ -45,17 +48,21 @@ class AdversarialSet:
     attack: dict[str, Any]
     data: dict[str, Any]
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    source_rows: SourceRows | None = None
 
     def to_artifact(self) -> Artifact:
         """The artifact of kind 'adversarial'."""
         tensors = {name: getattr(self, name).cpu().numpy() for name in ("images", "clean_images", *_PER_IMAGE)}
-        params = {
+        params: dict[str, Any] = {
             "attack": self.attack,
             "classes": list(self.classes),
             "data": self.data,
             "group": self.group,
             "threat": self.threat.to_record(),
         }
+        if self.source_rows is not None:
+            tensors |= _packed(self.source_rows)
+            params["source_splits"] = [list(one) for one in self.source_rows.starts.items()]
         return Artifact(KIND, tensors, params, dict(self.inputs))
 
     @classmethod
@@ -78,9 +85,27 @@ class AdversarialSet:
                 attack=dict(params["attack"]),
                 data=dict(params["data"]),
                 inputs=artifact.inputs,
+                source_rows=_unpacked(artifact, count),
             )
         except (KeyError, TypeError, ValueError):
             raise InputError(f"{where} lacks its classes, attack or threat model", "make it again with `laat attack`") from None
         if count and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(found.classes):
             raise InputError(f"{where} has labels outside its {len(found.classes)} classes", "make it again with `laat attack`")
         return found
+
+
+def _packed(found: SourceRows) -> dict[str, np.ndarray]:
+    """Index and key of each image; keys as UTF-8 with a NUL after each."""
+    keys = np.frombuffer("".join(f"{key}\0" for key in found.names()).encode(), dtype=np.uint8)
+    return {"source_index": found.index, "source_keys": keys}
+
+
+def _unpacked(artifact: Artifact, count: int) -> SourceRows | None:
+    """None for older files. Raises KeyError, TypeError, ValueError or InputError where the entries do not fit together."""
+    if "source_index" not in artifact.tensors:
+        return None
+    starts = {str(name): int(first) for name, first in artifact.params["source_splits"]}
+    if 0 not in starts.values():
+        raise ValueError("no first split")
+    keys = artifact.tensor("source_keys", (None,)).tobytes().decode().split("\0")[:-1]
+    return SourceRows.named(artifact.tensor("source_index", (count,)), starts, keys)

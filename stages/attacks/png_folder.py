@@ -63,8 +63,16 @@ def folder_names(classes: Sequence[str]) -> list[str]:
     return names
 
 
-def write_png_folder(folder: Path, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, force: bool) -> None:
-    """Write one 8-bit PNG per image: FOLDER/<class>/<number>.png, the number its position in the set, from 0.
+def write_png_folder(
+    folder: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    *,
+    force: bool,
+    rows: np.ndarray | None = None,
+) -> None:
+    """Write one 8-bit PNG per image: FOLDER/<class>/<row>.png.
 
     The folder is replaced once all images are written; an error leaves it unchanged.
 
@@ -74,6 +82,7 @@ def write_png_folder(folder: Path, images: np.ndarray, labels: np.ndarray, class
         labels: (N,), positions in `classes`.
         classes: their names.
         force: replace the images in the folder.
+        rows: (N,), the row of each image in its source (see `SourceRows.index`), from 0; None numbers the images.
 
     Raises:
         UsageError, MissingError: as `check_png_folder`, or no space left.
@@ -84,7 +93,8 @@ def write_png_folder(folder: Path, images: np.ndarray, labels: np.ndarray, class
     check_png_folder(folder, force=force)
     names = folder_names(classes)
     place = folder.resolve()  # a link to a folder stays a link
-    width = max(5, len(str(max(len(images) - 1, 0))))
+    rows = np.arange(len(images)) if rows is None else rows
+    width = max(5, len(str(rows.max(initial=0))))
     made: Path | None = None
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -93,9 +103,9 @@ def write_png_folder(folder: Path, images: np.ndarray, labels: np.ndarray, class
         home.mkdir()
         for label in np.unique(labels):
             (home / names[label]).mkdir()
-        for at, (image, label) in enumerate(zip(images, labels, strict=True)):
+        for row, image, label in zip(rows.tolist(), images, labels, strict=True):
             png = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-            png.save(home / names[label] / f"{at:0{width}}.png")
+            png.save(home / names[label] / f"{row:0{width}}.png")
         if place.exists():
             os.replace(place, made / "old")
         os.replace(home, place)

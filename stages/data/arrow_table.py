@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stages.data.hub import first_line
+from stages.data.source_rows import row_keys
 from stages.errors import InputError
 
 ROWS = 32  # rows read between two checks of the resident memory
@@ -47,6 +48,10 @@ class ArrowTable:
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
         return f"in row {row} of split '{self._split}'"
+
+    def keys(self, rows: np.ndarray) -> list[str]:
+        """See `SourceRows`."""
+        return row_keys(self._split, rows)
 
     def random_access(self, name: str, rows: np.ndarray) -> ArrowTable:
         """This table: its rows can be read in any order."""

@@ -11,6 +11,7 @@ from stages.classes import check_unique
 from stages.data.encoded import Encoded
 from stages.data.layout import read_image_folder
 from stages.data.source import Source
+from stages.data.source_rows import portable
 from stages.errors import InputError
 
 
@@ -55,3 +56,7 @@ class FolderSource(Source):
         files = self._files[split]
         for row in rows:
             yield Encoded(f"'{files[row]}'", self._root / files[row])
+
+    def keys(self, split: str, rows: np.ndarray) -> list[str]:
+        """See `Source`: the paths inside the folder."""
+        return [portable(self._files[split][row]) for row in rows]

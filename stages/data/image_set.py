@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.classes import check_unique, match_classes
+from stages.data.source_rows import SourceRows
 from stages.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,11 +73,13 @@ class LabelledImages(ABC):
         labels: int64 (N,), positions in `classes`.
         classes: the class names; a class may have no image.
         provenance: where the images came from.
+        source_rows: which rows of their source they are.
     """
 
     labels: torch.Tensor
     classes: tuple[str, ...]
     provenance: DataProvenance
+    source_rows: SourceRows
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
@@ -143,12 +146,14 @@ class ImageSet(LabelledImages):
     Attributes:
         images: uint8 (N, 3, H, W), 0 to 255.
         labels, classes, provenance: see `LabelledImages`.
+        source_rows: by default their positions.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     classes: tuple[str, ...]
     provenance: DataProvenance
+    source_rows: SourceRows = None  # type: ignore[assignment]  # set below
 
     def __post_init__(self) -> None:
         import torch
@@ -159,6 +164,8 @@ class ImageSet(LabelledImages):
             raise ValueError(f"labels are {self.labels.dtype} {tuple(self.labels.shape)}, not int64 ({len(self.images)},)")
         if len(self) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
             raise ValueError(f"labels are outside the {len(self.classes)} classes")
+        if self.source_rows is None:
+            object.__setattr__(self, "source_rows", SourceRows.counted(len(self)))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -172,7 +179,8 @@ class ImageSet(LabelledImages):
         at = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
         if torch.equal(at, torch.arange(len(self), device=at.device)):
             return self  # no copy of all images
-        return replace(self, images=self.images[at], labels=self.labels[at])
+        rows = self.source_rows.take(at.cpu().numpy())
+        return replace(self, images=self.images[at], labels=self.labels[at], source_rows=rows)
 
     def to(self, device: torch.device | str) -> ImageSet:
         """The same set with its tensors on `device`."""

@@ -97,7 +97,8 @@ def load_subset(subset: Subset) -> ImageSet:
         if slow and found["pixels"].nbytes <= disk_cache.PIXEL_BYTES:
             disk_cache.save_tensors(disk_cache.entry_name(group, content.hexdigest()), found)
     labels, provenance = subset.kept(found["kept"])
-    return ImageSet(torch.from_numpy(found["pixels"]), torch.from_numpy(labels), subset.names, provenance)
+    rows = subset.source_rows.take(found["kept"])
+    return ImageSet(torch.from_numpy(found["pixels"]), torch.from_numpy(labels), subset.names, provenance, rows)
 
 
 def _decoded_bytes(subset: Subset) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 from stages.data import cache
 from stages.data.arrow_table import MappedFiles
 from stages.data.hub import first_line
+from stages.data.source_rows import relative_names
 from stages.errors import InputError
 
 ROWS = 1024  # rows decoded at once
@@ -32,9 +33,13 @@ class ParquetTable:
     reads from a Python file with Arrow's threads, which once aborted the process (see tests/benchmarks/LOG.md).
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        """Raises InputError when a file is not a readable parquet file or the files differ in their columns."""
+    def __init__(self, files: Sequence[Path], root: Path | None = None) -> None:
+        """`root` is the data's folder; None takes that of the first file.
+
+        Raises InputError when a file is not a readable parquet file or the files differ in their columns.
+        """
         self.files = list(files)
+        self._names = relative_names(self.files, root or self.files[0].parent)
         found = [_features_and_rows(file) for file in self.files]
         self.features = found[0][0]
         self._ends = np.cumsum([rows for _, rows in found])
@@ -63,10 +68,19 @@ class ParquetTable:
             return mapped.cells(name, np.searchsorted(copied, rows))
         return (cell for batch in self._batches(name, rows, ROWS) for cell in batch.to_pylist())
 
+    def keys(self, rows: np.ndarray) -> list[str]:
+        """'test.parquet:17': the file and the row in it."""
+        return [f"{name}:{row}" for name, row in self._in_files(rows)]
+
     def place(self, row: int) -> str:
         """Where a row is, for messages."""
-        file = int(np.searchsorted(self._ends, row, side="right"))
-        return f"in row {row - (int(self._ends[file - 1]) if file else 0)} of '{self.files[file].name}'"
+        ((name, own),) = self._in_files(np.array([row]))
+        return f"in row {own} of '{name}'"
+
+    def _in_files(self, rows: np.ndarray) -> Iterator[tuple[str, int]]:
+        file = np.searchsorted(self._ends, rows, side="right")
+        own = rows - np.array([0, *self._ends])[file]
+        return zip((self._names[at] for at in file), own.tolist(), strict=True)
 
     def random_access(self, name: str, rows: np.ndarray) -> ParquetTable:
         """This table with the cells of a column at `rows` (ascending) copied to an Arrow file, to be read in any order.

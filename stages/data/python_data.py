@@ -11,9 +11,9 @@ from stages.classes import check_unique
 from stages.data.encoded import Encoded
 from stages.data.request import ImageRequest
 from stages.data.source import Source
+from stages.data.source_rows import UNNAMED
 from stages.errors import InputError, UsageError
 
-UNNAMED = "unnamed"
 _LEVEL = 1e-3  # of a grey level: float rounding of x / 255 * 255
 
 
@@ -79,6 +79,10 @@ class MapSource(Source):
         """See `Source`; the images are pixels already."""
         for row in rows.tolist():
             yield Encoded(f"at {row} of '{self.name}'", self._pixels(self._data[row][0], row))
+
+    def keys(self, split: str, rows: np.ndarray) -> list[str]:
+        """See `Source`: the indices of the data set."""
+        return [str(row) for row in rows.tolist()]
 
     def _pixels(self, image: Any, row: int) -> np.ndarray:
         """Pixels uint8 (H, W, 3)."""

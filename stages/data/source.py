@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.data.encoded import Encoded
 from stages.data.image_set import Contents
+from stages.data.source_rows import row_keys
 
 
 class Source(ABC):
@@ -49,6 +50,10 @@ class Source(ABC):
     @abstractmethod
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
         """The images at `rows` of a split, ascending, not decoded; in any order after `random_access`."""
+
+    def keys(self, split: str, rows: np.ndarray) -> list[str]:
+        """A name for each of the images at `rows` of a split, unique in the source (see `SourceRows`)."""
+        return row_keys(split, rows)
 
     def random_access(self, rows: Mapping[str, np.ndarray]) -> Source:
         """A source whose images at `rows` (ascending) of each split can be read in any order."""

@@ -46,7 +46,8 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
 
     tables: Mapping[str, Table]
     if place.kind == "parquet":
-        tables = {split: ParquetTable(files) for split, files in parquet_splits(place.path).items()}
+        root = place.path if place.path.is_dir() else None
+        tables = {split: ParquetTable(files, root) for split, files in parquet_splits(place.path).items()}
     else:
         loaded = load_saved(place.path, place.name) if place.kind == "saved" else load_hub(place.name)
         tables = {split: ArrowTable(dataset, split) for split, dataset in loaded.items()}

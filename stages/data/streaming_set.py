@@ -12,6 +12,7 @@ import numpy as np
 from stages.data import cache
 from stages.data.image_set import DataProvenance, ImageSet, LabelledImages
 from stages.data.scan import Scan, cache_scan, cached_scan, scan_images
+from stages.data.source_rows import SourceRows
 from stages.data.subset import Subset
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class StreamingImageSet(LabelledImages):
         """As `ImageSet.sha256`, and the same digest. For a part of the scanned images it costs a pass over them."""
         return self.digest or scan_images(self.subset, self.positions(), self.labels.numpy(), self.classes).sha256
 
+    @property
+    def source_rows(self) -> SourceRows:  # type: ignore[override]  # computed
+        """Which rows of their source the images are."""
+        return self.subset.source_rows.take(self.positions())
+
     def positions(self) -> np.ndarray:
         """Where these images are in `subset`, int64 (N,)."""
         return self.scan.kept[self.rows.numpy()]
@@ -63,7 +69,8 @@ class StreamingImageSet(LabelledImages):
         import torch
 
         pixels = torch.from_numpy(self.subset.decode(self.positions()).pixels)
-        return ImageSet(pixels.reshape(len(self), 3, *self.size), self.labels, self.classes, self.provenance)
+        shaped = pixels.reshape(len(self), 3, *self.size)
+        return ImageSet(shaped, self.labels, self.classes, self.provenance, self.source_rows)
 
     def channel_ranges(self) -> list[tuple[int, int]]:
         """See `LabelledImages`."""

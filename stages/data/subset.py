@@ -16,6 +16,7 @@ from stages.data.image_set import DataProvenance, check_no_class_empty, class_po
 from stages.data.parallel import content_digest
 from stages.data.request import ImageRequest
 from stages.data.source import Source
+from stages.data.source_rows import SourceRows, starts_of
 from stages.data.sources import open_source
 from stages.data.splits import Choice, Side, choose_splits, part_of_division
 from stages.errors import InputError
@@ -49,6 +50,13 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def source_rows(self) -> SourceRows:
+        """The rows of these images in their source."""
+        starts = starts_of({split: self.source.image_count(split) for split in self.rows})
+        index = np.concatenate([rows + starts[split] for split, rows in self.rows.items()])
+        return SourceRows(index, starts, self.source.keys)
 
     def random_access(self) -> Subset:
         """The same images, readable in any order. Raises InputError on broken files, MissingError without disk space."""

@@ -88,6 +88,10 @@ class TableSource(Source):
         for row, cell in zip(rows.tolist(), table.cells(self._image_column(split), rows), strict=True):
             yield self._encoded(table.place(row), cell)
 
+    def keys(self, split: str, rows: np.ndarray) -> list[str]:
+        """See `Source`: parquet files and rows in them, and split and row of other tables."""
+        return self._tables[split].keys(rows)
+
     def random_access(self, rows: Mapping[str, np.ndarray]) -> TableSource:
         """See `Source`. Raises MissingError when there is no disk space for it."""
         result = copy.copy(self)

@@ -83,5 +83,6 @@ def attack_group(
         {**plan.spec.to_record(), "seed": plan.seed, "every_step": not plan.early_stop, "quantized": save_rounded},
         {**images.provenance.to_record(), "sha256": images.sha256()},
         dict(inputs or {}),
+        images.source_rows,
     )
     return Attacked(saved, figures, levels, float(threat.distance(x_adv, images.images / 255).max()))

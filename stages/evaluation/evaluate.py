@@ -160,8 +160,8 @@ def evaluate_classifiers(
         )
         notes |= dict.fromkeys([*variant_notes(attacks, result.ways), *[ALIKE] * result.alike])
         assert result.rows is not None
-        numbered = replace(result, rows=result.rows.of_images(kept))  # as in the whole data set
-        rows.append(Row(name, choice.name, numbered, group.classes, f"{one.shots}-shot" if shots else ""))
+        shown_as = f"{one.shots}-shot" if shots else ""
+        rows.append(Row(name, choice.name, result, group.classes, shown_as, group.source_rows))
         if checks and attacks:
             if show is not None:
                 show(1, 1, "checks")

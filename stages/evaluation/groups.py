@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import fold, match_classes, read_class_file
-from stages.data.python_data import UNNAMED
+from stages.data.source_rows import UNNAMED
 from stages.errors import InputError, nearest
 from stages.models.classifier import GROUPS, Classifier
 

@@ -18,7 +18,7 @@ from stages.evaluation.chunks import digest_of
 from stages.evaluation.points import protocol_episodes
 from stages.evaluation.protocol import Protocol
 from stages.reports.episode_file import SavedEpisodes, read_episodes
-from stages.reports.parquet import AGAIN
+from stages.reports.parquet import AGAIN, OLDEST_VERSION
 
 OTHER_EPISODES = "the episodes come from a file and differ from those that their seed samples here"
 
@@ -34,6 +34,7 @@ class Replay:
         protocol: with the first number of shots of a sweep.
         sweep: the numbers of shots of a sweep, or empty.
         saved: (group, protocol) in the report -> its episodes.
+        by_position: whether images are numbered by their position in all evaluated images, as in older files.
     """
 
     where: str
@@ -42,6 +43,7 @@ class Replay:
     protocol: Protocol
     sweep: tuple[int, ...]
     saved: Mapping[tuple[str, str], SavedEpisodes]
+    by_position: bool = False
 
     @property
     def groups(self) -> list[str]:
@@ -66,7 +68,7 @@ class Replay:
             name: of the group.
             group: its classes and images.
             protocol: that of the report; for a sweep, with one of its numbers of shots.
-            kept: (N,) int64, ascending: the numbers of the group's images in the whole data set.
+            kept: (N,) int64, ascending: the positions of the group's images in all images, as older files name them.
 
         Raises InputError for a missing group, class or image, and for an image of another class.
         """
@@ -77,16 +79,18 @@ class Replay:
         positions = match_classes(named, group.classes, wanted_from=self.where, available_from=f"the {name} classes")
         at = dict(zip(named, positions, strict=True))
         classes = np.array([[at[one] for one in head] for head in saved.classes], dtype=np.int64)
-        support, query = (self._positions(images, classes, group, kept) for images in (saved.support, saved.query))
+        numbers = kept if self.by_position else group.source_rows.index
+        support, query = (self._positions(images, classes, group, numbers) for images in (saved.support, saved.query))
         found = Episodes(torch.from_numpy(classes), support, query)
         sampled = protocol_episodes(group, protocol)
         same = all(torch.equal(one, other) for one, other in zip(vars(found).values(), vars(sampled).values(), strict=True))
         return None if same else found
 
-    def _positions(self, images: np.ndarray, classes: np.ndarray, group: ImageSet, kept: np.ndarray) -> torch.Tensor:
-        """Numbers of images (E, N, n) as positions in the group."""
-        place = np.searchsorted(kept, images).clip(max=len(kept) - 1)
-        wrong = (kept[place] != images) | (group.labels.cpu().numpy()[place] != classes[:, :, None])
+    def _positions(self, images: np.ndarray, classes: np.ndarray, group: ImageSet, numbers: np.ndarray) -> torch.Tensor:
+        """Images (E, N, n) as positions in the group, whose images have these `numbers`."""
+        order = np.argsort(numbers)
+        place = order[np.searchsorted(numbers, images, sorter=order).clip(max=len(numbers) - 1)]
+        wrong = (numbers[place] != images) | (group.labels.cpu().numpy()[place] != classes[:, :, None])
         if wrong.any():
             raise InputError(f"{self.where} has image {int(images[wrong][0])} in another class than the data", AGAIN)
         return torch.from_numpy(place)
@@ -110,7 +114,8 @@ def read_replay(path: Path) -> Replay:
         shots, recorded = one.support.shape[2], (protocol.episodes, protocol.ways, protocol.queries)
         if (count, ways, queries) != recorded or shots not in (sweep or (protocol.shots,)):
             raise InputError(f"{where} has {count} episodes of {ways} x {queries}, {shots} shots, unlike its record", AGAIN)
-    return Replay(where, sha256, data, protocol, sweep, {(one.group, one.protocol): one for one in saved})
+    by_name = {(one.group, one.protocol): one for one in saved}
+    return Replay(where, sha256, data, protocol, sweep, by_name, record["schema_version"] == OLDEST_VERSION)
 
 
 def _protocol(record: Mapping[str, Any]) -> tuple[Protocol, tuple[int, ...]]:

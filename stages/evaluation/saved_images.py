@@ -63,7 +63,7 @@ def evaluate_saved(
         place(one, device)
         shown = within(progress, at, len(classifiers), name)
         result = score_saved(one.over(list(saved.classes)), saved, batch_size=batch_size, progress=shown)
-        rows.append(Row(name, saved.group, result, saved.classes))
+        rows.append(Row(name, saved.group, result, saved.classes, images=saved.source_rows))
         notes |= dict.fromkeys(leak_notes(one, [ClassChoice(saved.group, saved.classes)], saved.data))
     report = make_report(
         models=[model_entry(name, one) for name, one in classifiers.items()],

@@ -144,12 +144,23 @@ def _part(parts: Mapping[tuple[str, str, str], RowPart], key: tuple[str, str, st
 
 
 def _check_same_points(one: RowPart, other: RowPart, names: tuple[str, str]) -> None:
+    keys = [[] if part.images is None else part.images.names() for part in (one, other)]
+    named = not set(keys[0]).isdisjoint(keys[1])  # otherwise the same images (see their sha256) have other keys or none
     sides = [
-        (part.rows.episode, part.rows.image, np.array(part.classes, dtype=object)[part.rows.label]) for part in (one, other)
+        (part.rows.episode, _images_of(part, own if named else None), np.array(part.classes, dtype=object)[part.rows.label])
+        for part, own in zip((one, other), keys, strict=True)
     ]
     if not all(np.array_equal(mine, theirs) for mine, theirs in zip(*sides, strict=True)):
         where = f"{one.group}, {one.protocol}"
         raise InputError(f"the rows of {names[0]} and {names[1]} are of different points in {where}", ALIKE)
+
+
+def _images_of(part: RowPart, keys: Sequence[str] | None) -> np.ndarray:
+    """The image of each point, (P,): its key, or without keys its number in the order of first use."""
+    if keys is not None:
+        return np.array(keys, dtype=object)[part.rows.image]
+    _, first, image = np.unique(part.rows.image, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[image]
 
 
 def comparison_tables(found: Comparison) -> list[FigureTable]:

@@ -1,4 +1,4 @@
-"""The episodes of a report as a parquet file, to be replayed: classes by name, images by index."""
+"""The episodes of a report as a parquet file, to be replayed: classes by name, images by index and key."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stages.reports.parquet import AGAIN, read_table, table_bytes
 from stages.reports.row_file import ENDING, RowPart
 
 KIND = "laat-episodes"
+_KEYS = ("support_keys", "query_keys")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,8 @@ class SavedEpisodes:
         support: the K support images of each class; int32 (E, N, K).
         query: the Q query images of each class; int32 (E, N, Q).
 
-    Images are indices into the evaluated set (see the report's `data`).
+    Images are numbered as in `SourceRows.index`; in a file of the oldest schema version by their position in the evaluated
+    images.
     """
 
     group: str
@@ -43,18 +45,23 @@ def episodes_path(rows: Path) -> Path:
 
 
 def episode_schema() -> Any:
-    """One row per episode: group, protocol, its number, N class names, N lists of support and of query images."""
+    """One row per episode: group, protocol, its number, N class names, N lists of support and of query images, and their
+    keys (see `SourceRows`)."""
     import pyarrow as pa
 
-    name, images = pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.list_(pa.int32()))
+    name, index, keys = (
+        pa.dictionary(pa.int32(), pa.string()),
+        *(pa.list_(pa.list_(kind)) for kind in (pa.int32(), pa.string())),
+    )
     return pa.schema(
         [
             ("group", name),
             ("protocol", name),
             ("episode", pa.int32()),
             ("classes", pa.list_(pa.string())),
-            ("support", images),
-            ("query", images),
+            ("support", index),
+            ("query", index),
+            *((column, keys) for column in _KEYS),
         ]
     )
 
@@ -67,13 +74,16 @@ def episodes_bytes(parts: Sequence[RowPart], record: Mapping[str, Any]) -> bytes
     for part in {(part.group, part.protocol): part for part in parts if part.rows.episodes}.values():
         rows, count = part.rows, part.rows.episodes
         ways = rows.heads.shape[1]
+        images = part.source_rows()
+        sides = (rows.support, rows.image.reshape(count, ways, -1))
+        names = np.array(images.names(), dtype=object)
         columns = [
             pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [part.group]),
             pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), [part.protocol]),
             np.arange(count, dtype=np.int32),
             [[part.classes[at] for at in head] for head in rows.heads.tolist()],
-            rows.support.tolist(),
-            rows.image.reshape(count, ways, -1).tolist(),
+            *(images.index[side].tolist() for side in sides),
+            *(names[side].tolist() for side in sides),
         ]
         schema = episode_schema()
         arrays = [pa.array(column, field.type) for column, field in zip(columns[2:], list(schema)[2:], strict=True)]
@@ -84,7 +94,7 @@ def episodes_bytes(parts: Sequence[RowPart], record: Mapping[str, Any]) -> bytes
 def read_episodes(path: Path | str, sha256: str | None = None) -> tuple[list[SavedEpisodes], dict[str, Any]]:
     """Read what `episodes_bytes` wrote, with its record. Raises InputError (see `parquet.read_table`), also where the
     episodes of one group and protocol are not all of one size."""
-    table, record = read_table(path, episode_schema(), KIND, sha256)
+    table, record = read_table(path, episode_schema(), KIND, sha256, newer=_KEYS)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in table.to_pylist():
         found.setdefault((row["group"], row["protocol"]), []).append(row)

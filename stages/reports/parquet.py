@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from stages.errors import InputError
 from stages.version import __version__
 
 # of report.json, its rows and its episodes together
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+OLDEST_VERSION = 2  # that is still read
 AGAIN = "evaluate again with `laat eval`"
 _KEY = b"laat"
 
@@ -30,7 +31,9 @@ def table_bytes(table: Any, kind: str, record: Mapping[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def read_table(path: Path | str, schema: Any, kind: str, sha256: str | None = None) -> tuple[Any, dict[str, Any]]:
+def read_table(
+    path: Path | str, schema: Any, kind: str, sha256: str | None = None, *, newer: Sequence[str] = ()
+) -> tuple[Any, dict[str, Any]]:
     """Read what `table_bytes` wrote.
 
     Args:
@@ -38,6 +41,7 @@ def read_table(path: Path | str, schema: Any, kind: str, sha256: str | None = No
         schema: the pyarrow schema that it must have; metadata aside.
         kind: that it must be.
         sha256: of its bytes, if known.
+        newer: columns of the schema that files of the oldest schema version lack.
 
     Returns:
         The table and the record.
@@ -59,8 +63,10 @@ def read_table(path: Path | str, schema: Any, kind: str, sha256: str | None = No
         reason = (str(error).strip().splitlines() or ["not parquet"])[0]
         raise InputError(f"{where} is cut short, damaged or no parquet file: {reason}", AGAIN) from None
     record = _record(table.schema.metadata, where, kind)
+    if record["schema_version"] == OLDEST_VERSION:
+        schema = pa.schema([field for field in schema if field.name not in newer])
     if not table.schema.equals(schema, check_metadata=False):
-        raise InputError(f"{where} has other columns than a {kind} file of schema version {SCHEMA_VERSION}", AGAIN)
+        raise InputError(f"{where} has other columns than a {kind} file of schema version {record['schema_version']}", AGAIN)
     if any(column.null_count for column in table.columns):
         raise InputError(f"{where} has empty cells", AGAIN)
     return table, record
@@ -79,9 +85,11 @@ def _record(metadata: Mapping[bytes, bytes] | None, where: str, kind: str) -> di
 
 
 def check_version(version: Any, where: str) -> None:
-    """Raise InputError unless `version` is the schema version that this laat reads; `where` names the file in errors."""
-    if version != SCHEMA_VERSION:
-        fix = AGAIN
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            fix = "upgrade laat: pip install -U laat"
-        raise InputError(f"{where} has schema version {version}, this laat ({__version__}) reads {SCHEMA_VERSION}", fix)
+    """Raise InputError unless this laat reads the schema version; `where` names the file in errors."""
+    if isinstance(version, int) and OLDEST_VERSION <= version <= SCHEMA_VERSION:
+        return
+    newer = isinstance(version, int) and version > SCHEMA_VERSION
+    raise InputError(
+        f"{where} has schema version {version}, this laat ({__version__}) reads {OLDEST_VERSION} to {SCHEMA_VERSION}",
+        "upgrade laat: pip install -U laat" if newer else AGAIN,
+    )

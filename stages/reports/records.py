@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from typing_extensions import Self
 
 from stages.records import Record, Share
-from stages.reports.parquet import SCHEMA_VERSION
+from stages.reports.parquet import OLDEST_VERSION, SCHEMA_VERSION
 from stages.reports.rows import CLEAN, WORST
 from stages.statistics.gzsl import GzslResult
 from stages.statistics.intervals import NO_SPREAD, Estimate
@@ -205,7 +205,7 @@ class Report(Record):
     rows: FileReference | None
     sample: Sample | None = None
     """Null if all images were evaluated."""
-    schema_version: Annotated[int, Field(ge=SCHEMA_VERSION, le=SCHEMA_VERSION)]
+    schema_version: Annotated[int, Field(ge=OLDEST_VERSION, le=SCHEMA_VERSION)]
     seed: int
     """Of the attacks."""
     suite: str | None

@@ -118,7 +118,7 @@ def with_rows(report: Report, rows: Sequence[Row], path: Path, report_path: Path
         report_path: where the report will be written, None for the current folder.
     """
     parts = [
-        RowPart(row.model, row.group, row.protocol or report.protocol.name, row.classes, row.result.rows)
+        RowPart(row.model, row.group, row.protocol or report.protocol.name, row.classes, row.result.rows, row.images)
         for row in rows
         if row.result.rows is not None
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.data.source_rows import SourceRows
 from stages.reports.rows import CLEAN, PointRows
 from stages.statistics.gzsl import GzslResult
 from stages.statistics.intervals import Estimate, alike, estimate
@@ -67,6 +68,7 @@ class Row:
         model, group, result: which model (its name), on which group of classes ('seen', 'novel', …), with which result.
         classes: names of the group's classes, in the order of the labels in `result.rows`.
         protocol: what tells results of one model and group apart; '' is the protocol's name.
+        images: the group's images in their source, for `result.rows`.
     """
 
     model: str
@@ -74,6 +76,7 @@ class Row:
     result: GroupResult
     classes: Sequence[str] = ()
     protocol: str = ""
+    images: SourceRows | None = None
 
     def to_record(self, protocol: str) -> dict[str, Any]:
         """The entries of `records.Result`; `protocol` is the name of the report's protocol."""

@@ -1,15 +1,16 @@
-"""The rows of a report as a parquet file: one row per point and attack, with names of classes and attacks."""
+"""The rows of a report as a parquet file: one row per point and attack, with names of images, classes and attacks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stages.data.source_rows import SourceRows
 from stages.errors import InputError
 from stages.reports.parquet import AGAIN, read_table, table_bytes
 from stages.reports.rows import Judgement, PointRows
@@ -23,6 +24,8 @@ _CLASSES = ("true_class", "clean_prediction", "attacked_prediction")
 _FLOATS = ("clean_margin", "attacked_margin", "norm")
 # NaN unless seen and novel classes were candidates together
 _LIMITS = ("clean_limit", "attacked_limit")
+# not in files of the oldest schema version, whose `image` is a position in the evaluated images
+_IN_SOURCE = ("split", "row", "key")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,7 @@ class RowPart:
         model, group, protocol: names in the report.
         classes: class names, indexed by labels and predictions.
         rows: the points.
+        images: the images that `rows` refers to in their source, None if unknown: their positions.
     """
 
     model: str
@@ -40,6 +44,12 @@ class RowPart:
     protocol: str
     classes: Sequence[str]
     rows: PointRows
+    images: SourceRows | None = None
+
+    def source_rows(self) -> SourceRows:
+        """`images`, or their positions."""
+        used = 1 + max(int(self.rows.image.max(initial=-1)), int(self.rows.support.max(initial=-1)))
+        return self.images or SourceRows.counted(used)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -53,7 +63,11 @@ def default_rows_path(report: Path) -> Path:
 
 
 def row_schema() -> Any:
-    """The columns: names are dictionaries, episode and image int32, margins, norm and limits float32."""
+    """The columns: names are dictionaries; episode, image and row int32; margins, norm and limits float32.
+
+    `row` is the image's row in its split before anything was left out, `image` the same counted on over several splits, and
+    `key` its path or another name (see `SourceRows`).
+    """
     import pyarrow as pa
 
     name = pa.dictionary(pa.int32(), pa.string())
@@ -62,6 +76,9 @@ def row_schema() -> Any:
             *((key, name) for key in _KEYS),
             ("episode", pa.int32()),
             ("image", pa.int32()),
+            ("split", name),
+            ("row", pa.int32()),
+            ("key", name),
             *((key, name) for key in _CLASSES),
             *((key, pa.float32()) for key in (*_FLOATS, *_LIMITS)),
         ]
@@ -81,7 +98,7 @@ def _tables(part: RowPart, names: Sequence[str]) -> list[Any]:
     """One table per attack."""
     import pyarrow as pa
 
-    rows = part.rows
+    rows, images = part.rows, part.source_rows()
     position = {name: at for at, name in enumerate(names)}
     where = np.array([position[name] for name in part.classes], dtype=np.int32)
 
@@ -91,12 +108,19 @@ def _tables(part: RowPart, names: Sequence[str]) -> list[Any]:
     def classes(codes: np.ndarray) -> Any:
         return pa.DictionaryArray.from_arrays(where[codes], pa.array(names, pa.string()))
 
+    in_source = (
+        pa.array(images.index[rows.image].astype(np.int32)),
+        pa.DictionaryArray.from_arrays(images.split_of()[rows.image], pa.array(images.splits, pa.string())),
+        pa.array(images.rows()[rows.image]),
+        pa.DictionaryArray.from_arrays(rows.image, pa.array(images.names(), pa.string())),
+    )
     tables = []
     none = np.full(len(rows), np.nan, np.float32)
     for attack, found in (rows.attacks or {NO_ATTACK: rows.clean}).items():
         columns = [
             *(constant(name) for name in (*part.key, attack)),
-            *(pa.array(column) for column in (rows.episode, rows.image)),
+            pa.array(rows.episode),
+            *in_source,
             *(classes(codes) for codes in (rows.label, rows.clean.predicted, found.predicted)),
             *(pa.array(column) for column in (rows.clean.margin, found.margin, found.norm)),
             *(pa.array(none if one.limit is None else one.limit) for one in (rows.clean, found)),
@@ -114,7 +138,7 @@ def read_rows(path: Path | str, sha256: str | None = None) -> tuple[list[RowPart
 
     Raises InputError (see `parquet.read_table`), also when the rows of two attacks are not of the same points.
     """
-    table, record = read_table(path, row_schema(), KIND, sha256)
+    table, record = read_table(path, row_schema(), KIND, sha256, newer=_IN_SOURCE)
     where = f"'{path}'"
     keys = [_names(table, key) for key in _KEYS]
     codes = np.stack([codes for codes, _ in keys])
@@ -124,14 +148,37 @@ def read_rows(path: Path | str, sha256: str | None = None) -> tuple[list[RowPart
     columns = {key: table[key].to_numpy() for key in ("episode", "image", *_FLOATS, *_LIMITS)} | {
         key: _recoded(table, key, classes) for key in _CLASSES
     }
+    names: dict[str, list[str]] = {}
+    if "key" in table.schema.names:
+        columns["row"] = table["row"].to_numpy()
+        for key in ("split", "key"):
+            columns[key], names[key] = _names(table, key)
     found: dict[tuple[str, str, str], dict[str, dict[str, np.ndarray]]] = {}
     for start, end in pairwise(bounds):
-        model, group, protocol, attack = (names[codes[start]] for codes, names in keys)
+        model, group, protocol, attack = (values[codes[start]] for codes, values in keys)
         attacks = found.setdefault((model, group, protocol), {})
         if attack in attacks:
             raise InputError(f"{where} has rows of {model}, {group}, {attack} in two places", AGAIN)
         attacks[attack] = {key: column[start:end] for key, column in columns.items()}
-    return [RowPart(*key, classes, _points(attacks, where)) for key, attacks in found.items()], record
+    return [_part(key, classes, _points(attacks, where), attacks, names) for key, attacks in found.items()], record
+
+
+def _part(
+    key: tuple[str, str, str],
+    classes: Sequence[str],
+    rows: PointRows,
+    attacks: Mapping[str, Mapping[str, np.ndarray]],
+    names: Mapping[str, Sequence[str]],
+) -> RowPart:
+    """A part, with its images where the file names them by the `names` of the columns 'split' and 'key'."""
+    if not names:
+        return RowPart(*key, classes, rows)
+    columns = next(iter(attacks.values()))
+    index, first, image = np.unique(rows.image, return_index=True, return_inverse=True)
+    split_of, row, named = (columns[name][first].tolist() for name in _IN_SOURCE)
+    starts = {names["split"][split]: start for split, start in zip(split_of, (index - row).tolist(), strict=True)}
+    images = SourceRows.named(index.astype(np.int64), starts, [names["key"][code] for code in named])
+    return RowPart(*key, classes, replace(rows, image=image.astype(np.int32)), images)
 
 
 def _names(table: Any, key: str) -> tuple[np.ndarray, list[str]]:
@@ -149,7 +196,7 @@ def _recoded(table: Any, key: str, classes: Sequence[str]) -> np.ndarray:
 
 def _points(attacks: Mapping[str, Mapping[str, np.ndarray]], where: str) -> PointRows:
     first = next(iter(attacks.values()))
-    shared = ("episode", "image", "true_class", "clean_prediction", "clean_margin")
+    shared = {"episode", "image", *_IN_SOURCE, "true_class", "clean_prediction", "clean_margin"} & set(first)
     for name, other in attacks.items():
         if not all(np.array_equal(first[key], other[key]) for key in shared):
             raise InputError(f"{where} is inconsistent: the attack {name} has other points than the first one", AGAIN)

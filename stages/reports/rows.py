@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class PointRows:
     """P points of one model on one group of classes. The points of an episode are contiguous, in the order of its classes.
 
     Attributes:
-        image: (P,) int32, index of the image in the evaluated set.
+        image: (P,) int32, position of the image in the evaluated group (see `RowPart.images`).
         label: (P,) int32, index of the correct class in the group.
         episode: (P,) int32, ascending; -1 without episodes.
         clean: on clean images.
@@ -78,8 +78,3 @@ class PointRows:
         """'clean' and each attack -> (P,) bool: correct when clean, and for an attack also after it."""
         clean = self.clean.predicted == self.label
         return {CLEAN: clean, **{name: clean & (found.predicted == self.label) for name, found in self.attacks.items()}}
-
-    def of_images(self, index: np.ndarray) -> PointRows:
-        """The same rows with image i renumbered to `index[i]`."""
-        renumbered = np.asarray(index, dtype=np.int32)
-        return replace(self, image=renumbered[self.image], support=renumbered[self.support])

@@ -131,12 +131,17 @@ def test_episodes_are_saved_for_anyone_to_replay(reports: Path) -> None:
     assert pq.read_table(reports / other["episodes"]["file"]).to_pylist() == episodes
 
 
-def test_images_of_rows_are_numbered_in_the_evaluated_set(reports: Path, pipeline: Pipeline, tmp_path: Path) -> None:
-    args = ("--classes-from", "seen", "--classes-from", "novel", "--data", pipeline.photos, "--attack", "none", "--quiet")
+def test_rows_name_their_images(reports: Path, pipeline: Pipeline, tmp_path: Path) -> None:
+    args = ("--max-per-class", "2", "--data", pipeline.photos, "--attack", "none", "--quiet")
     assert run("eval", reports / "run.st", *args, cwd=tmp_path).code == 0
     rows = pq.read_table(tmp_path / "report.rows.parquet").to_pylist()
-    assert sorted(row["image"] for row in rows) == list(range(36))
     assert {row["attack"] for row in rows} == {"none"}
+    photos = sorted(path.relative_to(pipeline.photos).as_posix() for path in (pipeline.photos / "test").rglob("*.png"))
+    assert len(rows) < len(photos)
+    assert max(row["row"] for row in rows) >= len(rows)
+    for row in rows:
+        assert (row["split"], row["image"], row["key"]) == ("test", row["row"], photos[row["row"]])
+        assert Path(row["key"]).parent.name.replace("_", " ") == row["true_class"]
 
 
 def test_rows_go_where_they_are_told_and_are_found_again(reports: Path, pipeline: Pipeline, tmp_path: Path) -> None:
@@ -283,7 +288,7 @@ def test_reports_and_rows_that_are_damaged_are_refused(reports: Path, tmp_path: 
     rows.write_bytes(whole)
     report = json.loads((tmp_path / "other.json").read_text())
     (tmp_path / "other.json").write_text(json.dumps({**report, "schema_version": 1}))
-    says = ["'other.json' has schema version 1, this laat", "reads 2"]
+    says = ["'other.json' has schema version 1, this laat", "reads 2 to 3"]
     refused(tmp_path, "compare", "run.json", "other.json", code=3, says=says)
 
 

@@ -54,7 +54,7 @@ def edited(change: dict[str, Any]) -> bytes:
 
 def test_a_report_says_what_was_measured_and_how() -> None:
     read = json.loads(report_bytes(report()))
-    assert (read["kind"], read["schema_version"]) == ("laat-report", 2)
+    assert (read["kind"], read["schema_version"]) == ("laat-report", 3)
     assert read["threat"] == {"norm": "Linf", "eps": "8/255", "clip": [0.0, 1.0]}
     assert read["protocol"] == {"name": "all-way"}
     pgd = {"name": "pgd-20", "loss": "ce", "steps": 20, "step": "1/4 eps", "random_start": True}
@@ -100,8 +100,8 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     ("change", "says"),
     [
         ({"kind": "other"}, "is JSON, but not a report of laat"),
-        ({"schema_version": 3}, "has schema version 3, this laat .* reads 2; upgrade laat"),
-        ({"schema_version": None, "format": 1}, "has schema version None, this laat .* reads 2; evaluate again"),
+        ({"schema_version": 4}, "has schema version 4, this laat .* reads 2 to 3; upgrade laat"),
+        ({"schema_version": None, "format": 1}, "has schema version None, this laat .* reads 2 to 3; evaluate again"),
         ({"threat": {"eps": "8/255"}}, "threat lacks 'clip'"),
         ({"seed": "0"}, 'is damaged or was edited: seed is "0": input should be a valid integer; evaluate again'),
         ({"results": []}, r"results is \[\]: list should have at least 1 item"),
@@ -118,7 +118,7 @@ def test_reports_that_cannot_be_read_are_refused(tmp_path: Path, change: dict[st
 def test_reports_of_the_first_format_are_refused_by_their_version(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(json.dumps({"kind": "laat-report", "format": 1, "results": []}))
-    with pytest.raises(InputError, match=r"has schema version 1, this laat .* reads 2; evaluate again with `laat eval`"):
+    with pytest.raises(InputError, match=r"has schema version 1, this laat .* reads 2 to 3; evaluate again with `laat eval`"):
         read_report(path)
 
 

@@ -44,15 +44,16 @@ def test_rows_come_back_as_they_were(parts: list[RowPart], tmp_path: Path) -> No
     path = tmp_path / "rows.parquet"
     path.write_bytes(rows_bytes(parts, RECORD))
     read, record = read_rows(path)
-    assert record == {**RECORD, "kind": "laat-rows", "schema_version": 2}
+    assert record == {**RECORD, "kind": "laat-rows", "schema_version": 3}
     assert [part.key for part in read] == [part.key for part in parts]
     for before, after in zip(parts, read, strict=True):
         assert list(after.rows.attacks) == list(before.rows.attacks)
         for name, right in before.rows.correct().items():
             assert np.array_equal(after.rows.correct()[name], right)
         assert after.rows.episodes == before.rows.episodes
-        for name in ("image", "episode"):
-            assert np.array_equal(getattr(before.rows, name), getattr(after.rows, name))
+        assert np.array_equal(before.rows.episode, after.rows.episode)
+        assert after.images is not None
+        assert [after.images.names()[image] for image in after.rows.image] == [str(image) for image in before.rows.image]
         named = [
             np.array(part.classes)[codes]
             for part in (before, after)
@@ -87,14 +88,24 @@ def test_anyone_reads_a_row_an_image_and_attack(parts: list[RowPart], tmp_path: 
     assert len(table) == 60 * len(ALL)
     first = table.slice(0, 1).to_pylist()[0]
     assert list(first) == [
-        *("model", "group", "protocol", "attack", "episode", "image"),
+        *("model", "group", "protocol", "attack", "episode", "image", "split", "row", "key"),
         *("true_class", "clean_prediction", "attacked_prediction", "clean_margin", "attacked_margin", "norm"),
         *("clean_limit", "attacked_limit"),
     ]
     assert (first["model"], first["group"], first["attack"], first["episode"]) == ("one", "novel", "fgsm", -1)
     assert first["true_class"] == "red"
-    assert table.nbytes < len(table) * 60
+    assert table.nbytes < len(table) * 80
     assert json.loads(table.schema.metadata[b"laat"])["models"] == RECORD["models"]
+
+
+def test_files_of_the_oldest_version_open(parts: list[RowPart], tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(rows_bytes(parts[:3:2], RECORD))
+    held = pq.read_table(path).drop_columns(["split", "row", "key"])
+    rewritten(path, {**RECORD, "kind": "laat-rows", "schema_version": 2}, held)
+    for before, after in zip(parts[:3:2], read_rows(path)[0], strict=True):
+        assert after.images is None
+        assert np.array_equal(before.rows.image, after.rows.image)
 
 
 def test_the_same_rows_have_the_same_bytes(parts: list[RowPart]) -> None:
@@ -128,13 +139,13 @@ def test_files_that_are_not_rows_are_refused(parts: list[RowPart], tmp_path: Pat
     for record, says in (
         (None, "it has no laat record"),
         ({"kind": "laat-rows"}, "it has no laat record"),
-        ({"kind": "laat-episodes", "schema_version": 2}, "is a laat-episodes file, expected laat-rows"),
-        ({"kind": "laat-rows", "schema_version": 1}, r"has schema version 1, this laat \(.*\) reads 2; evaluate again"),
-        ({"kind": "laat-rows", "schema_version": 3}, r"has schema version 3, this laat \(.*\) reads 2; upgrade laat"),
+        ({"kind": "laat-episodes", "schema_version": 3}, "is a laat-episodes file, expected laat-rows"),
+        ({"kind": "laat-rows", "schema_version": 1}, r"has schema version 1, this laat \(.*\) reads 2 to 3; evaluate again"),
+        ({"kind": "laat-rows", "schema_version": 4}, r"has schema version 4, this laat \(.*\) reads 2 to 3; upgrade laat"),
     ):
         rewritten(path, record, held)
         refused(says)
-    sound = {"kind": "laat-rows", "schema_version": 2}
+    sound = {"kind": "laat-rows", "schema_version": 3}
     rewritten(path, sound, held.drop_columns(["norm"]))
     refused("has other columns")
     rewritten(path, sound, pa.concat_tables([held, held.slice(0, 1)]))
