@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.classes import check_unique
 from stages.data.encoded import Encoded
-from stages.data.layout import read_image_folder
+from stages.data.layout import listed, read_image_folder
 from stages.data.source import Source
 from stages.data.source_rows import portable
 from stages.errors import InputError
@@ -41,7 +41,7 @@ class FolderSource(Source):
             raise InputError(f"the folder '{name}' has no images", "put the images into one folder per class")
         filled = np.unique(np.concatenate(list(self._labels.values())))
         empty = [one for at, one in enumerate(self.classes) if at not in filled]
-        self.notes = (f"class folders without an image: {', '.join(empty)}",) if empty else ()
+        self.notes = (f"class folders without an image: {listed(empty)}",) if empty else ()
 
     def labels(self, split: str) -> np.ndarray:
         """See `Source`."""

@@ -29,12 +29,14 @@ class Contents:
         classes: number of classes.
         images: number of images.
         passed_over: reason -> number of files that were not read.
+        other_splits: the splits of the source that were not chosen.
     """
 
     files: int | None
     classes: int
     images: int
     passed_over: dict[str, int] = field(default_factory=dict)
+    other_splits: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -67,4 +67,5 @@ class Source(ABC):
         files = [self.file_count(split) for split in splits]
         known = None if None in files else sum(count for count in files if count is not None) + passed.total()
         images = sum(self.image_count(split) for split in splits)
-        return Contents(known, len(self.classes), images, dict(sorted(passed.items())))
+        others = [split for split in self.splits if split not in splits]
+        return Contents(known, len(self.classes), images, dict(sorted(passed.items())), others)

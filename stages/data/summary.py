@@ -19,13 +19,14 @@ def summary_of(images: LabelledImages) -> str:
         f"{_share(len(images), found.images, 'image', 'images')} of {width}x{height}",
         f"levels {_ranges(images.channel_ranges())}",
     ]
+    others = f"; other splits: {', '.join(found.other_splits)}" if found.other_splits else ""
     passed = {**found.passed_over, **({"corrupt": about.skipped_corrupt} if about.skipped_corrupt else {})}
     part = f"split '{'+'.join(about.splits)}'"
     if about.divided:
         some = len(about.divided_classes) < len(images.classes)
         whose = f" for {len(about.divided_classes)} of {len(images.classes)} classes" if some else ""
         part = f"{about.divided} part of its single split{whose}"
-    return f"read '{about.source}' ({part}): {', '.join(parts)}{_passed_over(found.files, passed)}"
+    return f"read '{about.source}' ({part}): {', '.join(parts)}{_passed_over(found.files, passed)}{others}"
 
 
 def classes_summary_of(source: Source) -> str:

@@ -78,7 +78,7 @@ def walk(top: Path, reject: Reject, above: Sequence[Path] = ()) -> Found:
     Args:
         top: the folder.
         reject: as for `list_folder`.
-        above: folders that contain `top`; links to them are not followed.
+        above: folders that contain `top`, the whole data first; links into the data are not followed.
 
     Raises InputError when a folder cannot be read.
     """
@@ -88,7 +88,7 @@ def walk(top: Path, reject: Reject, above: Sequence[Path] = ()) -> Found:
     while waiting:
         inside = waiting.popleft()
         identity = _identity(top / inside)
-        if identity in read:
+        if identity in read or (inside and above and _leads_into(top / inside, above[0])):
             found.passed["linked to a folder that is read already"] += 1
             continue
         read.add(identity)
@@ -125,6 +125,15 @@ def _is(ask: Callable[[], bool]) -> bool:
 def _is_broken(entry: os.DirEntry[str]) -> bool:
     """Whether it is a link to nothing: an image or table that is missing, which opening it reports."""
     return entry.is_symlink() and not os.path.exists(entry.path)
+
+
+def _leads_into(folder: Path, data: Path) -> bool:
+    """Whether a folder is a link to a folder in `data` that is read itself."""
+    if not folder.is_symlink():
+        return False
+    found, root = folder.resolve(), data.resolve()
+    parts = found.relative_to(root).parts if found.is_relative_to(root) else (".outside",)
+    return not any(part.startswith(".") or part.casefold() in SYSTEM for part in parts)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -123,7 +123,7 @@ def test_files_that_belong_to_no_split_are_counted(tmp_path: Path) -> None:
 
 def test_a_class_folder_without_an_image_is_told(tmp_path: Path) -> None:
     root = place(tmp_path, "cat/1.png", "docs/notes.txt")
-    assert open_source(ImageRequest(str(root))).notes == ("class folders without an image: docs",)
+    assert open_source(ImageRequest(str(root))).notes == ("class folders without an image: 'docs'",)
 
 
 def test_an_unknown_layout(tmp_path: Path) -> None:

@@ -80,5 +80,5 @@ def test_other_files_and_missing_shards_are_told(tmp_path: Path) -> None:
     touch(tmp_path, "README.md", ".gitattributes", "old/notes.txt")
     images = load_images(ImageRequest(str(tmp_path)), side="train")
     assert ": 4 files, 3 classes, 2 images of 8x8, levels " in summary_of(images)
-    assert summary_of(images).endswith("; 3 files passed over: 1 hidden, 2 not a parquet file")
+    assert summary_of(images).endswith("; 3 files passed over: 1 hidden, 2 not a parquet file; other splits: test")
     assert images.provenance.notes == ("'train' has 1 of 2 files",)

@@ -87,10 +87,12 @@ def test_linked_folders_are_read_once(tmp_path: Path) -> None:
     (root / "dog" / "more").symlink_to(tmp_path / "store" / "a")
     (root / "dog" / "up").symlink_to(root / "dog")
     (root / "dog" / "top").symlink_to(root)
+    (root / "dog" / "friends").symlink_to(root / "cat")  # its images are cats
+    (root / "dog" / "stored").symlink_to(class_folders(root / ".store", {"b": 2}) / "b")
     (root / "dog" / "5.png").mkdir()
     images = read(root)
-    assert images.counts() == [2, 4]
-    assert passed(images) == {"linked to a folder that is read already": 3}
+    assert images.counts() == [2, 6]
+    assert passed(images) == {"hidden": 2, "linked to a folder that is read already": 4}
 
 
 def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
@@ -148,6 +150,7 @@ def test_the_line_after_reading(tmp_path: Path) -> None:
         "classes": 3,
         "files": 9,
         "images": 6,
+        "other_splits": [],
         "passed_over": {"hidden": 2, "not an image": 1},
     }
 
@@ -155,4 +158,4 @@ def test_the_line_after_reading(tmp_path: Path) -> None:
 def test_the_line_without_files() -> None:
     images = load_images(ImageRequest("shapes"), side="test", classes=["red circle"])
     assert summary_of(images).startswith("read 'shapes' (split 'test'): 1 of 64 classes, ")
-    assert "passed over" not in summary_of(images)
+    assert summary_of(images).endswith("50 of 3,200 images of 32x32, levels 93-185, 70-156, 71-158; other splits: train")
