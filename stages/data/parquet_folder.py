@@ -45,10 +45,20 @@ def parquet_splits(path: Path) -> dict[str, list[Path]]:
     return splits
 
 
-def missing_shards(files: Sequence[Path]) -> list[str]:
-    """A note for every split whose files say that there are more of them ('train-00000-of-00002')."""
-    found = Counter((match["name"], int(match["count"])) for file in files if (match := SHARD.match(file.stem)))
-    return [f"'{name}' has {own} of {count} files" for (name, count), own in sorted(found.items()) if own < count]
+def check_shards(files: Sequence[Path]) -> tuple[str, ...]:
+    """Notes on splits of which files are missing: 'train-00000-of-00002' says that there are two.
+
+    Raises InputError when there are more files than that, which would read images twice.
+    """
+    shards = Counter((file.parent, match["name"], int(match["count"])) for file in files if (match := SHARD.match(file.stem)))
+    names = Counter((parent, name) for parent, name, _ in shards)
+    for (parent, name, count), found in shards.items():
+        if found > count or names[parent, name] > 1:
+            raise InputError(
+                f"the files '{name}-…' in '{parent.name}' do not belong together: there are more than their names say, {count}",
+                "keep those of one version of the data",
+            )
+    return tuple(f"'{name}' has {found} of {count} files" for (_, name, count), found in shards.items() if found < count)
 
 
 def _split_of(file: Path, named: str | None) -> str | None:

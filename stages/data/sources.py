@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stages.data.locate import locate
-from stages.data.parquet_folder import missing_shards, parquet_files, parquet_splits
+from stages.data.parquet_folder import check_shards, parquet_files, parquet_splits
 from stages.data.request import ImageRequest
 from stages.data.source import Source
 from stages.errors import UsageError
@@ -58,7 +58,7 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
     if place.kind == "parquet" and place.path.is_dir():
         files, passed = parquet_files(place.path)
         source.passed_over = {"": passed}
-        source.notes += tuple(missing_shards(files))
+        source.notes += check_shards(files)
     return source
 
 

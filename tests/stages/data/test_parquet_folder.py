@@ -10,6 +10,7 @@ from stages.data.load import load_images
 from stages.data.locate import locate
 from stages.data.parquet_folder import parquet_splits
 from stages.data.request import ImageRequest
+from stages.data.sources import open_source
 from stages.data.summary import summary_of
 from stages.errors import InputError
 from tests.stages.data.test_locate import touch
@@ -82,3 +83,12 @@ def test_other_files_and_missing_shards_are_told(tmp_path: Path) -> None:
     assert ": 4 files, 3 classes, 2 images of 8x8, levels " in summary_of(images)
     assert summary_of(images).endswith("; 3 files passed over: 1 hidden, 2 not a parquet file; other splits: test")
     assert images.provenance.notes == ("'train' has 1 of 2 files",)
+
+
+@pytest.mark.parametrize("other", ["train-00000-of-00002", "train-00000-of-00001-a1b2", "train-00001-of-00003"])
+def test_shards_of_two_versions_are_refused(tmp_path: Path, other: str) -> None:
+    (tmp_path / "pets").mkdir()
+    for name in ("train-00000-of-00001", other):
+        table([0, 1]).to_parquet(tmp_path / "pets" / f"{name}.parquet")
+    with pytest.raises(InputError, match="'train-…' in 'pets' do not belong together"):
+        open_source(ImageRequest(str(tmp_path / "pets")))
