@@ -60,8 +60,3 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
         source.passed_over = {"": passed}
         source.notes += check_shards(files)
     return source
-
-
-def class_names(request: ImageRequest) -> list[str]:
-    """The class names of the data, in its own order; no image is decoded. Raises as `open_source` does."""
-    return list(open_source(request).classes)

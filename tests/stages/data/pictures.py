@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from stages.data.request import ImageRequest
+from stages.data.sources import open_source
+
 
 def solid(colour: tuple[int, int, int], width: int = 8, height: int = 8) -> Image.Image:
     return Image.new("RGB", (width, height), colour)
@@ -37,3 +40,8 @@ def class_folders(root: Path, counts: dict[str, int], *, size: int = 8) -> Path:
         for at in range(count):
             noise(1000 * number + at, size, size).save(root / name / f"{at:03}.png")
     return root
+
+
+def class_names(request: ImageRequest) -> list[str]:
+    """The class names of data, in its own order."""
+    return list(open_source(request).classes)

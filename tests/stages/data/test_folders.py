@@ -9,11 +9,10 @@ from PIL import Image
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
-from stages.data.sources import class_names
 from stages.data.splits import Side
 from stages.data.summary import summary_of
 from stages.errors import InputError, UsageError
-from tests.stages.data.pictures import class_folders, noise, solid
+from tests.stages.data.pictures import class_folders, class_names, noise, solid
 
 
 def test_a_folder_of_class_folders_is_divided(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from datasets.exceptions import DatasetNotFoundError
 from stages.anchors.bundled import bundled_classes
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
-from stages.data.sources import class_names
 from stages.errors import InputError, MissingError, UsageError
-from tests.stages.data.pictures import noise, png
+from tests.stages.data.pictures import class_names, noise, png
 
 CIFAR100 = Path(__file__).resolve().parents[4] / "shared" / "data" / "cifar100"
 needs_cifar100 = pytest.mark.skipif(not CIFAR100.is_dir(), reason="the CIFAR-100 files are not here")
@@ -103,8 +102,8 @@ def test_what_goes_wrong_with_the_hub(
 
 def test_offline_mode_is_a_missing_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code = (
-        "from stages.data.request import ImageRequest\nfrom stages.data.sources import class_names\n"
-        "class_names(ImageRequest('laat-no-such-org/nothing'))"
+        "from stages.data.request import ImageRequest\nfrom stages.data.sources import open_source\n"
+        "open_source(ImageRequest('laat-no-such-org/nothing'))"
     )
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PYTHONPATH": ":".join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

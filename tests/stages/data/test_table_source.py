@@ -12,9 +12,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
-from stages.data.sources import class_names
 from stages.errors import InputError, UsageError
-from tests.stages.data.pictures import noise, png
+from tests.stages.data.pictures import class_names, noise, png
 
 FEATURES = Features({"img": Image(), "fine": ClassLabel(names=["cat", "polar_bear", "dog"])})
 
