@@ -30,6 +30,9 @@ class FolderSource(Source):
         self.passed_over = found.passed_over
         self.classes = tuple(sorted({one for folders in found.classes.values() for one in folders}))
         check_unique(self.classes, where=f"the data '{name}'")
+        odd = next((one for one in self.classes if _is_no_text(one)), None)
+        if odd is not None:
+            raise InputError(f"the name of the class folder {odd!a} of '{name}' is not UTF-8", "rename the folder")
         number = {one: at for at, one in enumerate(self.classes)}
         self._files: dict[str, list[str]] = {}  # relative paths, which take less memory
         self._labels: dict[str, np.ndarray] = {}
@@ -60,3 +63,8 @@ class FolderSource(Source):
     def keys(self, split: str, rows: np.ndarray) -> list[str]:
         """See `Source`: the paths inside the folder."""
         return [portable(self._files[split][row]) for row in rows]
+
+
+def _is_no_text(name: str) -> bool:
+    """Whether the bytes of a name are not UTF-8, which the system hands over as lone surrogates."""
+    return any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,12 @@ def test_class_folders_that_fold_alike_are_an_error(tmp_path: Path) -> None:
     class_folders(tmp_path / "zoo", {"polar_bear": 1, "polar bear": 1})
     with pytest.raises(InputError, match="'zoo' has a class twice"):
         class_names(ImageRequest(str(tmp_path / "zoo")))
+
+
+def test_a_class_folder_whose_name_is_no_text_is_an_error(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"cat": 1, os.fsdecode(b"caf\xe9"): 1})
+    with pytest.raises(InputError, match=r"class folder 'caf\\udce9' of '.*' is not UTF-8; rename the folder"):
+        class_names(ImageRequest(str(tmp_path)))
 
 
 def test_a_split_given_twice_is_an_error(tmp_path: Path) -> None:
