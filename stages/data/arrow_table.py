@@ -27,9 +27,10 @@ class ArrowTable:
         self._dataset = dataset if self._mapped is None else None
         self.files = None if self._mapped is None else self._mapped.files
 
-    def column(self, name: str) -> Any:
-        """A whole column as a pyarrow ChunkedArray."""
-        return self._picked(name, slice(None)) if self._mapped is None else self._mapped.table.column(name)
+    def column(self, name: str) -> Iterator[Any]:
+        """A whole column in pyarrow arrays."""
+        found = self._picked(name, slice(None)) if self._mapped is None else self._mapped.table.column(name)
+        return iter(found.chunks)
 
     def cells(self, name: str, rows: np.ndarray) -> Iterator[Any]:
         """The cells of a column at `rows`, in any order. Raises InputError when they cannot be read."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stages.data.arrow_messages import is_compressed
 from stages.data.locate import WHAT_DATA_CAN_BE
 from stages.errors import InputError, MissingError, UsageError
 
@@ -21,6 +22,8 @@ def load_saved(path: Path, name: str) -> dict[str, Any]:
         if not (entry.is_file() or entry.is_dir()):  # opening a pipe would wait forever
             what = f"the saved dataset '{name}' contains '{entry.name}', which is not a regular file"
             raise InputError(what, "remove it, or save the dataset again")
+        if entry.suffix == ".arrow" and is_compressed(entry):
+            raise InputError(f"'{entry.name}' of the saved dataset '{name}' is compressed", "save it again with save_to_disk")
     try:
         with quiet_datasets():
             found = _splits(datasets.load_from_disk(str(path)))

@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.data import cache as disk_cache
 from stages.data.image_set import ImageSet
+from stages.data.levels import range_notes
 from stages.data.memory import CacheKind, check_cache_name, choose_cache, processes_here
 from stages.data.request import ImageRequest
 from stages.data.splits import Side
@@ -89,19 +90,21 @@ def load_subset(subset: Subset) -> ImageSet:
     import torch
 
     group = subset.entry_group("pixels")
-    found = disk_cache.load_tensors(subset.entry_name(group), {"pixels", "kept"})
+    found = disk_cache.load_tensors(subset.entry_name(group), {"pixels", "kept", "undeclared"})
     if found is None:
-        start, content = time.monotonic(), hashlib.sha256()
+        start, content = time.monotonic(), hashlib.sha256() if group else None
         found = subset.decode(skip_corrupt=subset.request.skip_corrupt, content=content)._asdict()
         slow = time.monotonic() - start >= disk_cache.MIN_SECONDS
-        if slow and found["pixels"].nbytes <= disk_cache.PIXEL_BYTES:
+        if content and slow and found["pixels"].nbytes <= disk_cache.PIXEL_BYTES:
             disk_cache.save_tensors(disk_cache.entry_name(group, content.hexdigest()), found)
-    labels, provenance = subset.kept(found["kept"])
+    undeclared = np.flatnonzero(found["undeclared"])
+    highest = max((int(found["pixels"][at].max()) for at in undeclared), default=0)
+    labels, provenance = subset.kept(found["kept"], range_notes(len(undeclared), highest))
     rows = subset.source_rows.take(found["kept"])
     return ImageSet(torch.from_numpy(found["pixels"]), torch.from_numpy(labels), subset.names, provenance, rows)
 
 
 def _decoded_bytes(subset: Subset) -> int:
     """The size of all decoded images, estimated from the first."""
-    images = subset.decode_each(None, np.size, skip_corrupt=subset.request.skip_corrupt, parallel=False)
+    images = subset.decode_each(None, lambda image: image.pixels.size, skip_corrupt=subset.request.skip_corrupt, parallel=False)
     return len(subset) * next(images, (0, 0))[1]

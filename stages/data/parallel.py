@@ -13,29 +13,47 @@ from stages.data.encoded import Encoded, fingerprint
 
 CHUNK = 64  # images per task of the thread pool, and fewer where they are large
 CHUNK_BYTES = 4 * 2**20
+WAITING_BYTES = 256 * 2**20  # of images that are read ahead, encoded and decoded
 
 T = TypeVar("T")
 
 
-def in_parallel(encoded: Iterable[Encoded], work: Callable[[Encoded], T]) -> Iterator[tuple[Encoded, T]]:
+def in_parallel(
+    encoded: Iterable[Encoded], work: Callable[[Encoded], T], weigh: Callable[[T], int]
+) -> Iterator[tuple[Encoded, T]]:
     """Each image with the result of `work`, in the given order; read only as far ahead as the threads need.
 
-    Threads help: reading, hashing and decoding release the interpreter's lock.
+    Threads help: reading, hashing and decoding release the interpreter's lock. Images wait one at a time until one has been
+    weighed, and then so many that their bytes stay within bounds.
+
+    Args:
+        encoded: the images.
+        work: called in several threads.
+        weigh: the bytes that a result takes; 0 where it does not show what others will take.
     """
     threads = max(1, min(16, os.cpu_count() or 1))
-    chunks = _chunks(encoded)
-    waiting: deque[tuple[list[Encoded], Future[list[T]]]] = deque()
+    images = iter(encoded)
+    waiting: deque[tuple[list[Encoded], int, Future[list[T]]]] = deque()
+    heaviest, taken = 0, 0
     with ThreadPoolExecutor(threads) as pool:
         try:
             while True:
-                while len(waiting) < 2 * threads and (chunk := next(chunks, None)):
-                    waiting.append((chunk, pool.submit(lambda chunk: [work(image) for image in chunk], chunk)))
+                while not waiting or (heaviest and len(waiting) < 2 * threads and taken < WAITING_BYTES):
+                    chunk, size = _chunk(images, min(CHUNK, CHUNK_BYTES // heaviest) if heaviest else 1)
+                    if not chunk:
+                        break
+                    size += heaviest * len(chunk)
+                    taken += size
+                    waiting.append((chunk, size, pool.submit(lambda chunk: [work(image) for image in chunk], chunk)))
                 if not waiting:
                     return
-                chunk, future = waiting.popleft()
-                yield from zip(chunk, future.result(), strict=True)
+                chunk, size, future = waiting.popleft()
+                results = future.result()
+                taken -= size
+                heaviest = max(heaviest, *map(weigh, results))
+                yield from zip(chunk, results, strict=True)
         finally:
-            for _, future in waiting:
+            for *_, future in waiting:
                 future.cancel()
 
 
@@ -43,21 +61,20 @@ def content_digest(encoded: Iterable[Encoded]) -> str | None:
     """SHA-256 (hex) over the content of images, whatever files they are in; None when a file cannot be read."""
     digest = hashlib.sha256()
     try:
-        for _, found in in_parallel(encoded, lambda image: fingerprint(image.read())):
+        for _, found in in_parallel(encoded, lambda image: fingerprint(image.read()), len):
             digest.update(found)
     except OSError:  # decoding them will say which file it is
         return None
     return digest.hexdigest()
 
 
-def _chunks(encoded: Iterable[Encoded]) -> Iterator[list[Encoded]]:
+def _chunk(images: Iterator[Encoded], most: int) -> tuple[list[Encoded], int]:
+    """The next images, at least one and at most `most`, and the bytes they hold; fewer where these are many."""
     chunk: list[Encoded] = []
     size = 0
-    for image in encoded:
+    for image in images:
         chunk.append(image)
         size += len(image.content) if isinstance(image.content, bytes) else 0
-        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+        if len(chunk) >= most or size >= CHUNK_BYTES:
+            break
+    return chunk, size

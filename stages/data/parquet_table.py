@@ -22,8 +22,12 @@ from stages.data.hub import first_line
 from stages.data.source_rows import relative_names
 from stages.errors import InputError
 
-ROWS = 1024  # rows decoded at once
-COPIED_ROWS = 64  # rows in a record batch of a copy
+ROWS = 64  # rows decoded at once, and in a record batch of a copy, at most
+BATCH_BYTES = 128 * 2**20  # that these rows may take
+CELLS = 8  # of these rows as Python objects at once
+LABEL_ROWS = 2**16
+FEWEST_ROWS = 10**6  # up to which a file may have more rows than bytes
+UNPACKED_BYTES = 256 * 2**20  # up to which a column of a row group may be compressed to less than a hundredth
 
 
 class ParquetTable:
@@ -50,23 +54,24 @@ class ParquetTable:
                     f"'{file.name}' has other columns than '{self.files[0].name}'", "write both with the same features"
                 )
 
-    def column(self, name: str) -> Any:
-        """A whole column as a pyarrow ChunkedArray."""
-        import pyarrow as pa
+    def column(self, name: str) -> Iterator[Any]:
+        """A whole column in pyarrow arrays; text is dictionary-encoded, so that a value counts once however often it occurs."""
         import pyarrow.parquet as pq
 
-        chunks = []
         for file in self.files:
             with _reading(file):
-                chunks += plain(pq.ParquetFile(file).read([name]).column(name)).chunks
-        return pa.chunked_array(chunks)
+                opened = pq.ParquetFile(file, read_dictionary=[name])
+                for group in range(opened.num_row_groups):
+                    _unpacked_bytes(opened.metadata.row_group(group), name, file)
+                yield from (batch.column(0) for batch in opened.iter_batches(LABEL_ROWS, columns=[name]))
 
     def cells(self, name: str, rows: np.ndarray) -> Iterator[Any]:
         """The cells of a column at `rows`, ascending; in any order after `random_access`."""
         if self._copy is not None:
             copied, mapped = self._copy
             return mapped.cells(name, np.searchsorted(copied, rows))
-        return (cell for batch in self._batches(name, rows, ROWS) for cell in batch.to_pylist())
+        batches = self._batches(name, rows)
+        return (cell for batch in batches for at in range(0, len(batch), CELLS) for cell in batch.slice(at, CELLS).to_pylist())
 
     def keys(self, rows: np.ndarray) -> list[str]:
         """'test.parquet:17': the file and the row in it."""
@@ -120,30 +125,72 @@ class ParquetTable:
         with contextlib.ExitStack() as stack:
             written = _Written(None if file is None else stack.enter_context(file.open("wb")))
             stream = None
-            for cells in self._batches(name, rows, COPIED_ROWS):
+            for cells in _gathered(self._batches(name, rows)):
                 batch = pa.record_batch([cells], [name])
                 stream = stream or stack.enter_context(pa.ipc.new_stream(pa.PythonFile(written, "w"), batch.schema))
                 stream.write_batch(batch)
         return written.digest.hexdigest()
 
-    def _batches(self, name: str, rows: np.ndarray, size: int) -> Iterator[Any]:
-        """The cells of a column at `rows` (ascending) as pyarrow arrays, from `size` rows at a time."""
+    def _batches(self, name: str, rows: np.ndarray) -> Iterator[Any]:
+        """The cells of a column at `rows` (ascending) as pyarrow arrays, so many at a time that memory stays within bounds."""
         import pyarrow.parquet as pq
 
         start = 0
         for file in self.files:
-            with _reading(file):
-                for batch in pq.ParquetFile(file).iter_batches(size, columns=[name]):
-                    own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + batch.num_rows)]
-                    yield batch.column(0).take(own - start)
-                    start += batch.num_rows
+            with _reading(file), pq.ParquetFile(file) as opened:
+                for group in range(opened.num_row_groups):
+                    about = opened.metadata.row_group(group)
+                    end = start + about.num_rows
+                    own = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)] - start
+                    start = end
+                    if not len(own):
+                        continue
+                    at = 0
+                    for batch in opened.iter_batches(_rows_at_once(about, name, file), row_groups=[group], columns=[name]):
+                        here = own[np.searchsorted(own, at) : np.searchsorted(own, at + batch.num_rows)] - at
+                        at += batch.num_rows
+                        yield batch.column(0) if len(here) == batch.num_rows else batch.column(0).take(here)
 
 
-def plain(column: Any) -> Any:
-    """The column without dictionary encoding, which pandas uses for categories."""
+def _rows_at_once(group: Any, name: str, file: Path) -> int:
+    """The number of rows of a row group whose cells in a column fit into memory, even if all are as large as one can be.
+
+    A cell can be as large as the column without compression, and occur many times in its dictionary encoding.
+    """
+    return max(1, min(ROWS, BATCH_BYTES // max(1, _unpacked_bytes(group, name, file))))
+
+
+def _unpacked_bytes(group: Any, name: str, file: Path) -> int:
+    """The bytes of a column in a row group without compression.
+
+    Raises InputError when they are far more than with it: pages, which have any size, are unpacked whole.
+    """
+    columns = [group.column(at) for at in range(group.num_columns)]
+    own = [column for column in columns if column.path_in_schema.split(".")[0] == name]
+    unpacked, packed = (
+        sum(max(0, getattr(one, f"total_{what}_size")) for one in own) for what in ("uncompressed", "compressed")
+    )
+    if unpacked > max(UNPACKED_BYTES, 100 * packed):
+        raise InputError(
+            f"the column '{name}' of '{file.name}' has a row group of {unpacked:,} bytes, compressed to {packed:,}",
+            "if you trust it, write it again with smaller row groups",
+        )
+    return unpacked
+
+
+def _gathered(batches: Iterator[Any]) -> Iterator[Any]:
+    """Small arrays put together into arrays of up to `ROWS` cells."""
     import pyarrow as pa
 
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    waiting: list[Any] = []
+    for batch in batches:
+        total = (sum(len(one) for one in waiting) + len(batch), sum(one.nbytes for one in waiting) + batch.nbytes)
+        if waiting and (total[0] > ROWS or total[1] > BATCH_BYTES):
+            yield pa.concat_arrays(waiting)
+            waiting = []
+        waiting.append(batch)
+    if waiting:
+        yield pa.concat_arrays(waiting)
 
 
 def _features_and_rows(file: Path) -> tuple[Any, int]:
@@ -155,7 +202,11 @@ def _features_and_rows(file: Path) -> tuple[Any, int]:
         schema = opened.schema_arrow
         fields = [field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema]
         features = datasets.Features.from_arrow_schema(pa.schema(fields, metadata=schema.metadata))
-        return features, opened.metadata.num_rows
+        count, size = opened.metadata.num_rows, file.stat().st_size
+        if count > max(FEWEST_ROWS, size):  # an image takes more than a byte; so many labels would fill the memory
+            what = f"'{file.name}' has {count:,} rows in {size:,} bytes, which cannot be images"
+            raise InputError(what, "write it again with its images")
+        return features, count
 
 
 class _Written(io.RawIOBase):

@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.classes import check_unique
 from stages.data.encoded import Encoded
+from stages.data.levels import UnreadableImageError, depth_of, to_8_bits
 from stages.data.request import ImageRequest
 from stages.data.source import Source
 from stages.data.source_rows import UNNAMED
@@ -33,7 +34,7 @@ def source_of(request: ImageRequest, wanted: Sequence[str] | None) -> Source:
         arrow = {split: ArrowTable(table, split) for split, table in tables.items()}
         source: Source = TableSource(name, arrow, image=request.image_column, label=request.label_column, wanted=wanted)
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and hasattr(data, "classes"):
-        source = MapSource(data)
+        source = MapSource(data, request.white)
     else:
         raise UsageError(
             f"data of type {type(data).__name__} is no data set",
@@ -52,8 +53,8 @@ class MapSource(Source):
 
     decoded = True
 
-    def __init__(self, data: Any) -> None:
-        self._data = data
+    def __init__(self, data: Any, white: float | None = None) -> None:
+        self._data, self._white = data, white
         self.name = type(data).__name__
         train = getattr(data, "train", None)
         self.splits = ({True: "train", False: "test"}.get(train, UNNAMED) if isinstance(train, bool) else UNNAMED,)
@@ -87,6 +88,12 @@ class MapSource(Source):
     def _pixels(self, image: Any, row: int) -> np.ndarray:
         """Pixels uint8 (H, W, 3)."""
         if hasattr(image, "convert"):  # PIL
+            depth = depth_of(image)
+            if depth is not None:
+                try:
+                    image = to_8_bits(image, depth, self._white)
+                except UnreadableImageError as error:
+                    raise InputError(f"image {row} of '{self.name}' cannot be used ({error})", error.hint) from None
             return np.asarray(image.convert("RGB"))
         import torch
 

@@ -8,9 +8,25 @@ from typing import Any
 from stages.parameters import check, parameter
 
 IMAGES = "Images"
+MAX_PIXELS = 90_000_000
 LAYOUTS = ("classes", "splits", "tables")
 LAYOUT = "What a folder contains: folders of classes, folders of splits (train, test) with class folders, or tables."
 LAYOUT_UNSET = "found by its contents"
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How images are decoded.
+
+    Attributes:
+        resize: bring the shorter side to this many pixels (bicubic, antialiased) and crop the centre square; None: no resizing.
+        max_pixels: images of more pixels are refused before they are decoded.
+        white: the value of white in images of more than 8 bits; None: what the file declares, else 65535 for 16 bits.
+    """
+
+    resize: int | None = None
+    max_pixels: int = MAX_PIXELS
+    white: float | None = None
 
 
 @dataclass(frozen=True)
@@ -20,7 +36,7 @@ class ImageRequest:
     `data` is a folder of class folders (split into train/ and test/ or not), a parquet file or a folder of them, a saved
     dataset, a hub id or 'shapes', the bundled images. A source with a single split is divided 90/10 by class.
 
-    Raises UsageError for a resize below 1 and an unknown layout.
+    Raises UsageError for a resize, max_pixels or white that is not above 0, and an unknown layout.
     """
 
     data: Any = parameter(
@@ -36,6 +52,22 @@ class ImageRequest:
     label_column: str | None = parameter(None, "Column with the labels.", unset="found by its type", panel=IMAGES)
     layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=IMAGES, choices=LAYOUTS)
     skip_corrupt: bool = parameter(False, "Skip images that cannot be decoded, and count them.", panel=IMAGES)
+
+    max_pixels: int = parameter(
+        MAX_PIXELS, "Refuse images of more pixels than this, before they are decoded.", panel=IMAGES, at_least=1
+    )
+    white: float | None = parameter(
+        None,
+        "Value of white in images of more than 8 bits.",
+        unset="what the file declares, else 65535 for 16 bits",
+        panel=IMAGES,
+        positive=True,
+    )
+
+    @property
+    def decoding(self) -> DecodeOptions:
+        """How images are decoded."""
+        return DecodeOptions(self.resize, self.max_pixels, self.white)
 
     def __post_init__(self) -> None:
         check(self)

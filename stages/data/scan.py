@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stages.data import cache
 from stages.data.image_set import digest_start
+from stages.data.rgb import Picture
 from stages.data.subset import Subset
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Scan:
         kept: int64 (N,), the positions of those that can be decoded.
         sums: int64 (2, N, 3), over each kept image's channels: of the pixel values (0 to 255), and of their squares.
         ranges: uint8 (2, N, 3), the lowest and the highest pixel value of each kept image's channels.
+        undeclared: bool (N,), see `stages.data.rgb.Picture`.
         sha256: what `ImageSet.sha256` gives for the kept images.
     """
 
@@ -34,6 +36,7 @@ class Scan:
     kept: np.ndarray
     sums: np.ndarray
     ranges: np.ndarray
+    undeclared: np.ndarray
     sha256: str
 
 
@@ -64,7 +67,8 @@ def scan_images(
     kept: list[int] = []
     sums = np.empty((2, len(positions), 3), dtype=np.int64)
     ranges = np.empty((2, len(positions), 3), dtype=np.uint8)
-    for at, (pixels, found) in subset.decode_each(positions, _measured, skip_corrupt=skip_corrupt, content=content):
+    undeclared = np.zeros(len(positions), dtype=bool)
+    for at, (pixels, found, unknown) in subset.decode_each(positions, _measured, skip_corrupt=skip_corrupt, content=content):
         if on_progress is not None and at % REPORT_EVERY == 0:
             on_progress(at, len(positions))
         if digest is None:
@@ -72,6 +76,7 @@ def scan_images(
             digest = digest_start(len(positions), size, classes)
         digest.update(pixels.data)
         sums[:, len(kept)] = found
+        undeclared[len(kept)] = unknown
         ranges[:, len(kept)] = pixels.min(axis=(1, 2)), pixels.max(axis=(1, 2))
         kept.append(at)
     if len(kept) < len(positions):  # the digest begins with the number of images, which is known only now
@@ -79,28 +84,26 @@ def scan_images(
         return replace(scan_images(subset, rest, labels[kept], classes, on_progress=on_progress), kept=rest)
     digest = digest or digest_start(0, size, classes)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return Scan(size, positions, sums, ranges, digest.hexdigest())
+    return Scan(size, positions, sums, ranges, undeclared, digest.hexdigest())
 
 
 def cached_scan(name: str | None) -> Scan | None:
     """The scan of an earlier run."""
-    found = cache.load_tensors(name, {"size", "kept", "sums", "ranges", "sha256"})
+    found: dict[str, Any] | None = cache.load_tensors(name, {field.name for field in fields(Scan)})
     if found is None:
         return None
-    digest = found["sha256"].tobytes().hex()
-    return Scan(tuple(found["size"].tolist()), found["kept"], found["sums"], found["ranges"], digest)
+    return Scan(**{**found, "size": tuple(found["size"].tolist()), "sha256": found["sha256"].tobytes().hex()})
 
 
 def cache_scan(name: str | None, found: Scan) -> None:
     """Write a scan to the disk cache, if possible."""
     digest = np.frombuffer(bytes.fromhex(found.sha256), dtype=np.uint8)
-    tensors = {"size": np.array(found.size), "kept": found.kept, "sums": found.sums, "ranges": found.ranges}
-    cache.save_tensors(name, {**tensors, "sha256": digest})
+    cache.save_tensors(name, {**vars(found), "size": np.array(found.size), "sha256": digest})
 
 
-def _measured(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels, uint8 (3, H, W), with their sums and those of their squares, int64 (2, 3)."""
-    pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
+def _measured(image: Picture) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The pixels, uint8 (3, H, W), with their sums and those of their squares, int64 (2, 3), and `Picture.undeclared`."""
+    pixels = np.ascontiguousarray(image.pixels.transpose(2, 0, 1))
     levels = pixels.reshape(3, -1).astype(np.float64)  # exact: the sums are integers far below 2^53
     squares = np.einsum("ci,ci->c", levels, levels)
-    return pixels, np.stack([levels.sum(axis=1), squares]).astype(np.int64)
+    return pixels, np.stack([levels.sum(axis=1), squares]).astype(np.int64), image.undeclared

@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.data import cache
 from stages.data.image_set import DataProvenance, ImageSet, LabelledImages
+from stages.data.levels import range_notes
 from stages.data.scan import Scan, cache_scan, cached_scan, scan_images
 from stages.data.source_rows import SourceRows
 from stages.data.subset import Subset
@@ -103,6 +104,7 @@ def stream_subset(subset: Subset, on_progress: Callable[[int, int], None] | None
                 subset, everything, labels, subset.names, skip_corrupt=skip, on_progress=on_progress, content=content
             )
             cache_scan(cache.entry_name(group, content.hexdigest()), scan)
-    labels, provenance = subset.kept(scan.kept)
+    highest = int(scan.ranges[1][scan.undeclared].max(initial=0))
+    labels, provenance = subset.kept(scan.kept, range_notes(int(scan.undeclared.sum()), highest))
     rows = torch.arange(len(labels))
     return StreamingImageSet(subset, scan, rows, torch.from_numpy(labels), subset.names, provenance, scan.sha256)

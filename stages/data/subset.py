@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from stages.data.encoded import Encoded
 from stages.data.image_set import DataProvenance, check_no_class_empty, class_positions
 from stages.data.parallel import content_digest
 from stages.data.request import ImageRequest
+from stages.data.rgb import Picture
 from stages.data.source import Source
 from stages.data.source_rows import SourceRows, starts_of
 from stages.data.sources import open_source
@@ -82,16 +83,19 @@ class Subset:
         """See `stages.data.decode.decode_images`; `positions` as for `encoded`."""
         count = len(self) if positions is None else len(positions)
         name, encoded = self.source.name, self.encoded(positions)
-        return decode_images(encoded, count, source=name, resize=self.request.resize, **options)
+        return decode_images(encoded, count, source=name, options=self.request.decoding, **options)
 
     def decode_each(
-        self, positions: np.ndarray | None, then: Callable[[np.ndarray], T], **options: Any
+        self, positions: np.ndarray | None, then: Callable[[Picture], T], **options: Any
     ) -> Iterator[tuple[int, T]]:
         """See `stages.data.decode.decode_each`; `positions` as for `encoded`."""
-        return decode_each(self.encoded(positions), then, source=self.source.name, resize=self.request.resize, **options)
+        return decode_each(self.encoded(positions), then, source=self.source.name, options=self.request.decoding, **options)
 
-    def kept(self, kept: np.ndarray) -> tuple[np.ndarray, DataProvenance]:
-        """The labels of those that could be decoded, and the provenance. Raises InputError when a class has none left."""
+    def kept(self, kept: np.ndarray, notes: tuple[str, ...] = ()) -> tuple[np.ndarray, DataProvenance]:
+        """The labels of those that could be decoded, and the provenance with `notes` on their pixels.
+
+        Raises InputError when a class has none left.
+        """
         labels, skipped = self.labels[kept], len(self.labels) - len(kept)
         if skipped and self.checked:
             self.check_classes(labels, " after skipping corrupt images")
@@ -103,7 +107,7 @@ class Subset:
             resize=self.request.resize,
             skipped_corrupt=skipped,
             contents=self.source.contents(self.choice.splits),
-            notes=(*self.source.notes, *self._division_notes()),
+            notes=(*self.source.notes, *self._division_notes(), *notes),
         )
         return np.ascontiguousarray(labels, dtype=np.int64), provenance
 
@@ -130,7 +134,7 @@ class Subset:
         """The group of cache entries made from such images, see `stages.data.cache`; None where nothing is decoded."""
         if self.source.decoded:
             return None
-        options = {"resize": self.request.resize, "skip": self.request.skip_corrupt}
+        options = {**asdict(self.request.decoding), "skip": self.request.skip_corrupt}
         return cache.entry_group(kind, images=len(self), **options, **facts)
 
     def entry_name(self, group: str | None) -> str | None:

@@ -14,7 +14,7 @@ from stages.classes import check_unique
 from stages.data.arrow_table import ArrowTable
 from stages.data.columns import image_column, is_integer, label_column
 from stages.data.encoded import Encoded
-from stages.data.parquet_table import ParquetTable, plain
+from stages.data.parquet_table import ParquetTable
 from stages.data.source import Source
 from stages.errors import InputError, MissingError
 
@@ -154,9 +154,8 @@ class TableSource(Source):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        columns = {split: plain(table.column(self._label)) for split, table in self._tables.items()}
         if hasattr(feature, "names"):
-            labels = {split: _integers(column) for split, column in columns.items()}
+            labels = {split: _joined(_integers(part) for part in self._label_parts(split)) for split in self._tables}
             highest = max((int(values.max()) for values in labels.values() if len(values)), default=-1)
             if highest >= len(feature.names):
                 raise InputError(
@@ -164,18 +163,43 @@ class TableSource(Source):
                     "write the data again with all its class names",
                 )
             return tuple(feature.names), labels
-        distinct = pc.unique(pa.chunked_array([chunk for column in columns.values() for chunk in column.chunks]))
-        values = pa.array(sorted(value for value in distinct.to_pylist() if value is not None), type=distinct.type)
+        distinct = [_decoded(pc.unique(part)) for split in self._tables for part in self._label_parts(split)]
+        found = pc.unique(pa.chunked_array(distinct)) if distinct else pa.array([], pa.string())
+        values = pa.array(sorted(value for value in found.to_pylist() if value is not None), type=found.type)
         names = tuple(str(value) for value in values.to_pylist())
-        positions = {split: pc.index_in(column, value_set=values) for split, column in columns.items()}
         if is_integer(feature):
             self.notes += ("classes are named by their number",)
-        return names, {split: _integers(column) for split, column in positions.items()}
+        return names, {split: _joined(_positions(part, values) for part in self._label_parts(split)) for split in self._tables}
+
+    def _label_parts(self, split: str) -> Iterator[Any]:
+        return self._tables[split].column(self._label)
 
 
-def _integers(column: Any) -> np.ndarray:
-    """int64 values of an integer column; -1 for null."""
+def _positions(part: Any, values: Any) -> np.ndarray:
+    """Where the values of an array are in `values`, int64; -1 for null."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return np.array(pc.fill_null(column.cast(pa.int64()), -1).to_numpy(), dtype=np.int64)  # a copy of mapped memory
+    if not pa.types.is_dictionary(part.type):
+        return _integers(pc.index_in(part, value_set=values))
+    return _integers(pc.index_in(part.dictionary, value_set=values).take(part.indices))
+
+
+def _decoded(array: Any) -> Any:
+    """The array without dictionary encoding, which pandas uses for categories."""
+    import pyarrow as pa
+
+    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+
+
+def _joined(parts: Iterator[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+
+def _integers(array: Any) -> np.ndarray:
+    """int64 values of an array of integers; -1 for null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    whole = pc.fill_null(_decoded(array).cast(pa.int64()), -1)
+    return np.array(whole.to_numpy(zero_copy_only=False), dtype=np.int64)  # a copy of mapped memory

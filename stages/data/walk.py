@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from stages.data.decode import FORMATS, SUFFIXES
+from stages.data.rgb import FORMATS, SUFFIXES
 from stages.errors import InputError
 
 # Folders that operating systems and network drives create; some contain thumbnails.

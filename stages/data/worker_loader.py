@@ -133,7 +133,7 @@ class _Worker(Dataset[Any]):
     def __getitems__(self, positions: np.ndarray) -> np.ndarray | LaatError:
         pixels = np.empty((len(positions), 3, *self._size), dtype=np.uint8)
         try:
-            for at, image in self._images.decode_each(positions, np.asarray, size=self._size, parallel=False):
+            for at, image in self._images.decode_each(positions, lambda image: image.pixels, size=self._size, parallel=False):
                 pixels[at] = image.transpose(2, 0, 1)
         except LaatError as error:
             return error

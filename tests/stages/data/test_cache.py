@@ -33,7 +33,7 @@ def entries(folder: Path) -> list[Path]:
 def test_the_second_run_decodes_nothing(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = class_folders(tmp_path / "pets", {"cat": 5, "dog": 5})
     first = load_images(ImageRequest(str(data), split="train"), side="train")
-    monkeypatch.setattr("stages.data.decode._decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("stages.data.decode.decode", lambda *_: pytest.fail("decoded"))
     again = load_images(ImageRequest(str(data), split="train"), side="train")
     assert again.sha256() == first.sha256()
     assert again.provenance == first.provenance

@@ -1,0 +1,165 @@
+"""One image: whatever Pillow reads to upright 8-bit RGB."""
+
+from __future__ import annotations
+
+import io
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from stages.data.levels import UnreadableImageError, depth_of, is_undeclared, to_8_bits
+from stages.data.request import DecodeOptions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = frozenset(
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".gif",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".jp2",
+        ".avif",
+        ".heic",
+    ]
+)
+# Only plain image formats: Pillow starts other programs to read PostScript and the like.
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+LARGE = 16_000_000  # pixels; such images are decoded one at a time
+ORIENTATION = 0x0112  # EXIF tag
+_UNLIMITED = Lock()
+
+
+class Picture(NamedTuple):
+    """A decoded image: pixels uint8 (H, W, 3), and whether it has more than 8 bits and nothing says which value is white."""
+
+    pixels: np.ndarray
+    undeclared: bool = False
+
+
+def decode(raw: bytes | np.ndarray | Image, options: DecodeOptions, large: AbstractContextManager[object]) -> Picture:
+    """Decode one image.
+
+    Args:
+        raw: the content of an image file, a Pillow image, or its pixels uint8 (H, W, 3), which are only resized.
+        options: how.
+        large: held while a large image is decoded.
+
+    Raises UnreadableImageError.
+    """
+    from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
+
+    if isinstance(raw, np.ndarray):
+        return Picture(raw if options.resize is None else np.asarray(resized(Pillow.fromarray(raw), options.resize)))
+    if not raw:
+        raise UnreadableImageError("it is empty")
+    try:
+        with _opened(raw) if isinstance(raw, bytes) else nullcontext(raw) as image:
+            _check_size(image.size, options)
+            with large if image.width * image.height > LARGE else nullcontext():
+                rgb, undeclared = to_rgb(image, options.white, raw if isinstance(raw, bytes) else b"")
+                return Picture(np.asarray(rgb if options.resize is None else resized(rgb, options.resize)), undeclared)
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImageError("it is not an image") from None
+    except Exception as error:  # Pillow's readers raise nearly anything on broken files
+        raise UnreadableImageError(str(error).rstrip(".") or type(error).__name__) from error
+
+
+def to_rgb(image: Image, white: float | None = None, raw: bytes = b"") -> tuple[Image, bool]:
+    """Any Pillow image as upright 8-bit RGB: scaled to 8 bits, EXIF orientation applied, palette and alpha dropped.
+
+    Args:
+        image: opened, not loaded.
+        white: see `DecodeOptions`.
+        raw: the content of its file.
+
+    Returns the image, and whether its range is undeclared, see `Picture`.
+    """
+    depth = depth_of(image, raw)
+    image.load()
+    turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
+    if depth is not None:
+        image = to_8_bits(image, depth, white, raw)
+    if turn is not None:
+        image = image.transpose(turn)  # type: ignore[arg-type]
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    elif image.mode == "La":  # premultiplied
+        image = image.convert("LA")
+    return image if image.mode == "RGB" else image.convert("RGB"), is_undeclared(depth, white)
+
+
+def resized(image: Image, side: int) -> Image:
+    """The shorter side to `side` pixels (bicubic, antialiased), then the centre `side` x `side` crop."""
+    from PIL import Image as Pillow
+
+    width, height = image.size
+    short = min(width, height)
+    if short != side:
+        width, height = _scaled_size(image.size, side)
+        image = image.resize((width, height), Pillow.Resampling.BICUBIC)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    return image if (width, height) == (side, side) else image.crop((left, top, left + side, top + side))
+
+
+@cache
+def formats() -> list[str]:
+    """Those of `FORMATS` that this Pillow reads."""
+    from PIL import Image as Pillow
+
+    Pillow.init()
+    return [name for name in FORMATS if name in Pillow.OPEN]
+
+
+# How an image of each EXIF orientation is turned upright: the values of PIL.Image.Transpose.
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+
+
+def _scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    width, height = size
+    short = min(width, height)
+    return max(side, width * side // short), max(side, height * side // short)
+
+
+def _check_size(size: tuple[int, int], options: DecodeOptions) -> None:
+    """Refuse an image that is too large, before or after resizing."""
+    sizes = {"": size}
+    if options.resize is not None:
+        sizes[", resized"] = _scaled_size(size, options.resize)
+    for how, (width, height) in sizes.items():
+        if width * height > options.max_pixels:
+            raise UnreadableImageError(
+                f"it has {width}x{height} pixels{how}, more than --max-pixels {options.max_pixels}",
+                f"read it with --max-pixels {width * height} if you trust it",
+            )
+
+
+def _opened(raw: bytes) -> Image:
+    """The image in a file, not loaded, whatever its size: `decode` checks it."""
+    from PIL import Image as Pillow
+
+    try:
+        return Pillow.open(io.BytesIO(raw), formats=formats())
+    except Pillow.DecompressionBombError:
+        with _UNLIMITED:  # Pillow's limit is a global variable
+            limit, Pillow.MAX_IMAGE_PIXELS = Pillow.MAX_IMAGE_PIXELS, None
+            try:
+                return Pillow.open(io.BytesIO(raw), formats=formats())
+            finally:
+                Pillow.MAX_IMAGE_PIXELS = limit
