@@ -161,7 +161,7 @@ class _Run:
     def __init__(self, task: Task, folder: Path, options: RunOptions) -> None:
         self._task, self._settings, self._folder, self._options = task, task.settings, folder, options
         training, self._selection = plan_selection(task.images, task.anchors, task.settings.seed)
-        model = task.build_model(training)
+        model = task.build_model(training, options.on_note)
         self._note_micro_batches(model)
         self.trainer = Trainer(
             model,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import nn
 
 from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
+from stages.data.normalization import normalization_of
 from stages.data.streaming_set import StreamingImageSet
 from stages.models.backbones import recorded_backbone
 from stages.models.embedding import EmbeddingModel
@@ -52,23 +55,29 @@ class Task:
         own = self.model or self.backbone
         return found if own is None else {**found, "model": fingerprint(own)}
 
-    def build_model(self, training: ImageSet | StreamingImageSet) -> nn.Module:
-        """The model with its initial weights; pixels are normalized by the statistics of the `training` images."""
+    def build_model(self, training: ImageSet | StreamingImageSet, on_note: Callable[[str], None] | None = None) -> nn.Module:
+        """The model with its initial weights; pixels are normalized by the statistics of the `training` images.
+
+        `on_note` is called where a channel hardly varies.
+        """
         if self.model is not None:
             return self.model
-        settings, (mean, std) = self.settings, training.mean_std()
+        settings, pixels = self.settings, normalization_of(training)
         model = EmbeddingModel(
             settings.backbone,
             self.anchors.vectors.shape[1],
             self.images.size[0],
-            mean=mean,
-            std=std,
+            mean=pixels.mean,
+            std=pixels.std,
             seed=settings.seed,
             drop_block=settings.drop_block,
             own=self.backbone,
         )
         if self.init is not None:
             initialise_from(model, self.init, "the --init checkpoint")
+        if on_note is not None and torch.allclose(model.std.flatten(), torch.tensor(pixels.std)):  # not of other weights
+            for note in pixels.notes:
+                on_note(note)
         return model
 
     def record(self, training: ImageSet | StreamingImageSet, selection: Selection) -> dict[str, Any]:

@@ -115,6 +115,16 @@ def test_what_the_checkpoint_records(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.embedding.mean.flatten(), mean, rtol=1e-6)
 
 
+def test_a_constant_channel_is_trained_on_and_noted(tmp_path: Path) -> None:
+    images = made_up_images()
+    images.images[:, 1] = 90
+    notes: list[str] = []
+    result = trained(tmp_path, images=images, on_note=notes.append)
+    assert np.isfinite(result.reports[-1].figures.loss)
+    assert [note for note in notes if "the green channel of the training images is 90 of 255 everywhere" in note]
+    np.testing.assert_allclose(loaded(tmp_path / "model.st").embedding.std.flatten()[1], 5 / 255, rtol=1e-6)
+
+
 @pytest.mark.parametrize("objective", ["laat", "clean"])
 def test_two_runs_write_the_same_bytes(objective: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
