@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stages.data.layout import listed, read_top_folders
+from stages.data.layout import TopFolder, listed, read_top_folders
 from stages.data.parquet_folder import parquet_files
 from stages.data.walk import PARQUET
 from stages.errors import InputError, UsageError
@@ -15,8 +16,7 @@ from stages.errors import InputError, UsageError
 Kind = Literal["shapes", "parquet", "saved", "folders", "hub"]
 BUNDLED = "shapes"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# The file that makes a folder a saved dataset -> a file that must then be there too.
-_MARKERS = {"dataset_dict.json": "*/state.json", "state.json": "*.arrow"}
+_MARKERS = {"dataset_dict.json": "splits", "state.json": "_data_files"}  # the file of a saved dataset -> an entry of it
 WHAT_DATA_CAN_BE = (
     "give a folder of class folders, a parquet file or a folder of them, a saved dataset, "
     "a hub id such as uoft-cs/cifar100, or the bundled name shapes"
@@ -80,14 +80,16 @@ def _kind_of_folder(path: Path, name: str, layout: str | None) -> Kind:
     marker = next((file for file in _MARKERS if (path / file).is_file()), None)
     parquet, _ = parquet_files(path)
     readings: dict[Kind, str] = {}
-    if marker is not None and any(path.glob(_MARKERS[marker])):
+    if marker is not None and _has_entry(path / marker, _MARKERS[marker]):
         readings["saved"] = f"a saved dataset ('{marker}')"
     if parquet:
         readings["parquet"] = f"tables ('{parquet[0].relative_to(path).as_posix()}')"
+    with_images: list[TopFolder] = []
     if layout is None and (readings or marker is not None):
-        classes = [folder.name for folder in read_top_folders(path)[0] if folder.has_images]
-        if classes:
-            readings["folders"] = f"images in folders ({listed(classes)})"
+        with_images = [folder for folder in read_top_folders(path)[0] if folder.has_images]
+    # a single folder is no set of classes: it has the images that a table names, or pictures for its documentation
+    if len(with_images) > 1 or any(folder.names_split and folder.has_inner_images for folder in with_images):
+        readings["folders"] = f"images in folders ({listed([folder.name for folder in with_images])})"
     if len(readings) > 1:
         raise InputError(
             f"the folder '{name}' can be read as {' or as '.join(readings.values())}",
@@ -95,4 +97,13 @@ def _kind_of_folder(path: Path, name: str, layout: str | None) -> Kind:
         )
     if not readings and layout == "tables" and marker is None:
         raise InputError(f"the folder '{name}' contains no tables", "give a folder of parquet files, or leave --layout out")
-    return next(iter(readings), "folders" if marker is None else "saved")
+    return next(iter(readings), "folders" if marker is None or with_images else "saved")
+
+
+def _has_entry(file: Path, key: str) -> bool:
+    """Whether a file is a JSON object with this entry."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and key in found

@@ -10,7 +10,7 @@ from stages.parameters import check, parameter
 IMAGES = "Images"
 MAX_PIXELS = 90_000_000
 LAYOUTS = ("classes", "splits", "tables")
-LAYOUT = "What a folder contains: folders of classes, folders of splits (train, test) with class folders, or tables."
+LAYOUT = "What a folder contains: classes (one folder per class), splits (train, test with class folders in them), or tables."
 LAYOUT_UNSET = "found by its contents"
 
 

@@ -42,12 +42,16 @@ class Found(NamedTuple):
 def why_no_image(entry: os.DirEntry[str]) -> str:
     """Why a file is not read as an image; '' when it is one: by its suffix, or by its content when the suffix is unknown."""
     suffix = os.path.splitext(entry.name)[1].casefold()
-    return "" if suffix in SUFFIXES else _why_no_content(entry.path, suffix)
+    if suffix in SUFFIXES:  # also a pipe or a link to nothing of that name, which decoding reports
+        return ""
+    return _why_no_file(entry) or _why_no_content(entry.path, suffix)
 
 
 def why_no_parquet(entry: os.DirEntry[str]) -> str:
     """Why a file is not read as parquet; '' when it is, by its suffix."""
-    return "" if os.path.splitext(entry.name)[1].casefold() in PARQUET else "not a parquet file"
+    if os.path.splitext(entry.name)[1].casefold() in PARQUET:
+        return _why_no_file(entry)
+    return "not a parquet file"
 
 
 def list_folder(path: Path, reject: Reject) -> Listing:
@@ -55,8 +59,7 @@ def list_folder(path: Path, reject: Reject) -> Listing:
 
     Args:
         path: the folder.
-        reject: the reason to pass over a file, '' to take it. It is called with files that are not hidden, and with
-            links to nothing.
+        reject: the reason to pass over a file, '' to take it. It is called with what is no folder and not hidden.
 
     Raises InputError when the folder cannot be read.
     """
@@ -109,7 +112,7 @@ def _sort_in(entry: os.DirEntry[str], found: Listing, reject: Reject) -> None:
             found.passed[hidden] += 1 if entry.is_symlink() else sum(len(files) for *_, files in os.walk(entry.path))
         else:
             (found.links if entry.is_symlink() else found.folders).append(entry.name)
-    elif reason := hidden or ("" if _is(entry.is_file) or _is_broken(entry) else "not a regular file") or reject(entry):
+    elif reason := hidden or reject(entry):
         found.passed[reason] += 1
     else:
         found.files.append(entry.name)
@@ -122,9 +125,10 @@ def _is(ask: Callable[[], bool]) -> bool:
         return False
 
 
-def _is_broken(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a link to nothing: an image or table that is missing, which opening it reports."""
-    return entry.is_symlink() and not os.path.exists(entry.path)
+def _why_no_file(entry: os.DirEntry[str]) -> str:
+    """Why an entry must not be opened; '' for a file, and for a link to nothing, whose opening fails."""
+    broken = entry.is_symlink() and not os.path.exists(entry.path)
+    return "" if broken or _is(entry.is_file) else "not a regular file"
 
 
 def _leads_into(folder: Path, data: Path) -> bool:

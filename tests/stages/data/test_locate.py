@@ -7,6 +7,8 @@ import pytest
 from stages.data.locate import Location, locate
 from stages.errors import InputError, UsageError
 
+MARKERS = {"state.json": '{"_data_files": []}', "dataset_dict.json": '{"splits": ["train"]}'}
+
 
 def touch(root: Path, *names: str) -> None:
     for name in names:
@@ -79,12 +81,14 @@ def test_no_name_at_all() -> None:
         (["embeddings/clip.parquet"], r"tables \('embeddings/clip\.parquet'\)"),
         (["clip.parquet"], r"tables \('clip\.parquet'\)"),
         (["cat/a/b/c/meta.PQ"], r"tables \('cat/a/b/c/meta\.PQ'\)"),
-        (["state.json", "data.arrow"], r"a saved dataset \('state\.json'\)"),
-        (["dataset_dict.json", "train/state.json"], r"a saved dataset \('dataset_dict\.json'\)"),
+        (["state.json"], r"a saved dataset \('state\.json'\)"),
+        (["dataset_dict.json"], r"a saved dataset \('dataset_dict\.json'\)"),
     ],
 )
 def test_a_stray_table_in_an_image_folder_is_refused(tmp_path: Path, stray: list[str], reading: str) -> None:
     touch(tmp_path, "zoo/cat/1.png", "zoo/dog/1.png", *(f"zoo/{name}" for name in stray))
+    if stray[0] in MARKERS:
+        (tmp_path / "zoo" / stray[0]).write_text(MARKERS[stray[0]])
     with pytest.raises(InputError, match=rf"'zoo' can be read as {reading} or as images in folders \('cat', 'dog'\).*--layout"):
         locate("zoo")
     assert locate("zoo", "classes").kind == "folders"
@@ -98,17 +102,21 @@ def test_what_is_no_table_does_not_count(tmp_path: Path, stray: str) -> None:
     assert locate("zoo").kind == "folders"
 
 
-@pytest.mark.parametrize("stray", ["preview.png", "docs/readme.md", ".git/logo/1.png", "__MACOSX/a/1.png"])
+@pytest.mark.parametrize("stray", ["preview.png", "docs/readme.md", ".git/logo/1.png", "__MACOSX/a/1.png", "assets/a.png"])
 def test_what_is_no_class_folder_does_not_count(tmp_path: Path, stray: str) -> None:
     touch(tmp_path, "pets/data/train.parquet", f"pets/{stray}")
     assert locate("pets").kind == "parquet"
 
 
 def test_pictures_beside_tables_are_refused(tmp_path: Path) -> None:
-    touch(tmp_path, "pets/train.parquet", "pets/assets/cover.png", "both/train.parquet", "both/state.json", "both/a.arrow")
+    touch(tmp_path, "pets/train.parquet", "pets/a/cover.png", "pets/b/1.png", "both/train.parquet")
+    (tmp_path / "both" / "state.json").write_text(MARKERS["state.json"])
     for name in ("pets", "both"):
         with pytest.raises(InputError, match=f"'{name}' can be read as .* or as "):
             locate(name)
+    touch(tmp_path, "zoo/train/cat/1.png", "zoo/train/dog/1.png", "zoo/clip.parquet")
+    with pytest.raises(InputError, match=r"or as images in folders \('train'\)"):
+        locate("zoo")
     assert locate("pets", "tables").kind == locate("pets/train.parquet").kind == "parquet"
 
 
