@@ -65,8 +65,10 @@ def depth_of(image: Image, raw: bytes = b"") -> Depth | None:
     return Depth(stored, significant=_significant_bits(raw) if image.format == "PNG" else 16)
 
 
-def to_8_bits(image: Image, depth: Depth, white: float | None, raw: bytes = b"") -> Image:
-    """A loaded image of more than 8 bits with the levels 0 to 255.
+def to_8_bits(image: Image, depth: Depth, white: float | None, raw: bytes = b"") -> tuple[Image, bool]:
+    """A loaded image of more than 8 bits with the levels 0 to 255, and whether its range is undeclared.
+
+    It is undeclared when white is taken to be the highest value that the bits can store, for want of anything better.
 
     Args:
         image: grey (I, I;16, F), or colours that Pillow has cut to their upper 8 bits.
@@ -81,11 +83,11 @@ def to_8_bits(image: Image, depth: Depth, white: float | None, raw: bytes = b"")
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
     elif white is None and not depth.declared and depth.significant == 16:
-        return image  # at most one level from the exact value
+        return image, True  # at most one level from the exact value
     else:
         found = _sixteen_bits(raw, image.mode)
         if found is None and white is None:
-            return image
+            return image, not depth.declared
         if found is None:
             raise UnreadableImageError("--white cannot be applied to this kind of 16-bit image", "write it with 8 bits")
         values = found
@@ -98,12 +100,8 @@ def to_8_bits(image: Image, depth: Depth, white: float | None, raw: bytes = b"")
             f"it has {bits} values and does not declare which of them is white", "give it with --white, for example --white 255"
         )
     levels = _scaled(values, top)
-    return Pillow.fromarray(255 - levels if depth.inverted else levels)
-
-
-def is_undeclared(depth: Depth | None, white: float | None) -> bool:
-    """Whether the range of an image is taken to be all that its bits can store, for want of anything better."""
-    return depth is not None and white is None and not depth.declared and depth.significant == 16
+    undeclared = white is None and not depth.declared and depth.significant == 16
+    return Pillow.fromarray(255 - levels if depth.inverted else levels), undeclared
 
 
 def range_notes(undeclared: int, highest: int) -> tuple[str, ...]:
@@ -219,9 +217,8 @@ def _scaled(values: np.ndarray, white: float) -> np.ndarray:
         low, high = block.min(), block.max()
         if not (low >= 0 and high <= white * (1 + 1e-6)):  # also for NaN
             outside = f"{low:g}" if low < 0 else f"{high:g}"
-            raise UnreadableImageError(
-                f"it has the value {outside}, outside 0 to {white:g}", "give the value of white with --white"
-            )
+            hint = "write it with values from 0" if low < 0 else "say with --white which value is white"
+            raise UnreadableImageError(f"it has the value {outside}, outside 0 to {white:g}", hint)
         out[:] = np.minimum(np.floor(block.astype(np.float64) * (255 / white) + 0.5), 255)
     return levels
 

@@ -33,5 +33,5 @@ def normalization_of(images: LabelledImages) -> Normalization:
     for name, found, (low, high) in zip(_CHANNELS, std, images.channel_ranges(), strict=True):
         if found < FLOOR:
             how = f"is {low} of 255 everywhere" if low == high else f"hardly varies (from {low} to {high} of 255)"
-            notes.append(f"the {name} channel of the training images {how}; it is normalized by a standard deviation of 5")
+            notes.append(f"the {name} channel of the training images {how}; its standard deviation is taken to be 5 levels")
     return Normalization(mean, tuple(max(found, FLOOR) for found in std), tuple(notes))

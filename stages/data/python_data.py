@@ -91,7 +91,7 @@ class MapSource(Source):
             depth = depth_of(image)
             if depth is not None:
                 try:
-                    image = to_8_bits(image, depth, self._white)
+                    image, _ = to_8_bits(image, depth, self._white)
                 except UnreadableImageError as error:
                     raise InputError(f"image {row} of '{self.name}' cannot be used ({error})", error.hint) from None
             return np.asarray(image.convert("RGB"))

@@ -62,6 +62,7 @@ class ImageRequest:
         unset="what the file declares, else 65535 for 16 bits",
         panel=IMAGES,
         positive=True,
+        below=2.0**64,
     )
 
     @property

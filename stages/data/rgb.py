@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stages.data.levels import UnreadableImageError, depth_of, is_undeclared, to_8_bits
+from stages.data.levels import UnreadableImageError, depth_of, to_8_bits
 from stages.data.request import DecodeOptions
 
 if TYPE_CHECKING:
@@ -94,15 +94,16 @@ def to_rgb(image: Image, white: float | None = None, raw: bytes = b"") -> tuple[
     depth = depth_of(image, raw)
     image.load()
     turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
+    undeclared = False
     if depth is not None:
-        image = to_8_bits(image, depth, white, raw)
+        image, undeclared = to_8_bits(image, depth, white, raw)
     if turn is not None:
         image = image.transpose(turn)  # type: ignore[arg-type]
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     elif image.mode == "La":  # premultiplied
         image = image.convert("LA")
-    return image if image.mode == "RGB" else image.convert("RGB"), is_undeclared(depth, white)
+    return image if image.mode == "RGB" else image.convert("RGB"), undeclared
 
 
 def resized(image: Image, side: int) -> Image:

@@ -239,14 +239,19 @@ def test_8_bit_images_are_not_noted_however_dark(tmp_path: Path) -> None:
     assert opened(data, "ram").provenance.notes == ()
 
 
+def test_colours_whose_lower_bits_are_lost_are_undeclared() -> None:
+    assert read(png16(np.stack([TWELVE] * 2, 2), bits=12)).undeclared
+
+
 def test_refused_values_name_the_image_and_the_option(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat/a.tif").write_bytes(UNKNOWN["32 bits"])
     with pytest.raises(InputError, match=r"'cat/a\.tif' of the data .*32-bit values.*; give it with --white, .*--skip-corrupt"):
         opened(tmp_path, "ram")
     assert opened(tmp_path, "ram", white=255).channel_ranges()[0] == (0, 255)
-    with pytest.raises(UsageError, match="--white"):
-        ImageRequest(str(tmp_path), white=0)
+    for white in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="--white"):
+            ImageRequest(str(tmp_path), white=white)
 
 
 class Sixteen:
