@@ -40,7 +40,9 @@ class AttackChoice:
         None, "Evaluate the saved images of `laat attack` instead of running attacks.", panel=ATTACKS
     )
     checks: bool = parameter(True, "Check on 64 samples whether the robust accuracies can be trusted.", panel=ATTACKS)
-    strict_checks: bool = parameter(False, "Exit with 5 when a check fails, after writing the report.", panel=ATTACKS)
+    strict_checks: bool = parameter(
+        False, "Exit with 5 when a check fails or no check has enough points, after writing the report.", panel=ATTACKS
+    )
 
     def __post_init__(self) -> None:
         if self.suite is not None and (self.attack or self.adversarial is not None):

@@ -71,7 +71,10 @@ def evaluate(
     ),
     form: Format = "table",
 ) -> None:
-    """Measure clean and robust accuracy with 95 % intervals, by default on novel classes."""
+    """Measure clean and robust accuracy with 95 % intervals, by default on novel classes.
+
+    Verdicts: above chance; at chance (inside the interval); collapsed (below chance, or always the same class predicted).
+    """
     launch = read_launch()
     console.stdout_taken = str(output) == artifacts.STDIO
     specs = attacks.specs()
@@ -97,7 +100,7 @@ def evaluate(
     classifiers = {_run_name(path, models): load_classifier(path, anchors, backbone)[0] for path in models}
     from stages.devices import resolve_device
     from stages.evaluation.evaluate import evaluate_classifiers
-    from stages.reports.report_tables import failed_checks
+    from stages.reports.report_tables import failed_checks, unchecked
 
     place = resolve_device(computing.device, launch)
     with working(console, output, place, launch) as chunks:
@@ -133,6 +136,8 @@ def evaluate(
         failed = failed_checks(done.report)
         if attacks.strict_checks and failed:
             raise ComputeError(f"checks failed: {', '.join(failed)}", "the report says why; --no-checks leaves them out")
+        if attacks.strict_checks and (few := unchecked(done.report)):
+            raise ComputeError(f"too few points to check {'; '.join(few)}", "evaluate more images; --no-checks leaves them out")
 
 
 def _on_saved(console: Console, classifiers: Mapping[str, Classifier], path: Path, batch_size: int, device: str) -> Evaluation:

@@ -24,7 +24,7 @@ def report(
     form: Format = "table",
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of report.json and exit.")] = False,
 ) -> None:
-    """Show reports again; those that were measured alike share a table."""
+    """Show reports again, with verdicts and checks; those that were measured alike share a table."""
     check_format(form, console)
     from stages.reports.records import report_schema
     from stages.reports.report import read_report

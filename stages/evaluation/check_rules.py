@@ -1,6 +1,6 @@
 """Seven checks of a robust accuracy, each a function of a probe of the model (see `checks`).
 
-Counts are judged by exact binomial tests, which account for the sample size.
+Counts are judged by exact binomial tests, which account for the sample size. No check passes on too few points or images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from stages.attacks.spec import AttackPlan, AttackSpec, parse_attack
 from stages.errors import InputError
 from stages.threat import ThreatModel, format_eps
 
-PASS, WARN, FAIL = "pass", "warn", "fail"
+PASS, WARN, FAIL, FEW = "pass", "warn", "fail", "few"
+FEWEST = 29  # points of different images that a check needs to pass: none of 29 rules out a share of 10 % at the 5 % level
 AGREE = 1e-5  # largest difference of two clean passes, relative to the largest logit, at least 1
 # a count fails if a true share of 5 % gives as many in less than 1 % of samples, and warns at 2 % and 5 %
 FAIL_SHARE, FAIL_LEVEL = 0.05, 0.01
@@ -38,7 +39,7 @@ class Finding:
 
     Attributes:
         name: of the check.
-        result: 'pass', 'warn' or 'fail'.
+        result: 'pass', 'warn', 'fail', or 'few' for too few points to pass.
         figures: the numbers behind the result, JSON-able.
         sentence: the result in words.
     """
@@ -109,6 +110,8 @@ def clean_passes(probe: Probe) -> Finding:
     changed = 0
     for rows in probe.batches():
         first, again = (probe.logits(rows) for _ in range(2))
+        if not bool((first.isfinite() & again.isfinite()).all()):
+            return Finding("clean passes", FAIL, {"points": len(probe)}, "a clean pass gives logits that are not finite")
         most = max(most, float((first - again).abs().max()))
         largest = max(largest, float(first.abs().max()))
         changed += int((first.argmax(1) != again.argmax(1)).sum())
@@ -149,7 +152,7 @@ def loss_grows(probe: Probe) -> Finding:
     figures = {"points": len(probe), **{f"loss_{steps}": mean for steps, mean in zip(STEPS, means, strict=True)}}
     values = f"margin loss {means[0]:.3f}, {means[1]:.3f}, {means[2]:.3f} after {STEPS[0]}, {STEPS[1]} and {STEPS[2]} steps"
     gain = float((losses[2] - losses[0]).mean())
-    if gain <= 0:
+    if not gain > 0:
         return Finding("loss", FAIL, figures, f"the loss does not grow with the number of attack steps: {values}")
     for before, after in pairwise(losses):
         lost = before - after
@@ -224,6 +227,10 @@ def _more(probe: Probe, spec: AttackSpec, name: str, what: str, verdict: str) ->
     rows = probe.robust.nonzero()[:, 0]
     wrong = int((~probe.robust_under(spec, rows=rows)).sum()) if len(rows) else 0
     figures = {"points": len(probe), "standing": len(rows), "fell": wrong, "attack": spec.to_record()}
+    if not len(rows):
+        return Finding(
+            name, FEW, figures, f"none of the {len(probe)} samples is robust in the report, so none can be attacked again"
+        )
     result = judge_count(wrong, len(probe))
     counts = f"{wrong} of {len(rows)} samples that are robust in the report are misclassified under {what}"
     return Finding(name, result, figures, counts if result == PASS else f"{verdict}: {counts}")

@@ -13,7 +13,7 @@ from stages.attacks.samples import Samples
 from stages.attacks.spec import AttackSpec, EnsembleSpec
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
-from stages.evaluation.check_rules import CHECKS, FAIL, WARN, Finding, Probe, clean_passes, gradients
+from stages.evaluation.check_rules import CHECKS, FAIL, FEW, FEWEST, PASS, Finding, Probe, clean_passes, gradients
 from stages.evaluation.points import Points, all_way_points, episode_points
 from stages.evaluation.protocol import Protocol
 from stages.models.classifier import Classifier, inference
@@ -76,7 +76,7 @@ def run_checks(
     words = numpy_generator(seed, PURPOSE).bit_generator.random_raw(len(right))
     picked = np.sort(right[np.argsort(words, kind="stable")[:most]])
     if not len(picked):
-        none = Finding("sample", WARN, {"points": 0}, "no sample is classified correctly when clean: nothing to check")
+        none = Finding("sample", FEW, {"points": 0}, "no sample is classified correctly when clean: nothing to check")
         return Checked((none,), 0, 0, seed)
     size, device = min(batch_size, most), classifier.device
     with inference(classifier):
@@ -96,7 +96,18 @@ def run_checks(
             pair=_pair(correct, attacks),
         )
         checks = CHECKS if threat.eps and points.ways > 1 else (clean_passes, gradients)
-        return Checked(tuple(check(probe) for check in checks), len(picked), len(right), seed)
+        images_used = len(np.unique(rows.image[picked]))
+        found = tuple(_with_enough(check(probe), len(picked), images_used) for check in checks)
+        return Checked(found, len(picked), len(right), seed)
+
+
+def _with_enough(found: Finding, points: int, images: int) -> Finding:
+    """The finding; 'few' instead of 'pass' on too few points or images."""
+    if found.result != PASS or min(points, images) >= FEWEST:
+        return found
+    return replace(
+        found, result=FEW, sentence=f"{points} points of {images} images say too little, at least {FEWEST} are needed"
+    )
 
 
 def _pair(correct: dict[str, np.ndarray], attacks: Sequence[AttackSpec]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -10,6 +10,7 @@ from typing_extensions import Self
 from stages.records import Record, Share
 from stages.reports.parquet import OLDEST_VERSION, SCHEMA_VERSION
 from stages.reports.rows import CLEAN, WORST
+from stages.statistics.chance import Verdict, verdict
 from stages.statistics.gzsl import GzslResult
 from stages.statistics.intervals import NO_SPREAD, Estimate
 
@@ -123,7 +124,8 @@ class Finding(Record):
     figures: dict[str, Any]
     """Those that decided."""
     name: str
-    result: Literal["pass", "warn", "fail"]
+    result: Literal["pass", "warn", "fail", "few"]
+    """few: too few points to say that it passes."""
     sentence: str
 
 
@@ -135,6 +137,13 @@ class Checks(Record):
     model: str
     protocol: str
     sample: CheckSample
+
+
+class Verdicts(Record):
+    """Whether accuracies are above chance (see `stages.statistics.chance.verdict`)."""
+
+    clean: Verdict
+    worst: Verdict
 
 
 class Result(Record):
@@ -157,6 +166,8 @@ class Result(Record):
     points: PositiveInt
     """Decisions: an image with its candidate classes."""
     protocol: str
+    verdicts: Verdicts | None = None
+    """Null in older reports."""
     ways: PositiveInt
     """Candidate classes of each decision."""
     worst: Estimate
@@ -171,6 +182,10 @@ class Result(Record):
         """'clean', each attack and, of several attacks, 'worst'."""
         return {CLEAN: self.clean, **self.attacks, **({WORST: self.worst} if len(self.attacks) > 1 else {})}
 
+    def told(self) -> Verdicts:
+        """The verdicts; of older reports, which lack the predictions, by the intervals alone."""
+        return self.verdicts or Verdicts(clean=verdict(self.clean, self.chance), worst=verdict(self.worst, self.chance))
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         _require(abs(self.chance * self.ways - 1) < NO_SPREAD, f"chance {self.chance} is not 1 of {self.ways} ways")
@@ -182,6 +197,9 @@ class Result(Record):
             _require(abs(count - round(count)) < 1e-6, f"{name} accuracy {one.accuracy} is no share of {self.points} points")
             _require(inside, f"{name} accuracy {one.accuracy} is not between the worst case and clean")
         _require(bool(self.attacks) or self.worst == self.clean, "the worst case differs from clean, without an attack")
+        for name, said in {} if self.verdicts is None else self.verdicts.to_record().items():
+            possible = [verdict(getattr(self, name), self.chance, one_class=one) for one in (False, True)]
+            _require(said in possible, f"the verdict on {name} is '{said}', its interval says '{possible[0]}'")
         if self.gzsl is not None:
             _require(self.gzsl.seen_classes + self.gzsl.novel_classes == self.classes, "seen and novel classes do not add up")
             _require(set(self.gzsl.attacks) == set(self.attacks), "the attacks of gzsl are not those of the result")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from stages.reports.records import Report
+from stages.reports.records import Report, Result
 from stages.reports.tables import Cell, Figure, FigureTable, percent, share
+from stages.statistics.chance import LEGEND, verdict
 from stages.statistics.gzsl import Area
 from stages.statistics.intervals import Estimate
 
@@ -49,13 +50,30 @@ def _results_table(reports: Reports, *, by_report: bool) -> FigureTable:
     suite = f", suite {report.suite}" if report.suite else ""
     under = f", attacks in {report.threat.norm} {report.threat.eps}" if report.threat else ""
     size = f"{first.episodes:,} episodes of {first.ways} ways" if first.episodes else "every image of a group once"
+    named = [", ".join(label for label in row if isinstance(label, str) and label != "–") for row in rows]
+    verdicts = _verdicts([(name, entry) for name, (_, entry) in zip(named, entries, strict=True)])
     notes = dict.fromkeys(f"note: {note}" for report in reports.values() for note in report.notes)
     return FigureTable(
         f"accuracy %{under}{suite}",
         (*["report"] * by_report, "model", "classes", *["protocol"] * by_protocol, "chance", *measures),
         tuple(rows),
-        (f"± {first.interval}; {size}", *notes),
+        (f"± {first.interval}; {size}", *verdicts, *notes),
     )
+
+
+def _verdicts(entries: Sequence[tuple[str, Result]]) -> list[str]:
+    """Lines that say which of the results, by their names, are above chance, and what the words mean if some are not."""
+    said: dict[str, list[str]] = {}
+    for name, entry in entries:
+        told = entry.told()
+        parts = [f"clean {told.clean}", *([f"worst case {told.worst}"] if entry.attacks else [])]
+        if entry.gzsl is not None:
+            sides = {"S": entry.gzsl.clean.S, "U": entry.gzsl.clean.U}
+            parts += [f"clean {side} {verdict(found, entry.chance)}" for side, found in sides.items()]
+        said.setdefault(", ".join(parts), []).append(name)
+    lines = [f"verdict on {'; '.join(names) if len(said) > 1 else 'every row'}: {what}" for what, names in said.items()]
+    used = [f"{word}: {meaning}" for word, meaning in LEGEND.items() if any(word in what for what in said)]
+    return [*lines, *(["; ".join(used)] if used else [])]
 
 
 def _in_order(reports: Reports) -> list[str]:
@@ -107,6 +125,11 @@ def check_lines(report: Report) -> list[str]:
         for result in ("fail", "warn"):
             failed = (found for found in entry.findings if found.result == result)
             lines += [f"  {result.upper()} {found.name}: {found.sentence}" for found in failed]
+        few: dict[str, list[str]] = {}
+        for found in entry.findings:
+            if found.result == "few":
+                few.setdefault(found.sentence, []).append(found.name)
+        lines += [f"  TOO FEW POINTS {', '.join(names)}: {sentence}" for sentence, names in few.items()]
         passed = [found.name for found in entry.findings if found.result == "pass"]
         if passed:
             lines.append(f"  pass {', '.join(passed)}")
@@ -117,3 +140,12 @@ def failed_checks(report: Report) -> list[str]:
     """The names of the checks that failed, each once."""
     found = [one.name for entry in report.checks or () for one in entry.findings if one.result == "fail"]
     return list(dict.fromkeys(found))
+
+
+def unchecked(report: Report) -> list[str]:
+    """The results, as 'model, group', that had too few points for any check to pass."""
+    return [
+        f"{entry.model}, {entry.group}"
+        for entry in report.checks or ()
+        if {"few"} <= {found.result for found in entry.findings} <= {"few", "warn", "fail"}
+    ]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from stages.data.source_rows import SourceRows
-from stages.reports.rows import CLEAN, PointRows
+from stages.reports.rows import CLEAN, WORST, PointRows
+from stages.statistics.chance import Verdict, predicts_one_class, verdict
 from stages.statistics.gzsl import GzslResult
 from stages.statistics.intervals import Estimate, alike, estimate
 
@@ -59,6 +60,11 @@ class GroupResult:
         measures = [*self.correct.values(), np.logical_and.reduce(list(self.correct.values()))] if self.episodes else []
         return any(alike(one.reshape(self.episodes, -1).mean(axis=1)) for one in measures)
 
+    def verdicts(self) -> dict[str, Verdict]:
+        """Whether the clean accuracy and the worst case are above chance."""
+        one_class = self.rows is not None and predicts_one_class(self.rows.clean.predicted, self.rows.label, self.episodes)
+        return {name: verdict(getattr(self, name), 1 / self.ways, one_class=one_class) for name in (CLEAN, WORST)}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -85,7 +91,8 @@ class Row:
         estimates = {name: getattr(found, name) for name in ("attacks", "clean", "worst")}
         where = {"model": self.model, "group": self.group, "protocol": self.protocol or protocol}
         gzsl = {} if found.gzsl is None else {"gzsl": found.gzsl}
-        return {**where, **numbers, **estimates, "chance": 1 / found.ways, "interval": found.interval, **gzsl}
+        chance = {"chance": 1 / found.ways, "verdicts": found.verdicts()}
+        return {**where, **numbers, **estimates, **chance, "interval": found.interval, **gzsl}
 
 
 def summarise_rows(rows: PointRows, *, classes: int, ways: int) -> GroupResult:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.spec import parse_attacks
-from stages.evaluation.check_rules import judge_count
-from stages.evaluation.checks import Checked, run_checks
+from stages.evaluation.check_rules import FEWEST, judge_count
+from stages.evaluation.checks import MOST, Checked, run_checks
 from stages.evaluation.protocol import Protocol
 from stages.threat import ThreatModel
 from tests.stages.evaluation.masking import MASKS, trained
@@ -33,12 +33,14 @@ def checked(
     batch_size: int = 64,
     seed: int = 0,
     scale: float = 1.0,
+    group: Group = GROUP,
+    most: int = MOST,
 ) -> Checked:
     protocol, specs = protocol or Protocol(), parse_attacks(attacks)
-    rows = evaluate(model, GROUP, protocol, specs, threat, seed=seed, scale=scale).rows
+    rows = evaluate(model, group, protocol, specs, threat, seed=seed, scale=scale).rows
     assert rows is not None
-    classifier = GROUP.classifier(model, scale)
-    return run_checks(classifier, GROUP.image_set(), protocol, rows, specs, threat, seed=seed, batch_size=batch_size)
+    options = {"seed": seed, "batch_size": batch_size, "most": most}
+    return run_checks(group.classifier(model, scale), group.image_set(), protocol, rows, specs, threat, **options)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,32 @@ def test_an_honest_adversarially_trained_model_fails_no_check(protocol: Protocol
 def test_an_undefended_model_fails_no_check_either() -> None:
     found = checked(trained("clean"))
     assert found.failed == (), [one.sentence for one in found.findings]
+
+
+def few(found: Checked) -> list[str]:
+    return [one.name for one in found.findings if one.result == "few"]
+
+
+def test_no_check_passes_on_too_few_points() -> None:
+    for count, passes in ((6, False), (FEWEST - 1, False), (FEWEST, True)):
+        found = checked(trained("laat"), most=count)
+        results = {one.result for one in found.findings}
+        assert ("pass" in results, "few" in results) == (passes, not passes), results
+
+
+def test_no_check_passes_on_too_few_images() -> None:
+    # many points of 20 images
+    few_images = Group(GROUP.classes, GROUP.anchors, GROUP.images[::9], GROUP.labels[::9])
+    protocol = Protocol("episodes", ways=3, queries=3, episodes=40)
+    found = checked(trained("laat"), protocol, group=few_images)
+    assert found.points == 64
+    assert not [one for one in found.findings if one.result == "pass"]
+
+
+def test_attacks_on_robust_samples_need_such_samples() -> None:
+    found = checked(trained("clean"), threat=ThreatModel(Fraction(1, 2)))
+    assert few(found) == ["strength", "black box"]
+    assert found.findings[ALL.index("strength")].figures["standing"] == 0
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -133,7 +161,7 @@ def test_without_a_correct_sample_there_is_nothing_to_check() -> None:
     rows = evaluate(Wrong(), group, Protocol(), specs, THREAT).rows
     assert rows is not None
     found = run_checks(group.classifier(Wrong()), group.image_set(), Protocol(), rows, specs, THREAT)
-    assert [(one.name, one.result) for one in found.findings] == [("sample", "warn")]
+    assert [(one.name, one.result) for one in found.findings] == [("sample", "few")]
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from stages.errors import UsageError
 from stages.reports.records import Adversarial, Checks, ProtocolRecord, Report, Threat
-from stages.reports.report_tables import check_lines, failed_checks, report_tables
+from stages.reports.report_tables import check_lines, failed_checks, report_tables, unchecked
 from stages.reports.tables import FigureTable, check_format, difference, p_value, percent, render, share
+from stages.statistics.chance import LEGEND
 from tests.stages.reports.test_plots import gzsl_report, report
 
 TABLE = FigureTable(
@@ -85,7 +86,12 @@ def test_the_table_of_a_report() -> None:
     assert table.title == "accuracy %, attacks in Linf 8/255"
     assert table.columns == ("model", "classes", "chance", "clean", "pgd-20", "margin-pgd-20", "worst")
     assert table.texts()[0][:4] == ["raw", "seen", "20.0", "80.0 ± 6.1"]
-    assert table.notes == ("± Wilson 95 % over images; every image of a group once",)
+    assert table.notes == (
+        "± Wilson 95 % over images; every image of a group once",
+        "verdict on raw, seen; raw, novel: clean above chance, worst case at chance",
+        "verdict on expanded, seen; expanded, novel: clean above chance, worst case above chance",
+        f"at chance: {LEGEND['at chance']}",
+    )
 
 
 def changed(**other: Any) -> Report:
@@ -166,6 +172,10 @@ def test_a_check_that_did_not_pass_has_its_own_line_the_worst_first() -> None:
         "  WARN gradients: of gradients",
         "  pass loss, strength",
     ]
+    short = changed(checks=[checks("run", "all-way", gradients="few", loss="warn")])
+    assert check_lines(short)[1:] == ["  WARN loss: of loss", "  TOO FEW POINTS gradients: of gradients"]
+    assert unchecked(short) == ["run, novel"]
+    assert unchecked(found) == []
     assert failed_checks(found) == ["accuracy"]
 
 
