@@ -104,6 +104,7 @@ def train(
                 on_step=shown.step,
                 on_epoch=shown.epoch,
                 on_note=console.note,
+                on_warning=console.warn,
             )
             try:
                 result = train_run(

@@ -52,7 +52,7 @@ class RunOptions:
         save_every: seconds between saved states; 0 saves after every step.
         log: 'tensorboard' or 'wandb', to log the figures of each epoch there too.
         on_step, on_epoch: called after steps (at most four times a second) and after every epoch.
-        on_note: called with what the user should know, one line of text each.
+        on_note, on_warning: called with what the user should know, one line of text each.
     """
 
     device: str = "cpu"
@@ -65,6 +65,7 @@ class RunOptions:
     on_step: Callable[[Progress], None] | None = None
     on_epoch: Callable[[EpochReport], None] | None = None
     on_note: Callable[[str], None] | None = None
+    on_warning: Callable[[str], None] | None = None
 
 
 def train_run(
@@ -163,6 +164,7 @@ class _Run:
         training, self._selection = plan_selection(task.images, task.anchors, task.settings.seed)
         model = task.build_model(training, options.on_note)
         self._note_micro_batches(model)
+        self._note_selection()
         self.trainer = Trainer(
             model,
             torch.from_numpy(task.anchors.vectors[task.anchors.indices("seen")]),
@@ -177,6 +179,12 @@ class _Run:
         self._record = task.record(training, self._selection)
         self._saved = self._reported = self._started = time.monotonic()
         self._images_before = 0
+
+    def _note_selection(self) -> None:
+        note, warning = self._selection.describe()
+        for text, show in ((note, self._options.on_note), (warning, self._options.on_warning)):
+            if text and show is not None:
+                show(text)
 
     def _note_micro_batches(self, model: nn.Module) -> None:
         count, note = self._settings.accumulate, self._options.on_note

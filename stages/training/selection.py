@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.perturb import attack_images
 from stages.attacks.spec import AttackPlan
-from stages.data.image_set import ImageSet
+from stages.data.image_set import ImageSet, restricted_labels
 from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError
 from stages.models.classifier import Classifier, predict
@@ -21,7 +21,9 @@ from stages.training.settings import TrainSettings
 from stages.world import World
 
 MAX_IMAGES = 1000
+FEW_IMAGES = 100  # with fewer the user is warned
 HELD_OUT = 0.05
+LARGEST_PART = 5  # at most a fifth of a class is held out
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Selection:
     """The images and anchors that epochs are scored on.
 
     Attributes:
-        images: at most about 1,000, the same number of each class.
+        images: from about 100 to about 1,000, the same number of each class, where there are so many (see `images_per_class`).
         anchors: (C, D) float32, those of the images' classes.
         source: 'validation classes' or 'held-out images of the seen classes'.
     """
@@ -54,6 +56,15 @@ class Selection:
     def to_record(self) -> dict[str, Any]:
         """JSON-able form."""
         return {"source": self.source, "images": len(self.images), "classes": len(self.images.classes)}
+
+    def describe(self) -> tuple[str, str]:
+        """How many images select the epoch, and a warning if they are few, else ''."""
+        count = len(self.images)
+        said = f"the best epoch is selected on {count:,} images: {self.source}"
+        if count >= FEW_IMAGES:
+            return said, ""
+        few = f"only {count} images select the best epoch: an accuracy near 50 % is uncertain by {98 / count**0.5:.0f} points"
+        return said, f"{few}; add images, or classes for validation (`laat anchors --val N`)"
 
     def score(
         self,
@@ -122,9 +133,9 @@ def plan_selection(
     generator = torch_generator(seed, "train/selection")
     if anchors.groups.val:
         val = images.restricted_to(anchors.names("val"), names_from="the anchors")
-        rows = _per_class(val.labels, MAX_IMAGES, 1.0, generator)
+        rows = _per_class(val.labels, 1.0, generator)
         return seen, Selection(val.take(rows).loaded(), vectors[anchors.indices("val")], "validation classes")
-    rows = _per_class(seen.labels, MAX_IMAGES, HELD_OUT, generator)
+    rows = _per_class(seen.labels, HELD_OUT, generator)
     if not len(rows):
         raise InputError(
             f"the data '{images.provenance.source}' has one training image per class: none can be held out to select the epoch",
@@ -136,16 +147,49 @@ def plan_selection(
     return seen.take(rest.nonzero()[:, 0]), Selection(seen.take(rows).loaded(), seen_anchors, source)
 
 
-def _per_class(labels: Tensor, most: int, share: float, generator: torch.Generator) -> Tensor:
-    """Rows of the same number of images sampled from each class, ascending: `share` of the smallest class, at least 1, and at
-    most `most` in total. A class with a single image is sampled only when `share` is 1."""
+def _per_class(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Rows sampled from each class, ascending; see `images_per_class`."""
     labels = labels.cpu()
-    counts = torch.bincount(labels)
-    present = counts[counts > 0]
-    each = max(1, min(int(share * int(present.min())), most // len(present)))
     order = torch.randperm(len(labels), generator=generator)
-    rows = []
-    for label, count in enumerate(counts.tolist()):
-        if count > 1 or share == 1:
-            rows.append(order[labels[order] == label][:each])
+    rows = [
+        order[labels[order] == label][:count] for label, count in enumerate(images_per_class(torch.bincount(labels), share))
+    ]
     return torch.cat(rows).sort().values if rows else torch.empty(0, dtype=torch.int64)
+
+
+def images_per_class(counts: Tensor, share: float) -> list[int]:
+    """How many images of each class select the epoch.
+
+    The same number of each class: `share` of the smallest class, or if that makes fewer than about 100 images in all as many as
+    make 100; and about 1,000 in all at most. A class that has not so many gives what it has, or where images are held out from
+    training (`share` below 1) a fifth of it, at least one of two.
+
+    Args:
+        counts: (C,) images of each class.
+        share: 1 where the classes are not trained on.
+    """
+    present = counts[counts > 0]
+    if not len(present):
+        return [0] * len(counts)
+    each = max(1, min(max(_share_of_smallest(present, share), _floor(present)), MAX_IMAGES // len(present)))
+    if share == 1:
+        return [min(each, count) for count in counts.tolist()]
+    return [min(each, max(1, count // LARGEST_PART)) if count > 1 else 0 for count in counts.tolist()]
+
+
+def floor_decides(images: ImageSet | StreamingImageSet, anchors: AnchorSet) -> bool:
+    """Whether the images that select the epoch are more than their share of the smallest class, up to 0.9 all there were."""
+    group, share = ("val", 1.0) if anchors.groups.val else ("seen", HELD_OUT)
+    found = restricted_labels(
+        images.labels, images.classes, anchors.names(group), names_from="the anchors", provenance=images.provenance
+    )
+    counts = torch.bincount(found[1].cpu())
+    return _floor(counts[counts > 0]) > max(1, _share_of_smallest(counts[counts > 0], share))
+
+
+def _share_of_smallest(present: Tensor, share: float) -> int:
+    return int(share * int(present.min()))
+
+
+def _floor(present: Tensor) -> int:
+    return -(-FEW_IMAGES // len(present))

@@ -20,7 +20,7 @@ from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import initialise_from
 from stages.models.own_parts import fingerprint, import_path_of
 from stages.training.objectives import Objective
-from stages.training.selection import Selection
+from stages.training.selection import FEW_IMAGES, Selection, floor_decides
 from stages.training.settings import TrainSettings
 
 
@@ -52,6 +52,8 @@ class Task:
             recorded["objective"] = import_path_of(kind)
         digests = {name: record["sha256"] for name, record in self.inputs.items()}
         found = {"settings": recorded, "inputs": {"data": self.images.sha256(), **digests}}
+        if floor_decides(self.images, self.anchors):  # a run of another version held out other images
+            found["selection"] = {"smallest number of selection images": FEW_IMAGES}
         own = self.model or self.backbone
         return found if own is None else {**found, "model": fingerprint(own)}
 

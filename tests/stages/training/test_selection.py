@@ -12,8 +12,9 @@ from stages.classes import ClassGroups
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
 from stages.models.classifier import Classifier, predict
-from stages.training.selection import MAX_IMAGES, Score, Selection, plan_selection
+from stages.training.selection import HELD_OUT, MAX_IMAGES, Score, Selection, images_per_class, plan_selection
 from stages.training.settings import TrainSettings
+from stages.training.task import Task
 from stages.world import World
 from tests.stages.training.synthetic import NAMES, made_up_anchors, made_up_images, quick, small_model
 
@@ -29,8 +30,8 @@ def test_held_out_images_are_not_trained_on() -> None:
     assert selection.source == "held-out images of the seen classes"
     assert keys(training).isdisjoint(keys(selection.images))
     assert keys(training) | keys(selection.images) == keys(images)
-    assert selection.images.counts() == [2] * 6  # 5 % of 40
-    assert training.counts() == [38] * 6
+    assert selection.images.counts() == [8] * 6  # a fifth of 40, as 5 % would be 12 images in all
+    assert training.counts() == [32] * 6
 
 
 def test_the_draw_follows_from_the_seed() -> None:
@@ -77,6 +78,45 @@ def test_small_and_uneven_classes() -> None:
     training, selection = plan_selection(uneven, made_up_anchors(NAMES[:3]), seed=0)
     assert selection.images.counts() == [0, 1, 1]
     assert training.counts() == [1, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "each"),
+    [
+        # 5 % of the smallest class make 100 images or more: as it always was
+        ([500] * 64, HELD_OUT, [15] * 64),
+        ([200] * 48, HELD_OUT, [10] * 48),
+        ([400, 500, 600, 700, 800], HELD_OUT, [20] * 5),
+        ([30] * 2000, HELD_OUT, [1] * 2000),
+        # fewer: as many of each class as make 100, but no more than a fifth of it
+        ([100] * 8, HELD_OUT, [13] * 8),
+        ([9] + [1000] * 7, HELD_OUT, [1] + [13] * 7),
+        ([20] * 8, HELD_OUT, [4] * 8),
+        ([1, 2, 4, 0, 10], HELD_OUT, [0, 1, 1, 0, 2]),
+        # classes that are not trained on give what they have
+        ([600] * 16, 1.0, [62] * 16),
+        ([2] + [600] * 15, 1.0, [2] + [7] * 15),
+        ([3] * 4, 1.0, [3] * 4),
+        ([0, 0], HELD_OUT, [0, 0]),
+    ],
+)
+def test_how_many_images_select_the_epoch(counts: list[int], share: float, each: list[int]) -> None:
+    assert images_per_class(torch.tensor(counts), share) == each
+
+
+def test_few_images_are_told() -> None:
+    for per_class, few in ((8, True), (100, False)):
+        _, selection = plan_selection(made_up_images(per_class=per_class), made_up_anchors(), seed=0)
+        note, warning = selection.describe()
+        assert f"is selected on {len(selection.images)} images: held-out images of the seen classes" in note
+        assert ("only 6 images select the best epoch" in warning) == few == bool(warning)
+
+
+def test_runs_that_held_out_other_images_are_told_apart() -> None:
+    inputs = {"settings": quick(), "inputs": {}, "init": None, "resize": None, "model": None, "backbone": None}
+    for per_class, told in ((100, True), (400, False)):
+        task = Task(made_up_anchors(), made_up_images(per_class=per_class), objective=None, **inputs)
+        assert ("selection" in task.identity) == told
 
 
 def test_one_image_a_class_is_refused() -> None:
