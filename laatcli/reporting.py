@@ -78,6 +78,7 @@ def write_report(
     """
     from stages.reports.plots import plot_results, plot_seen_unseen
     from stages.reports.report import report_bytes, with_rows
+    from stages.reports.verify import with_digest
 
     report = done.report
     files: dict[Path, bytes] = {}
@@ -87,6 +88,7 @@ def write_report(
     if plot is not None:
         draw = plot_seen_unseen if report.protocol.name == "gzsl" else plot_results
         draw(report, plot)
+    report = with_digest(report)
     data = report_bytes(report)
     if to_stdout:
         artifacts.write_files(files)

@@ -14,9 +14,10 @@ from stages.records import Record
 from stages.reports.measures import OF_CLASS_MEANS, OF_DRAWS, Measure, compare_rows
 from stages.reports.parquet import AGAIN
 from stages.reports.records import Report
-from stages.reports.report import read_report, rows_of_report
+from stages.reports.report import read_report
 from stages.reports.row_file import RowPart
 from stages.reports.tables import Cell, FigureTable, difference, p_value, percent
+from stages.reports.verify import rows_of_report
 
 ALIKE = "evaluate both models in the same way"
 

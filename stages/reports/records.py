@@ -214,6 +214,8 @@ class Report(Record):
     checks: list[Checks] | None = None
     """One entry per result under attack; null if nothing was checked."""
     data: Data
+    digest: str | None = None
+    """SHA-256 of all other entries; absent in reports of schema version 2."""
     episodes: FileReference | None
     kind: Literal["laat-report"]
     models: Annotated[list[Model], Field(min_length=1)]

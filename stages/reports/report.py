@@ -20,7 +20,8 @@ from stages.reports.episode_file import episodes_bytes, episodes_path
 from stages.reports.parquet import AGAIN, SCHEMA_VERSION, check_version
 from stages.reports.records import FileReference, Model, Report
 from stages.reports.results import Row
-from stages.reports.row_file import RowPart, read_rows, rows_bytes
+from stages.reports.row_file import RowPart, rows_bytes
+from stages.reports.verify import check_digest, check_files, with_digest
 from stages.threat import ThreatModel
 from stages.version import __version__
 
@@ -80,14 +81,16 @@ def make_report(
 
 
 def report_bytes(report: Report) -> bytes:
-    """The report as the bytes of report.json: sorted keys, indented, UTF-8, a final newline."""
-    return (json.dumps(report.to_record(), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """The report and its digest as the bytes of report.json: sorted keys, indented, UTF-8, a final newline."""
+    record = with_digest(report).to_record()
+    return (json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_report(path: Path | str) -> Report:
-    """Read a report, from standard input for `-`, strictly.
+    """Read a report, from standard input for `-`, strictly, and check it against its rows and episodes if they lie beside it.
 
-    Raises InputError: missing, truncated, not a report, of another schema version, or figures that contradict each other.
+    Raises InputError: missing, truncated, not a report, of another schema version, changed since it was written, or figures
+    that contradict each other or the rows. Warns with `UnverifiedWarning` about an older report, which has no digest.
     """
     where = "standard input" if str(path) == artifacts.STDIO else f"'{path}'"
     data = sys.stdin.buffer.read() if str(path) == artifacts.STDIO else artifacts.read_file(path)
@@ -99,9 +102,13 @@ def read_report(path: Path | str) -> Report:
         raise InputError(f"{where} is JSON, but not a report of laat", "give a report of `laat eval`")
     check_version(record.get("schema_version", record.get("format")), where)
     try:
-        return Report.model_validate_json(data)
+        report = Report.model_validate_json(data)
     except ValidationError as error:
         raise InputError(f"{where} is damaged or was edited: {first_fault(error)}", AGAIN) from None
+    check_digest(report, data, where)
+    if str(path) != artifacts.STDIO:
+        check_files(report, Path(path))
+    return report
 
 
 def _refuse(name: str) -> NoReturn:
@@ -137,10 +144,3 @@ def with_rows(report: Report, rows: Sequence[Row], path: Path, report_path: Path
             references[name] = FileReference(file=relative, sha256=hashlib.sha256(data).hexdigest())
             files[place] = data
     return report.model_copy(update=references), files
-
-
-def rows_of_report(report: Report, path: Path) -> list[RowPart]:
-    """The rows of a report read from `path`. Raises InputError when it has none, or the file has another digest."""
-    if report.rows is None:
-        raise InputError(f"'{path}' was written without its rows", f"{AGAIN}, without `--rows none`")
-    return read_rows(path.parent / report.rows.file, report.rows.sha256)[0]

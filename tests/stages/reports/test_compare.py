@@ -19,6 +19,7 @@ from stages.reports.report import make_report, with_rows
 from stages.reports.results import GroupResult, Row
 from stages.reports.row_file import default_rows_path
 from stages.reports.tables import render
+from stages.reports.verify import json_digest
 from stages.statistics.gzsl import GzslFigures
 from stages.statistics.paired import paired_episodes, paired_images
 from stages.threat import ThreatModel
@@ -65,7 +66,9 @@ def save(
         rows=rows,
     )
     made, files = with_rows(report, rows, default_rows_path(path), path)
-    for place, content in {**files, path: json.dumps(made.to_record() | (change or {})).encode()}.items():
+    record = made.to_record() | (change or {})
+    record["digest"] = json_digest(json.dumps(record))
+    for place, content in {**files, path: json.dumps(record).encode()}.items():
         place.parent.mkdir(exist_ok=True)
         place.write_bytes(content)
     return [row.result for row in rows]

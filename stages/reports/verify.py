@@ -1,0 +1,90 @@
+"""Whether a report is as it was written: its digest, and its figures against the rows beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.artifacts import read_file
+from stages.errors import InputError, note_unverified
+from stages.reports.parquet import AGAIN, OLDEST_VERSION
+from stages.reports.records import Report, Result
+from stages.reports.results import GroupResult, summarise_rows
+from stages.reports.row_file import RowPart, read_rows
+from stages.reports.rows import CLEAN, WORST
+
+_ROUNDING = 1e-9
+
+
+def json_digest(text: str | bytes) -> str:
+    """SHA-256 of a JSON object without its entry 'digest'.
+
+    The layout and the order of keys do not count, so that a report may be indented anew. Every digit of a number does.
+    """
+    record = json.loads(text, parse_float=repr, parse_int=repr)
+    record.pop("digest", None)
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def with_digest(report: Report) -> Report:
+    """The report with the digest of its record."""
+    return report.model_copy(update={"digest": json_digest(json.dumps(report.to_record()))})
+
+
+def check_digest(report: Report, data: bytes, where: str) -> None:
+    """Raise InputError unless the digest of a report is that of its file's bytes `data`; an older one has none and is noted."""
+    if report.digest is None and report.schema_version == OLDEST_VERSION:
+        note_unverified(where)
+    elif report.digest != json_digest(data):
+        raise InputError(f"{where} was damaged or edited after it was written: its digest differs", AGAIN)
+
+
+def check_files(report: Report, path: Path) -> None:
+    """Check the report read from `path` against its rows and episodes, where they lie beside it.
+
+    Raises InputError if they are not those that were written with it, or its accuracies are not those of the rows.
+    """
+    if report.episodes is not None:
+        place = path.parent / report.episodes.file
+        if place.is_file() and hashlib.sha256(read_file(place)).hexdigest() != report.episodes.sha256:
+            raise InputError(f"'{place}' is not the file written with the report: its SHA-256 differs", AGAIN)
+    if report.rows is not None and (path.parent / report.rows.file).is_file():
+        rows_of_report(report, path)
+
+
+def rows_of_report(report: Report, path: Path) -> list[RowPart]:
+    """The rows of a report read from `path`.
+
+    Raises InputError when it has none, the file has another digest, or the report has other accuracies than the rows give.
+    """
+    if report.rows is None:
+        raise InputError(f"'{path}' was written without its rows", f"{AGAIN}, without `--rows none`")
+    place = path.parent / report.rows.file
+    if place.exists() and not place.is_file():  # a device has no end
+        raise InputError(f"'{place}', the rows of '{path}', is not a file", AGAIN)
+    parts = read_rows(place, report.rows.sha256)[0]
+    _check_figures(report, parts, f"'{path}'")
+    return parts
+
+
+def _check_figures(report: Report, parts: Sequence[RowPart], where: str) -> None:
+    rows = {part.key: part.rows for part in parts}
+    for at, result in enumerate(report.results):
+        if result.key not in rows:
+            raise InputError(f"the rows of {where} lack {', '.join(result.key)}", AGAIN)
+        stated, found = _figures(result), _figures(summarise_rows(rows[result.key], classes=result.classes, ways=result.ways))
+        for name in stated.keys() | found.keys():
+            one, other = stated.get(name, math.nan), found.get(name, math.nan)
+            if not abs(one - other) <= _ROUNDING:
+                what = f"results[{at}] has {name} {one:g} and its rows {other:g}"
+                raise InputError(f"{where} was damaged or edited: {what}", AGAIN)
+
+
+def _figures(result: Result | GroupResult) -> dict[str, float]:
+    """The counts and accuracies that the rows of a result determine."""
+    estimates = {CLEAN: result.clean, WORST: result.worst, **result.attacks}
+    counts = {name: getattr(result, name) for name in ("points", "images", "episodes")}
+    return {**counts, **{f"{name} accuracy": one.accuracy for name, one in estimates.items()}}
