@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Annotated, Any
 
@@ -19,6 +20,16 @@ class Record(BaseModel):
     def to_record(self) -> dict[str, Any]:
         """As JSON values, without the entries that were not set."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+def json_digest(text: str | bytes) -> str:
+    """SHA-256 of a JSON object without its entry 'digest'.
+
+    The layout and the order of keys do not count, so that a report may be indented anew. Every digit of a number does.
+    """
+    record = json.loads(text, parse_float=repr, parse_int=repr)
+    record.pop("digest", None)
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def first_fault(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.errors import InputError
-from stages.reports.parquet import AGAIN, read_table, table_bytes
+from stages.errors import InputError, note_unverified
+from stages.records import json_digest
+from stages.reports.parquet import AGAIN, OLDEST_VERSION, read_table, table_bytes
 from stages.reports.row_file import ENDING, RowPart
 
 KIND = "laat-episodes"
@@ -88,13 +90,30 @@ def episodes_bytes(parts: Sequence[RowPart], record: Mapping[str, Any]) -> bytes
         schema = episode_schema()
         arrays = [pa.array(column, field.type) for column, field in zip(columns[2:], list(schema)[2:], strict=True)]
         tables.append(pa.Table.from_arrays([*columns[:2], *arrays], schema=schema))
-    return table_bytes(pa.concat_tables(tables).unify_dictionaries(), KIND, record) if tables else None
+    return with_digest(pa.concat_tables(tables).unify_dictionaries(), record) if tables else None
+
+
+def with_digest(table: Any, record: Mapping[str, Any]) -> bytes:
+    """The parquet file of a table of episodes and its record, with a digest of both."""
+    return table_bytes(table, KIND, {**record, "digest": _digest(table, record)})
+
+
+def _digest(table: Any, record: Mapping[str, Any]) -> str:
+    given = {key: value for key, value in record.items() if key not in ("digest", "kind", "schema_version")}
+    return json_digest(json.dumps({"episodes": table.to_pylist(), "record": given}))
 
 
 def read_episodes(path: Path | str, sha256: str | None = None) -> tuple[list[SavedEpisodes], dict[str, Any]]:
-    """Read what `episodes_bytes` wrote, with its record. Raises InputError (see `parquet.read_table`), also where the
-    episodes of one group and protocol are not all of one size."""
+    """Read what `episodes_bytes` wrote, with its record.
+
+    Raises InputError (see `parquet.read_table`), also where the file was changed since it was written, or the episodes of one
+    group and protocol are not all of one size. Warns with `UnverifiedWarning` about an older file, which has no digest.
+    """
     table, record = read_table(path, episode_schema(), KIND, sha256, newer=_KEYS)
+    if "digest" not in record and record["schema_version"] == OLDEST_VERSION:
+        note_unverified(f"'{path}'")
+    elif record.get("digest") != _digest(table, record):
+        raise InputError(f"'{path}' was damaged or edited after it was written: its digest differs", AGAIN)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in table.to_pylist():
         found.setdefault((row["group"], row["protocol"]), []).append(row)

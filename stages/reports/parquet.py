@@ -59,7 +59,7 @@ def read_table(
         # no threads of Arrow, no Python file: a thread that outlives the interpreter aborts the process (apache/arrow 33975)
         source = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
         table = source.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
         reason = (str(error).strip().splitlines() or ["not parquet"])[0]
         raise InputError(f"{where} is cut short, damaged or no parquet file: {reason}", AGAIN) from None
     record = _record(table.schema.metadata, where, kind)

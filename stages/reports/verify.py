@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stages.artifacts import read_file
 from stages.errors import InputError, note_unverified
+from stages.records import json_digest
 from stages.reports.parquet import AGAIN, OLDEST_VERSION
 from stages.reports.records import Report, Result
 from stages.reports.results import GroupResult, summarise_rows
@@ -17,16 +18,6 @@ from stages.reports.row_file import RowPart, read_rows
 from stages.reports.rows import CLEAN, WORST
 
 _ROUNDING = 1e-9
-
-
-def json_digest(text: str | bytes) -> str:
-    """SHA-256 of a JSON object without its entry 'digest'.
-
-    The layout and the order of keys do not count, so that a report may be indented anew. Every digit of a number does.
-    """
-    record = json.loads(text, parse_float=repr, parse_int=repr)
-    record.pop("digest", None)
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def with_digest(report: Report) -> Report:

@@ -13,8 +13,7 @@ from stages.data.image_set import ImageSet
 from stages.errors import InputError
 from stages.evaluation.replay import OTHER_EPISODES, read_replay
 from stages.models.classifier import Classifier
-from stages.reports.episode_file import KIND, episode_schema, read_episodes
-from stages.reports.parquet import table_bytes
+from stages.reports.episode_file import episode_schema, read_episodes, with_digest
 from stages.reports.report import report_bytes, with_rows
 from tests.stages.evaluation.test_protocols import EPISODES, checkpoint, images, score
 
@@ -41,7 +40,7 @@ def changed(path: Path, record: dict[str, Any] | None = None, **columns: Any) ->
         at, values = table.schema.get_field_index(name), table[name].to_pylist()
         table = table.set_column(at, name, pa.array(change(values), episode_schema().field(name).type))
     other = path.with_name("other.parquet")
-    other.write_bytes(table_bytes(table, KIND, {**read_episodes(path)[1], **(record or {})}))
+    other.write_bytes(with_digest(table, {**read_episodes(path)[1], **(record or {})}))
     return other
 
 

@@ -13,13 +13,13 @@ import torch
 from stages.attacks.spec import parse_attacks
 from stages.errors import InputError, LaatError, UsageError
 from stages.evaluation.protocol import Protocol
+from stages.records import json_digest
 from stages.reports.compare import Source, compare_reports, comparison_tables
 from stages.reports.records import Model
 from stages.reports.report import make_report, with_rows
 from stages.reports.results import GroupResult, Row
 from stages.reports.row_file import default_rows_path
 from stages.reports.tables import render
-from stages.reports.verify import json_digest
 from stages.statistics.gzsl import GzslFigures
 from stages.statistics.paired import paired_episodes, paired_images
 from stages.threat import ThreatModel

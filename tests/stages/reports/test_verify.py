@@ -12,11 +12,11 @@ import pytest
 
 from stages.errors import InputError, UnverifiedWarning
 from stages.evaluation.protocol import Protocol
+from stages.records import json_digest
 from stages.reports.compare import Source, compare_reports
-from stages.reports.episode_file import episodes_path
+from stages.reports.episode_file import episodes_path, read_episodes
 from stages.reports.report import read_report
 from stages.reports.row_file import default_rows_path
-from stages.reports.verify import json_digest
 from tests.stages.reports.test_compare import EPISODES, save
 
 
@@ -58,6 +58,20 @@ def test_other_episodes_beside_a_report_are_found(tmp_path: Path) -> None:
     place.write_bytes(flipped(place.read_bytes(), 1)[0])
     with pytest.raises(InputError, match=r"report\.episodes\.parquet' is not the file written with the report"):
         read_report(path)
+
+
+def test_episodes_that_were_damaged_are_never_read_as_others(tmp_path: Path) -> None:
+    save(tmp_path / "report.json", {"raw": 1.0}, EPISODES)
+    place = tmp_path / "report.episodes.parquet"
+    whole, refused = repr(read_episodes(place)), 0
+    for data in flipped(place.read_bytes(), 100):
+        place.write_bytes(data)
+        try:
+            # not everything in a parquet file is used
+            assert repr(read_episodes(place)) == whole
+        except InputError:
+            refused += 1
+    assert refused > 50
 
 
 @pytest.mark.parametrize(
