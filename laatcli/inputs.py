@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from laatcli.console import Console
 from stages import artifacts
+from stages.classes import fold
 from stages.data.request import ImageRequest
 from stages.errors import InputError
 
@@ -129,7 +130,7 @@ def load_group_images(
 
     first, training = classifiers[0].anchor_set, classifiers[0].origin.training
     for other in classifiers:
-        if other.classes != first.classes or other.groups != first.groups:
+        if [*map(fold, other.classes)] != [*map(fold, first.classes)] or other.groups != first.groups:
             raise InputError("the checkpoints were trained on different classes", "evaluate them one by one")
     choices = [seen_and_novel(first)] if gzsl else [choose_classes(first, group) for group in dict.fromkeys(groups)]
     images = read_images(

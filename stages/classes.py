@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +11,32 @@ from pathlib import Path
 from stages.artifacts import read_file
 from stages.errors import InputError, UsageError, nearest
 
+# characters without a width, among them soft hyphens and byte order marks, and control characters other than white space
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+# joiners and variation selectors; they belong to the spelling of other scripts and of emoji
+_JOINERS = "[\u200c\u200d\ufe00-\ufe0f]"
+_LATIN = "\x00-\u024f\u0300-\u036f\u1e00-\u1eff"
+_LATIN_JOINERS = re.compile(f"(?:(?<![^{_LATIN}]){_JOINERS}+)|(?:{_JOINERS}+(?![^{_LATIN}]))")
+_BLANK = str.maketrans(dict.fromkeys("\u2800\u3164\uffa0", " "))  # look like a space and count as letters
+
+
+def spelled(name: str) -> str:
+    """The one spelling of a name that looks the same in several ones: é is one character, and nothing is invisible.
+
+    Unicode's NFC, without characters of no width, and every run of white space (also no-break and other spaces) as one space.
+    Not NFKC, which turns different names into one: 'm²' and 'm2', '½' and '1⁄2'.
+    """
+    visible = _LATIN_JOINERS.sub("", _INVISIBLE.sub("", name)).translate(_BLANK)
+    return " ".join(unicodedata.normalize("NFC", visible).split())
+
 
 def fold(name: str) -> str:
-    """Normalize a class name for comparison: lower case, `_` and runs of white space as one space."""
-    return " ".join(name.replace("_", " ").split()).casefold()
+    """Normalize a class name for comparison: as `spelled`, in lower case, `_` and runs of white space as one space."""
+    visible = re.sub(_JOINERS, "", spelled(name)).replace("_", " ")
+    # canonical caseless matching: The Unicode Standard, definition D145
+    return spelled(unicodedata.normalize("NFD", visible).casefold())
 
 
 @dataclass(frozen=True)
@@ -67,7 +91,7 @@ class ClassGroups:
 
 
 def read_class_file(path: Path | str) -> list[str]:
-    """Class names of a text file, one per line; blank lines and lines that begin with `#` are skipped.
+    """Class names of a text file, one per line, as `spelled`; blank lines and lines that begin with `#` are skipped.
 
     Raises InputError if the file is missing, not UTF-8 text, empty, or repeats a class.
     """
@@ -77,7 +101,7 @@ def read_class_file(path: Path | str) -> list[str]:
         raise InputError(f"class file '{path}' is not UTF-8 text", "save it as plain text, one class name per line") from None
     if "\0" in text:
         raise InputError(f"class file '{path}' is binary", "name a text file with one class name per line")
-    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    numbered = [(number, spelled(line)) for number, line in enumerate(text.splitlines(), 1)]
     named = [(number, line) for number, line in numbered if line and not line.startswith("#")]
     if not named:
         raise InputError(f"class file '{path}' has no class", "write one class name per line into it")
@@ -96,7 +120,7 @@ def check_unique(names: Sequence[str], *, where: str, lines: Sequence[int] | Non
             one, two = (lines[before], lines[at]) if lines else (before + 1, at + 1)
             raise InputError(
                 f"{where} has a class twice: {place} {one} ('{names[before]}') and {two} ('{name}') "
-                "are the same after folding case, '_' and spaces",
+                "are the same but for case, '_', spaces and characters that do not show",
                 "remove one of them",
             )
         first[key] = at

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.artifacts import Artifact
-from stages.classes import ClassGroups, check_unique
+from stages.classes import ClassGroups, check_unique, spelled
 from stages.errors import InputError
 from stages.expand import Expansion, pairwise_cosines
 
@@ -23,7 +23,7 @@ class AnchorSet:
 
     Attributes:
         vectors: (C, D) float32, unit rows.
-        classes: C names.
+        classes: C names; they become as `spelled`.
         groups: which of them are seen, validation, novel.
         origin: source of the vectors (encoder, tag, SHA-256 of the weights, activation, templates …); JSON-able.
         expansion: the fitted map that was applied, or None for raw anchors.
@@ -36,6 +36,9 @@ class AnchorSet:
     origin: dict[str, Any] = field(default_factory=dict)
     expansion: Expansion | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(map(spelled, self.classes)))
 
     def indices(self, group: str) -> list[int]:
         """Indices of the classes of group 'seen', 'val', 'novel' or 'all'."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from stages.anchors.anchor_set import AnchorSet, normalised
 from stages.anchors.encoder import TextEncoder
 from stages.anchors.features import read_features
 from stages.artifacts import read_file
-from stages.classes import ClassGroups
+from stages.classes import ClassGroups, spelled
 from stages.errors import InputError, UsageError, require_at_least
 from stages.randomness import numpy_generator
 
@@ -140,8 +141,8 @@ def resolve_templates(given: Sequence[str], preset: str | None) -> list[str]:
 
 
 def prompt(template: str, name: str) -> str:
-    """The template with the class name, underscores replaced by spaces (Li et al., CVPR 2024, Sec. 4.1)."""
-    return template.replace("{}", name.replace("_", " "))
+    """The template with the class name, as `spelled`, underscores replaced by spaces (Li et al., CVPR 2024, Sec. 4.1)."""
+    return unicodedata.normalize("NFC", template.replace("{}", spelled(name).replace("_", " ")))
 
 
 def _read_template_file(path: Path) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.artifacts import Artifact
+from stages.classes import spelled
 from stages.data.source_rows import SourceRows
 from stages.errors import InputError
 from stages.threat import ThreatModel
@@ -79,7 +80,7 @@ class AdversarialSet:
         try:
             found = cls(
                 **{name: torch.from_numpy(value.copy()) for name, value in tensors.items()},
-                classes=tuple(params["classes"]),
+                classes=tuple(spelled(name) for name in params["classes"]),
                 group=str(params["group"]),
                 threat=ThreatModel.from_record(params["threat"]),
                 attack=dict(params["attack"]),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from stages.classes import check_unique
+from stages.classes import check_unique, spelled
 from stages.data.encoded import Encoded
 from stages.data.layout import listed, read_image_folder
 from stages.data.source import Source
@@ -18,7 +18,8 @@ from stages.errors import InputError
 class FolderSource(Source):
     """A folder of class folders, split or not; without splits it has the one split 'train'.
 
-    The classes are the names of the class folders, sorted.
+    The classes are the names of the class folders, sorted. Folders whose names differ only in invisible ways (see
+    `stages.classes.spelled`) are one class.
     """
 
     def __init__(self, path: Path, name: str, layout: str | None = None) -> None:
@@ -28,7 +29,8 @@ class FolderSource(Source):
         found = read_image_folder(path, name, layout)
         self.splits = tuple(found.classes)
         self.passed_over = found.passed_over
-        self.classes = tuple(sorted({one for folders in found.classes.values() for one in folders}))
+        by_class = {split: _by_class(folders) for split, folders in found.classes.items()}
+        self.classes = tuple(sorted({one for folders in by_class.values() for one in folders}))
         check_unique(self.classes, where=f"the data '{name}'")
         odd = next((one for one in self.classes if _is_no_text(one)), None)
         if odd is not None:
@@ -36,7 +38,7 @@ class FolderSource(Source):
         number = {one: at for at, one in enumerate(self.classes)}
         self._files: dict[str, list[str]] = {}  # relative paths, which take less memory
         self._labels: dict[str, np.ndarray] = {}
-        for split, folders in found.classes.items():
+        for split, folders in by_class.items():
             self._files[split] = [file for files in folders.values() for file in files]
             labels = [number[one] for one, files in folders.items() for _ in files]
             self._labels[split] = np.array(labels, dtype=np.int64)
@@ -68,3 +70,11 @@ class FolderSource(Source):
 def _is_no_text(name: str) -> bool:
     """Whether the bytes of a name are not UTF-8, which the system hands over as lone surrogates."""
     return any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _by_class(folders: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The files of each class, sorted by class; of those of its folders."""
+    found: dict[str, list[str]] = {}
+    for folder in sorted(folders, key=lambda name: (spelled(name), name)):
+        found.setdefault(spelled(folder) or folder, []).extend(folders[folder])
+    return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.classes import check_unique, match_classes
+from stages.classes import check_unique, match_classes, spelled
 from stages.data.source_rows import SourceRows
 from stages.errors import InputError
 
@@ -261,7 +261,8 @@ def restricted_labels(
 
 def digest_start(count: int, size: tuple[int, int], classes: tuple[str, ...]) -> hashlib._Hash:
     """The digest of `ImageSet.sha256` before its pixels (in order) and labels (int64, little endian) are added."""
-    return hashlib.sha256(repr(((count, 3, *size), classes)).encode())
+    names = tuple(map(spelled, classes))
+    return hashlib.sha256(repr(((count, 3, *size), names)).encode())
 
 
 def check_no_class_empty(counts: Sequence[int], names: Sequence[str], *, source: str, part: str = "") -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.classes import check_unique
+from stages.classes import check_unique, spelled
 from stages.data.encoded import Encoded
 from stages.data.levels import UnreadableImageError, depth_of, to_8_bits
 from stages.data.request import ImageRequest
@@ -58,7 +58,7 @@ class MapSource(Source):
         self.name = type(data).__name__
         train = getattr(data, "train", None)
         self.splits = ({True: "train", False: "test"}.get(train, UNNAMED) if isinstance(train, bool) else UNNAMED,)
-        self.classes = tuple(str(name) for name in data.classes)
+        self.classes = tuple(spelled(str(name)) for name in data.classes)
         check_unique(self.classes, where=f"the data '{self.name}'")
         targets = getattr(data, "targets", None)
         found = [data[at][1] for at in range(len(data))] if targets is None else targets

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.classes import check_unique
+from stages.classes import check_unique, spelled
 from stages.data.arrow_table import ArrowTable
 from stages.data.columns import image_column, is_integer, label_column
 from stages.data.encoded import Encoded
@@ -24,7 +24,8 @@ Table = ArrowTable | ParquetTable
 class TableSource(Source):
     """Tables with an image and a label column.
 
-    The classes are those of the ClassLabel column, or the sorted values of the string or integer column over all splits.
+    The classes are those of the ClassLabel column, or the sorted values of the string or integer column over all splits, as
+    `stages.classes.spelled`.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class TableSource(Source):
                     "give it the same name in all splits",
                 )
             feature = table.features[self._label]
-            kinds[split] = tuple(getattr(feature, "names", ())) or feature.dtype
+            kinds[split] = tuple(map(spelled, getattr(feature, "names", ()))) or feature.dtype
         if len(set(kinds.values())) > 1:
             raise InputError(
                 f"the splits of the data '{self.name}' differ in the classes or type of column '{self._label}'",
@@ -162,14 +163,19 @@ class TableSource(Source):
                     f"the data '{self.name}' has the label {highest}, but names only {len(feature.names)} classes",
                     "write the data again with all its class names",
                 )
-            return tuple(feature.names), labels
+            return tuple(map(spelled, feature.names)), labels
         distinct = [_decoded(pc.unique(part)) for split in self._tables for part in self._label_parts(split)]
-        found = pc.unique(pa.chunked_array(distinct)) if distinct else pa.array([], pa.string())
-        values = pa.array(sorted(value for value in found.to_pylist() if value is not None), type=found.type)
-        names = tuple(str(value) for value in values.to_pylist())
+        unique = pc.unique(pa.chunked_array(distinct)) if distinct else pa.array([], pa.string())
+        name_of = {value: spelled(str(value)) for value in unique.to_pylist() if value is not None}
+        ordered = sorted(name_of, key=None if is_integer(feature) else name_of.__getitem__)
+        names = tuple(dict.fromkeys(name_of[value] for value in ordered))
         if is_integer(feature):
             self.notes += ("classes are named by their number",)
-        return names, {split: _joined(_positions(part, values) for part in self._label_parts(split)) for split in self._tables}
+        number, values = {name: at for at, name in enumerate(names)}, pa.array(ordered, type=unique.type)
+        label_of = np.array([*(number[name_of[value]] for value in ordered), -1], dtype=np.int64)  # the last for no label
+        return names, {
+            split: label_of[_joined(_positions(part, values) for part in self._label_parts(split))] for split in self._tables
+        }
 
     def _label_parts(self, split: str) -> Iterator[Any]:
         return self._tables[split].column(self._label)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.classes import fold
 from stages.errors import InputError, UsageError, nearest
 from stages.records import Record
 from stages.reports.measures import OF_CLASS_MEANS, OF_DRAWS, Measure, compare_rows
@@ -81,7 +82,7 @@ def compare_reports(first: Source, second: Source) -> Comparison:
             one, other = (_part(parts[at], (models[at], *key), names[at]) for at in (0, 1))
             _check_same_points(one, other, names)
             counts = [0 if (gzsl := found[key].gzsl) is None else gzsl.seen_classes for found in results]
-            seen = [sorted(part.classes[:count]) for part, count in zip((one, other), counts, strict=True)]
+            seen = [sorted(map(fold, part.classes[:count])) for part, count in zip((one, other), counts, strict=True)]
             _refuse_unlike("seen classes", names, seen, str)
             measures += compare_rows(one, other, counts[0])
             left_out = set(one.rows.attacks) ^ set(other.rows.attacks)
@@ -148,7 +149,11 @@ def _check_same_points(one: RowPart, other: RowPart, names: tuple[str, str]) -> 
     keys = [[] if part.images is None else part.images.names() for part in (one, other)]
     named = not set(keys[0]).isdisjoint(keys[1])  # otherwise the same images (see their sha256) have other keys or none
     sides = [
-        (part.rows.episode, _images_of(part, own if named else None), np.array(part.classes, dtype=object)[part.rows.label])
+        (
+            part.rows.episode,
+            _images_of(part, own if named else None),
+            np.array([fold(name) for name in part.classes], dtype=object)[part.rows.label],
+        )
         for part, own in zip((one, other), keys, strict=True)
     ]
     if not all(np.array_equal(mine, theirs) for mine, theirs in zip(*sides, strict=True)):

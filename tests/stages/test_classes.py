@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.classes import ClassGroups, check_unique, fold, match_classes, read_class_file
+from stages.classes import ClassGroups, check_unique, fold, match_classes, read_class_file, spelled
 from stages.errors import InputError, UsageError
 
 
@@ -19,6 +19,53 @@ def written(folder: Path, content: str | bytes) -> Path:
 @pytest.mark.parametrize("name", ["sea_lion", "Sea Lion", "  SEA\tlion ", "sea__lion", "sea _ lion"])
 def test_folding(name: str) -> None:
     assert fold(name) == "sea lion"
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    ("name", "as_spelled"),
+    [
+        (NFD, NFC),
+        ("caf\u200be\u200b\u0301", NFC),  # composed once nothing is in between
+        ("\u200bcat", "cat"),
+        *((f"c{one}at", "cat") for one in "\u00ad\u200b\u200c\u200d\u200e\u2060\ufeff\x07"),
+        *((f" sea{one}{one}lion{one}", "sea lion") for one in "\u00a0\u2003\u2009\u202f\u3000\u2800\t"),
+        ("m\u00b2", "m\u00b2"),  # what NFKC would make of it is another name
+        ("\u0645\u06cc\u200c\u062e\u0648", "\u0645\u06cc\u200c\u062e\u0648"),  # a joiner that Persian spelling needs
+        ("\u200b \ufeff", ""),
+        ("Sea_lion", "Sea_lion"),
+    ],
+)
+def test_names_that_look_the_same_have_one_spelling(name: str, as_spelled: str) -> None:
+    assert spelled(name) == spelled(as_spelled) == as_spelled
+    assert fold(name) == fold(as_spelled)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\u0130", "i\u0307"),
+        ("\u01f0", "J\u030c"),
+        ("STRASSE", "stra\u00dfe"),
+        ("\u0645\u06cc\u200c\u062e", "\u0645\u06cc\u062e"),
+    ],
+)
+def test_case_and_accents_fold_together(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+def test_names_that_look_different_stay_apart() -> None:
+    names = ["m2", "m\u00b2", "caf\u00e9", "cafe", "\u00bd", "1/2", "\u0410", "A"]
+    assert len({fold(name) for name in names}) == len(names)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(max_size=12))
+def test_spelling_twice_is_spelling_once(name: str) -> None:
+    assert spelled(spelled(name)) == spelled(name)
+    assert fold(spelled(name)) == fold(name)
 
 
 @settings(deadline=None, max_examples=50)
@@ -48,6 +95,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
 def test_a_class_file_without_names(content: str | bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         read_class_file(written(tmp_path, content))
+
+
+def test_spellings_of_one_name_in_a_class_file(tmp_path: Path) -> None:
+    assert read_class_file(written(tmp_path, f"\u200b\n{NFD}\n\ufeff# animals\nsea\u00a0lion")) == [NFC, "sea lion"]
+    with pytest.raises(InputError, match=r"has a class twice: lines 1 .* and 2 .* are the same but for case"):
+        read_class_file(written(tmp_path, f"{NFD}\n{NFC}"))
 
 
 def test_a_class_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ def test_a_written_set_reads_back(anchors: AnchorSet) -> None:
         np.testing.assert_array_equal(back.expansion.centre, anchors.expansion.centre)
 
 
+def test_names_of_an_older_file_are_read_in_their_one_spelling() -> None:
+    old = changed(ANCHORS.to_artifact(), classes=["bear", "wolf", "cafe\u0301", "\u200bsea lion"])
+    assert AnchorSet.from_artifact(old, "it").classes == ("bear", "wolf", "caf\u00e9", "sea lion")
+
+
 def test_near_duplicates_are_listed_nearest_first() -> None:
     degrees = np.radians([0, 10, 13, 90, 91])
     vectors = np.stack((np.cos(degrees), np.sin(degrees)), axis=1).astype(np.float32)

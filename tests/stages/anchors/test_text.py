@@ -25,6 +25,15 @@ def test_an_anchor_is_the_text_feature_over_its_norm() -> None:
     assert (made.classes, made.groups, made.expansion) == (CLASSES, GROUPS, None)
 
 
+def test_spellings_of_one_name_have_one_prompt_and_one_anchor() -> None:
+    spellings = ["caf\u00e9", "cafe\u0301", "\u200bcaf\u00e9", "caf\u00e9\u00a0"]
+    made = [text_anchors([name], ClassGroups((0,)), letters_encoder(), ["cr\u00e8me {}", "{}"]) for name in spellings]
+    made += [text_anchors([spellings[0]], ClassGroups((0,)), letters_encoder(), ["cre\u0300me {}", "{}"])]
+    for one in made:
+        assert one.classes == ("caf\u00e9",)
+        np.testing.assert_array_equal(one.vectors, made[0].vectors)
+
+
 def test_what_is_recorded_of_the_encoder() -> None:
     origin = text_anchors(CLASSES, GROUPS, letters_encoder(), ["{}", "a {}"]).origin
     assert origin == {

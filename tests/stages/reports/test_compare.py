@@ -279,3 +279,10 @@ def test_the_record_and_the_table_have_the_same_figures(tmp_path: Path) -> None:
         figures = [*entry["accuracies"], *(entry[name] for name in ("difference", "low", "high", "p")), *entry["only"]]
         assert [float(cell) for cell in line.split(",")[2:]] == figures
     assert table.notes[0] == "[ ] Newcombe 95 % over paired images; p: exact McNemar; every image of a group once"
+
+
+def test_class_names_that_look_the_same_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at, name in enumerate(("caf\u00e9", "cafe\u0301")):
+        monkeypatch.setattr("tests.stages.reports.test_compare.NAMES", ("red", name, "blue"))
+        save(tmp_path / f"{at}.json", {"raw": 1.0}, Protocol("gzsl"), seen=2)
+    assert compare_reports(Source(tmp_path / "0.json"), Source(tmp_path / "1.json")).measures
