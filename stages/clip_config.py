@@ -214,8 +214,8 @@ def read_config(path: Path, model: str) -> tuple[dict[str, Any], dict[str, Any]]
     except ValidationError as error:
         raise InputError(
             f"the configuration of {model} cannot be used: {first_fault(error)}",
-            f"a {path.name} may only describe an architecture, because other entries can run code or download files; features "
-            "of another text encoder can be given with `laat anchors --features FILE`",
+            f"its {path.name} may only describe an architecture: other entries can run code or download files; features of "
+            "another text encoder can be given with `laat anchors --features FILE`",
         ) from None
     return config, preprocessing
 

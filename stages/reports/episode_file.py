@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from stages.errors import InputError, note_unverified
-from stages.records import json_digest
 from stages.reports.parquet import AGAIN, OLDEST_VERSION, read_table, table_bytes
 from stages.reports.row_file import ENDING, RowPart
 
@@ -99,6 +98,8 @@ def with_digest(table: Any, record: Mapping[str, Any]) -> bytes:
 
 
 def _digest(table: Any, record: Mapping[str, Any]) -> str:
+    from stages.records import json_digest  # pydantic is slow to import, and `laat --help` imports this module
+
     given = {key: value for key, value in record.items() if key not in ("digest", "kind", "schema_version")}
     return json_digest(json.dumps({"episodes": table.to_pylist(), "record": given}))
 

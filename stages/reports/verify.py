@@ -8,14 +8,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from stages.artifacts import read_file
 from stages.errors import InputError, note_unverified
 from stages.records import json_digest
 from stages.reports.parquet import AGAIN, OLDEST_VERSION
 from stages.reports.records import Report, Result
-from stages.reports.results import GroupResult, summarise_rows
 from stages.reports.row_file import RowPart, read_rows
-from stages.reports.rows import CLEAN, WORST
+from stages.reports.rows import CLEAN, WORST, PointRows
 
 _ROUNDING = 1e-9
 
@@ -66,7 +67,7 @@ def _check_figures(report: Report, parts: Sequence[RowPart], where: str) -> None
     for at, result in enumerate(report.results):
         if result.key not in rows:
             raise InputError(f"the rows of {where} lack {', '.join(result.key)}", AGAIN)
-        stated, found = _figures(result), _figures(summarise_rows(rows[result.key], classes=result.classes, ways=result.ways))
+        stated, found = _stated(result), _found(rows[result.key])
         for name in stated.keys() | found.keys():
             one, other = stated.get(name, math.nan), found.get(name, math.nan)
             if not abs(one - other) <= _ROUNDING:
@@ -74,8 +75,16 @@ def _check_figures(report: Report, parts: Sequence[RowPart], where: str) -> None
                 raise InputError(f"{where} was damaged or edited: {what}", AGAIN)
 
 
-def _figures(result: Result | GroupResult) -> dict[str, float]:
-    """The counts and accuracies that the rows of a result determine."""
+def _stated(result: Result) -> dict[str, float]:
+    """The counts and accuracies of a result that its rows determine."""
     estimates = {CLEAN: result.clean, WORST: result.worst, **result.attacks}
-    counts = {name: getattr(result, name) for name in ("points", "images", "episodes")}
-    return {**counts, **{f"{name} accuracy": one.accuracy for name, one in estimates.items()}}
+    accuracies = {f"{name} accuracy": one.accuracy for name, one in estimates.items()}
+    return {"points": result.points, "images": result.images, "episodes": result.episodes, **accuracies}
+
+
+def _found(rows: PointRows) -> dict[str, float]:
+    """The same from the rows."""
+    correct = rows.correct()
+    correct[WORST] = np.logical_and.reduce(list(correct.values()))
+    accuracies = {f"{name} accuracy": float(right.mean()) for name, right in correct.items()}
+    return {"points": len(rows), "images": len(np.unique(rows.image)), "episodes": rows.episodes, **accuracies}
