@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,7 @@ def read_images(
     *,
     classes: Sequence[str],
     divided: Sequence[str],
-    bundled: bool,
-    resize: int | None = None,
+    training: Mapping[str, Any],
 ) -> ImageSet:
     """Read the images of `classes` into memory for evaluation, and print what was read.
 
@@ -37,14 +36,15 @@ def read_images(
         request: which images.
         classes: the names; labels are positions among them.
         divided: the classes that were trained on: of data with a single split, only a tenth of their images is read.
-        bundled: whether the bundled images fit when no data was named.
-        resize: the size to use when none was asked for.
+        training: the record of the training, in whose size they are read, and whose data is taken where it is the bundled one,
+            unless the request says otherwise.
 
     Raises UsageError when no data is named and the bundled images do not fit, and what `load_images` raises.
     """
     from stages.data.load import load_images
 
-    request = _named(console, request, bundled, resize)
+    bundled = training.get("data", {}).get("source") == "shapes"
+    request = _named(console, request.as_in(training), bundled)
     images = load_images(request, side="test", classes=classes, divided=divided)
     _print_summary(console, images)
     return images
@@ -56,7 +56,8 @@ def open_training_images(
     """As `read_images`, for training: in memory or streamed from disk, and which of these.
 
     Args:
-        console, request, classes, bundled: as for `read_images`.
+        console, request, classes: as for `read_images`.
+        bundled: whether the bundled images fit when no data was named.
         cache: device, ram, none, or auto: by size, and printed.
         device: torch device that trains.
     """
@@ -77,12 +78,12 @@ def open_training_images(
     return images, kept
 
 
-def _named(console: Console, request: ImageRequest, bundled: bool, resize: int | None = None) -> ImageRequest:
-    """The request for the bundled images where no data is named, and resized to `resize` when it has no size of its own."""
-    data = "shapes" if request.data is None and bundled else request.data
-    request = replace(request, data=data, resize=resize if request.resize is None else request.resize)
-    if data is not None:
-        console.note(f"reading {data}")
+def _named(console: Console, request: ImageRequest, bundled: bool) -> ImageRequest:
+    """The request, for the bundled images where no data is named and they fit."""
+    if request.data is None and bundled:
+        request = replace(request, data="shapes")
+    if request.data is not None:
+        console.note(f"reading {request.data}")
     return request
 
 
@@ -138,8 +139,7 @@ def load_group_images(
         request,
         classes=list(dict.fromkeys(name for choice in choices for name in choice.classes)),
         divided=[name for one in classifiers for name in one.trained.names("seen")],
-        bundled=training.get("data", {}).get("source") == "shapes",
-        resize=training.get("resize"),
+        training=training,
     )
     for classifier in classifiers:
         wanted = classifier.image_size

@@ -246,9 +246,8 @@ def _group(classifier: Classifier) -> str:
 
 
 def _images(request: ImageRequest, classifier: Classifier, classes: Sequence[str]) -> ImageSet:
-    size = classifier.origin.training.get("resize") if request.resize is None else request.resize
     images = load_images(
-        replace(request, resize=size),
+        request.as_in(classifier.origin.training),
         side="test",
         classes=classes,
         classes_from="the classifier",

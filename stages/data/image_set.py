@@ -49,6 +49,7 @@ class DataProvenance:
         divided: '' or, for a source with a single split, which part of its 90/10 division by class: 'train' or 'test'.
         divided_classes: the classes that were divided; all images of the others were read.
         resize: side in pixels the images were resized and cropped to; None when they were taken as they are.
+        white: the value of white in images of more than 8 bits, if it was given.
         skipped_corrupt: number of images that could not be decoded and were left out.
         contents: what was found in these splits; None when unknown.
         notes: anything else a reader of the result should know, one sentence each.
@@ -59,6 +60,7 @@ class DataProvenance:
     divided: str = ""
     divided_classes: tuple[str, ...] = ()
     resize: int | None = None
+    white: float | None = None
     skipped_corrupt: int = 0
     contents: Contents | None = None
     notes: tuple[str, ...] = ()

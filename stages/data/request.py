@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stages.parameters import check, parameter
@@ -52,14 +53,13 @@ class ImageRequest:
     label_column: str | None = parameter(None, "Column with the labels.", unset="found by its type", panel=IMAGES)
     layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=IMAGES, choices=LAYOUTS)
     skip_corrupt: bool = parameter(False, "Skip images that cannot be decoded, and count them.", panel=IMAGES)
-
     max_pixels: int = parameter(
         MAX_PIXELS, "Refuse images of more pixels than this, before they are decoded.", panel=IMAGES, at_least=1
     )
     white: float | None = parameter(
         None,
         "Value of white in images of more than 8 bits.",
-        unset="what the file declares, else 65535 for 16 bits",
+        unset="as in training, else what the file declares, else 65535 for 16 bits",
         panel=IMAGES,
         positive=True,
         below=2.0**64,
@@ -72,3 +72,8 @@ class ImageRequest:
 
     def __post_init__(self) -> None:
         check(self)
+
+    def as_in(self, training: Mapping[str, Any]) -> ImageRequest:
+        """With the size and the value of white of a training, a checkpoint's record, where the request has none of its own."""
+        white = training.get("data", {}).get("white") if self.white is None else self.white
+        return replace(self, resize=training.get("resize") if self.resize is None else self.resize, white=white)

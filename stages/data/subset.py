@@ -105,6 +105,7 @@ class Subset:
             divided=self.choice.divided if self.divided else "",
             divided_classes=self.divided,
             resize=self.request.resize,
+            white=self.request.white,
             skipped_corrupt=skipped,
             contents=self.source.contents(self.choice.splits),
             notes=(*self.source.notes, *self._division_notes(), *notes),

@@ -17,7 +17,7 @@ def summary_of(images: LabelledImages) -> str:
         *_files(found.files),
         _share(len(images.classes), found.classes, "class", "classes"),
         f"{_share(len(images), found.images, 'image', 'images')} of {width}x{height}",
-        f"levels {_ranges(images.channel_ranges())}",
+        f"levels {_ranges(images.channel_ranges())}{f' with {about.white:g} as white' if about.white else ''}",
     ]
     others = f"; other splits: {', '.join(found.other_splits)}" if found.other_splits else ""
     passed = {**found.passed_over, **({"corrupt": about.skipped_corrupt} if about.skipped_corrupt else {})}

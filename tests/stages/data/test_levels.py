@@ -15,9 +15,10 @@ from PIL import Image
 from stages.data import cache
 from stages.data.image_set import LabelledImages
 from stages.data.levels import UnreadableImageError
-from stages.data.load import open_images
+from stages.data.load import load_images, open_images
 from stages.data.request import DecodeOptions, ImageRequest
 from stages.data.rgb import Picture, decode
+from stages.data.summary import summary_of
 from stages.errors import InputError, UsageError
 from tests.stages.data.pictures import chunk, class_folders, noise, png, png_header
 from tests.stages.data.raw_images import png16, tiff
@@ -230,6 +231,17 @@ def test_a_set_that_does_not_fill_its_range_is_noted(tmp_path: Path, monkeypatch
     assert (given.provenance.notes, given.channel_ranges()[0]) == ((), (255, 255))
     (dark / "cat/0.png").write_bytes(png16(np.full((4, 4), 65535)))
     assert opened(dark, kind).provenance.notes == ()
+
+
+def test_an_evaluation_takes_the_white_of_the_training(tmp_path: Path) -> None:
+    data = folder(tmp_path / "dark", 4093)
+    trained = opened(data, "ram", white=4095, resize=4)
+    assert " with 4095 as white" in summary_of(trained)
+    training = {"data": trained.provenance.to_record(), "resize": trained.provenance.resize}
+    same = ImageRequest(str(data), split="train").as_in(training)
+    assert load_images(same, side="test").sha256() == trained.sha256()
+    assert ImageRequest(str(data), white=8190, resize=2).as_in(training) == ImageRequest(str(data), white=8190, resize=2)
+    assert ImageRequest(str(data)).as_in({}) == ImageRequest(str(data))
 
 
 def test_8_bit_images_are_not_noted_however_dark(tmp_path: Path) -> None:
