@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.classes import check_unique, match_classes, spelled
+from stages.data.image_hashes import image_hashes
 from stages.data.source_rows import SourceRows
 from stages.errors import InputError
 
@@ -113,6 +114,10 @@ class LabelledImages(ABC):
     def channel_ranges(self) -> list[tuple[int, int]]:
         """The lowest and highest pixel value (0 to 255) of each channel; empty for an empty set."""
 
+    @abstractmethod
+    def hashes(self) -> np.ndarray:
+        """The hash of each image, int64 (N,), see `image_hashes`."""
+
     def counts(self) -> list[int]:
         """The number of images of each class, in the order of `classes`."""
         return class_counts(self.labels, self.classes)
@@ -207,6 +212,10 @@ class ImageSet(LabelledImages):
             return []
         present = [channel.nonzero().flatten() for channel in self._histogram()]
         return [(int(levels[0]), int(levels[-1])) for levels in present]
+
+    def hashes(self) -> np.ndarray:
+        """The hash of each image, int64 (N,), see `image_hashes`."""
+        return image_hashes(self.images.cpu().numpy())
 
     def _channel_sums(self) -> list[list[int]]:
         import torch

@@ -80,6 +80,10 @@ class StreamingImageSet(LabelledImages):
         lowest, highest = self.scan.ranges[:, self.rows.numpy()]
         return list(zip(lowest.min(axis=0).tolist(), highest.max(axis=0).tolist(), strict=True))
 
+    def hashes(self) -> np.ndarray:
+        """See `LabelledImages`."""
+        return self.scan.hashes[self.rows.numpy()]
+
     def _channel_sums(self) -> list[list[int]]:
         return self.scan.sums[:, self.rows.numpy()].sum(axis=1).tolist()
 

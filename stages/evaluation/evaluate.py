@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from stages import artifacts
@@ -17,7 +18,7 @@ from stages.data.episodes import Episodes, check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
 from stages.evaluation.checks import run_checks
 from stages.evaluation.chunks import Chunks, digest_of
-from stages.evaluation.groups import ClassChoice, leak_notes
+from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.replay import OTHER_EPISODES, Replay
 from stages.evaluation.sample import Sample, sample_note, subset_of
@@ -121,7 +122,8 @@ def evaluate_classifiers(
     notes: dict[str, None] = dict.fromkeys([sample_note(sample, len(images), whole)] if sample.asked else [])
     if protocol.name == "gzsl" and attacks:
         notes[UPPER_BOUND] = None
-    data, sha256 = images.provenance.to_record(), images.sha256()
+    about_model: dict[str, list[str]] = {name: [] for name in classifiers}
+    data, sha256, hashes = images.provenance.to_record(), images.sha256(), images.hashes()
     chunks = chunks or Chunks()
     if replay is not None:
         replay.check([choice.name for choice in choices], sha256)
@@ -168,7 +170,10 @@ def evaluate_classifiers(
             found = run_checks(classifier, group, one, result.rows, attacks, threat, seed=seed, batch_size=batch_size)
             which = {"model": name, "group": choice.name, "protocol": rows[-1].protocol or one.name}
             checked.append({**which, **found.to_record()})
-        notes |= dict.fromkeys([*_new_class_notes(classifiers[name]), *leak_notes(classifier, [choice], data)])
+        used = np.union1d(result.rows.image, result.rows.support)
+        about_model[name] += _new_class_notes(classifiers[name])
+        about_model[name] += leak_notes(classifier, choice, hashes[kept[used]], group.labels.cpu().numpy()[used])
+    notes |= dict.fromkeys(merged_notes(about_model))
     report = make_report(
         models=[model_entry(name, one) for name, one in classifiers.items()],
         data={**data, "sha256": sha256},

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import fold, match_classes, read_class_file
-from stages.data.source_rows import UNNAMED
 from stages.errors import InputError, nearest
 from stages.models.classifier import GROUPS, Classifier
+
+_SEEN = " of seen classes"
+UNKNOWN = "whether these images were trained on is unknown: the checkpoint was written before laat recorded it"
 
 
 @dataclass(frozen=True)
@@ -72,45 +75,53 @@ def seen_and_novel(anchors: AnchorSet) -> ClassChoice:
     return ClassChoice("seen+novel", (*seen, *novel), seen=len(seen))
 
 
-def leak_notes(classifier: Classifier, choices: Sequence[ClassChoice], data: Mapping[str, Any]) -> list[str]:
-    """Notes for classes, compared by name, and images that were trained on or used to select the epoch.
+def leak_notes(classifier: Classifier, choice: ClassChoice, hashes: np.ndarray, labels: np.ndarray) -> list[str]:
+    """Notes for classes, compared by name, and images, compared by content, that were trained on or selected the epoch.
 
     Args:
         classifier: with the record of its training.
-        choices: the evaluated groups.
-        data: provenance record of the evaluated images.
+        choice: the evaluated group.
+        hashes: (N,) int64, of the evaluated images, see `stages.data.image_hashes`.
+        labels: (N,) their classes, positions in `choice.classes`.
     """
-    notes = []
     own = classifier.trained
     groups = {group: {fold(name) for name in own.names(group)} for group in ("seen", "val")}
-    for choice in choices:
-        names = [fold(name) for name in choice.classes]
-        used = {name for name in names[: choice.seen or None] if any(name in known for known in groups.values())}
-        same = bool(used) and _same_images(classifier.origin.training.get("data", {}), data, used)
-        count = {group: sum(name in known for name in names) for group, known in groups.items()}
-        if choice.seen:
-            notes += _gzsl_notes(choice, names, groups, len(classifier.known.groups.val), same=same)
-            continue
-        if count["seen"]:
-            notes.append(f"{choice.name}: {count['seen']} of {len(names)} classes were trained on")
-        if count["val"]:
-            notes.append(f"{choice.name}: {count['val']} of {len(names)} classes were used to select the epoch")
-        if same:
-            notes.append(f"{choice.name}: images of these classes were used in training (same data, same split)")
+    names = [fold(name) for name in choice.classes]
+    count = {group: sum(name in known for name in names) for group, known in groups.items()}
+    if choice.seen:
+        notes = _gzsl_notes(choice, names, groups, len(classifier.known.groups.val))
+    else:
+        uses = {"seen": "were trained on", "val": "were used to select the epoch"}
+        notes = [f"{choice.name}: {count[group]} of {len(names)} classes {use}" for group, use in uses.items() if count[group]]
+    known = classifier.origin.images
+    if not known and classifier.origin.training and any(count.values()):
+        return [*notes, f"{choice.name}: {UNKNOWN}"]
+    sides = {"": labels >= 0}
+    if choice.seen:
+        sides = {_SEEN: labels < choice.seen, " of novel classes": labels >= choice.seen}
+    for use, said in (("trained", "were trained on"), ("selected", "were used to select the epoch")):
+        met = np.isin(hashes, known.get(use, hashes[:0]))
+        for side, mask in sides.items():
+            found = int((met & mask).sum())
+            if found:
+                so = ": S is not on held-out images" if side == _SEEN else ""
+                notes.append(f"{choice.name}: {found:,} of {int(mask.sum()):,} evaluated images{side} {said}{so}")
     return notes
 
 
-def _gzsl_notes(
-    choice: ClassChoice, names: Sequence[str], groups: Mapping[str, set[str]], val: int, *, same: bool
-) -> list[str]:
-    """Notes for seen classes with training images or without training, and for novel classes that were used in training."""
+def merged_notes(by_model: Mapping[str, Sequence[str]]) -> list[str]:
+    """The notes on several models, each once; one that does not hold for all of them names its models."""
+    holders: dict[str, list[str]] = {}
+    for name, notes in by_model.items():
+        for note in dict.fromkeys(notes):
+            holders.setdefault(note, []).append(name)
+    return [note if len(names) == len(by_model) else f"{note} ({', '.join(names)})" for note, names in holders.items()]
+
+
+def _gzsl_notes(choice: ClassChoice, names: Sequence[str], groups: Mapping[str, set[str]], val: int) -> list[str]:
+    """Notes for seen classes without training, and for novel classes that were used in training."""
     notes = []
     seen, novel = names[: choice.seen], names[choice.seen :]
-    if same:
-        notes.append(
-            f"{choice.name}: S is not on held-out images: those of the seen classes were used in training "
-            "(same data, same split)"
-        )
     untrained = sum(name not in groups["seen"] for name in seen)
     if untrained:
         notes.append(f"{choice.name}: {untrained} of the {len(seen)} seen classes were not trained on")
@@ -121,12 +132,3 @@ def _gzsl_notes(
     if val:
         notes.append(f"{choice.name}: the {val} validation classes are not candidates")
     return notes
-
-
-def _same_images(trained: Mapping[str, Any], data: Mapping[str, Any], used: set[str]) -> bool:
-    """Whether training and evaluation may share images of the classes `used` (folded names): same source, overlapping splits,
-    and not the two parts of a division of these classes."""
-    overlap = set(trained.get("splits", ())) & set(data.get("splits", ())) - {UNNAMED}
-    apart = trained.get("divided") and data.get("divided") and trained["divided"] != data["divided"]
-    divided = {fold(name) for name in data.get("divided_classes", used)}
-    return trained.get("source") == data.get("source") and bool(overlap) and not (apart and used <= divided)

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from stages.attacks.adversarial import AdversarialSet
 from stages.classes import match_classes
+from stages.data.image_hashes import image_hashes
 from stages.errors import ComputeError, InputError
 from stages.evaluation.evaluate import Evaluation, model_entry, within
-from stages.evaluation.groups import ClassChoice, leak_notes
+from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
 from stages.evaluation.points import all_way_points
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import make_rows, record
@@ -50,7 +51,8 @@ def evaluate_saved(
     threat model.
     """
     rows = []
-    notes: dict[str, None] = {}
+    notes: dict[str, list[str]] = {}
+    hashes = image_hashes(saved.clean_images.numpy())
     height, width = saved.images.shape[2:]
     for at, (name, one) in enumerate(classifiers.items()):
         match_classes(saved.classes, one.known.classes, wanted_from=where, available_from=f"the checkpoint {name}")
@@ -64,7 +66,7 @@ def evaluate_saved(
         shown = within(progress, at, len(classifiers), name)
         result = score_saved(one.over(list(saved.classes)), saved, batch_size=batch_size, progress=shown)
         rows.append(Row(name, saved.group, result, saved.classes, images=saved.source_rows))
-        notes |= dict.fromkeys(leak_notes(one, [ClassChoice(saved.group, saved.classes)], saved.data))
+        notes[name] = leak_notes(one, ClassChoice(saved.group, saved.classes), hashes, saved.labels.numpy())
     report = make_report(
         models=[model_entry(name, one) for name, one in classifiers.items()],
         data=saved.data,
@@ -74,7 +76,7 @@ def evaluate_saved(
         seed=int(saved.attack.get("seed", 0)),
         rows=rows,
         adversarial={**lineage, "attack": saved.attack},
-        notes=list(notes),
+        notes=merged_notes(notes),
     )
     return Evaluation(report, rows)
 

@@ -20,11 +20,18 @@ from stages.threat import ThreatModel, parse_eps
 
 KIND = "model"
 _WEIGHT = "weights."
+_IMAGES = "images."
 _REMAKE = "train it again with `laat train`"
 
 
 def checkpoint_of(
-    embedding: nn.Module, anchors: AnchorSet, training: Mapping[str, Any], inputs: Mapping[str, Any], *, image_size: int
+    embedding: nn.Module,
+    anchors: AnchorSet,
+    training: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    *,
+    image_size: int,
+    images: Mapping[str, np.ndarray] | None = None,
 ) -> Artifact:
     """A trained embedding model and its anchors as an artifact of kind 'model'.
 
@@ -34,6 +41,7 @@ def checkpoint_of(
         training: settings, data and selection of the run; JSON-able.
         inputs: lineage.
         image_size: side of the training images.
+        images: see `Origin.images`.
     """
     packed = anchors.to_artifact()
     weights = {f"{_WEIGHT}{name}": value.detach().cpu().numpy() for name, value in embedding.state_dict().items()}
@@ -42,7 +50,8 @@ def checkpoint_of(
     else:
         architecture = {"module": import_path_of(type(embedding)), "width": anchors.vectors.shape[1], "image_size": image_size}
     params = {**packed.params, "architecture": architecture, "training": dict(training)}
-    return Artifact(KIND, {**packed.tensors, **weights}, params, dict(inputs))
+    hashes = {f"{_IMAGES}{name}": value for name, value in (images or {}).items()}
+    return Artifact(KIND, {**packed.tensors, **weights, **hashes}, params, dict(inputs))
 
 
 def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | None = None) -> Classifier:
@@ -68,7 +77,7 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
         raise InputError(f"{where} lacks its architecture or settings", _REMAKE)
     embedding = module if isinstance(module, nn.Module) else _built(architecture, module, artifact, where)
     _load_weights(embedding, artifact, where)
-    origin = Origin(training, artifact.inputs, artifact.sha256)
+    origin = Origin(training, artifact.inputs, artifact.sha256, image_hashes_of(artifact))
     made = Classifier(embedding, anchors, logit_scale=1 / tau, threat=_threat(training), image_size=image_size, origin=origin)
     return made.eval()
 
@@ -76,6 +85,11 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
 def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:
     """The weights in a checkpoint, by their names in the model."""
     return {name.removeprefix(_WEIGHT): value for name, value in artifact.tensors.items() if name.startswith(_WEIGHT)}
+
+
+def image_hashes_of(artifact: Artifact) -> dict[str, np.ndarray]:
+    """The hashes of images in a checkpoint, by their use (see `Origin.images`); older ones have none."""
+    return {name.removeprefix(_IMAGES): value for name, value in artifact.tensors.items() if name.startswith(_IMAGES)}
 
 
 def _threat(training: Mapping[str, Any]) -> ThreatModel | None:

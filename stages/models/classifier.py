@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,11 +33,14 @@ class Origin:
         training: settings, data and selection of the training run; JSON-able, empty if unknown.
         inputs: lineage of the checkpoint.
         sha256: of the checkpoint file, or empty.
+        images: 'trained' and 'selected' -> the hashes (see `stages.data.image_hashes`), ascending, of the images that were
+            trained on or used to select the epoch; empty if unknown.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Classifier(nn.Module):

@@ -177,6 +177,7 @@ class _Run:
         )
         self._state = RunState(task.identity, [], "")
         self._record = task.record(training, self._selection)
+        self._images = task.image_hashes(training, self._selection) if options.world.leader else {}
         self._saved = self._reported = self._started = time.monotonic()
         self._images_before = 0
 
@@ -279,7 +280,9 @@ class _Run:
         record = {**self._record, "selection": {**self._record["selection"], **chosen}}
         task = self._task
         size = task.images.size[0]
-        artifact = checkpoint_of(self.trainer.scored_model, task.anchors, record, task.inputs, image_size=size)
+        artifact = checkpoint_of(
+            self.trainer.scored_model, task.anchors, record, task.inputs, image_size=size, images=self._images
+        )
         return artifacts.write(artifact, self._folder / name).sha256
 
     def _save(self) -> None:

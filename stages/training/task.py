@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,6 +17,7 @@ from stages.data.image_set import ImageSet
 from stages.data.normalization import normalization_of
 from stages.data.streaming_set import StreamingImageSet
 from stages.models.backbones import recorded_backbone
+from stages.models.checkpoint import image_hashes_of
 from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import initialise_from
 from stages.models.own_parts import fingerprint, import_path_of
@@ -81,6 +83,15 @@ class Task:
             for note in pixels.notes:
                 on_note(note)
         return model
+
+    def image_hashes(self, training: ImageSet | StreamingImageSet, selection: Selection) -> dict[str, np.ndarray]:
+        """The hashes of the images that are trained on, with those of the checkpoint that it starts from, and of the images
+        that select the epoch; {} if that checkpoint does not have them."""
+        before = {} if self.init is None else image_hashes_of(self.init)
+        if self.init is not None and not before:
+            return {}
+        found = {"trained": training.hashes(), "selected": selection.images.hashes()}
+        return {use: np.unique(np.concatenate([own, before.get(use, own[:0])])) for use, own in found.items()}
 
     def record(self, training: ImageSet | StreamingImageSet, selection: Selection) -> dict[str, Any]:
         """What the checkpoints record of the run."""
