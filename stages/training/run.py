@@ -164,7 +164,6 @@ class _Run:
         training, self._selection = plan_selection(task.images, task.anchors, task.settings.seed)
         model = task.build_model(training, options.on_note)
         self._note_micro_batches(model)
-        self._note_selection()
         self.trainer = Trainer(
             model,
             torch.from_numpy(task.anchors.vectors[task.anchors.indices("seen")]),
@@ -201,6 +200,7 @@ class _Run:
 
     def go(self, stop: StopRequest, tracker: Tracker) -> RunResult:
         """Train to the end, or until `stop` is asked."""
+        self._note_selection()
         trainer, reports = self.trainer, self._state.reports
         if reports:  # a run killed between writing and logging did not log its last epoch
             tracker.epoch(len(reports), reports[-1].figures_by_name())
