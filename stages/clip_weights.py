@@ -122,7 +122,7 @@ def load_clip(located: Located, options: OptionNames, device: str = "cpu") -> tu
             open_clip.load_checkpoint(net, str(located.weights), strict=True)
             replaced = _version_of(located.weights) != before
         except Exception as error:  # open_clip raises many types for weights that do not fit
-            raise does_not_load(located, options, error) from error
+            raise _does_not_load(located, options, error) from error
     if replaced:
         raise InputError(f"the weights '{located.weights.name}' were replaced while they were read", "run the command again")
     return net.to(device), sha256
@@ -134,7 +134,7 @@ def _version_of(path: Path) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def does_not_load(located: Located, options: OptionNames, error: Exception) -> InputError:
+def _does_not_load(located: Located, options: OptionNames, error: Exception) -> InputError:
     """The error for weights that do not load."""
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return InputError(
@@ -199,20 +199,20 @@ def _fetch(repository: str, name: str, options: OptionNames) -> Path:
         except LocalEntryNotFoundError:
             pass
         except ValueError as error:
-            raise UsageError(f"'{repository}' is not a hub repository: {_reason(error)}", "write it as ORG/NAME") from error
+            raise UsageError(f"'{repository}' is not a hub repository: {reason_of(error)}", "write it as ORG/NAME") from error
         try:
             # without a network, the download itself would retry for half a minute
             HfApi().model_info(repository, timeout=10)
             return Path(hf_hub_download(repository, name))
         except Exception as error:
             raise MissingError(
-                f"the weights '{repository}/{name}' are not in the cache and cannot be downloaded ({_reason(error)})",
+                f"the weights '{repository}/{name}' are not in the cache and cannot be downloaded ({reason_of(error)})",
                 "either connect to the network once (open_clip then caches the weights), or give a file with "
                 f"{options.file} or a folder with {options.folder}, or use the bundled encoder with {options.demo}",
             ) from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The first line of the innermost cause."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.clip_weights import OptionNames, does_not_load, load_clip, locate, quiet
+from stages.clip_weights import OptionNames, load_clip, locate, quiet, reason_of
 from stages.errors import MissingError
 
 if TYPE_CHECKING:
@@ -61,12 +61,9 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str = DEFAULT_TAG, devi
 
         try:
             tokenizer = build_tokenizer(located.config)
-        except ImportError as error:
-            raise MissingError(
-                f"the tokenizer of {located.model} needs a package: {error}", "pip install transformers"
-            ) from error
-        except Exception as error:  # transformers raises many types for a tokenizer that it cannot load
-            raise does_not_load(located, OPTIONS, error) from error
+        except Exception as error:  # transformers raises many types
+            what = f"the tokenizer of {located.model} does not load: {reason_of(error)}"
+            raise MissingError(what, "it may need `pip install transformers`, and on first use the network") from error
     net.eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from stages import clip_weights
 from stages.anchors.encoder import load_encoder
 from stages.clip_config import read_config
-from stages.errors import InputError, LaatError
+from stages.errors import InputError, LaatError, MissingError
 from stages.models.backbones import build_backbone
 from tests.stages.anchors.encoders import tiny_config, tiny_folder
 
@@ -90,6 +90,13 @@ def test_a_published_tokenizer_is_loaded_by_name_without_its_code(tmp_path: Path
     load_encoder(f"local-dir:{changed_folder(tmp_path / 'm', {'text_cfg': text})}")
     [(name, options)] = asked
     assert (name, options["trust_remote_code"]) == ("roberta-base", False)
+
+
+def test_a_tokenizer_that_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    folder = changed_folder(tmp_path / "m", {"text_cfg": {"hf_tokenizer_name": "roberta-base"}})
+    with pytest.raises(MissingError, match=r"the tokenizer of local-dir:m does not load: .*transformers.*pip install"):
+        load_encoder(f"local-dir:{folder}")
 
 
 def test_the_configurations_of_open_clip_itself_are_taken(tmp_path: Path) -> None:
