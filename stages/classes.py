@@ -101,12 +101,12 @@ def read_class_file(path: Path | str) -> list[str]:
         raise InputError(f"class file '{path}' is not UTF-8 text", "save it as plain text, one class name per line") from None
     if "\0" in text:
         raise InputError(f"class file '{path}' is binary", "name a text file with one class name per line")
-    numbered = [(number, spelled(line)) for number, line in enumerate(text.splitlines(), 1)]
-    named = [(number, line) for number, line in numbered if line and not line.startswith("#")]
+    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    named = [(number, line) for number, line in numbered if spelled(line) and not spelled(line).startswith("#")]
     if not named:
         raise InputError(f"class file '{path}' has no class", "write one class name per line into it")
     check_unique([line for _, line in named], where=f"'{path}'", lines=[number for number, _ in named])
-    return [line for _, line in named]
+    return [spelled(line) for _, line in named]
 
 
 def check_unique(names: Sequence[str], *, where: str, lines: Sequence[int] | None = None) -> None:
