@@ -74,7 +74,6 @@ def edit(report: dict[str, Any], place: str, value: object) -> None:
             {"results.0.clean": {"accuracy": 0.97, "low": 0.9, "high": 1.0}},
             "results[0]: clean accuracy 0.97 is no share of 12 points",
         ),
-        ({"results.0.images": 10}, "results[0]: 12 points of 10 images"),
         ({"results.0.model": "mine"}, "results[0] is of 'mine', which is not among the models"),
         ({"attacks": []}, "results[0] has other attacks than the report: fgsm, pgd-2"),
     ],
