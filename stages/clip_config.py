@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from stages.errors import InputError
-from stages.records import Record, first_fault
+from stages.records import Record, first_fault, json_digest
 
 _CONTEXT_LENGTH = 77  # of open_clip where the configuration has none
 
@@ -148,7 +148,7 @@ class TextConfig(Transformer):
 class DecoderConfig(Record):
     """`multimodal_cfg`: the decoder of a CoCa model."""
 
-    context_length: Size = 76
+    context_length: Size = _CONTEXT_LENGTH
     vocab_size: Annotated[int, Field(ge=1, le=1 << 20)] = 49408
     width: Size = 512
     heads: Size = 8
@@ -218,6 +218,14 @@ def read_config(path: Path, model: str) -> tuple[dict[str, Any], dict[str, Any]]
             "another text encoder can be given with `laat anchors --features FILE`",
         ) from None
     return config, preprocessing
+
+
+def config_digest(config: dict[str, Any]) -> str:
+    """SHA-256 of a checked or built-in architecture. Layout, order and entries at their default do not count."""
+    try:
+        return json_digest(ModelConfig.model_validate(config).model_dump_json(exclude_defaults=True))
+    except ValidationError:  # a built-in architecture of a newer open_clip
+        return json_digest(json.dumps(config))
 
 
 def build_model(config: dict[str, Any]) -> Any:

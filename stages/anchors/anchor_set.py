@@ -25,7 +25,7 @@ class AnchorSet:
         vectors: (C, D) float32, unit rows.
         classes: C names; they become as `spelled`.
         groups: which of them are seen, validation, novel.
-        origin: source of the vectors (encoder, tag, SHA-256 of the weights, activation, templates …); JSON-able.
+        origin: source of the vectors (encoder, tag, SHA-256 of weights and architecture, activation, templates …); JSON-able.
         expansion: the fitted map that was applied, or None for raw anchors.
         inputs: lineage.
     """
@@ -57,6 +57,15 @@ class AnchorSet:
             classes=tuple(self.classes[at] for at in indices),
             groups=ClassGroups(*(tuple(sorted(group)) for group in groups)),
         )
+
+    def difference(self, other: AnchorSet, keys: Sequence[str]) -> str | None:
+        """The first of `keys` on which the two origins differ, or None."""
+        for key in keys:
+            # anchors made before the architecture was recorded lack it
+            skipped = key == "config_sha256" and not (key in self.origin and key in other.origin)
+            if not skipped and self.origin.get(key) != other.origin.get(key):
+                return key
+        return None
 
     def near_duplicates(self) -> list[tuple[str, str, float]]:
         """Pairs of classes with a cosine above 0.98, nearest first."""

@@ -25,6 +25,7 @@ class TextEncoder:
         tokenize: list of prompts -> token ids (n, context), truncated to the context length.
         model, tag: as given by the user, without paths.
         weights_sha256: of the weights file.
+        config_sha256: of the architecture, see `config_digest`.
         activation: 'QuickGELU' or 'GELU', as found in the text tower.
         context_length: maximum number of tokens, including start and end.
     """
@@ -34,13 +35,19 @@ class TextEncoder:
     model: str
     tag: str
     weights_sha256: str
+    config_sha256: str
     activation: str
     context_length: int
 
     def to_record(self) -> dict[str, Any]:
         """The entry of the encoder in an anchors artifact."""
-        record = {"model": self.model, "pretrained": self.tag}
-        return {**record, "weights_sha256": self.weights_sha256, "activation": self.activation}
+        return {
+            "model": self.model,
+            "pretrained": self.tag,
+            "weights_sha256": self.weights_sha256,
+            "config_sha256": self.config_sha256,
+            "activation": self.activation,
+        }
 
 
 def load_encoder(model: str = DEFAULT_MODEL, pretrained: str = DEFAULT_TAG, device: str = "cpu") -> TextEncoder:
@@ -57,7 +64,7 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str = DEFAULT_TAG, devi
     located = locate(model, pretrained, OPTIONS)
     net, sha256 = load_clip(located, OPTIONS, device)
     with quiet():
-        from stages.clip_config import build_tokenizer
+        from stages.clip_config import build_tokenizer, config_digest
 
         try:
             tokenizer = build_tokenizer(located.config)
@@ -71,7 +78,8 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str = DEFAULT_TAG, devi
         return net.encode_text(tokens.to(device)).float()
 
     context = int(getattr(tokenizer, "context_length", 77) or 77)
-    return TextEncoder(encode, tokenizer, located.model, located.tag, sha256, _activation(net), context)
+    config_sha256 = config_digest(located.config)
+    return TextEncoder(encode, tokenizer, located.model, located.tag, sha256, config_sha256, _activation(net), context)
 
 
 def _activation(net: Any) -> str:

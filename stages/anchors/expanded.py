@@ -55,10 +55,8 @@ def expand_anchors(anchors: AnchorSet, like: AnchorSet | None = None) -> tuple[A
 def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
     if like.expansion is None:
         raise InputError("the anchors given with --like have no fitted expansion", "give a file that `laat expand` wrote")
-    same = ("model", "weights_sha256", "activation")
-    differing = [key for key in same if like.origin.get(key) != anchors.origin.get(key)]
-    if differing:
-        key = differing[0]
+    key = anchors.difference(like, ("model", "weights_sha256", "config_sha256", "activation"))
+    if key is not None:
         raise InputError(
             f"the map was fitted on anchors of another encoder: {key} is {like.origin.get(key)!r} there "
             f"and {anchors.origin.get(key)!r} here",

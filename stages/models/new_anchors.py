@@ -14,7 +14,7 @@ from stages.errors import InputError, MissingError, UsageError
 _FILE = "file:"
 _MAKE = "make them with `laat anchors` and the encoder of the training anchors, and give them with --anchors FILE.st"
 _SAME_ENCODER = "encode the classes with the encoder of the training anchors"
-_ENCODER = ("source", "model", "pretrained", "weights_sha256", "activation")
+_ENCODER = ("source", "model", "pretrained", "weights_sha256", "config_sha256", "activation")
 
 
 def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSet:
@@ -32,13 +32,13 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
     width, own_width = new.vectors.shape[1], trained.vectors.shape[1]
     if width != own_width:
         raise InputError(f"the anchors of {where} have width {width} and the checkpoint {own_width}", _SAME_ENCODER)
-    for key in _ENCODER:
-        if new.origin.get(key) != trained.origin.get(key):
-            raise InputError(
-                f"the anchors of {where} are from another encoder than the checkpoint's: {key} is "
-                f"{new.origin.get(key)!r} there and {trained.origin.get(key)!r} here",
-                _SAME_ENCODER,
-            )
+    key = new.difference(trained, _ENCODER)
+    if key is not None:
+        raise InputError(
+            f"the anchors of {where} are from another encoder than the checkpoint's: {key} is "
+            f"{new.origin.get(key)!r} there and {trained.origin.get(key)!r} here",
+            _SAME_ENCODER,
+        )
     own, given = trained.expansion, new.expansion
     if own is not None and given is None:
         return replace(new, vectors=own.apply(new.vectors).astype(np.float32), expansion=own)

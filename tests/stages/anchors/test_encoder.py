@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from stages.anchors.bundled import bundled_classes
 from stages.anchors.encoder import OPTIONS, load_encoder
 from stages.anchors.sources import text_anchors
 from stages.classes import ClassGroups
+from stages.clip_config import config_digest
 from stages.clip_weights import OptionNames
 from stages.errors import InputError, MissingError, UsageError
-from tests.stages.anchors.encoders import NAMED, tiny_folder, tiny_weights
+from tests.stages.anchors.encoders import NAMED, tiny_config, tiny_folder, tiny_weights
 
 TEXTS = ["This is a photo of a bear", "This is a photo of a sea lion"]
 
@@ -29,6 +31,11 @@ TEXTS = ["This is a photo of a bear", "This is a photo of a sea lion"]
 def assert_same(features: torch.Tensor, expected: torch.Tensor) -> None:
     """But for float rounding: attention takes another way through torch when no parameter wants a gradient."""
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
+
+
+def changed_config(folder: Path, config: dict[str, Any]) -> Path:
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}), encoding="utf-8")
+    return folder
 
 
 def directly(folder: Path, texts: list[str]) -> torch.Tensor:
@@ -52,9 +59,46 @@ def test_what_is_recorded_names_no_path(folder: Path) -> None:
         "model": "local-dir:tiny",
         "pretrained": "",
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "config_sha256": config_digest(tiny_config()),
         "activation": "GELU",
     }
     assert found.context_length == 12
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"pool_type": "first"},
+        {"no_causal_mask": True},
+        {"norm_kwargs": {"eps": 1.0}},
+        {"heads": 4},
+        {"tokenizer_kwargs": {"clean": "whitespace"}},
+    ],
+    ids=str,
+)
+def test_another_architecture_with_the_same_weights_is_another_encoder(
+    changed: dict[str, Any], tmp_path: Path, folder: Path
+) -> None:
+    config = tiny_config()
+    config["text_cfg"].update(changed)
+    other = changed_config(tiny_folder(tmp_path / "tiny"), config)
+    own, found = (load_encoder(f"local-dir:{one}").to_record() for one in (folder, other))
+    assert {key for key in own if own[key] != found[key]} == {"config_sha256"}
+
+
+def test_the_same_architecture_written_otherwise_is_the_same_encoder() -> None:
+    config = tiny_config()
+    config["text_cfg"] = dict(reversed([*config["text_cfg"].items(), ("mlp_ratio", 4), ("pool_type", "argmax")]))
+    assert config_digest(dict(reversed(config.items()))) == config_digest(tiny_config())
+
+
+def test_the_digests_of_published_architectures_stay() -> None:
+    """Anchors record them: checkpoints of today could not take new names otherwise."""
+    assert load_encoder("demo").config_sha256 == "455a49d4cca3284ea8dc4aa68eb14a70fa81899917469e1f1926507c37b7c8fd"
+    assert (
+        config_digest(open_clip.get_model_config("ViT-B-16"))
+        == "4989b15f7dfa0d9f55f1ddd11e9d5753f9b0507773beb530860b235e470d311b"
+    )
 
 
 def test_an_encoder_gives_no_gradients_and_is_in_eval_mode(folder: Path) -> None:

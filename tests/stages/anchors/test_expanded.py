@@ -84,9 +84,10 @@ def test_what_cannot_be_expanded() -> None:
         expand_anchors(on_a_circle(-20, 0, 20, 180, seen=3))
 
 
-@pytest.mark.parametrize("key", ["model", "weights_sha256", "activation"])
+@pytest.mark.parametrize("key", ["model", "weights_sha256", "config_sha256", "activation"])
 def test_a_map_of_another_encoder_is_refused(key: str) -> None:
-    like, _ = expand_anchors(on_a_circle(-20, 0, 20))
+    whole = on_a_circle(-20, 0, 20)
+    like, _ = expand_anchors(replace(whole, origin={**whole.origin, "config_sha256": "1" * 64}))
     other = replace(on_a_circle(5, 15), origin={"source": "text", "model": "letters", key: "other"})
     with pytest.raises(InputError, match=f"another encoder: {key} is .* and 'other' here"):
         expand_anchors(other, like)

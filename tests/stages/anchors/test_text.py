@@ -42,6 +42,7 @@ def test_what_is_recorded_of_the_encoder() -> None:
         "model": "letters",
         "pretrained": "none",
         "weights_sha256": "0" * 64,
+        "config_sha256": "1" * 64,
         "activation": "GELU",
     }
 

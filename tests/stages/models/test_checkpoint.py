@@ -16,7 +16,14 @@ from stages.models.checkpoint import checkpoint_of, read_checkpoint
 from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel, place
 
-ORIGIN = {"source": "text", "model": "letters", "pretrained": "none", "weights_sha256": "0" * 64, "activation": "GELU"}
+ORIGIN = {
+    "source": "text",
+    "model": "letters",
+    "pretrained": "none",
+    "weights_sha256": "0" * 64,
+    "config_sha256": "1" * 64,
+    "activation": "GELU",
+}
 
 
 def anchors(count: int = 5, width: int = 6, seed: int = 0) -> AnchorSet:
@@ -145,7 +152,7 @@ def test_anchors_of_another_width_are_refused() -> None:
         checkpoint().over(anchors(width=7), where="new.st")
 
 
-@pytest.mark.parametrize("key", ["source", "model", "pretrained", "weights_sha256", "activation"])
+@pytest.mark.parametrize("key", ["source", "model", "pretrained", "weights_sha256", "config_sha256", "activation"])
 def test_anchors_of_another_encoder_are_refused(key: str) -> None:
     new = replace(anchors(), origin={**ORIGIN, key: "other"})
     with pytest.raises(InputError, match=f"another encoder than the checkpoint's: {key} is 'other' there"):

@@ -70,10 +70,18 @@ def test_anchors_of_another_encoder_are_refused_naming_both(checkpoint: Classifi
         checkpoint.over(given, where="names.txt")
 
 
-def test_an_encoder_whose_weights_have_changed_is_refused(checkpoint: Classifier) -> None:
-    changed = with_origin(checkpoint, weights_sha256="1" * 64)
-    with pytest.raises(InputError, match="another encoder than the checkpoint's: weights_sha256"):
+@pytest.mark.parametrize("key", ["weights_sha256", "config_sha256"])
+def test_an_encoder_that_has_changed_is_refused(key: str, checkpoint: Classifier) -> None:
+    changed = with_origin(checkpoint, **{key: "1" * 64})
+    with pytest.raises(InputError, match=f"another encoder than the checkpoint's: {key}"):
         changed.over(OTHER)
+
+
+def test_anchors_without_the_architecture_of_their_encoder_still_take_names(checkpoint: Classifier) -> None:
+    own = checkpoint.anchor_set
+    older = replace(own, origin={key: value for key, value in own.origin.items() if key != "config_sha256"})
+    moved = Classifier(checkpoint.embedding, older).over(OTHER)
+    np.testing.assert_array_equal(moved.anchor_set.vectors, checkpoint.over(OTHER).anchor_set.vectors)
 
 
 @pytest.mark.parametrize(
