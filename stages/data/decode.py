@@ -106,6 +106,7 @@ def decode_each(
         mark = b"" if content is None else fingerprint(raw)
         try:
             decoded = decode(raw, options, large)
+            decoded = decoded._replace(undeclared=decoded.undeclared or image.undeclared)
         except UnreadableImageError as error:
             return _Result(mark, error=error)
         found = decoded.pixels.shape[0], decoded.pixels.shape[1]

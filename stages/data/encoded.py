@@ -19,10 +19,12 @@ class Encoded:
     Attributes:
         where: names it in messages.
         content: its bytes, its path, pixels uint8 (H, W, 3) where there is nothing to decode, or None if absent.
+        undeclared: of pixels: whether they had more than 8 bits and nothing says which value is white.
     """
 
     where: str
     content: bytes | Path | np.ndarray | None
+    undeclared: bool = False
 
     def read(self) -> bytes | np.ndarray:
         """The bytes or pixels; b'' if absent. Raises OSError when its file cannot be read."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-DARK = 64  # a set whose highest level is below this fills less than a quarter of the range
+DARK = 64  # an image whose highest level is below this fills less than a quarter of the range
 _BLOCK = 2**20  # values converted at a time, so that little memory is needed
 _MAX_SAMPLE, _MAX_SIGNED_SAMPLE, _BITS, _PHOTOMETRIC = 281, 341, 258, 262  # TIFF tags
 _FULL = 65535
@@ -104,18 +104,18 @@ def to_8_bits(image: Image, depth: Depth, white: float | None, raw: bytes = b"")
     return Pillow.fromarray(255 - levels if depth.inverted else levels), undeclared
 
 
-def range_notes(undeclared: int, highest: int) -> tuple[str, ...]:
-    """The note on a set whose images of undeclared range are all dark.
+def range_notes(highest: np.ndarray) -> tuple[str, ...]:
+    """The note on images of undeclared range that are dark.
 
     Args:
-        undeclared: the number of such images.
-        highest: the highest level (0 to 255) in them.
+        highest: the highest level (0 to 255) of each image of undeclared range.
     """
-    if not undeclared or highest >= DARK:
+    dark = highest[highest < DARK]
+    if not len(dark):
         return ()
     return (
-        f"{undeclared:,} images of 16 bits declare no range and reach only level {highest} of 255, with 65535 as white: "
-        "if white is less, give it with --white",
+        f"{len(dark):,} of {len(highest):,} images of 16 bits that declare no range reach only level {dark.max()} of 255, "
+        "with 65535 as white: if white is less, give it with --white",
     )
 
 

@@ -97,9 +97,8 @@ def load_subset(subset: Subset) -> ImageSet:
         slow = time.monotonic() - start >= disk_cache.MIN_SECONDS
         if content and slow and found["pixels"].nbytes <= disk_cache.PIXEL_BYTES:
             disk_cache.save_tensors(disk_cache.entry_name(group, content.hexdigest()), found)
-    undeclared = np.flatnonzero(found["undeclared"])
-    highest = max((int(found["pixels"][at].max()) for at in undeclared), default=0)
-    labels, provenance = subset.kept(found["kept"], range_notes(len(undeclared), highest))
+    highest = np.array([found["pixels"][at].max() for at in np.flatnonzero(found["undeclared"])], dtype=np.uint8)
+    labels, provenance = subset.kept(found["kept"], range_notes(highest))
     rows = subset.source_rows.take(found["kept"])
     return ImageSet(torch.from_numpy(found["pixels"]), torch.from_numpy(labels), subset.names, provenance, rows)
 

@@ -79,22 +79,23 @@ class MapSource(Source):
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
         """See `Source`; the images are pixels already."""
         for row in rows.tolist():
-            yield Encoded(f"at {row} of '{self.name}'", self._pixels(self._data[row][0], row))
+            pixels, undeclared = self._pixels(self._data[row][0], row)
+            yield Encoded(f"at {row} of '{self.name}'", pixels, undeclared)
 
     def keys(self, split: str, rows: np.ndarray) -> list[str]:
         """See `Source`: the indices of the data set."""
         return [str(row) for row in rows.tolist()]
 
-    def _pixels(self, image: Any, row: int) -> np.ndarray:
-        """Pixels uint8 (H, W, 3)."""
+    def _pixels(self, image: Any, row: int) -> tuple[np.ndarray, bool]:
+        """Pixels uint8 (H, W, 3), and whether they had more than 8 bits and nothing says which value is white."""
         if hasattr(image, "convert"):  # PIL
-            depth = depth_of(image)
+            depth, undeclared = depth_of(image), False
             if depth is not None:
                 try:
-                    image, _ = to_8_bits(image, depth, self._white)
+                    image, undeclared = to_8_bits(image, depth, self._white)
                 except UnreadableImageError as error:
                     raise InputError(f"image {row} of '{self.name}' cannot be used ({error})", error.hint) from None
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image.convert("RGB")), undeclared
         import torch
 
         from stages.pixels import check_pixels
@@ -109,4 +110,4 @@ class MapSource(Source):
                     "resize before ToTensor, return PIL images or uint8, or give float batches to the classifier itself",
                 )
             x = levels.round().to(torch.uint8)
-        return x.permute(1, 2, 0).cpu().numpy()
+        return x.permute(1, 2, 0).cpu().numpy(), False

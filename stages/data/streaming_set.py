@@ -108,7 +108,6 @@ def stream_subset(subset: Subset, on_progress: Callable[[int, int], None] | None
                 subset, everything, labels, subset.names, skip_corrupt=skip, on_progress=on_progress, content=content
             )
             cache_scan(cache.entry_name(group, content.hexdigest()), scan)
-    highest = int(scan.ranges[1][scan.undeclared].max(initial=0))
-    labels, provenance = subset.kept(scan.kept, range_notes(int(scan.undeclared.sum()), highest))
+    labels, provenance = subset.kept(scan.kept, range_notes(scan.ranges[1][scan.undeclared].max(axis=1)))
     rows = torch.arange(len(labels))
     return StreamingImageSet(subset, scan, rows, torch.from_numpy(labels), subset.names, provenance, scan.sha256)

@@ -8,11 +8,12 @@ import numpy as np
 
 from stages.statistics.intervals import NO_SPREAD, Estimate
 
-Verdict = Literal["above chance", "at chance", "collapsed", "too few"]
+Verdict = Literal["above chance", "at chance", "collapsed", "too few", "one candidate"]
 LEGEND: dict[str, str] = {
     "at chance": "the interval contains chance",
     "collapsed": "the interval is below chance, or every prediction is the same class",
-    "too few": "too few images or episodes: the interval reaches from chance to more than halfway between chance and 100 %",
+    "too few": "too few images or episodes: the interval contains chance and is wider than half of what lies above chance",
+    "one candidate": "a single candidate class is always right: nothing is measured",
 }
 
 
@@ -28,10 +29,13 @@ def verdict(found: Estimate, chance: float, *, one_class: bool = False) -> Verdi
         'above chance': the interval is above chance.
         'at chance': the interval contains chance.
         'collapsed': the interval is below chance, or every prediction is the same class.
-        'too few': the interval contains chance, but also the middle between chance and 1: too few images or episodes to tell.
+        'too few': the interval contains chance and is wider than (1 - chance) / 2: too few images or episodes to tell.
+        'one candidate': chance is 1.
     """
+    if chance == 1:
+        return "one candidate"
     contains = found.low - NO_SPREAD <= chance <= found.high + NO_SPREAD
-    if contains and chance < 1 and found.high > (1 + chance) / 2:
+    if contains and found.high - found.low > (1 - chance) / 2:
         return "too few"
     if one_class or found.high < chance - NO_SPREAD:
         return "collapsed"

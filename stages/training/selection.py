@@ -61,6 +61,11 @@ class Selection:
         """How many images select the epoch, and a warning if they are few, else ''."""
         count = len(self.images)
         said = f"the best epoch is selected on {count:,} images: {self.source}"
+        if len(self.images.classes) == 1:
+            return (
+                said,
+                "a single validation class is always right, so it cannot select the best epoch; add classes for validation",
+            )
         if count >= FEW_IMAGES:
             return said, ""
         few = f"only {count} images select the best epoch: an accuracy near 50 % is uncertain by {98 / count**0.5:.0f} points"

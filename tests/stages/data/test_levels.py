@@ -223,14 +223,14 @@ def test_a_set_that_does_not_fill_its_range_is_noted(tmp_path: Path, monkeypatch
     monkeypatch.setenv("LAAT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "MIN_SECONDS", 0.0)
     dark, bright = folder(tmp_path / "dark", 4093), folder(tmp_path / "bright", 65533)
-    note = "6 images of 16 bits declare no range and reach only level 16 of 255"
+    note = "6 of 6 images of 16 bits that declare no range reach only level 16 of 255"
     for _ in range(2):  # decoded, and from the cache
         assert opened(dark, kind).provenance.notes[0].startswith(note)
     assert opened(bright, kind).provenance.notes == ()
     given = opened(dark, kind, white=4095)
     assert (given.provenance.notes, given.channel_ranges()[0]) == ((), (255, 255))
     (dark / "cat/0.png").write_bytes(png16(np.full((4, 4), 65535)))
-    assert opened(dark, kind).provenance.notes == ()
+    assert opened(dark, kind).provenance.notes[0].startswith("5 of 6 images")
 
 
 def test_an_evaluation_takes_the_white_of_the_training(tmp_path: Path) -> None:
@@ -282,3 +282,4 @@ class Sixteen:
 def test_images_of_a_map_style_data_set_are_scaled_too() -> None:
     found = [open_images(ImageRequest(Sixteen(), white=white), side="train", cache="ram")[0] for white in (None, 4095)]
     assert [images.loaded().images[0, 0].tolist() for images in found] == [scaled(TWELVE, 65535), scaled(TWELVE, 4095)]
+    assert [bool(images.provenance.notes) for images in found] == [True, False]

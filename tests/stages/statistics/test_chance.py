@@ -25,9 +25,11 @@ def right(count: int, total: int) -> Estimate:
         (3, 6, 2, "too few"),
         (3, 3, 2, "too few"),
         (0, 2, 5, "too few"),
+        (0, 2, 2, "too few"),
+        (0, 5, 5, "too few"),
+        (50, 100, 2, "at chance"),
         (6, 6, 2, "above chance"),
-        # a single candidate is always right
-        (9, 9, 1, "at chance"),
+        (9, 9, 1, "one candidate"),
     ],
 )
 def test_the_interval_decides(count: int, total: int, ways: int, says: str) -> None:

@@ -112,6 +112,15 @@ def test_few_images_are_told() -> None:
         assert ("only 6 images select the best epoch" in warning) == few == bool(warning)
 
 
+def test_a_single_validation_class_is_warned_of() -> None:
+    images = made_up_images(per_class=200)
+    one = replace(
+        plan_selection(images, made_up_anchors(), seed=0)[1],
+        images=images.restricted_to([images.classes[0]], names_from="test"),
+    )
+    assert "a single validation class is always right" in one.describe()[1]
+
+
 def test_runs_that_held_out_other_images_are_told_apart() -> None:
     inputs = {"settings": quick(), "inputs": {}, "init": None, "resize": None, "model": None, "backbone": None}
     for per_class, told in ((100, True), (400, False)):
