@@ -21,6 +21,10 @@ Side = Literal["train", "test"]
 # The words for each split in file and folder names, as in the datasets library.
 _WORDS = {"train": "train training", "validation": "validation valid val dev", "test": "test testing eval evaluation"}
 KEYWORDS = {word: split for split, words in _WORDS.items() for word in words.split()}
+# Words that say nothing more beside the word for a split: 'training_set', 'trainImages', 'testdata'.
+FILLERS = ["dataset", "data", "sets", "set", "images", "image", "imgs", "img", "split"]
+_FILLED = re.compile(r"(?:{1})?({0})(?:{1})?".format("|".join(KEYWORDS), "|".join(FILLERS)))
+_CAPITAL = re.compile(r"(?<=[^\WA-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-\d{5}[^/]*")
 DIVISION_SEED = 0  # fixed: the division belongs to the data, not to a run
 
@@ -71,9 +75,33 @@ def splits_of_stems(stems: Sequence[str], *, last: bool = False) -> list[str | N
     return [own[0] if own else shard["split"] if shard else None for own, shard in zip(words, named, strict=True)]
 
 
+def words_of(name: str) -> list[str]:
+    """The words of a name in lower case; a word for a split also when a capital or another word such as 'set' ends it.
+
+    Everything but letters ends a word: 'cifar(train2017)' is 'cifar' and 'train'. 'trainset' is 'train', 'valImages' is 'val'.
+    """
+    words: list[str] = []
+    for run in re.findall(r"[^\W\d_]+", name):
+        whole = _without_filler(run)
+        parts = [_without_filler(part) for part in _CAPITAL.split(run)]
+        words += parts if whole not in KEYWORDS and KEYWORDS.keys() & set(parts) else [whole]
+    return words
+
+
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder is by its name: the name is a word for it and nothing more, as in 'test_set' or 'val2017'."""
+    words = [word for word in words_of(name) if word not in FILLERS]
+    return KEYWORDS.get(words[0]) if len(words) == 1 else None
+
+
+def _without_filler(word: str) -> str:
+    filled = _FILLED.fullmatch(word.casefold())
+    return filled[1] if filled else word.casefold()
+
+
 def _split_words(name: str) -> list[str]:
-    """The splits that the words of a name stand for; a word ends at '-', '.', '_', a space or a digit."""
-    return [KEYWORDS[word] for word in re.split(r"[-._ 0-9]+", name.casefold()) if word in KEYWORDS]
+    """The splits that the words of a name stand for."""
+    return [KEYWORDS[word] for word in words_of(name) if word in KEYWORDS]
 
 
 def choose_splits(available: Sequence[str], split: str | None, side: Side, *, source: str) -> Choice:

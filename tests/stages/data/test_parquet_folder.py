@@ -46,6 +46,16 @@ def names(root: Path) -> dict[str, list[str]]:
             ["default/train/0000.parquet", "default/test/0000.parquet", ".cache/0.parquet"],
             {"test": ["default/test/0000.parquet"], "train": ["default/train/0000.parquet"]},
         ),
+        (["train(1).parquet", "test(1).parquet"], {"test": ["test(1).parquet"], "train": ["train(1).parquet"]}),
+        (["trainset.parquet", "testset.parquet"], {"test": ["testset.parquet"], "train": ["trainset.parquet"]}),
+        (["trainTest.parquet", "trainTrain.parquet"], {"test": ["trainTest.parquet"], "train": ["trainTrain.parquet"]}),
+        (
+            ["CIFARTrain[0].parquet", "CIFARTest[0].parquet"],
+            {"test": ["CIFARTest[0].parquet"], "train": ["CIFARTrain[0].parquet"]},
+        ),
+        (["a&train@2.parquet", "a+TEST,2.parquet"], {"test": ["a+TEST,2.parquet"], "train": ["a&train@2.parquet"]}),
+        (["train_set/0.parquet", "val2017/0.parquet"], {"train": ["train_set/0.parquet"], "validation": ["val2017/0.parquet"]}),
+        (["contest-0.parquet", "contest-1.parquet"], {"train": ["contest-0.parquet", "contest-1.parquet"]}),
         (["a/b/c/d/train.pq"], {"train": ["a/b/c/d/train.pq"]}),
     ],
 )
@@ -61,6 +71,43 @@ def test_two_splits_in_one_path_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="names two splits"):
         parquet_splits(tmp_path / "x")
     assert len(parquet_splits(tmp_path / "x" / name)) == 1
+
+
+@pytest.mark.parametrize("files", [["mytrain", "mytest"], ["images", "xval"], ["train", "train-mytest"]])
+def test_a_name_that_may_be_a_split_is_refused_where_all_would_be_divided(tmp_path: Path, files: list[str]) -> None:
+    touch(tmp_path, *(f"{file}.parquet" for file in files))
+    with pytest.raises(InputError, match=r"may name a split: '(mytrain|mytest|xval)'; write it as a word of its own"):
+        parquet_splits(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["train.parquet", "train (copy).parquet"],
+        ["train.parquet", "train - Copy (2).parquet"],
+        ["train.parquet", "train(1).parquet"],
+        ["train.parquet", "train.bak.parquet"],
+        ["train.parquet", "train-00000-of-00001.parquet"],
+        ["train.parquet", "train.pq"],
+        ["train.parquet", "Train_Set.parquet"],
+        ["train.parquet", "data/train.parquet"],
+        ["a.parquet", "a (copy).parquet"],
+        ["test.parquet", "__test.parquet"],
+        ["my-eval.parquet", "my-test.parquet"],
+        ["val/0.parquet", "validation/1.parquet"],
+    ],
+)
+def test_two_versions_of_a_split_are_refused(tmp_path: Path, files: list[str]) -> None:
+    touch(tmp_path, *files)
+    with pytest.raises(InputError, match=r"are two versions of the (train|test|validation) split; keep one of them"):
+        parquet_splits(tmp_path)
+
+
+def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
+    for name, labels in (("a", [0, 1]), ("b", [0, 2]), ("c", [0, 1])):
+        table(labels).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(InputError, match=r"'a\.parquet' and 'c\.parquet' .* two versions of the train split"):
+        parquet_splits(tmp_path)
 
 
 def test_several_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
@@ -88,7 +135,7 @@ def test_other_files_and_missing_shards_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", ["train-00000-of-00002", "train-00000-of-00001-a1b2", "train-00001-of-00003"])
 def test_shards_of_two_versions_are_refused(tmp_path: Path, other: str) -> None:
     (tmp_path / "pets").mkdir()
-    for name in ("train-00000-of-00001", other):
-        table([0, 1]).to_parquet(tmp_path / "pets" / f"{name}.parquet")
+    for at, name in enumerate(("train-00000-of-00001", other)):
+        table([0, at]).to_parquet(tmp_path / "pets" / f"{name}.parquet")
     with pytest.raises(InputError, match="'train-…' in 'pets' do not belong together"):
         open_source(ImageRequest(str(tmp_path / "pets")))
