@@ -276,7 +276,7 @@ def digest_start(count: int, size: tuple[int, int], classes: tuple[str, ...]) ->
     return hashlib.sha256(repr(((count, 3, *size), names)).encode())
 
 
-def check_no_class_empty(counts: Sequence[int], names: Sequence[str], *, source: str, part: str = "") -> None:
+def check_no_class_empty(counts: Sequence[int], names: Sequence[str], *, source: str, part: str = "", fix: str = "") -> None:
     """Raise InputError that lists the classes of `names` whose count is 0.
 
     Args:
@@ -284,11 +284,12 @@ def check_no_class_empty(counts: Sequence[int], names: Sequence[str], *, source:
         names: the class names, in the same order.
         source: name of the data, for the message.
         part: which part of it, for the message, for example " (split 'test')".
+        fix: what to do, if that is known.
     """
     empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if empty:
         shown = ", ".join(f"'{name}'" for name in empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
         raise InputError(
             f"the data '{source}'{part} has no image of {shown}",
-            "add images, leave these classes out, or choose another --split",
+            fix or "add images, leave these classes out, or choose another --split",
         )

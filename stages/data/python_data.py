@@ -60,9 +60,12 @@ class MapSource(Source):
         self.splits = ({True: "train", False: "test"}.get(train, UNNAMED) if isinstance(train, bool) else UNNAMED,)
         self.classes = tuple(spelled(str(name)) for name in data.classes)
         check_unique(self.classes, where=f"the data '{self.name}'")
-        targets = getattr(data, "targets", None)
+        # `targets` are as before the transform of targets
+        targets = getattr(data, "targets", None) if getattr(data, "target_transform", None) is None else None
         found = [data[at][1] for at in range(len(data))] if targets is None else targets
         self._labels = np.array([int(label) for label in found], dtype=np.int64)
+        if not all(label == own for label, own in zip(found, self._labels.tolist(), strict=True)):
+            raise InputError(f"the data '{self.name}' has labels that are no whole numbers", "give positions in `classes`")
         if len(self._labels) != len(data):
             raise InputError(f"the data '{self.name}' has {len(data)} images and {len(self._labels)} targets", "give one each")
         if len(self._labels) and not 0 <= self._labels.min() <= self._labels.max() < len(self.classes):

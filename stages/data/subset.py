@@ -129,7 +129,14 @@ class Subset:
     def check_classes(self, labels: np.ndarray, after: str = "") -> None:
         """Raise InputError when a class has no image among `labels`."""
         counts = np.bincount(labels, minlength=len(self.names)).tolist()
-        check_no_class_empty(counts, self.names, source=self.source.name, part=self.choice.described + after)
+        empty = {fold(name) for name, count in zip(self.names, counts, strict=True) if not count}
+        elsewhere = [split for split in self.source.splits if split not in self.choice.splits and empty & self._names_in(split)]
+        fix = f"read these too with --split {'+'.join([*self.choice.splits, *elsewhere])}" if elsewhere else ""
+        check_no_class_empty(counts, self.names, source=self.source.name, part=self.choice.described + after, fix=fix)
+
+    def _names_in(self, split: str) -> set[str]:
+        """The folded names of the classes that have images in a split."""
+        return {fold(self.source.classes[at]) for at in np.unique(self.source.labels(split))}
 
     def entry_group(self, kind: str, **facts: Any) -> str | None:
         """The group of cache entries made from such images, see `stages.data.cache`; None where nothing is decoded."""

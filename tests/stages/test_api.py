@@ -210,6 +210,20 @@ def test_data_that_cannot_be_evaluated_is_refused(classifier: laat.Classifier, d
         laat.evaluate(classifier, data)
 
 
+def test_labels_are_those_after_the_transform_of_targets(classifier: laat.Classifier) -> None:
+    found = []
+    for transform in (None, lambda label: label):
+        pairs = Pairs()
+        pairs.targets = [(label + 1) % len(NAMES) for label in pairs.labels]  # type: ignore[attr-defined]
+        pairs.target_transform = transform  # type: ignore[attr-defined]
+        found.append(laat.evaluate(classifier.over("all"), pairs, attacks=[], checks=False).rows[0].result.rows.label)
+    assert found[0].tolist() == pairs.targets
+    assert found[1].tolist() == pairs.labels
+    pairs.targets, pairs.target_transform = [0.5] * len(pairs), None  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="labels that are no whole numbers"):
+        laat.evaluate(classifier, pairs)
+
+
 def test_images_of_another_size_are_refused(classifier: laat.Classifier) -> None:
     larger = Pairs()
     larger.images = larger.images.repeat_interleave(2, 2).repeat_interleave(2, 3)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,17 @@ def test_a_requested_class_without_an_image_is_an_error(tmp_path: Path) -> None:
         load_images(
             ImageRequest(str(class_folders(tmp_path / "birds", {"owl": 1, "hen": 9}))), side="test", classes=["hen", "owl"]
         )
+
+
+def test_the_split_that_has_a_missing_class_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "zoo"
+    for split, name in (("train", "cat"), ("val", "dog"), ("test", "owl")):
+        class_folders(root / split, {name: 2})
+    request = ImageRequest(str(root))
+    with pytest.raises(InputError, match=r"has no image of 'dog'; read these too with --split train\+validation$"):
+        load_images(request, side="train", classes=["cat", "dog"])
+    read = load_images(replace(request, split="train+validation"), side="train", classes=["cat", "dog"])
+    assert read.counts() == [2, 2]
 
 
 def test_a_class_that_is_not_there_shows_the_nearest(tmp_path: Path) -> None:
