@@ -6,6 +6,7 @@ open_clip hands parts of a configuration to `transformers` and `timm`, which can
 from __future__ import annotations
 
 import json
+import os
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -229,11 +230,15 @@ def config_digest(config: dict[str, Any]) -> str:
 
 
 def build_model(config: dict[str, Any]) -> Any:
-    """The model of a checked or built-in architecture in float32, with random weights; downloads none."""
+    """The model of a checked or built-in architecture in float32, with random weights; downloads none.
+
+    Raises InputError if a local folder would replace its published text model.
+    """
     import open_clip
 
     config = deepcopy(config)
     text, vision = config["text_cfg"], config["vision_cfg"]
+    _refuse_local(text.get("hf_model_name"))
     custom = config.pop("custom_text", False) or bool(text.get("hf_model_name"))
     text["hf_model_pretrained"] = vision["timm_model_pretrained"] = False
     if not custom:
@@ -242,7 +247,10 @@ def build_model(config: dict[str, Any]) -> Any:
 
 
 def build_tokenizer(config: dict[str, Any]) -> Any:
-    """The tokenizer of a checked or built-in architecture. One of `transformers` is loaded by its name, without its code."""
+    """The tokenizer of a checked or built-in architecture. One of `transformers` is loaded by its name, without its code.
+
+    Raises InputError if a local folder would replace it.
+    """
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     text = config["text_cfg"]
@@ -250,4 +258,14 @@ def build_tokenizer(config: dict[str, Any]) -> Any:
     name = text.get("hf_tokenizer_name")
     if not name:
         return SimpleTokenizer(**options)
+    _refuse_local(name)
     return HFTokenizer(name, tokenizer_mode=text.get("tokenizer_mode"), trust_remote_code=False, **options)
+
+
+def _refuse_local(name: str | None) -> None:
+    """Raise InputError if `transformers` would take a published name for a path in the working directory."""
+    if name and os.path.lexists(name):
+        raise InputError(
+            f"'{name}' in the working directory would be read instead of the published '{name}'",
+            "run the command in another directory, or rename it",
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.clip_weights import OptionNames, load_clip, locate, quiet, reason_of
-from stages.errors import MissingError
+from stages.errors import InputError, MissingError
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +68,8 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str = DEFAULT_TAG, devi
 
         try:
             tokenizer = build_tokenizer(located.config)
+        except InputError:
+            raise
         except Exception as error:  # transformers raises many types
             what = f"the tokenizer of {located.model} does not load: {reason_of(error)}"
             raise MissingError(what, "it may need `pip install transformers`, and on first use the network") from error

@@ -92,6 +92,19 @@ def test_a_published_tokenizer_is_loaded_by_name_without_its_code(tmp_path: Path
     assert (name, options["trust_remote_code"]) == ("roberta-base", False)
 
 
+@pytest.mark.parametrize("key", ["hf_tokenizer_name", "hf_model_name"])
+@pytest.mark.parametrize("name", ["roberta-base", "google/mt5-base"])
+def test_a_folder_in_the_working_directory_does_not_replace_a_published_name(
+    name: str, key: str, tmp_path: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = changed_folder(tmp_path / "m", {"text_cfg": {key: name}})
+    (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"'{name}' in the working directory would be read instead of the published"):
+        load_encoder(f"local-dir:{folder}")
+    assert not asked
+
+
 def test_a_tokenizer_that_does_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     folder = changed_folder(tmp_path / "m", {"text_cfg": {"hf_tokenizer_name": "roberta-base"}})
