@@ -26,6 +26,7 @@ Count = Annotated[int, Field(ge=1, le=256)]
 Side = Annotated[int, Field(ge=1, le=2048)]
 Ratio = Annotated[float, Field(gt=0, le=16)]
 _LARGEST_GRID = 128
+_LARGEST_EMBEDDING = 1 << 23  # values of all positions; those of sines are computed on the CPU in float64
 
 
 class Activation(Record):
@@ -103,6 +104,8 @@ class VisionConfig(Transformer):
             raise ValueError("the images are not square")
         if not patch <= self.side <= _LARGEST_GRID * patch:
             raise ValueError(f"images of {self.side} px do not fit patches of {patch} px")
+        if (self.side // patch) ** 2 * self.width > _LARGEST_EMBEDDING:
+            raise ValueError(f"patches of {patch} px of images of {self.side} px are too many for a width of {self.width}")
         if self.head_width > self.width:
             raise ValueError(f"a head is wider than the width {self.width}")
         return self

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from stages.errors import InputError, MissingError, UsageError, nearest
+from stages.errors import InputError, LaatError, MissingError, UsageError, nearest
 
 DEMO = "demo"
 CONFIG = "open_clip_config.json"
@@ -111,21 +111,43 @@ def load_clip(located: Located, options: OptionNames, device: str = "cpu") -> tu
     """
     with quiet():
         import open_clip
+        import torch
 
         from stages.clip_config import build_model
 
         try:
             before = _version_of(located.weights)
             sha256 = sha256_of(located.weights)
-            net = build_model(located.config)
+            # names and shapes first, without memory: the configuration may describe a far larger model than the weights
+            with torch.device("meta"):
+                shapes = build_model(located.config)
+            _check_context(shapes, located.weights)
             # the suffix decides: open_clip reads only safetensors from such a file
+            open_clip.load_checkpoint(shapes, str(located.weights), strict=True)
+            net = build_model(located.config)
             open_clip.load_checkpoint(net, str(located.weights), strict=True)
             replaced = _version_of(located.weights) != before
+        except LaatError:
+            raise
         except Exception as error:  # open_clip raises many types for weights that do not fit
             raise _does_not_load(located, options, error) from error
     if replaced:
         raise InputError(f"the weights '{located.weights.name}' were replaced while they were read", "run the command again")
     return net.to(device), sha256
+
+
+def _check_context(net: Any, weights: Path) -> None:
+    """Raise ValueError if the text tower has another context length than the weights: open_clip would interpolate them."""
+    from safetensors import safe_open
+
+    tower = net if hasattr(net, "positional_embedding") else net.text
+    own = getattr(tower, "positional_embedding", None)
+    with safe_open(weights, "pt") as file:
+        names = [name for name in file.keys() if "positional_embedding" in name]  # noqa: SIM118 (not a dict)
+        for name in names:
+            length = file.get_slice(name).get_shape()[-2]
+            if own is not None and "visual." not in name and "image_encoder." not in name and length != len(own):
+                raise ValueError(f"the context has {len(own)} tokens, in the weights {length}")
 
 
 def _version_of(path: Path) -> tuple[int, ...]:

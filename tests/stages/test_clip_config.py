@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages import clip_weights
+from stages import clip_config, clip_weights
 from stages.anchors.encoder import load_encoder
 from stages.clip_config import read_config
 from stages.errors import InputError, LaatError, MissingError
@@ -39,6 +39,7 @@ FORGED: dict[str, dict[str, Any]] = {
     "an unknown entry": {"cast_dtype": "float16"},
     "an entry of another type": {"text_cfg": {"tokenizer_kwargs": "trust_remote_code"}},
     "a vocabulary larger than memory": {"text_cfg": {"vocab_size": 10**12}},
+    "positions larger than memory": {"vision_cfg": {"width": 8192, "image_size": 2048, "patch_size": 16}},
 }
 
 
@@ -138,6 +139,39 @@ def test_the_weights_that_are_recorded_are_those_that_are_loaded(names: tuple[st
     torch.testing.assert_close(net.state_dict(), expected, rtol=0, atol=0, check_stride=False)
     assert sha256 == hashlib.sha256((folder / loaded).read_bytes()).hexdigest()
     assert load_encoder(f"local-dir:{folder}").weights_sha256 == sha256
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text_cfg": {"width": 16}},
+        {"text_cfg": {"layers": 2}},
+        {"text_cfg": {"context_length": 6}},
+        {"text_cfg": {"context_length": 24}, "custom_text": True},
+        {"vision_cfg": {"width": 16}},
+        {"embed_dim": 6},
+    ],
+    ids=str,
+)
+def test_a_model_that_does_not_fit_its_weights_is_refused_before_it_takes_memory(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = changed_folder(tmp_path / "m", changes)
+    devices: list[str] = []
+    build = clip_config.build_model
+
+    def watched(config: dict[str, Any]) -> Any:
+        net = build(config)
+        devices.extend({value.device.type for value in net.state_dict().values()})
+        return net
+
+    monkeypatch.setattr(clip_config, "build_model", watched)
+    for load in (load_encoder, lambda name: build_backbone(f"clip:{name}", 16)):
+        with pytest.raises(InputError, match=r"'open_clip_model\.safetensors' do not load as local-dir:m: "):
+            load(f"local-dir:{folder}")
+    assert devices == ["meta", "meta"]
+    monkeypatch.undo()
+    load_encoder(f"local-dir:{tiny_folder(tmp_path / 'fits')}")
 
 
 @pytest.mark.parametrize("renamed", [True, False], ids=["renamed over", "written into"])
