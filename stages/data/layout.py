@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.data.splits import KEYWORDS, splits_of_stems
+from stages.classes import fold
+from stages.data.splits import KEYWORDS, split_of_folder, splits_of_stems, words_of
 from stages.data.walk import Found, list_folder, walk, why_no_image
 from stages.errors import InputError
 
@@ -41,8 +42,13 @@ class TopFolder:
 
     @property
     def names_split(self) -> bool:
-        """Whether its name is a word for a split, such as 'train'."""
-        return self.name.casefold() in KEYWORDS
+        """Whether its name is a word for a split and nothing more, such as 'train' or 'test_set'."""
+        return split_of_folder(self.name) is not None
+
+    @property
+    def may_name_split(self) -> bool:
+        """Whether there is a word for a split in its name."""
+        return not KEYWORDS.keys().isdisjoint(words_of(self.name))
 
     @property
     def passed(self) -> Counter[str]:
@@ -95,32 +101,57 @@ def read_image_folder(path: Path, name: str, layout: str | None) -> ImageFolder:
 
 
 def _decide(folders: Sequence[TopFolder], name: str) -> str:
-    """'splits' where all names are words for splits and all images lie in class folders; 'classes' without such a folder."""
-    if not any(folder.names_split and folder.has_inner_images for folder in folders):
-        for folder in folders:
-            _check_no_splits_in(folder, name)
-        return "classes"
-    if all(folder.names_split and not folder.own.files for folder in folders):
-        return "splits"
-    if all(folder.own.files for folder in folders) and not all(folder.names_split for folder in folders):
-        return "classes"
+    """'splits' where all names are words for splits and images lie in class folders; 'classes' where nothing is like splits."""
     splits = [folder for folder in folders if folder.names_split and folder.has_inner_images]
-    inner = sorted({inside for folder in splits for inside, found in folder.inner.items() if found.files})
-    raise InputError(
-        f"the folder '{name}' can be read as the classes {listed([folder.name for folder in folders])} or as "
-        f"the splits {listed([folder.name for folder in splits])} of the classes {listed(inner)}",
-        f"choose with {CHOICES}, or remove the folders that do not belong to the data",
-    )
+    if splits and all(folder.names_split and not folder.own.files for folder in folders):
+        return "splits"
+    own_everywhere = all(folder.own.files for folder in folders) and not all(folder.names_split for folder in folders)
+    if splits and not own_everywhere:
+        raise _two_readings(folders, splits, name)
+    if not splits:
+        _check_not_like_splits([folder for folder in folders if folder.has_images], name)
+    return "classes"
 
 
-def _check_no_splits_in(folder: TopFolder, name: str) -> None:
-    inner = [inside for inside, found in folder.inner.items() if found.files and inside.casefold() in KEYWORDS]
-    if len({KEYWORDS[inside.casefold()] for inside in inner}) > 1:
+def _check_not_like_splits(folders: Sequence[TopFolder], name: str) -> None:
+    """Raise InputError where folders that are no splits by their names alone may be so by these and what is in them."""
+    for folder in folders:
+        _check_no_splits_in(folder, name, alone=len(folders) == 1)
+    if folders and all(folder.may_name_split and not folder.has_inner_images for folder in folders):
+        names = listed([folder.name for folder in folders])
+        raise InputError(
+            f"the folder '{name}' can be read as the classes {names} or as the splits {names}, whose images have no class",
+            "put the images of each split into class folders, or read the folders as classes with --layout classes",
+        )
+    if len(folders) < 2 or any(folder.own.files for folder in folders):
+        return
+    inner = [{fold(inside) for inside, found in folder.inner.items() if found.files} for folder in folders]
+    if len(set.intersection(*inner)) > 1 or all(folder.may_name_split for folder in folders):
+        raise _two_readings(folders, folders, name)
+
+
+def _check_no_splits_in(folder: TopFolder, name: str, *, alone: bool) -> None:
+    """Raise InputError where a folder contains splits: several, or one at any depth where no other folder has images."""
+    inner = [inside for inside, found in folder.inner.items() if found.files and split_of_folder(inside)]
+    several = len({split_of_folder(inside) for inside in inner}) > 1
+    if alone and not several:
+        paths = [f"{inside}/{file}" for inside, found in folder.inner.items() for file in found.files]
+        inner = sorted({part for path in paths for part in path.split("/")[:-1] if split_of_folder(part)})
+    if several or (alone and inner):
         raise InputError(
             f"the folder '{folder.name}' of '{name}' contains the splits {listed(inner)}, so it is a class or data of its own",
             f"give '{folder.name}' itself as the data, put the class folders into split folders ({inner[0]}/{folder.name}), or "
             "read all its images as one class of one split with --layout classes",
         )
+
+
+def _two_readings(folders: Sequence[TopFolder], splits: Sequence[TopFolder], name: str) -> InputError:
+    inner = sorted({inside for folder in splits for inside, found in folder.inner.items() if found.files})
+    return InputError(
+        f"the folder '{name}' can be read as the classes {listed([folder.name for folder in folders])} or as "
+        f"the splits {listed([folder.name for folder in splits])} of the classes {listed(inner)}",
+        f"choose with {CHOICES}, or remove the folders that do not belong to the data",
+    )
 
 
 def _as_classes(path: Path, folders: Sequence[TopFolder]) -> ImageFolder:
@@ -139,7 +170,10 @@ def _as_splits(folders: Sequence[TopFolder], name: str) -> ImageFolder:
             continue
         split = splits_of_stems([folder.name], last=True)[0] or folder.name
         if split in found.classes:
-            raise InputError(f"the folder '{name}' has the {split} split twice ('{folder.name}')", "keep one of them")
+            raise InputError(
+                f"the folder '{name}' has the {split} split twice ('{folder.name}')",
+                "keep one of them, or choose --layout classes",
+            )
         found.classes[split] = {
             inside: [f"{folder.name}/{inside}/{file}" for file in below.files] for inside, below in folder.inner.items()
         }

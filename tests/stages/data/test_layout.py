@@ -38,7 +38,12 @@ def read(root: Path, layout: str | None = None) -> dict[str, dict[str, int]]:
     ("files", "expected"),
     [
         (["bus/1.png", "train/1.png", "truck/1.png"], {"train": {"bus": 1, "train": 1, "truck": 1}}),
-        (["test/1.png", "train/1.png"], {"train": {"test": 1, "train": 1}}),
+        (["bus/1.png", "test/1.png", "train/1.png"], {"train": {"bus": 1, "test": 1, "train": 1}}),
+        (["test tube/1.png", "bus/1.png"], {"train": {"bus": 1, "test tube": 1}}),
+        (["training_set/red/1.png", "test_set/red/1.png"], {"test": {"red": 1}, "train": {"red": 1}}),
+        (["train2017/red/1.png", "Val (2017)/red/1.png"], {"train": {"red": 1}, "validation": {"red": 1}}),
+        (["trainImages/red/1.png", "testset/red/1.png"], {"test": {"red": 1}, "train": {"red": 1}}),
+        (["n1/images/1.png", "n2/images/1.png"], {"train": {"n1": 1, "n2": 1}}),
         (["bus/red/1.png", "bus/2.png", "truck/1.png"], {"train": {"bus": 2, "truck": 1}}),
         (["bus/1.png", "train/1.png", "train/steam/2.png"], {"train": {"bus": 1, "train": 2}}),
         (["train/cat/1.png", "train/dog/1.png"], {"train": {"cat": 1, "dog": 1}}),
@@ -97,6 +102,30 @@ def test_a_mixed_layout_is_refused_unless_chosen(
     assert read(root, "splits") == splits
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["fold1/red/1.png", "fold1/green/1.png", "fold2/green/1.png", "fold2/red/1.png"],
+        ["seen/red/1.png", "seen/green/1.png", "seen/blue/1.png", "unseen/red/1.png", "unseen/green/1.png", "docs/a.txt"],
+        ["cifar-train/red/1.png", "cifar-test/green/1.png"],  # may be zero-shot data
+    ],
+)
+def test_folders_like_splits_are_refused_unless_chosen(tmp_path: Path, files: list[str]) -> None:
+    root = place(tmp_path / "zoo", *files)
+    with pytest.raises(InputError, match=r"as the classes '.*' or as the splits '.*' of the classes '.*--layout"):
+        read(root)
+    assert len(read(root, "classes")) == 1
+    assert len(read(root, "splits")) == 2
+
+
+@pytest.mark.parametrize("files", [["test/1.png", "train/1.png"], ["my test/1.png", "my train/2.png"], ["testset/1.png"]])
+def test_splits_without_class_folders_are_refused_unless_chosen(tmp_path: Path, files: list[str]) -> None:
+    root = place(tmp_path / "zoo", *files)
+    with pytest.raises(InputError, match=r"or as the splits '.*', whose images have no class.*--layout classes"):
+        read(root)
+    assert list(read(root, "classes")) == ["train"]
+
+
 def test_both_readings_are_named(tmp_path: Path) -> None:
     root = place(tmp_path / "rail", "train/steam/1.png", "bus/red/1.png", "truck/big/1.png")
     with pytest.raises(InputError) as caught:
@@ -112,6 +141,14 @@ def test_splits_inside_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'cat' of 'zoo' contains the splits 'test', 'train'.*--layout classes"):
         read(root)
     assert read(root, "classes") == {"train": {"cat": 2, "dog": 2}}
+
+
+@pytest.mark.parametrize("inner", ["train", "training_set", "deeper/test2017"])
+def test_splits_in_the_only_folder_are_refused(tmp_path: Path, inner: str) -> None:
+    root = place(tmp_path / "zoo", f"cifar/{inner}/red/1.png", f"cifar/{inner}/green/1.png", "docs/notes.txt")
+    with pytest.raises(InputError, match=r"'cifar' of 'zoo' contains the splits '.*; give 'cifar' itself"):
+        read(root)
+    assert read(root, "classes") == {"train": {"cifar": 2}}
 
 
 def test_files_that_belong_to_no_split_are_counted(tmp_path: Path) -> None:
