@@ -39,6 +39,11 @@ def fold(name: str) -> str:
     return spelled(unicodedata.normalize("NFD", visible).casefold())
 
 
+def is_blank(name: str) -> bool:
+    """Whether nothing of a name shows: it has only white space, marks and characters without a width."""
+    return all(unicodedata.category(letter) in ("Cc", "Cf", "Mn", "Me", "Zs", "Zl", "Zp") for letter in spelled(name))
+
+
 @dataclass(frozen=True)
 class ClassGroups:
     """The seen, validation and novel classes, as ascending indices into a list of names."""
@@ -110,9 +115,11 @@ def read_class_file(path: Path | str) -> list[str]:
 
 
 def check_unique(names: Sequence[str], *, where: str, lines: Sequence[int] | None = None) -> None:
-    """Raise InputError if two names are the same class (see `fold`), with their positions."""
+    """Raise InputError if two names are the same class (see `fold`), with their positions, or if nothing of a name shows."""
     first: dict[str, int] = {}
     for at, name in enumerate(names):
+        if is_blank(name):
+            raise InputError(f"{where} has a class without a name: entry {at + 1} ({name!a})", "give it a name")
         key = fold(name)
         if key in first:
             before = first[key]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.classes import check_unique, spelled
+from stages.classes import fold, is_blank, spelled
 from stages.data.encoded import Encoded
 from stages.data.layout import listed, read_image_folder
 from stages.data.source import Source
@@ -29,12 +29,9 @@ class FolderSource(Source):
         found = read_image_folder(path, name, layout)
         self.splits = tuple(found.classes)
         self.passed_over = found.passed_over
+        _check_names(found.classes, name)
         by_class = {split: _by_class(folders) for split, folders in found.classes.items()}
         self.classes = tuple(sorted({one for folders in by_class.values() for one in folders}))
-        check_unique(self.classes, where=f"the data '{name}'")
-        odd = next((one for one in self.classes if _is_no_text(one)), None)
-        if odd is not None:
-            raise InputError(f"the name of the class folder {odd!a} of '{name}' is not UTF-8", "rename the folder")
         number = {one: at for at, one in enumerate(self.classes)}
         self._files: dict[str, list[str]] = {}  # relative paths, which take less memory
         self._labels: dict[str, np.ndarray] = {}
@@ -65,6 +62,25 @@ class FolderSource(Source):
     def keys(self, split: str, rows: np.ndarray) -> list[str]:
         """See `Source`: the paths inside the folder."""
         return [portable(self._files[split][row]) for row in rows]
+
+
+def _check_names(found: Mapping[str, Mapping[str, Sequence[str]]], name: str) -> None:
+    """Raise InputError where a class folder has no name in text that shows, or two differ in what `fold` ignores only."""
+    first: dict[str, tuple[str, str]] = {}
+    for split, folders in found.items():
+        for folder in folders:
+            if _is_no_text(folder):
+                raise InputError(f"the name of the class folder {folder!a} of '{name}' is not UTF-8", "rename the folder")
+            if is_blank(folder):
+                raise InputError(f"the name of the class folder {folder!a} of '{name}' does not show", "rename the folder")
+            other, before = first.setdefault(fold(folder), (folder, split))
+            if spelled(other) != spelled(folder):
+                where = f" in the {before} split" if before != split else ""
+                raise InputError(
+                    f"the data '{name}' has a class twice: the folders '{other}'{where} and '{folder}' in the {split} split "
+                    "are the same but for case, '_', spaces and characters that do not show",
+                    "rename them alike where they are one class, and otherwise rename one of them",
+                )
 
 
 def _is_no_text(name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.classes import check_unique, spelled
+from stages.classes import check_unique, is_blank, spelled
 from stages.data.arrow_table import ArrowTable
 from stages.data.columns import image_column, is_integer, label_column
 from stages.data.encoded import Encoded
@@ -166,7 +166,7 @@ class TableSource(Source):
             return tuple(map(spelled, feature.names)), labels
         distinct = [_decoded(pc.unique(part)) for split in self._tables for part in self._label_parts(split)]
         unique = pc.unique(pa.chunked_array(distinct)) if distinct else pa.array([], pa.string())
-        name_of = {value: spelled(str(value)) for value in unique.to_pylist() if value is not None}
+        name_of = {value: spelled(str(value)) for value in unique.to_pylist() if not _is_missing(value)}
         ordered = sorted(name_of, key=None if is_integer(feature) else name_of.__getitem__)
         names = tuple(dict.fromkeys(name_of[value] for value in ordered))
         if is_integer(feature):
@@ -179,6 +179,11 @@ class TableSource(Source):
 
     def _label_parts(self, split: str) -> Iterator[Any]:
         return self._tables[split].column(self._label)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a label is null or text of which nothing shows."""
+    return value is None or is_blank(str(value))
 
 
 def _positions(part: Any, values: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ SYSTEM = frozenset(
     ["__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "$recycle.bin", "lost+found", "system volume information"]
 )
 PARQUET = (".parquet", ".pq")
+# What editors and copying programs add to a name for a second copy of the file.
+_BACKUP = re.compile(r".*(~\d*|\.(bak|backup|orig|old|save|tmp|temp)\d*)|#.*#", re.IGNORECASE | re.DOTALL)
 
 Reject = Callable[["os.DirEntry[str]"], str]
 
@@ -44,7 +47,7 @@ def why_no_image(entry: os.DirEntry[str]) -> str:
     suffix = os.path.splitext(entry.name)[1].casefold()
     if suffix in SUFFIXES:  # also a pipe or a link to nothing of that name, which decoding reports
         return ""
-    return _why_no_file(entry) or _why_no_content(entry.path, suffix)
+    return _why_no_file(entry) or _why_no_content(entry.path, suffix) or ("backup" if _BACKUP.fullmatch(entry.name) else "")
 
 
 def why_no_parquet(entry: os.DirEntry[str]) -> str:

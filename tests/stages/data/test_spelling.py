@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,8 +62,15 @@ def test_both_spellings_give_the_same_data_and_digest(tmp_path: Path) -> None:
 
 
 def test_case_alone_is_refused_as_before(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has a class twice"):
+    where = "the folders 'Cat' in the test split and 'cat' in the train split are the same but for case.*rename them alike"
+    with pytest.raises(InputError, match=where):
         open_source(ImageRequest(folders(tmp_path, train=["cat"], test=["Cat"])))
+
+
+@pytest.mark.parametrize("name", ["\u200b", "\u00a0", "\u200d", "\ufe0f", "\U000e0020"])
+def test_a_folder_whose_name_does_not_show_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"name of the class folder '.*' of '.*' does not show; rename"):
+        open_source(ImageRequest(folders(tmp_path, train=["cat", name])))
 
 
 def table(labels: list[Any], kind: Any = None) -> pa.Table:
@@ -78,6 +86,24 @@ def test_a_column_of_names(tmp_path: Path) -> None:
     named = [source.classes[at] for at in source.labels("test")]
     assert named == ["zebra", NFC, "cafz", NFC]
     assert source.image_count("train") == 4
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u200b", "\u200d"])
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_a_label_that_does_not_show_is_none(tmp_path: Path, name: str, kind: Any) -> None:
+    pq.write_table(table(["cat", name, "dog", None], kind), tmp_path / "train.parquet")
+    source = open_source(ImageRequest(str(tmp_path)))
+    assert source.classes == ("cat", "dog")
+    with pytest.raises(InputError, match="has 2 rows without a label"):
+        source.labels("train")
+
+
+def test_a_named_class_that_does_not_show_is_refused(tmp_path: Path) -> None:
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "\u200b"])})
+    rows = {"image": [{"bytes": png(0), "path": None}], "label": [0]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(InputError, match="has a class without a name: entry 2"):
+        open_source(ImageRequest(str(tmp_path)))
 
 
 def test_a_column_of_numbers_keeps_their_order(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def passed(images: ImageSet) -> dict[str, int]:
         ("UPPER.PNG", "PNG"),
         ("small.apng", "PNG"),
         ("art.dat", "BMP"),
-        ("scan.tmp", "TIFF"),
+        ("scan.frame", "TIFF"),
         ("grey.pnm", "PPM"),
         ("photo.j2k", "JPEG2000"),
     ],
@@ -70,6 +70,15 @@ def test_other_files_are_counted_by_reason(tmp_path: Path, name: str, content: b
     images = read(root)
     assert images.counts() == [1, 1]
     assert passed(images) == {reason: 3}
+
+
+@pytest.mark.parametrize("name", ["0.png~", "0.png.~2~", "x.png.bak", "y.tmp", "z.jpg.ORIG", "w.old", "#0.png#", "v.bak2"])
+def test_a_backup_copy_is_no_further_image(tmp_path: Path, name: str) -> None:
+    root = class_folders(tmp_path / "zoo", {"cat": 1, "dog": 1})
+    solid((200, 9, 90)).save(root / "dog" / name, "PNG")
+    images = read(root)
+    assert images.counts() == [1, 1]
+    assert passed(images) == {"backup": 1}
 
 
 def test_images_beside_the_class_folders_are_counted(tmp_path: Path) -> None:
