@@ -110,6 +110,13 @@ def test_the_same_file_twice_is_refused(tmp_path: Path) -> None:
         parquet_splits(tmp_path)
 
 
+def test_a_file_that_is_gone_is_reported_when_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").symlink_to("nowhere")
+    assert names(tmp_path) == {"train": ["train.parquet"]}
+    with pytest.raises(InputError, match=r"train\.parquet"):
+        open_source(ImageRequest(str(tmp_path)))
+
+
 def test_several_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "cifar10/train.parquet", "cifar100/train.parquet")
     with pytest.raises(InputError, match="several data sets: cifar10, cifar100"):
