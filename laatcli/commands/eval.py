@@ -73,8 +73,7 @@ def evaluate(
 ) -> None:
     """Measure clean and robust accuracy with 95 % intervals, by default on novel classes.
 
-    Verdicts: above chance; at chance (inside the interval); collapsed (below chance, or always the same class
-    predicted); too few images to tell.
+    Verdicts: above chance; at chance; collapsed (below chance, or one class for all images); too few images to tell.
     """
     launch = read_launch()
     console.stdout_taken = str(output) == artifacts.STDIO
