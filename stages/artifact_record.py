@@ -71,10 +71,10 @@ def read_record(data: bytes, where: str) -> dict[str, Any]:
 def _header_length(data: bytes, where: str) -> int:
     if not data:
         raise InputError(f"{where} is empty", "make it again with the command that wrote it")
-    if data[:1] in b"{[":
-        raise InputError(f"{where} is JSON, not an artifact", "to show a report, `laat report FILE`")
     length: int = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
     if len(data) < 8 or length > min(len(data) - 8, _MAX_HEADER):
+        if data[:1] in b"{[":
+            raise InputError(f"{where} is JSON, not an artifact", "to show a report, `laat report FILE`")
         claim = f"its header claims {length:,} bytes and the file has {len(data):,}" if len(data) >= 8 else "8 bytes are needed"
         raise InputError(f"{where} is truncated or not a safetensors file: {claim}", "give a file that laat wrote")
     return length

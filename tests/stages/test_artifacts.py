@@ -88,6 +88,11 @@ def test_an_edited_record_is_refused(old: bytes, new: bytes) -> None:
             from_bytes(edited, where="it")
 
 
+def test_json_is_told_from_artifacts() -> None:
+    with pytest.raises(InputError, match="'report.json' is JSON, not an artifact; to show a report, `laat report FILE`"):
+        from_bytes(b'{"schema_version": 3, "results": []}', where="'report.json'")
+
+
 def test_the_order_of_keys_does_not_reach_the_bytes() -> None:
     one = small_artifact()
     two = Artifact(
