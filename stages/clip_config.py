@@ -118,14 +118,19 @@ class TokenizerConfig(Record):
     strip_sep_token: bool = False
 
 
-class TextConfig(Transformer):
-    """`text_cfg`: the text tower and its tokenizer."""
+class Tokens(Record):
+    """The sizes of a transformer over text."""
 
     context_length: Size = _CONTEXT_LENGTH
     vocab_size: Annotated[int, Field(ge=1, le=1 << 20)] = 49408
     width: Size = 512
     heads: Size = 8
     layers: Count = 12
+
+
+class TextConfig(Transformer, Tokens):
+    """`text_cfg`: the text tower and its tokenizer."""
+
     embed_cls: bool = False
     pad_id: int = 0
     eos_id: int = 2
@@ -149,14 +154,9 @@ class TextConfig(Transformer):
         return name
 
 
-class DecoderConfig(Record):
+class DecoderConfig(Tokens):
     """`multimodal_cfg`: the decoder of a CoCa model."""
 
-    context_length: Size = _CONTEXT_LENGTH
-    vocab_size: Annotated[int, Field(ge=1, le=1 << 20)] = 49408
-    width: Size = 512
-    heads: Size = 8
-    layers: Count = 12
     mlp_ratio: Annotated[int, Field(ge=1, le=16)] = 4
     dim_head: Size = 64
     n_queries: Size = 256

@@ -8,11 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.data.splits import FILLERS, KEYWORDS, split_of_folder, splits_of_stems, words_of
+from stages.data.splits import FILLERS, KEYWORDS, SHARD, split_of_folder, splits_of_stems, words_of
 from stages.data.walk import walk, why_no_parquet
 from stages.errors import InputError
 
-SHARD = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})")
 _COPIES = frozenset(["copy", "bak", "backup", "orig", "old", "tmp"])
 
 

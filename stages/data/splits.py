@@ -25,7 +25,7 @@ KEYWORDS = {word: split for split, words in _WORDS.items() for word in words.spl
 FILLERS = ["dataset", "data", "sets", "set", "images", "image", "imgs", "img", "split"]
 _FILLED = re.compile(r"(?:{1})?({0})(?:{1})?".format("|".join(KEYWORDS), "|".join(FILLERS)))
 _CAPITAL = re.compile(r"(?<=[^\WA-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-SHARD = re.compile(r"(?P<split>.+)-\d{5}-of-\d{5}[^/]*")
+SHARD = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})[^/]*")
 DIVISION_SEED = 0  # fixed: the division belongs to the data, not to a run
 
 
@@ -58,7 +58,7 @@ def splits_of_stems(stems: Sequence[str], *, last: bool = False) -> list[str | N
     Raises InputError when a name still has words for two splits, unless `last`.
     """
     named = [SHARD.fullmatch(stem) for stem in stems]
-    words = [_split_words(shard["split"] if shard else stem) for stem, shard in zip(stems, named, strict=True)]
+    words = [_split_words(shard["name"] if shard else stem) for stem, shard in zip(stems, named, strict=True)]
     if last:
         words = [own[-1:] for own in words]
     elif any(len(set(own)) > 1 for own in words):
@@ -72,7 +72,7 @@ def splits_of_stems(stems: Sequence[str], *, last: bool = False) -> list[str | N
                 "rename the file so that it names one, for example train.parquet",
             )
         words = distinct
-    return [own[0] if own else shard["split"] if shard else None for own, shard in zip(words, named, strict=True)]
+    return [own[0] if own else shard["name"] if shard else None for own, shard in zip(words, named, strict=True)]
 
 
 def words_of(name: str) -> list[str]:

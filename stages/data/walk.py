@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from stages.data.rgb import FORMATS, SUFFIXES
+from stages.data.rgb import SUFFIXES, formats
 from stages.errors import InputError
 
 # Folders that operating systems and network drives create; some contain thumbnails.
@@ -185,5 +185,4 @@ def _begins_as_image(file: BinaryIO) -> bool:
 def _formats() -> list[str]:
     from PIL import Image
 
-    Image.init()
-    return [name for name in FORMATS if name in Image.OPEN and Image.OPEN[name][1] is not None]  # MPO begins as JPEG
+    return [name for name in formats() if Image.OPEN[name][1] is not None]  # MPO begins as JPEG
