@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from stages.data.encoded import Encoded
+from stages.data.decoding.encoded import Encoded
 from stages.data.shapes import render_split, shape_classes
 from stages.data.source import Source
 

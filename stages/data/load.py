@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.data import cache as disk_cache
+from stages.data.decoding import cache as disk_cache
+from stages.data.decoding.levels import range_notes
+from stages.data.folders.splits import Side
 from stages.data.image_set import ImageSet
-from stages.data.levels import range_notes
 from stages.data.memory import CacheKind, check_cache_name, choose_cache, processes_here
 from stages.data.request import ImageRequest
-from stages.data.splits import Side
 from stages.data.subset import Subset, select_images
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def load_images(
     Args:
         request: which images.
         side: 'train' or 'test', the split to take when the request names none (test: validation where there is no test).
-            A source with a single split is then divided 90/10 by class (`stages.data.splits.part_of_division`).
+            A source with a single split is then divided 90/10 by class (`stages.data.folders.splits.part_of_division`).
         divided: the classes that are divided, those trained on; all images of the others are read. None divides all classes.
         classes: only these classes are decoded; labels are positions in this list. None takes all classes of the data.
         classes_from: what `classes` are, for messages.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.data import cache
+from stages.data.decoding import cache
+from stages.data.decoding.rgb import Picture
 from stages.data.image_hashes import image_hash
 from stages.data.image_set import digest_start
-from stages.data.rgb import Picture
 from stages.data.subset import Subset
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Scan:
         kept: int64 (N,), the positions of those that can be decoded.
         sums: int64 (2, N, 3), over each kept image's channels: of the pixel values (0 to 255), and of their squares.
         ranges: uint8 (2, N, 3), the lowest and the highest pixel value of each kept image's channels.
-        undeclared: bool (N,), see `stages.data.rgb.Picture`.
+        undeclared: bool (N,), see `stages.data.decoding.rgb.Picture`.
         hashes: int64 (N,), see `image_hashes`.
         sha256: what `ImageSet.sha256` gives for the kept images.
     """
@@ -62,7 +62,7 @@ def scan_images(
         classes: the class names that labels are positions in.
         skip_corrupt: leave out images that cannot be decoded.
         on_progress: called every 256 images with the numbers of images done and in all.
-        content: is updated with the content of every image, see `stages.data.decode.decode_each`.
+        content: is updated with the content of every image, see `stages.data.decoding.decode.decode_each`.
 
     Raises InputError on a corrupt image (unless skipped), on images of different sizes, on files that cannot be opened.
     """

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from stages.data.encoded import Encoded
+from stages.data.decoding.encoded import Encoded
 from stages.data.image_set import Contents
 from stages.data.source_rows import row_keys
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stages.data.locate import locate
-from stages.data.parquet_folder import check_shards, parquet_files, parquet_splits
+from stages.data.folders.locate import locate
+from stages.data.folders.parquet_folder import check_shards, parquet_files, parquet_splits
 from stages.data.request import ImageRequest
 from stages.data.source import Source
 from stages.errors import UsageError
@@ -23,7 +23,7 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
             "name the images with --data: a folder of class folders, a parquet file, a saved dataset or a hub id",
         )
     if not isinstance(request.data, str | Path):
-        from stages.data.python_data import source_of
+        from stages.data.tables.python_data import source_of
 
         if request.layout is not None:
             raise UsageError("a layout is given with a data set object", "leave it out; it is for folders")
@@ -36,13 +36,13 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
 
         return ShapesSource()
     if place.kind == "folders":
-        from stages.data.folders import FolderSource
+        from stages.data.folders.class_folders import FolderSource
 
         return FolderSource(place.path, place.name, request.layout)
-    from stages.data.arrow_table import ArrowTable
-    from stages.data.hub import hub_folders, load_hub, load_saved
-    from stages.data.parquet_table import ParquetTable
-    from stages.data.table_source import Table, TableSource
+    from stages.data.tables.arrow_table import ArrowTable
+    from stages.data.tables.hub import hub_folders, load_hub, load_saved
+    from stages.data.tables.parquet_table import ParquetTable
+    from stages.data.tables.table_source import Table, TableSource
 
     tables: Mapping[str, Table]
     if place.kind == "parquet":

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.data import cache
+from stages.data.decoding import cache
+from stages.data.decoding.levels import range_notes
 from stages.data.image_set import DataProvenance, ImageSet, LabelledImages
-from stages.data.levels import range_notes
 from stages.data.scan import Scan, cache_scan, cached_scan, scan_images
 from stages.data.source_rows import SourceRows
 from stages.data.subset import Subset

@@ -9,17 +9,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from stages.classes import fold
-from stages.data import cache
-from stages.data.decode import Decoded, decode_each, decode_images
-from stages.data.encoded import Encoded
+from stages.data.decoding import cache
+from stages.data.decoding.decode import Decoded, decode_each, decode_images
+from stages.data.decoding.encoded import Encoded
+from stages.data.decoding.parallel import content_digest
+from stages.data.decoding.rgb import Picture
+from stages.data.folders.splits import Choice, Side, choose_splits, part_of_division
 from stages.data.image_set import DataProvenance, check_no_class_empty, class_positions
-from stages.data.parallel import content_digest
 from stages.data.request import ImageRequest
-from stages.data.rgb import Picture
 from stages.data.source import Source
 from stages.data.source_rows import SourceRows, starts_of
 from stages.data.sources import open_source
-from stages.data.splits import Choice, Side, choose_splits, part_of_division
 from stages.errors import InputError
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Subset:
             yield next(streams[at])
 
     def decode(self, positions: np.ndarray | None = None, **options: Any) -> Decoded:
-        """See `stages.data.decode.decode_images`; `positions` as for `encoded`."""
+        """See `stages.data.decoding.decode.decode_images`; `positions` as for `encoded`."""
         count = len(self) if positions is None else len(positions)
         name, encoded = self.source.name, self.encoded(positions)
         return decode_images(encoded, count, source=name, options=self.request.decoding, **options)
@@ -88,7 +88,7 @@ class Subset:
     def decode_each(
         self, positions: np.ndarray | None, then: Callable[[Picture], T], **options: Any
     ) -> Iterator[tuple[int, T]]:
-        """See `stages.data.decode.decode_each`; `positions` as for `encoded`."""
+        """See `stages.data.decoding.decode.decode_each`; `positions` as for `encoded`."""
         return decode_each(self.encoded(positions), then, source=self.source.name, options=self.request.decoding, **options)
 
     def kept(self, kept: np.ndarray, notes: tuple[str, ...] = ()) -> tuple[np.ndarray, DataProvenance]:
@@ -139,7 +139,7 @@ class Subset:
         return {fold(self.source.classes[at]) for at in np.unique(self.source.labels(split))}
 
     def entry_group(self, kind: str, **facts: Any) -> str | None:
-        """The group of cache entries made from such images, see `stages.data.cache`; None where nothing is decoded."""
+        """The group of cache entries made from such images, see `stages.data.decoding.cache`; None where nothing is decoded."""
         if self.source.decoded:
             return None
         options = {**asdict(self.request.decoding), "skip": self.request.skip_corrupt}

@@ -10,9 +10,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from stages.data.augment import Augmentation
+from stages.data.batches.augment import Augmentation
+from stages.data.batches.loader import open_loader
 from stages.data.image_set import ImageSet
-from stages.data.loader import open_loader
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import keep_freed_memory, send
 from stages.errors import UsageError

@@ -31,7 +31,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from stages.data.image_loader import ImageLoader
+from stages.data.batches.image_loader import ImageLoader
 from stages.data.load import open_images
 from stages.data.request import ImageRequest
 from stages.models.embedding import EmbeddingModel

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from stages.data.augment import AugmentParameters
-from stages.data.colour import BRIGHTNESS, CONTRAST
+from stages.data.batches.augment import AugmentParameters
+from stages.data.batches.colour import BRIGHTNESS, CONTRAST
 
 
 def moved_by_hand(image: np.ndarray, padding: int, one: AugmentParameters) -> np.ndarray:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.data.augment import Augmentation, AugmentParameters
-from stages.data.colour import blend_weights, jitter_
+from stages.data.batches.augment import Augmentation, AugmentParameters
+from stages.data.batches.colour import blend_weights, jitter_
 from stages.errors import UsageError
 from stages.randomness import torch_generator
 from tests.stages.data.plain_augment import augmented_by_hand

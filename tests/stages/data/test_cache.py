@@ -11,7 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from safetensors.numpy import save_file
 
-from stages.data import cache
+from stages.data.decoding import cache
 from stages.data.load import load_images, open_images
 from stages.data.request import ImageRequest
 from stages.errors import InputError
@@ -33,7 +33,7 @@ def entries(folder: Path) -> list[Path]:
 def test_the_second_run_decodes_nothing(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = class_folders(tmp_path / "pets", {"cat": 5, "dog": 5})
     first = load_images(ImageRequest(str(data), split="train"), side="train")
-    monkeypatch.setattr("stages.data.decode.decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("stages.data.decoding.decode.decode", lambda *_: pytest.fail("decoded"))
     again = load_images(ImageRequest(str(data), split="train"), side="train")
     assert again.sha256() == first.sha256()
     assert again.provenance == first.provenance
@@ -224,7 +224,7 @@ def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path, folder: Path
 def test_a_full_disk_is_no_error_and_leaves_nothing_half_written(tmp_path: Path, folder: Path) -> None:
     data = class_folders(tmp_path / "pets", {"cat": 20}, size=32)
     code = (
-        "import resource, sys; from stages.data import cache; from stages.data.load import load_images\n"
+        "import resource, sys; from stages.data.decoding import cache; from stages.data.load import load_images\n"
         "from stages.data.request import ImageRequest\n"
         "import torch, PIL\ncache.MIN_SECONDS = 0\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"

@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.data.colour import BRIGHTNESS, CONTRAST, SATURATION, ColourParameters, blend_weights, jitter_, sample_colours
+from stages.data.batches.colour import (
+    BRIGHTNESS,
+    CONTRAST,
+    SATURATION,
+    ColourParameters,
+    blend_weights,
+    jitter_,
+    sample_colours,
+)
 from stages.randomness import torch_generator
 
 

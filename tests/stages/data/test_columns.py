@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from datasets import ClassLabel, Features, Image, Value
 
-from stages.data.columns import image_column, label_column
+from stages.data.tables.columns import image_column, label_column
 from stages.errors import InputError, UsageError
 
 RAW = {"bytes": Value("binary"), "path": Value("string")}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.data.decode import Decoded, decode_images
-from stages.data.encoded import Encoded
-from stages.data.parallel import CHUNK
+from stages.data.decoding.decode import Decoded, decode_images
+from stages.data.decoding.encoded import Encoded
+from stages.data.decoding.parallel import CHUNK
+from stages.data.decoding.rgb import resized, to_rgb
 from stages.data.request import DecodeOptions
-from stages.data.rgb import resized, to_rgb
 from stages.errors import InputError
 from tests.stages.data.pictures import noise, png, solid
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.data.folders.splits import Side
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
-from stages.data.splits import Side
 from stages.data.summary import summary_of
 from stages.errors import InputError, UsageError
 from tests.stages.data.pictures import class_folders, class_names, noise, solid

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.data import cache
+from stages.data.decoding import cache
+from stages.data.decoding.levels import UnreadableImageError
+from stages.data.decoding.rgb import Picture, decode
 from stages.data.image_set import LabelledImages
-from stages.data.levels import UnreadableImageError
 from stages.data.load import load_images, open_images
 from stages.data.request import DecodeOptions, ImageRequest
-from stages.data.rgb import Picture, decode
 from stages.data.summary import summary_of
 from stages.errors import InputError, UsageError
 from tests.stages.data.pictures import chunk, class_folders, noise, png, png_header

@@ -15,12 +15,12 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from stages.data import parallel
-from stages.data.encoded import Encoded
+from stages.data.decoding import parallel
+from stages.data.decoding.encoded import Encoded
 from stages.data.load import load_images
-from stages.data.parquet_table import ParquetTable
 from stages.data.request import ImageRequest
-from stages.data.table_source import TableSource
+from stages.data.tables.parquet_table import ParquetTable
+from stages.data.tables.table_source import TableSource
 from stages.errors import InputError
 from tests.stages.data.pictures import bmp, chunk, noise, png, png_header
 
@@ -137,7 +137,7 @@ def test_cells_and_labels_that_occur_often_are_unpacked_once(tmp_path: Path) -> 
 
 
 def test_a_row_group_that_unpacks_to_far_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.data.parquet_table.UNPACKED_BYTES", 2**20)
+    monkeypatch.setattr("stages.data.tables.parquet_table.UNPACKED_BYTES", 2**20)
     cells = [bytes([at]) + bytes(100_000) for at in range(20)]
     for column in ("image", "label"):
         images = cells if column == "image" else [png(noise(0))] * 20
@@ -151,13 +151,13 @@ def test_a_row_group_that_unpacks_to_far_more_is_refused(tmp_path: Path, monkeyp
 
 def test_more_rows_than_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write(tmp_path / "data", pa.nulls(10_000, pa.binary()), ["x"] * 10_000)
-    monkeypatch.setattr("stages.data.parquet_table.FEWEST_ROWS", 1000)
+    monkeypatch.setattr("stages.data.tables.parquet_table.FEWEST_ROWS", 1000)
     with pytest.raises(InputError, match=r"'train\.parquet' has 10,000 rows in .* bytes, which cannot be images"):
         load(data)
 
 
 def test_large_cells_are_read_in_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.data.parquet_table.BATCH_BYTES", 30_000)
+    monkeypatch.setattr("stages.data.tables.parquet_table.BATCH_BYTES", 30_000)
     data = write(tmp_path / "data", [bmp(noise(at, 40, 40)) for at in range(30)], ["x"] * 30, row_group_size=10)
     images = load_images(ImageRequest(str(data), split="train"), side="train")
     for at in (0, 9, 10, 29):

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.data.image_loader import ImageLoader
+from stages.data.batches.image_loader import ImageLoader
+from stages.data.batches.loader import open_loader
+from stages.data.batches.worker_loader import worker_count
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images, open_images
-from stages.data.loader import open_loader
 from stages.data.request import ImageRequest
 from stages.data.streaming_set import StreamingImageSet
-from stages.data.worker_loader import worker_count
 from stages.errors import ComputeError, InputError
 from tests.stages.data.pictures import class_folders, noise
 
@@ -121,7 +121,7 @@ def test_an_epoch_left_early_does_not_reach_into_the_next(data: Path) -> None:
 
 
 def test_several_workers_keep_the_order(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.data.worker_loader.worker_count", lambda *_: 3)
+    monkeypatch.setattr("stages.data.batches.worker_loader.worker_count", lambda *_: 3)
     images, streamed = sets(data)
     with open_loader(streamed, "none", "cpu") as loader:
         check_hands_out(loader, images, list(torch.arange(70).split(3)))
@@ -183,7 +183,7 @@ def test_a_worker_that_is_killed_is_an_error(data: Path) -> None:
 TRAINING = """
 import sys, time
 import torch
-from stages.data.loader import open_loader
+from stages.data.batches.loader import open_loader
 from stages.data.load import open_images
 from stages.data.request import ImageRequest
 images, _ = open_images(ImageRequest(sys.argv[1], split="train", resize=256), side="train", cache="none")
@@ -265,7 +265,7 @@ def test_how_many_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("left", ["open", "in a cycle"])
 def test_a_loader_that_nobody_closes_does_not_keep_a_process_from_ending(data: Path, left: str) -> None:
     code = (
-        "import sys, gc, torch\nfrom stages.data.loader import open_loader\nfrom stages.data.load import open_images\n"
+        "import sys, gc, torch\nfrom stages.data.batches.loader import open_loader\nfrom stages.data.load import open_images\n"
         "from stages.data.request import ImageRequest\n"
         "images, _ = open_images(ImageRequest(sys.argv[1], split='train', resize=256), side='train', cache='none')\n"
         "loader = open_loader(images, 'none', 'cpu')\nbatches = loader.batches([torch.arange(70)] * 100)\nnext(batches)\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.data.locate import Location, locate
+from stages.data.folders.locate import Location, locate
 from stages.errors import InputError, UsageError
 
 MARKERS = {"state.json": '{"_data_files": []}', "dataset_dict.json": '{"splits": ["train"]}'}

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 
-from stages.data.hub import hub_folders
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
+from stages.data.tables.hub import hub_folders
 from stages.errors import InputError
 from tests.stages.data.pictures import class_folders, noise
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.data.folders.locate import locate
+from stages.data.folders.parquet_folder import parquet_splits
 from stages.data.load import load_images
-from stages.data.locate import locate
-from stages.data.parquet_folder import parquet_splits
 from stages.data.request import ImageRequest
 from stages.data.sources import open_source
 from stages.data.summary import summary_of

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from stages.data import cache
+from stages.data.decoding import cache
 from stages.data.image_set import DataProvenance, ImageSet
 from stages.data.load import load_images, open_images
 from stages.data.request import ImageRequest

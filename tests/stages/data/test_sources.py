@@ -111,6 +111,7 @@ def test_offline_mode_is_a_missing_network(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_a_command_starts_without_torch_and_datasets() -> None:
-    code = "import sys, stages.data.sources, stages.data.augment; print({'torch', 'datasets', 'PIL'} & set(sys.modules))"
+    names = "stages.data.sources, stages.data.batches.augment"
+    code = f"import sys, {names}; print({{'torch', 'datasets', 'PIL'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

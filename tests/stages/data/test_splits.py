@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.data.splits import Choice, choose_splits, part_of_division, splits_of_stems
+from stages.data.folders.splits import Choice, choose_splits, part_of_division, splits_of_stems
 from stages.errors import InputError, UsageError
 
 

@@ -180,7 +180,7 @@ def test_images_in_files_of_their_own_are_looked_at_again(tmp_path: Path, monkey
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     images = pa.array([{"bytes": None, "path": path} for path in paths], kind)
     pq.write_table(pa.table({"image": images, "label": ["cat"] * 3 + ["dog"] * 3}), tmp_path / "train.parquet")
-    monkeypatch.setattr("stages.data.cache.MIN_SECONDS", 0.0)
+    monkeypatch.setattr("stages.data.decoding.cache.MIN_SECONDS", 0.0)
     options = {"side": "train", "split": "train"}
     first = load_images(**asked(str(tmp_path / "train.parquet"), **options))
     check_alike(opened(str(tmp_path / "train.parquet"), **options), first)
@@ -224,7 +224,7 @@ def test_no_room_to_unpack_is_an_error_that_says_so(tmp_path: Path, monkeypatch:
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stages.data.parquet_table.ParquetTable._write", no_room)
+    monkeypatch.setattr("stages.data.tables.parquet_table.ParquetTable._write", no_room)
     with pytest.raises(MissingError, match=r"'parquet' cannot be unpacked.*No space left.*LAAT_CACHE"):
         opened(data, side="train")
     assert not list(folder.iterdir())
@@ -258,12 +258,12 @@ def test_the_first_pass_reports_and_happens_once(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_mapped_files_do_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read through, a file of 60 MB adds little more than the bound to what the process has mapped."""
-    monkeypatch.setattr("stages.data.arrow_table.RESIDENT_BYTES", 8 * 2**20)
+    monkeypatch.setattr("stages.data.tables.arrow_table.RESIDENT_BYTES", 8 * 2**20)
     content = [{"bytes": os.urandom(30_000), "path": None} for _ in range(2000)]
     Dataset.from_dict({"img": content, "label": [0] * 2000}, features=FEATURES).save_to_disk(tmp_path / "saved")
     del content
-    from stages.data.arrow_table import ArrowTable
-    from stages.data.hub import load_saved
+    from stages.data.tables.arrow_table import ArrowTable
+    from stages.data.tables.hub import load_saved
 
     table = ArrowTable(load_saved(tmp_path / "saved", "saved")["train"], "train")
 

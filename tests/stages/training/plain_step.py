@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stages.data.augment import Augmentation
+from stages.data.batches.augment import Augmentation
 from stages.data.image_set import ImageSet
 from stages.models.backbones import ConvNet
 from stages.models.embedding import EmbeddingModel

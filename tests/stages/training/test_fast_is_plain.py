@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.data.augment import Augmentation
+from stages.data.batches.augment import Augmentation
 from stages.models.embedding import EmbeddingModel
 from stages.randomness import torch_generator
 from stages.training.loop import Trainer

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.data.hub import first_line
 from stages.data.source_rows import row_keys
+from stages.data.tables.hub import first_line
 from stages.errors import InputError
 
 ROWS = 32  # rows read between two checks of the resident memory

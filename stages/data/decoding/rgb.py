@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stages.data.levels import UnreadableImageError, depth_of, to_8_bits
+from stages.data.decoding.levels import UnreadableImageError, depth_of, to_8_bits
 from stages.data.request import DecodeOptions
 
 if TYPE_CHECKING:

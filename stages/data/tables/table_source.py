@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from stages.classes import check_unique, is_blank, spelled
-from stages.data.arrow_table import ArrowTable
-from stages.data.columns import image_column, is_integer, label_column
-from stages.data.encoded import Encoded
-from stages.data.parquet_table import ParquetTable
+from stages.data.decoding.encoded import Encoded
 from stages.data.source import Source
+from stages.data.tables.arrow_table import ArrowTable
+from stages.data.tables.columns import image_column, is_integer, label_column
+from stages.data.tables.parquet_table import ParquetTable
 from stages.errors import InputError, MissingError
 
 Table = ArrowTable | ParquetTable
@@ -44,11 +44,11 @@ class TableSource(Source):
             name: of the data.
             tables: one for each split.
             image, label: names of the columns; None finds them by type.
-            wanted: the classes that count, for `stages.data.columns.label_column`; None is all.
+            wanted: the classes that count, for `stages.data.tables.columns.label_column`; None is all.
             folders: images whose row has only a path must be in one of these folders; relative paths begin in the first. None
                 allows any path: the tables are the caller's own objects.
 
-        Raises as `stages.data.columns` does.
+        Raises as `stages.data.tables.columns` does.
         """
         features = next(iter(tables.values())).features
         self.name = name

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from stages.data.encoded import Encoded, fingerprint
+from stages.data.decoding.encoded import Encoded, fingerprint
 
 CHUNK = 64  # images per task of the thread pool, and fewer where they are large
 CHUNK_BYTES = 4 * 2**20

@@ -10,7 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.data.colour import ColourParameters, blend_weights, jitter_, sample_colours
+from stages.data.batches.colour import ColourParameters, blend_weights, jitter_, sample_colours
 from stages.devices import send
 from stages.errors import UsageError
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stages.data.layout import TopFolder, listed, read_top_folders
-from stages.data.parquet_folder import parquet_files
-from stages.data.walk import PARQUET
+from stages.data.folders.layout import TopFolder, listed, read_top_folders
+from stages.data.folders.parquet_folder import parquet_files
+from stages.data.folders.walk import PARQUET
 from stages.errors import InputError, UsageError
 
 Kind = Literal["shapes", "parquet", "saved", "folders", "hub"]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from stages.data.encoded import Encoded, fingerprint
-from stages.data.levels import UnreadableImageError
-from stages.data.parallel import in_parallel
+from stages.data.decoding.encoded import Encoded, fingerprint
+from stages.data.decoding.levels import UnreadableImageError
+from stages.data.decoding.parallel import in_parallel
+from stages.data.decoding.rgb import Picture, decode, formats
 from stages.data.request import DecodeOptions
-from stages.data.rgb import Picture, decode, formats
 from stages.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Decoded(NamedTuple):
     Attributes:
         pixels: uint8 (N, 3, H, W).
         kept: int64 (N,), the positions of these images among the given ones.
-        undeclared: bool (N,), see `stages.data.rgb.Picture`.
+        undeclared: bool (N,), see `stages.data.decoding.rgb.Picture`.
     """
 
     pixels: np.ndarray
@@ -90,7 +90,7 @@ def decode_each(
         skip_corrupt: leave out images that cannot be decoded.
         size: height and width that all images must have; None takes those of the first.
         parallel: decode in several threads.
-        content: is updated with the content of every image, as in `stages.data.parallel.content_digest`.
+        content: is updated with the content of every image, as in `stages.data.decoding.parallel.content_digest`.
 
     Yields the position of each image among `encoded`, and the result of `then`.
 

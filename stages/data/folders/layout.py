@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.classes import fold
-from stages.data.splits import KEYWORDS, split_of_folder, splits_of_stems, words_of
-from stages.data.walk import Found, list_folder, walk, why_no_image
+from stages.data.folders.splits import KEYWORDS, split_of_folder, splits_of_stems, words_of
+from stages.data.folders.walk import Found, list_folder, walk, why_no_image
 from stages.errors import InputError
 
 OUTSIDE = "outside a class folder"

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.classes import fold, is_blank, spelled
-from stages.data.encoded import Encoded
-from stages.data.layout import listed, read_image_folder
+from stages.data.decoding.encoded import Encoded
+from stages.data.folders.layout import listed, read_image_folder
 from stages.data.source import Source
 from stages.data.source_rows import portable
 from stages.errors import InputError

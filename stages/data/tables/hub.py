@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.data.arrow_messages import is_compressed
-from stages.data.locate import WHAT_DATA_CAN_BE
+from stages.data.folders.locate import WHAT_DATA_CAN_BE
+from stages.data.tables.arrow_messages import is_compressed
 from stages.errors import InputError, MissingError, UsageError
 
 

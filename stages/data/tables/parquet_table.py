@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from stages.data import cache
-from stages.data.arrow_table import MappedFiles
-from stages.data.hub import first_line
+from stages.data.decoding import cache
 from stages.data.source_rows import relative_names
+from stages.data.tables.arrow_table import MappedFiles
+from stages.data.tables.hub import first_line
 from stages.errors import InputError
 
 ROWS = 64  # rows decoded at once, and in a record batch of a copy, at most

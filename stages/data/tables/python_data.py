@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from stages.classes import check_unique, spelled
-from stages.data.encoded import Encoded
-from stages.data.levels import UnreadableImageError, depth_of, to_8_bits
+from stages.data.decoding.encoded import Encoded
+from stages.data.decoding.levels import UnreadableImageError, depth_of, to_8_bits
 from stages.data.request import ImageRequest
 from stages.data.source import Source
 from stages.data.source_rows import UNNAMED
@@ -26,8 +26,8 @@ def source_of(request: ImageRequest, wanted: Sequence[str] | None) -> Source:
     data = request.data
     tables = data if hasattr(data, "items") else {str(getattr(data, "split", None) or UNNAMED): data}
     if all(hasattr(table, "features") and hasattr(table, "select_columns") for table in tables.values()):
-        from stages.data.arrow_table import ArrowTable
-        from stages.data.table_source import TableSource
+        from stages.data.tables.arrow_table import ArrowTable
+        from stages.data.tables.table_source import TableSource
 
         first = next(iter(tables.values()))
         name = getattr(getattr(first, "info", None), "dataset_name", None) or "datasets.Dataset"

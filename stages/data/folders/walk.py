@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from stages.data.rgb import SUFFIXES, formats
+from stages.data.decoding.rgb import SUFFIXES, formats
 from stages.errors import InputError
 
 # Folders that operating systems and network drives create; some contain thumbnails.

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.data.splits import FILLERS, KEYWORDS, SHARD, split_of_folder, splits_of_stems, words_of
-from stages.data.walk import walk, why_no_parquet
+from stages.data.folders.splits import FILLERS, KEYWORDS, SHARD, split_of_folder, splits_of_stems, words_of
+from stages.data.folders.walk import walk, why_no_parquet
 from stages.errors import InputError
 
 _COPIES = frozenset(["copy", "bak", "backup", "orig", "old", "tmp"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
-from stages.data.image_loader import ImageLoader
+from stages.data.batches.image_loader import ImageLoader
 from stages.data.memory import processes_here
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import send
@@ -25,7 +25,7 @@ def open_loader(images: ImageSet | StreamingImageSet, cache: str, device: str) -
         device: torch device.
     """
     if isinstance(images, StreamingImageSet):
-        from stages.data.worker_loader import WorkerLoader, worker_count  # torch's loaders, which few runs need
+        from stages.data.batches.worker_loader import WorkerLoader, worker_count  # torch's loaders, which few runs need
 
         return WorkerLoader(images, device, workers=worker_count(device, processes_here()))
     return MemoryLoader(images, device, on_device=cache == "device" or not device.startswith("cuda"))

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stages.data.image_loader import ImageLoader
+from stages.data.batches.image_loader import ImageLoader
 from stages.data.streaming_set import StreamingImageSet
 from stages.data.subset import Subset
 from stages.devices import send
