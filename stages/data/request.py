@@ -52,7 +52,7 @@ class ImageRequest:
     image_column: str | None = parameter(None, "Column with the images.", unset="found by its type", panel=IMAGES)
     label_column: str | None = parameter(None, "Column with the labels.", unset="found by its type", panel=IMAGES)
     layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=IMAGES, choices=LAYOUTS)
-    skip_corrupt: bool = parameter(False, "Skip images that cannot be decoded, and count them.", panel=IMAGES)
+    skip_corrupt: bool = parameter(False, "Skip images that cannot be opened or decoded, and count them.", panel=IMAGES)
     max_pixels: int = parameter(
         MAX_PIXELS, "Refuse images of more pixels than this, before they are decoded.", panel=IMAGES, at_least=1
     )

@@ -60,11 +60,11 @@ def scan_images(
         positions: int64 (N,).
         labels: int64 (N,), the labels of these images.
         classes: the class names that labels are positions in.
-        skip_corrupt: leave out images that cannot be decoded.
+        skip_corrupt: leave out images that cannot be opened or decoded.
         on_progress: called every 256 images with the numbers of images done and in all.
         content: is updated with the content of every image, see `stages.data.decoding.decode.decode_each`.
 
-    Raises InputError on a corrupt image (unless skipped), on images of different sizes, on files that cannot be opened.
+    Raises InputError on an image that is corrupt or cannot be opened (unless skipped), and on images of different sizes.
     """
     digest, size = None, (subset.request.resize or 1, subset.request.resize or 1)
     kept: list[int] = []

@@ -20,7 +20,7 @@ def summary_of(images: LabelledImages) -> str:
         f"levels {_ranges(images.channel_ranges())}{f' with {about.white:g} as white' if about.white else ''}",
     ]
     others = f"; other splits: {', '.join(found.other_splits)}" if found.other_splits else ""
-    passed = {**found.passed_over, **({"corrupt": about.skipped_corrupt} if about.skipped_corrupt else {})}
+    passed = {**found.passed_over, **({"corrupt or unreadable": about.skipped_corrupt} if about.skipped_corrupt else {})}
     part = f"split '{'+'.join(about.splits)}'"
     if about.divided:
         some = len(about.divided_classes) < len(images.classes)

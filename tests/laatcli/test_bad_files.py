@@ -111,7 +111,7 @@ def test_a_corrupt_image_is_named_or_skipped_and_counted(here: Path) -> None:
     done = run(*train, "--split", "train", "--skip-corrupt", cwd=here)
     assert done.code == 0, done.stderr
     assert "37 files, 4 of 6 classes, 24 of 37 images of 16x16, levels " in done.stderr
-    assert "; 1 file passed over: 1 corrupt\n" in done.stderr
+    assert "; 1 file passed over: 1 corrupt or unreadable\n" in done.stderr
     held = json.loads(run("inspect", "other/model.st", "--json", cwd=here).stdout)
     assert held["params"]["training"]["data"]["skipped_corrupt"] == 1
 

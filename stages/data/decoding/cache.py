@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-DECODER = 2  # increase it when decoding gives other pixels
+DECODER = 3  # increase it when decoding gives other pixels
 TOTAL_BYTES = 20 * 2**30  # of all entries; the least recently used are removed first
 PIXEL_BYTES = 4 * 2**30  # larger image sets are not cached
 MIN_SECONDS = 0.5  # what takes less time to compute is not cached

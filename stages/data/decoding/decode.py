@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from stages.data.decoding.encoded import Encoded, fingerprint
+from stages.data.decoding.encoded import UNREADABLE, Encoded, fingerprint
 from stages.data.decoding.levels import UnreadableImageError
 from stages.data.decoding.parallel import in_parallel
 from stages.data.decoding.rgb import Picture, decode, formats
@@ -87,24 +87,22 @@ def decode_each(
         then: called with each decoded image, in the thread that decoded it.
         source: name of the data, for messages.
         options: how to decode.
-        skip_corrupt: leave out images that cannot be decoded.
+        skip_corrupt: leave out images that cannot be opened or decoded.
         size: height and width that all images must have; None takes those of the first.
         parallel: decode in several threads.
         content: is updated with the content of every image, as in `stages.data.decoding.parallel.content_digest`.
 
     Yields the position of each image among `encoded`, and the result of `then`.
 
-    Raises InputError on a corrupt image (unless skipped), on images of different sizes, and on files that cannot be opened.
+    Raises InputError on an image that is corrupt or cannot be opened (unless skipped), and on images of different sizes.
     """
     first, large = "the first", Lock()
 
     def work(image: Encoded) -> _Result[T]:
+        mark = UNREADABLE
         try:
-            raw = image.read()
-        except OSError as error:
-            raise InputError(f"image {image.where} cannot be opened ({error.strerror})", "check the file") from None
-        mark = b"" if content is None else fingerprint(raw)
-        try:
+            raw = _read(image)
+            mark = b"" if content is None else fingerprint(raw)
             decoded = decode(raw, options, large)
             decoded = decoded._replace(undeclared=decoded.undeclared or image.undeclared)
         except UnreadableImageError as error:
@@ -125,7 +123,7 @@ def decode_each(
                 if skip_corrupt:
                     continue
                 raise InputError(
-                    f"image {image.where} of the data '{source}' cannot be decoded ({result.error})",
+                    f"image {image.where} of the data '{source}' cannot be {result.error.step} ({result.error})",
                     f"{result.error.hint}, or leave such images out with --skip-corrupt",
                 )
             if size is None:
@@ -138,6 +136,13 @@ def decode_each(
                     f"bring them to one size, for example with --resize {min(size)}",
                 )
             yield at, cast("T", result.value)
+
+
+def _read(image: Encoded) -> bytes | np.ndarray:
+    try:
+        return image.read()
+    except OSError as error:
+        raise UnreadableImageError(error.strerror or str(error), "check the file", "opened") from None
 
 
 def _room_for(count: int, shape: tuple[int, ...], source: str) -> np.ndarray:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+UNREADABLE = bytes(32)  # in place of the fingerprint of an image that cannot be opened
+
 
 @dataclass(frozen=True)
 class Encoded:

@@ -25,11 +25,12 @@ _FULL = 65535
 
 
 class UnreadableImageError(Exception):
-    """The bytes cannot be decoded as an image; the message says why, `hint` what to do."""
+    """An image cannot be opened, or its bytes not be decoded (`step`); the message says why, `hint` what to do."""
 
-    def __init__(self, message: str, hint: str = "repair or remove it") -> None:
+    def __init__(self, message: str, hint: str = "repair or remove it", step: str = "decoded") -> None:
         super().__init__(message)
         self.hint = hint
+        self.step = step
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from stages.data.decoding.encoded import Encoded, fingerprint
+from stages.data.decoding.encoded import UNREADABLE, Encoded, fingerprint
 
 CHUNK = 64  # images per task of the thread pool, and fewer where they are large
 CHUNK_BYTES = 4 * 2**20
@@ -57,15 +57,19 @@ def in_parallel(
                 future.cancel()
 
 
-def content_digest(encoded: Iterable[Encoded]) -> str | None:
-    """SHA-256 (hex) over the content of images, whatever files they are in; None when a file cannot be read."""
+def content_digest(encoded: Iterable[Encoded]) -> str:
+    """SHA-256 (hex) over the content of images, whatever files they are in."""
     digest = hashlib.sha256()
-    try:
-        for _, found in in_parallel(encoded, lambda image: fingerprint(image.read()), len):
-            digest.update(found)
-    except OSError:  # decoding them will say which file it is
-        return None
+    for _, found in in_parallel(encoded, _fingerprint, len):
+        digest.update(found)
     return digest.hexdigest()
+
+
+def _fingerprint(image: Encoded) -> bytes:
+    try:
+        return fingerprint(image.read())
+    except OSError:
+        return UNREADABLE
 
 
 def _chunk(images: Iterator[Encoded], most: int) -> tuple[list[Encoded], int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from stages.data.decoding.levels import UnreadableImageError, depth_of, to_8_bits
+from stages.data.decoding.metadata import turn_of, without_metadata
 from stages.data.request import DecodeOptions
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ SUFFIXES = frozenset(
 # Only plain image formats: Pillow starts other programs to read PostScript and the like.
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 LARGE = 16_000_000  # pixels; such images are decoded one at a time
-ORIENTATION = 0x0112  # EXIF tag
 _UNLIMITED = Lock()
 
 
@@ -61,10 +61,21 @@ def decode(raw: bytes | np.ndarray | Image, options: DecodeOptions, large: Abstr
     Raises UnreadableImageError.
     """
     from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
 
     if isinstance(raw, np.ndarray):
         return Picture(raw if options.resize is None else np.asarray(resized(Pillow.fromarray(raw), options.resize)))
+    try:
+        return _decoded(raw, options, large)
+    except UnreadableImageError:
+        bare = without_metadata(raw) if isinstance(raw, bytes) else None
+        if bare is None or bare == raw:
+            raise
+    return _decoded(bare, options, large)
+
+
+def _decoded(raw: bytes | Image, options: DecodeOptions, large: AbstractContextManager[object]) -> Picture:
+    from PIL import UnidentifiedImageError
+
     if not raw:
         raise UnreadableImageError("it is empty")
     try:
@@ -93,7 +104,7 @@ def to_rgb(image: Image, white: float | None = None, raw: bytes = b"") -> tuple[
     """
     depth = depth_of(image, raw)
     image.load()
-    turn = _TURNS.get(image.getexif().get(ORIENTATION, 1))
+    turn = turn_of(image)
     undeclared = False
     if depth is not None:
         image, undeclared = to_8_bits(image, depth, white, raw)
@@ -126,10 +137,6 @@ def formats() -> list[str]:
 
     Pillow.init()
     return [name for name in FORMATS if name in Pillow.OPEN]
-
-
-# How an image of each EXIF orientation is turned upright: the values of PIL.Image.Transpose.
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
 def _scaled_size(size: tuple[int, int], side: int) -> tuple[int, int]:

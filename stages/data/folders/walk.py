@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from stages.data.decoding.metadata import JPEG, PNG
 from stages.data.decoding.rgb import SUFFIXES, formats
 from stages.errors import InputError
 
@@ -176,8 +177,9 @@ def _begins_as_image(file: BinaryIO) -> bool:
             Image.open(file, formats=_formats())
     except Image.DecompressionBombError:  # decoding says that it is too large
         return True
-    except Exception:  # Pillow's readers raise nearly anything on other files
-        return False
+    except Exception:  # Pillow's readers raise nearly anything on other files, and on odd metadata
+        file.seek(0)
+        return file.read(len(PNG)).startswith((PNG, JPEG))
     return True
 
 

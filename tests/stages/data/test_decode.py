@@ -113,9 +113,10 @@ def test_nothing_but_corrupt_images_leaves_none() -> None:
     assert len(decoded.pixels) == len(decoded.kept) == 0
 
 
-def test_a_file_that_is_not_there_is_no_corrupt_image(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be opened"):
-        decode([tmp_path / "gone.png"], skip_corrupt=True)
+def test_a_file_that_cannot_be_opened_is_named_or_left_out(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'0\.png' of the data 'zoo' cannot be opened \(No such file.*--skip-corrupt"):
+        decode([tmp_path / "gone.png"])
+    assert decode([tmp_path / "gone.png", png(noise(0)), tmp_path], skip_corrupt=True).kept.tolist() == [1]
 
 
 def test_different_sizes_are_named_with_the_way_out() -> None:

@@ -113,10 +113,12 @@ def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
     assert passed(read(root)) == {"linked to nothing": 2, "not a regular file": 2}
 
 
-def test_a_missing_image_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_image_is_an_error_or_left_out_and_counted(tmp_path: Path) -> None:
     root = class_folders(tmp_path / "zoo", {"cat": 1})
     (root / "cat" / "gone.png").symlink_to("nowhere")
-    with pytest.raises(InputError, match=r"'cat/gone\.png' cannot be opened"):
+    some = load_images(ImageRequest(str(root), split="train", skip_corrupt=True), side="train")
+    assert summary_of(some).endswith("; 1 file passed over: 1 corrupt or unreadable")
+    with pytest.raises(InputError, match=r"'cat/gone\.png' .*cannot be opened"):
         read(root)
 
 
@@ -149,7 +151,7 @@ def test_the_line_after_reading(tmp_path: Path) -> None:
     request = ImageRequest(str(root), split="train", skip_corrupt=True)
     some = summary_of(load_images(request, side="train", classes=["cat", "dog"]))
     assert "9 files, 2 of 3 classes, 4 of 6 images of 8x8, " in some
-    assert some.endswith("; 4 files passed over: 2 hidden, 1 not an image, 1 corrupt")
+    assert some.endswith("; 4 files passed over: 2 hidden, 1 not an image, 1 corrupt or unreadable")
     cats = load_images(request, side="train", classes=["cat"])
     assert "9 files, 1 of 3 classes, 2 of 6 images of 8x8, levels 0-4, 10-30, 254-255; 3 files" in summary_of(cats)
     part = summary_of(load_images(ImageRequest(str(root)), side="train", classes=["cat"]))
