@@ -1,4 +1,4 @@
-"""Read text features: .npy without pickle, or a tensor of a safetensors file."""
+"""Read text features: .npy without pickle, or a tensor of a safetensors file, of any kind of numbers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import hashlib
 import io
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
+from safetensors import SafetensorError, deserialize
 
 from stages.artifacts import read_file
 from stages.errors import InputError, UsageError, nearest
+
+# how safetensors calls types -> how numpy and torch do
+_OF_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?"} | {
+    f"{sign}{8 * size}": f"<{sign.lower()}{size}" for sign in "IU" for size in (1, 2, 4, 8)
+}
+_OF_TORCH = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
 
 def read_features(spec: str) -> tuple[np.ndarray, str, str]:
@@ -35,7 +41,7 @@ def read_features(spec: str) -> tuple[np.ndarray, str, str]:
     if values.ndim != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
         raise InputError(
             f"the features in '{path}' have shape {values.shape} and type {values.dtype}, expected numbers (C, D)",
-            "export one row per class",
+            "export one row per class, for example as float32",
         )
     return values.astype(np.float64), tensor, hashlib.sha256(data).hexdigest()
 
@@ -56,17 +62,31 @@ def _from_npy(data: bytes, path: Path) -> np.ndarray:
 
 def _from_safetensors(data: bytes, path: Path, tensor: str) -> tuple[np.ndarray, str]:
     try:
-        tensors = load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        tensors = dict(deserialize(data))
+    except (SafetensorError, ValueError, TypeError) as error:
         raise InputError(
             f"'{path}' is neither a .npy nor a safetensors file: {error}", "give features in one of these two formats"
         ) from None
-    if tensor:
-        if tensor not in tensors:
-            raise InputError(f"'{path}' has no tensor '{tensor}'", f"it has: {nearest(tensor, tensors, 8)}")
-        return tensors[tensor], tensor
-    if len(tensors) != 1:
+    if tensor and tensor not in tensors:
+        raise InputError(f"'{path}' has no tensor '{tensor}'", f"it has: {nearest(tensor, tensors, 8)}")
+    if not tensor and len(tensors) != 1:
         raise UsageError(
             f"'{path}' has {len(tensors)} tensors", f"name one as --features {path}:NAME; it has: {nearest('', tensors, 8)}"
         )
-    return next((value, name) for name, value in tensors.items())
+    name = tensor or next(iter(tensors))
+    return _numbers(tensors[name], name, path), name
+
+
+def _numbers(found: dict[str, Any], name: str, path: Path) -> np.ndarray:
+    """The values of a tensor as it lies in the file. Raises InputError for a type that torch cannot turn into numbers."""
+    if found["dtype"] in _OF_NUMPY:
+        values = np.frombuffer(found["data"], dtype=_OF_NUMPY[found["dtype"]])
+        return values.reshape(found["shape"])
+    import torch
+
+    kind = getattr(torch, _OF_TORCH.get(found["dtype"], ""), None)
+    if kind is None or not found["data"]:
+        raise InputError(
+            f"the tensor '{name}' in '{path}' has the type {found['dtype']}, expected numbers (C, D)", "save it as float32"
+        )
+    return torch.frombuffer(found["data"], dtype=kind).reshape(found["shape"]).to(torch.float32).numpy()

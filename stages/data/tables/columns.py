@@ -8,7 +8,15 @@ from typing import Any
 from stages.classes import fold
 from stages.errors import InputError, UsageError
 
-STRINGS = ("string", "large_string", "string_view")
+TEXT = ("string", "large_string", "string_view")
+BYTES = ("binary", "large_binary", "binary_view")
+INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+FRACTIONS = ("float16", "float32", "float64", "halffloat", "decimal")  # labels where all of them are whole, as pandas writes
+NUMBERS = (*INTEGERS, *FRACTIONS)
+_WHAT = {
+    "image": "an image is the content of an image file: a column of type Image, binary or {bytes, path}",
+    "label": "a label is text, a whole number, true or false, or a ClassLabel, one for each image",
+}
 
 
 def image_column(features: Mapping[str, Any], named: str | None, *, source: str) -> str:
@@ -30,7 +38,7 @@ def image_column(features: Mapping[str, Any], named: str | None, *, source: str)
 
 
 def label_column(features: Mapping[str, Any], named: str | None, *, source: str, wanted: Sequence[str] | None = None) -> str:
-    """The label column: the one named, else the only ClassLabel column, else the only string or integer column.
+    """The label column: the one named, else the only one of class labels, else of text or integers, else of other such values.
 
     Args, Raises: as for `image_column`.
         wanted: class names; among several ClassLabel columns, the only one that has all of them is chosen.
@@ -38,13 +46,15 @@ def label_column(features: Mapping[str, Any], named: str | None, *, source: str,
     import datasets
 
     typed = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    plain = [name for name, feature in features.items() if _kind(feature) in STRINGS or is_integer(feature)]
-    candidates = typed or plain
+    untyped = {name: kind_of(feature) for name, feature in features.items() if name not in typed}
+    plain = [name for name, kind in untyped.items() if kind in (*TEXT, *INTEGERS)]
+    other = [name for name, kind in untyped.items() if kind in ("bool", *FRACTIONS)]
+    candidates = typed or plain or other
     if len(typed) > 1 and wanted is not None:
         needed = {fold(name) for name in wanted}
         candidates = [name for name in typed if needed <= {fold(own) for own in features[name].names}]
         candidates = candidates if len(candidates) == 1 else typed
-    return _choose("label", features, named, candidates, typed + plain, source)
+    return _choose("label", features, named, candidates, typed + plain + other, source)
 
 
 def _choose(
@@ -60,29 +70,50 @@ def _choose(
             f"the data '{source}' has several {role} columns: {_listed(found)}", f"choose one with --{role}-column"
         )
     if named is None:
-        columns = ", ".join(f"'{name}' ({_kind(feature)})" for name, feature in features.items()) or "no column at all"
-        raise InputError(f"the data '{source}' has no {role} column, only {columns}", f"use data with a column of {role}s")
+        columns = ", ".join(f"'{name}' ({kind_of(feature)})" for name, feature in features.items()) or "no column at all"
+        raise InputError(
+            f"the data '{source}' has no {role} column, only {columns}; {_WHAT[role]}", f"write such a column of {role}s"
+        )
     if named not in features:
         problem, choices = f"the data '{source}' has no column '{named}'", list(features)
     else:
-        problem = f"column '{named}' of the data '{source}' does not contain {role}s ({_kind(features[named])})"
+        kind = kind_of(features[named])
+        problem = f"column '{named}' of the data '{source}' does not contain {role}s ({kind}); {_WHAT[role]}"
         choices = allowed
-    raise UsageError(problem, f"choose --{role}-column from {_listed(choices)}" if choices else "")
+    choose = f"choose --{role}-column from {_listed(choices)}"
+    raise UsageError(problem, choose if choices else f"write such a column of {role}s")
 
 
-def is_integer(feature: Any) -> bool:
-    """Whether the feature is a plain integer column."""
-    return _kind(feature).startswith(("int", "uint")) and not hasattr(feature, "names")
+def kind_of(feature: Any) -> str:
+    """The type of a column in words, such as 'int64' or 'list of uint8'; 'decimal' whatever its digits."""
+    import datasets
+
+    if isinstance(feature, str):  # a type that the datasets library does not have
+        return feature
+    if isinstance(feature, Mapping):
+        return f"{{{', '.join(f'{name}: {kind_of(inner)}' for name, inner in feature.items())}}}"
+    inner = getattr(feature, "feature", None)
+    if inner is not None:
+        return f"list of {kind_of(inner)}"
+    kind = str(feature.dtype) if isinstance(feature, datasets.Value) else type(feature).__name__
+    return "decimal" if kind.startswith("decimal") else kind
+
+
+def alike(feature: Any) -> Any:
+    """What two columns that can be read as one have in common: text, bytes and numbers have several types each."""
+    if isinstance(feature, Mapping):
+        return {name: alike(inner) for name, inner in feature.items()}
+    kind = kind_of(feature)
+    for name, kinds in (("text", TEXT), ("bytes", BYTES), ("number", NUMBERS)):
+        if kind in kinds:
+            return name
+    return feature
 
 
 def _holds_bytes(feature: Any) -> bool:
     if isinstance(feature, Mapping):  # an image written without the datasets library: {bytes, path}
         return "bytes" in feature and _holds_bytes(feature["bytes"])
-    return _kind(feature) in ("binary", "large_binary", "binary_view")
-
-
-def _kind(feature: Any) -> str:
-    return str(getattr(feature, "dtype", type(feature).__name__))
+    return kind_of(feature) in BYTES
 
 
 def _listed(names: Sequence[str]) -> str:

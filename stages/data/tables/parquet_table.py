@@ -19,6 +19,7 @@ import numpy as np
 from stages.data.decoding import cache
 from stages.data.source_rows import relative_names
 from stages.data.tables.arrow_table import MappedFiles
+from stages.data.tables.columns import alike, kind_of
 from stages.data.tables.hub import first_line
 from stages.errors import InputError
 
@@ -49,10 +50,7 @@ class ParquetTable:
         self._ends = np.cumsum([rows for _, rows in found])
         self._copy: tuple[np.ndarray, MappedFiles] | None = None
         for file, (features, _) in zip(self.files, found, strict=True):
-            if dict(features) != dict(self.features):
-                raise InputError(
-                    f"'{file.name}' has other columns than '{self.files[0].name}'", "write both with the same features"
-                )
+            _check_alike(self.features, features, self.files[0].name, file.name)
 
     def column(self, name: str) -> Iterator[Any]:
         """A whole column in pyarrow arrays; text is dictionary-encoded, so that a value counts once however often it occurs."""
@@ -183,7 +181,11 @@ def _gathered(batches: Iterator[Any]) -> Iterator[Any]:
     import pyarrow as pa
 
     waiting: list[Any] = []
-    for batch in batches:
+    kind = None  # that of the first file; the others may have another type of bytes
+    for found in batches:
+        plain = found.dictionary_decode() if pa.types.is_dictionary(found.type) else found
+        kind = kind or plain.type
+        batch = plain if plain.type == kind else plain.cast(kind)
         total = (sum(len(one) for one in waiting) + len(batch), sum(one.nbytes for one in waiting) + batch.nbytes)
         if waiting and (total[0] > ROWS or total[1] > BATCH_BYTES):
             yield pa.concat_arrays(waiting)
@@ -193,20 +195,44 @@ def _gathered(batches: Iterator[Any]) -> Iterator[Any]:
         yield pa.concat_arrays(waiting)
 
 
+def _check_alike(first: Any, other: Any, first_name: str, name: str) -> None:
+    """Raise InputError where two files have other columns, or columns that cannot be read as one."""
+    for column in dict.fromkeys([*first, *other]):
+        kinds = [kind_of(of[column]) if column in of else "missing" for of in (first, other)]
+        if "missing" in kinds or alike(first[column]) != alike(other[column]):
+            raise InputError(
+                f"'{name}' has other columns than '{first_name}': '{column}' is {kinds[1]}, and {kinds[0]} in '{first_name}'",
+                "write both with the same features",
+            )
+
+
 def _features_and_rows(file: Path) -> tuple[Any, int]:
-    import datasets
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _reading(file), pq.ParquetFile(file) as opened:
         schema = opened.schema_arrow
         fields = [field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema]
-        features = datasets.Features.from_arrow_schema(pa.schema(fields, metadata=schema.metadata))
+        features = _features(pa.schema(fields, metadata=schema.metadata))
         count, size = opened.metadata.num_rows, file.stat().st_size
         if count > max(FEWEST_ROWS, size):  # an image takes more than a byte; so many labels would fill the memory
             what = f"'{file.name}' has {count:,} rows in {size:,} bytes, which cannot be images"
             raise InputError(what, "write it again with its images")
         return features, count
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """The features of a schema; of a column with a type that the datasets library does not have, the type."""
+    import datasets
+    import pyarrow as pa
+
+    known = []
+    for field in schema:
+        with contextlib.suppress(ValueError):
+            datasets.Features.from_arrow_schema(pa.schema([field]))
+            known.append(field)
+    found = datasets.Features.from_arrow_schema(pa.schema(known, metadata=schema.metadata))
+    return {field.name: found.get(field.name, str(field.type)) for field in schema}
 
 
 class _Written(io.RawIOBase):

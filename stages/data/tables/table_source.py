@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from stages.classes import check_unique, is_blank, spelled
+from stages.classes import check_unique, spelled
 from stages.data.decoding.encoded import Encoded
 from stages.data.source import Source
 from stages.data.tables.arrow_table import ArrowTable
-from stages.data.tables.columns import image_column, is_integer, label_column
+from stages.data.tables.columns import alike, image_column, kind_of, label_column
+from stages.data.tables.labels import read_labels
 from stages.data.tables.parquet_table import ParquetTable
 from stages.errors import InputError, MissingError
 
@@ -24,8 +25,7 @@ Table = ArrowTable | ParquetTable
 class TableSource(Source):
     """Tables with an image and a label column.
 
-    The classes are those of the ClassLabel column, or the sorted values of the string or integer column over all splits, as
-    `stages.classes.spelled`.
+    The classes are those of the ClassLabel column, or the values of another column, see `read_labels`.
     """
 
     def __init__(
@@ -60,7 +60,10 @@ class TableSource(Source):
         several = [key for key, feature in features.items() if hasattr(feature, "names")]
         self.notes = (f"labels are the column '{self._label}'",) if len(several) > 1 and label is None else ()
         self._check_same_label()
-        self.classes, self._labels = self._read_labels(features[self._label])
+        cells = {split: self._tables[split].column(self._label) for split in self._tables}
+        where = f"the column '{self._label}' of the data '{name}'"
+        self.classes, self._labels, notes = read_labels(cells, features[self._label], where=where)
+        self.notes += notes
         check_unique(self.classes, where=f"the data '{name}'")
 
     def labels(self, split: str) -> np.ndarray:
@@ -135,7 +138,7 @@ class TableSource(Source):
         )
 
     def _check_same_label(self) -> None:
-        kinds = {}
+        kinds: dict[str, Any] = {}
         for split, table in self._tables.items():
             if self._label not in table.features:
                 raise InputError(
@@ -143,74 +146,13 @@ class TableSource(Source):
                     "give it the same name in all splits",
                 )
             feature = table.features[self._label]
-            kinds[split] = tuple(map(spelled, getattr(feature, "names", ()))) or feature.dtype
-        if len(set(kinds.values())) > 1:
+            kinds[split] = tuple(map(spelled, getattr(feature, "names", ()))) or alike(feature)
+        first, *others = kinds
+        different = next((split for split in others if kinds[split] != kinds[first]), None)
+        if different is not None:
+            types = [f"{kind_of(self._tables[split].features[self._label])} in split '{split}'" for split in (first, different)]
             raise InputError(
-                f"the splits of the data '{self.name}' differ in the classes or type of column '{self._label}'",
+                f"the splits of the data '{self.name}' differ in the classes or type of column '{self._label}': "
+                f"{types[0]}, {types[1]}",
                 "write all splits with the same features",
             )
-
-    def _read_labels(self, feature: Any) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-        """Class names, and the labels of every split as positions in them (-1: none)."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        if hasattr(feature, "names"):
-            labels = {split: _joined(_integers(part) for part in self._label_parts(split)) for split in self._tables}
-            highest = max((int(values.max()) for values in labels.values() if len(values)), default=-1)
-            if highest >= len(feature.names):
-                raise InputError(
-                    f"the data '{self.name}' has the label {highest}, but names only {len(feature.names)} classes",
-                    "write the data again with all its class names",
-                )
-            return tuple(map(spelled, feature.names)), labels
-        distinct = [_decoded(pc.unique(part)) for split in self._tables for part in self._label_parts(split)]
-        unique = pc.unique(pa.chunked_array(distinct)) if distinct else pa.array([], pa.string())
-        name_of = {value: spelled(str(value)) for value in unique.to_pylist() if not _is_missing(value)}
-        ordered = sorted(name_of, key=None if is_integer(feature) else name_of.__getitem__)
-        names = tuple(dict.fromkeys(name_of[value] for value in ordered))
-        if is_integer(feature):
-            self.notes += ("classes are named by their number",)
-        number, values = {name: at for at, name in enumerate(names)}, pa.array(ordered, type=unique.type)
-        label_of = np.array([*(number[name_of[value]] for value in ordered), -1], dtype=np.int64)  # the last for no label
-        return names, {
-            split: label_of[_joined(_positions(part, values) for part in self._label_parts(split))] for split in self._tables
-        }
-
-    def _label_parts(self, split: str) -> Iterator[Any]:
-        return self._tables[split].column(self._label)
-
-
-def _is_missing(value: Any) -> bool:
-    """Whether a label is null or text of which nothing shows."""
-    return value is None or is_blank(str(value))
-
-
-def _positions(part: Any, values: Any) -> np.ndarray:
-    """Where the values of an array are in `values`, int64; -1 for null."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pa.types.is_dictionary(part.type):
-        return _integers(pc.index_in(part, value_set=values))
-    return _integers(pc.index_in(part.dictionary, value_set=values).take(part.indices))
-
-
-def _decoded(array: Any) -> Any:
-    """The array without dictionary encoding, which pandas uses for categories."""
-    import pyarrow as pa
-
-    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
-
-
-def _joined(parts: Iterator[np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
-
-
-def _integers(array: Any) -> np.ndarray:
-    """int64 values of an array of integers; -1 for null."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    whole = pc.fill_null(_decoded(array).cast(pa.int64()), -1)
-    return np.array(whole.to_numpy(zero_copy_only=False), dtype=np.int64)  # a copy of mapped memory

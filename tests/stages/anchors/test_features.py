@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from stages.anchors.features import read_features
 from stages.errors import InputError, LaatError, UsageError
@@ -39,6 +41,24 @@ def test_safetensors_with_one_tensor(tmp_path: Path) -> None:
     values, tensor, _ = read_features(str(tmp_path / "f.safetensors"))
     np.testing.assert_array_equal(values, VALUES)
     assert tensor == "text_features"
+
+
+@pytest.mark.parametrize(
+    "kind", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float16", "float64", "int8", "int64", "uint8", "uint16", "uint64"]
+)
+def test_safetensors_of_all_kinds_of_numbers(tmp_path: Path, kind: str) -> None:
+    tensors = {"text": torch.from_numpy(VALUES).to(getattr(torch, kind)), "mask": torch.ones(3, dtype=torch.bool)}
+    save_torch(tensors, tmp_path / "f.safetensors")
+    np.testing.assert_array_equal(read_features(f"{tmp_path}/f.safetensors:text")[0], VALUES)
+    with pytest.raises(InputError, match=r"type bool, expected numbers \(C, D\)"):
+        read_features(f"{tmp_path}/f.safetensors:mask")
+
+
+@pytest.mark.parametrize("kind", ["complex64", "float8_e8m0fnu"])
+def test_safetensors_of_what_is_no_number_is_refused_by_its_type(tmp_path: Path, kind: str) -> None:
+    save_torch({"text": torch.ones(3, 2).to(getattr(torch, kind))}, tmp_path / "f.safetensors")
+    with pytest.raises(InputError, match=r"tensor 'text' .* has the type (C64|F8_E8M0), expected numbers .*float32"):
+        read_features(f"{tmp_path}/f.safetensors")
 
 
 def test_safetensors_with_several_tensors(tmp_path: Path) -> None:

@@ -54,13 +54,13 @@ def test_ambiguity_lists_the_candidates() -> None:
 
 
 def test_a_named_column_that_is_missing_or_of_another_kind() -> None:
-    features = Features({"image": Image(), "label": PETS, "score": Value("float32")})
-    with pytest.raises(UsageError, match="no column 'picture'; choose --image-column from 'image', 'label', 'score'"):
+    features = Features({"image": Image(), "label": PETS, "day": Value("date32")})
+    with pytest.raises(UsageError, match="no column 'picture'; choose --image-column from 'image', 'label', 'day'"):
         image_column(features, "picture", source="x")
     with pytest.raises(UsageError, match=r"'label' of the data 'x' does not contain images.*--image-column from 'image'"):
         image_column(features, "label", source="x")
-    with pytest.raises(UsageError, match=r"'score' of the data 'x' does not contain labels \(float32\).*'label'"):
-        label_column(features, "score", source="x")
+    with pytest.raises(UsageError, match=r"'day' of the data 'x' does not contain labels \(date32\).*'label'"):
+        label_column(features, "day", source="x")
 
 
 def test_data_without_such_a_column() -> None:
