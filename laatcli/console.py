@@ -16,6 +16,7 @@ from rich.table import Column as TableColumn
 from rich.table import Table
 
 _PLAIN_EVERY_SECONDS = 10.0
+_WARNINGS_SHOWN = 10
 
 
 class _Output(RichConsole):
@@ -70,6 +71,13 @@ class Console:
         """A remark on standard error that the user should not miss."""
         if not self.quiet:
             self._err.print(f"[yellow]warning:[/yellow] {_escaped(text)}")
+
+    def warn_each(self, texts: Sequence[str], count: int) -> None:
+        """Warnings of one kind, of which there can be very many: the first ten, and how many more of `count` there are."""
+        for text in texts[:_WARNINGS_SHOWN]:
+            self.warn(text)
+        if count > _WARNINGS_SHOWN:
+            self.note(f"and {count - _WARNINGS_SHOWN:,} more like these; see --json")
 
     def error(self, text: str) -> None:
         """One line on standard error, in every mode."""

@@ -28,13 +28,18 @@ def spelled(name: str) -> str:
     Unicode's NFC, without characters of no width, and every run of white space (also no-break and other spaces) as one space.
     Not NFKC, which turns different names into one: 'm²' and 'm2', '½' and '1⁄2'.
     """
+    if name.isascii() and name.isprintable():  # most names, of which there can be many
+        return " ".join(name.split())
     visible = _LATIN_JOINERS.sub("", _INVISIBLE.sub("", name)).translate(_BLANK)
     return " ".join(unicodedata.normalize("NFC", visible).split())
 
 
 def fold(name: str) -> str:
     """Normalize a class name for comparison: as `spelled`, in lower case, `_` and runs of white space as one space."""
-    visible = re.sub(_JOINERS, "", spelled(name)).replace("_", " ")
+    one = spelled(name)
+    if one.isascii():
+        return " ".join(one.replace("_", " ").lower().split())
+    visible = re.sub(_JOINERS, "", one).replace("_", " ")
     # canonical caseless matching: The Unicode Standard, definition D145
     return spelled(unicodedata.normalize("NFD", visible).casefold())
 
@@ -76,7 +81,8 @@ class ClassGroups:
             raise InputError(f"class '{classes[min(both)]}' is in both the seen and the val file", "keep it in one of them")
         if not seen_at:
             raise InputError("the seen file has no class", "list the classes to train on, one per line")
-        rest = [i for i in range(len(classes)) if i not in set(seen_at) | set(val_at)]
+        named = {*seen_at, *val_at}
+        rest = [i for i in range(len(classes)) if i not in named]
         return cls(tuple(seen_at), tuple(val_at), tuple(rest))
 
     def of(self, group: str) -> tuple[int, ...]:
@@ -140,7 +146,8 @@ def match_classes(wanted: Iterable[str], available: Sequence[str], *, wanted_fro
     """
     index = {fold(name): at for at, name in enumerate(available)}
     names = list(wanted)
-    missing = [name for name in names if fold(name) not in index]
+    found = [index.get(fold(name)) for name in names]
+    missing = [name for name, at in zip(names, found, strict=True) if at is None]
     if missing:
         shown = "; ".join(f"'{name}' (nearest: {nearest(name, available)})" for name in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -148,4 +155,4 @@ def match_classes(wanted: Iterable[str], available: Sequence[str], *, wanted_fro
             f"{len(missing)} of the {len(names)} classes of {wanted_from} are not in {available_from}: {shown}{more}",
             "rename the classes so that they match (case, '_' and spaces do not matter)",
         )
-    return [index[fold(name)] for name in names]
+    return [at for at in found if at is not None]

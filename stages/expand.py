@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from stages.cosines import blocks_of, unit_rows
 from stages.errors import InputError
 
 # below this angle (radians) two directions are the same in float32
@@ -39,12 +41,11 @@ class Expansion:
 
         Source: Li et al., CVPR 2024, Sec. 3.2.
         """
-        anchors = _unit_rows(seen)
-        if len(anchors) < 2:
+        if len(seen) < 2:
             raise InputError(
                 "the expansion is fitted on at least 2 seen anchors and there is 1", "name more seen classes (--seen N)"
             )
-        mean = anchors.mean(axis=0)
+        mean = sum(unit_rows(seen[rows]).sum(axis=0) for rows in blocks_of(len(seen))) / len(seen)
         length = float(np.linalg.norm(mean))
         if length < MIN_ANGLE:
             raise InputError(
@@ -52,7 +53,7 @@ class Expansion:
                 "they are already spread: train on them without `laat expand`",
             )
         centre = mean / length
-        theta_max = float(_angles(anchors, centre).max())
+        theta_max = float(_angles(seen, centre).max())
         if theta_max < MIN_ANGLE:
             raise InputError(
                 "all seen anchors point in one direction, so there is nothing to spread",
@@ -62,35 +63,42 @@ class Expansion:
 
     def angles(self, anchors: np.ndarray) -> np.ndarray:
         """Angle of each anchor (C, D) to the centre, in radians (C,)."""
-        return _angles(_unit_rows(anchors), self.centre)
+        return _angles(anchors, self.centre)
 
-    def apply(self, anchors: np.ndarray) -> np.ndarray:
+    def apply(self, anchors: np.ndarray, dtype: DTypeLike = np.float64) -> np.ndarray:
         """Move anchors along their great circles through the centre: theta -> theta * (pi/2) / theta_max.
 
         Args:
             anchors: (C, D) seen or novel anchors.
+            dtype: of the result; everything is computed in float64.
 
         Returns:
-            (C, D) float64 unit rows. An anchor at the centre is unchanged.
+            (C, D) unit rows. An anchor at the centre is unchanged.
 
         Raises:
             InputError: another width than the centre's, or an anchor opposite to the centre, which has no direction.
 
         Source: Li et al., CVPR 2024, Sec. 3.2.
         """
-        unit = _unit_rows(anchors)
-        if unit.shape[1] != len(self.centre):
+        if anchors.shape[1] != len(self.centre):
             raise InputError(
-                f"the anchors have width {unit.shape[1]} and the fitted expansion {len(self.centre)}",
+                f"the anchors have width {anchors.shape[1]} and the fitted expansion {len(self.centre)}",
                 "encode the classes with the model that the expansion was fitted with",
             )
+        result = np.empty(anchors.shape, dtype)
+        for rows in blocks_of(len(anchors)):
+            result[rows] = self._moved(unit_rows(anchors[rows]), rows.start)
+        return result
+
+    def _moved(self, unit: np.ndarray, first: int) -> np.ndarray:
+        """The unit rows `unit`, of which the first has the number `first`, after the map."""
         cosine = unit @ self.centre
         away = unit - cosine[:, None] * self.centre
         sine = np.linalg.norm(away, axis=1)
         at_centre = sine < 1e-12
         opposite = (sine < MIN_ANGLE) & (cosine < 0)
         if opposite.any():
-            row = int(np.argmax(opposite))
+            row = first + int(np.argmax(opposite))
             raise InputError(
                 f"anchor {row + 1} is opposite to the centre, so it has no direction to move in",
                 "check its text feature, or leave the class out",
@@ -99,43 +107,15 @@ class Expansion:
         direction = away / np.where(at_centre, 1.0, sine)[:, None]
         moved = np.where(at_centre, 0.0, np.arctan2(sine, cosine)) * (np.pi / 2) / self.theta_max
         result = np.cos(moved)[:, None] * self.centre + np.sin(moved)[:, None] * direction
-        return result / np.linalg.norm(result, axis=1, keepdims=True)
+        return np.asarray(result / np.linalg.norm(result, axis=1, keepdims=True))
 
 
-def cosine_figures(anchors: np.ndarray) -> dict[str, float]:
-    """Pairwise cosines of anchors (C, D).
-
-    Returns:
-        mean, min and max cosine over the C(C-1)/2 pairs of classes, and the smallest angle in degrees; for a single anchor
-        1 and 0.
-    """
-    pairs = pairwise_cosines(anchors)[np.triu_indices(len(anchors), 1)]
-    if not len(pairs):
-        pairs = np.ones(1)
-    return {
-        "mean_cosine": float(pairs.mean()),
-        "min_cosine": float(pairs.min()),
-        "max_cosine": float(pairs.max()),
-        "smallest_angle_degrees": float(np.degrees(np.arccos(min(1.0, float(pairs.max()))))),
-    }
-
-
-def pairwise_cosines(anchors: np.ndarray) -> np.ndarray:
-    """The (C, C) float64 matrix of cosines between the rows of anchors (C, D)."""
-    unit = _unit_rows(anchors)
-    return unit @ unit.T
-
-
-def _unit_rows(anchors: np.ndarray) -> np.ndarray:
-    values = np.asarray(anchors, dtype=np.float64)
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    if not np.isfinite(norms).all() or (norms == 0).any():
-        raise InputError("an anchor is zero or not finite", "encode the classes again")
-    return values / norms
-
-
-def _angles(unit: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Angles by atan2, which is accurate near 0, unlike arccos."""
-    cosine = unit @ centre
-    sine = np.linalg.norm(unit - cosine[:, None] * centre, axis=1)
-    return np.arctan2(sine, cosine)
+def _angles(anchors: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Angles of anchors (C, D) to the centre by atan2, which is accurate near 0, unlike arccos."""
+    found = np.empty(len(anchors))
+    for rows in blocks_of(len(anchors)):
+        unit = unit_rows(anchors[rows])
+        cosine = unit @ centre
+        sine = np.linalg.norm(unit - cosine[:, None] * centre, axis=1)
+        found[rows] = np.arctan2(sine, cosine)
+    return found

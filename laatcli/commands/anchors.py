@@ -7,15 +7,16 @@ from enum import Enum
 from pathlib import Path
 
 from laatcli import options
-from laatcli.console import Column, Console
+from laatcli.console import Console
+from laatcli.cosines import measure_cosines, show_cosines
 from laatcli.options import CLASSES, DEVICES
 from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
 from stages.classes import ClassGroups, fold, read_class_file
+from stages.cosines import CosineFigures
 from stages.data.request import LAYOUT, LAYOUT_UNSET, LAYOUTS, ImageRequest
 from stages.errors import UsageError
-from stages.expand import cosine_figures
 from stages.parameters import parameter
 
 EXAMPLES = (
@@ -104,7 +105,8 @@ class Encoding:
         from stages.devices import resolve_device
 
         encoder = load_encoder(self.model, self.pretrained, resolve_device(self.device))
-        return text_anchors(names, groups, encoder, prompts, allow_truncation=self.allow_truncation)
+        with console.progress("encode") as bar:
+            return text_anchors(names, groups, encoder, prompts, allow_truncation=self.allow_truncation, progress=bar.update)
 
 
 def anchors(
@@ -131,8 +133,9 @@ def anchors(
         made = constructed_anchors(names, groups, source.value, dim, seed)
     else:
         made = encoding.anchors(console, names, groups)
+    figures = measure_cosines(console, made.vectors)
     written = artifacts.write(made.to_artifact(), output)
-    _show(console, made, output, written.sha256)
+    _show(console, made, figures, output, written.sha256)
 
 
 def _others(names: list[str], vals: list[str]) -> list[str]:
@@ -140,9 +143,8 @@ def _others(names: list[str], vals: list[str]) -> list[str]:
     return [name for name in names if fold(name) not in folded]
 
 
-def _show(console: Console, made: AnchorSet, output: Path, sha256: str) -> None:
-    figures = cosine_figures(made.vectors)
-    duplicates = made.near_duplicates()
+def _show(console: Console, made: AnchorSet, figures: CosineFigures, output: Path, sha256: str) -> None:
+    near = [(made.classes[one], made.classes[two], cosine) for one, two, cosine in figures.near_duplicates]
     counts = {group: len(made.indices(group)) for group in ("seen", "val", "novel")}
     console.result(
         {
@@ -152,17 +154,17 @@ def _show(console: Console, made: AnchorSet, output: Path, sha256: str) -> None:
             "groups": counts,
             "width": made.vectors.shape[1],
             "origin": made.origin,
-            "cosines": figures,
-            "near_duplicates": [{"classes": [one, two], "cosine": cosine} for one, two, cosine in duplicates],
+            "cosines": figures.to_record(),
+            "near_duplicate_count": figures.near_duplicate_count,
+            "near_duplicates": [{"classes": [one, two], "cosine": cosine} for one, two, cosine in near],
         }
     )
     console.line(
         f"{output}: {len(made.classes)} anchors of width {made.vectors.shape[1]} "
         f"({counts['seen']} seen, {counts['val']} val, {counts['novel']} novel)"
     )
-    keys = ("mean_cosine", "min_cosine", "max_cosine")
-    columns = ("mean", "min", "max", "smallest angle")
-    row = ["", *(f"{figures[key]:.3f}" for key in keys), f"{figures['smallest_angle_degrees']:.1f}°"]
-    console.table([Column("cosine of pairs"), *(Column(name, True) for name in columns)], [row])
-    for one, two, cosine in duplicates:
-        console.warn(f"'{one}' and '{two}' are nearly the same anchor (cosine {cosine:.3f})")
+    show_cosines(console, [("", figures)])
+    console.warn_each(
+        [f"'{one}' and '{two}' are nearly the same anchor (cosine {cosine:.3f})" for one, two, cosine in near],
+        figures.near_duplicate_count,
+    )

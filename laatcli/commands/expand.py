@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from laatcli import options
-from laatcli.console import Column, Console
+from laatcli.console import Console
+from laatcli.cosines import show_cosines
 from stages import artifacts
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.expanded import ExpansionFigures, expand_anchors
@@ -43,7 +44,8 @@ def expand(
         model = artifacts.read(like, KIND)
         fitted = AnchorSet.from_artifact(model, f"'{like}'")
         inputs["like"] = model.lineage()
-    after, figures = expand_anchors(before, fitted)
+    with console.progress("cosines") as bar:
+        after, figures = expand_anchors(before, fitted, bar.update)
     if plot is not None:
         from stages.reports.plots import plot_cosines
 
@@ -58,18 +60,12 @@ def expand(
 def _show(console: Console, figures: ExpansionFigures, output: Path, sha256: str, plot: Path | None) -> None:
     record = {"output": str(output), "sha256": sha256, **figures.to_record()}
     console.result(record if plot is None else {**record, "plot": str(plot)})
-    rows = [
-        [
-            name,
-            f"{values['mean_cosine']:.3f}",
-            f"{values['min_cosine']:.3f}",
-            f"{values['max_cosine']:.3f}",
-            f"{values['smallest_angle_degrees']:.1f}°",
-        ]
-        for name, values in (("before", figures.before), ("after", figures.after))
-    ]
-    columns = ("mean", "min", "max", "smallest angle")
-    console.table([Column("cosine of pairs"), *(Column(name, True) for name in columns)], rows)
+    show_cosines(console, [("before", figures.before), ("after", figures.after)])
     console.line(f"{output}: the seen cone opened from theta_max {figures.theta_max_degrees:.2f}° to 90°")
-    for name, angle in figures.outside:
-        console.warn(f"'{name}' lies outside the fitted cone: {angle:.1f}° from the centre after the map")
+    console.warn_each(
+        [
+            f"'{name}' lies outside the fitted cone: {angle:.1f}° from the centre after the map"
+            for name, angle in figures.outside
+        ],
+        len(figures.outside),
+    )

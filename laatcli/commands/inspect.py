@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from laatcli.console import Column, Console
+from laatcli.cosines import measure_cosines
 from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
-from stages.expand import cosine_figures
 
 EXAMPLES = ("laat inspect expanded.st", "laat inspect run/model.st --json")
 _NAMES_SHOWN = 12
@@ -37,7 +37,7 @@ def inspect(
     }
     if "vectors" in artifact.tensors:
         anchors = AnchorSet.from_artifact(artifact, f"'{file}'")
-        record["cosines"] = cosine_figures(anchors.vectors)
+        record["cosines"] = measure_cosines(console, anchors.vectors).to_record()
     console.result(record)
     console.line(f"{file}: {artifact.kind}, format {artifact.format}, written by laat {artifact.tool}")
     console.line(f"sha256 {artifact.sha256}")

@@ -10,11 +10,11 @@ import numpy as np
 
 from stages.artifacts import Artifact
 from stages.classes import ClassGroups, check_unique, spelled
+from stages.cosines import blocks_of, row_norms
 from stages.errors import InputError
-from stages.expand import Expansion, pairwise_cosines
+from stages.expand import Expansion
 
 KIND = "anchors"
-NEAR_DUPLICATE = 0.98
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,13 @@ class AnchorSet:
 
     def take(self, indices: Sequence[int]) -> AnchorSet:
         """The anchors of the classes at `indices`, in that order."""
-        groups = ({place for place, at in enumerate(indices) if at in members} for members in vars(self.groups).values())
+        members = [set(group) for group in vars(self.groups).values()]
+        groups = [tuple(place for place, at in enumerate(indices) if at in group) for group in members]
         return replace(
             self,
             vectors=self.vectors[list(indices)],
             classes=tuple(self.classes[at] for at in indices),
-            groups=ClassGroups(*(tuple(sorted(group)) for group in groups)),
+            groups=ClassGroups(*groups),
         )
 
     def difference(self, other: AnchorSet, keys: Sequence[str]) -> str | None:
@@ -67,20 +68,9 @@ class AnchorSet:
                 return key
         return None
 
-    def near_duplicates(self) -> list[tuple[str, str, float]]:
-        """Pairs of classes with a cosine above 0.98, nearest first."""
-        cosines = pairwise_cosines(self.vectors)
-        rows, columns = np.triu_indices(len(self.classes), 1)
-        close = [
-            (self.classes[r], self.classes[c], float(cosines[r, c]))
-            for r, c in zip(rows, columns, strict=True)
-            if cosines[r, c] > NEAR_DUPLICATE
-        ]
-        return sorted(close, key=lambda pair: -pair[2])
-
     def to_artifact(self) -> Artifact:
         """The artifact of kind 'anchors'."""
-        tensors = {"vectors": self.vectors.astype(np.float32)}
+        tensors = {"vectors": self.vectors.astype(np.float32, copy=False)}
         params: dict[str, Any] = {"classes": list(self.classes), "groups": self.groups.to_record(), "origin": self.origin}
         if self.expansion is not None:
             tensors["expansion.centre"] = self.expansion.centre.astype(np.float64)
@@ -93,7 +83,7 @@ class AnchorSet:
 
         Raises InputError for missing tensors or names, anchors that are not finite or not of unit length, a damaged expansion.
         """
-        vectors = artifact.tensor("vectors", (None, None)).astype(np.float32)
+        vectors = artifact.tensor("vectors", (None, None)).astype(np.float32, copy=False)
         try:
             classes = tuple(str(name) for name in artifact.params["classes"])
             groups = ClassGroups.from_record(artifact.params["groups"])
@@ -121,11 +111,12 @@ class AnchorSet:
 
 def check_anchors(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> None:
     """Raise InputError, naming the class, unless every row of vectors (C, D) is finite and of unit length."""
-    finite = np.isfinite(vectors).all(axis=1)
+    norms = row_norms(vectors)
+    finite = np.isfinite(norms)
     if not finite.all():
         name = classes[int(np.argmin(finite))]
         raise InputError(f"the anchor of '{name}' in {where} is not finite", "encode the classes again with `laat anchors`")
-    off = np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1)
+    off = np.abs(norms - 1)
     if off.max() > 1e-4:
         name = classes[int(np.argmax(off))]
         raise InputError(
@@ -136,11 +127,13 @@ def check_anchors(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> 
 
 def normalised(features: np.ndarray, classes: tuple[str, ...], where: str) -> np.ndarray:
     """Features (C, D) divided by their L2 norms, float32. Raises InputError, naming the class, for a zero or non-finite row."""
-    values = np.asarray(features, dtype=np.float64)
-    norms = np.linalg.norm(values, axis=1)
+    norms = row_norms(features)
     bad = ~np.isfinite(norms) | (norms == 0)
     if bad.any():
         at = int(np.argmax(bad))
         what = "zero" if norms[at] == 0 else "not finite"
         raise InputError(f"the feature of '{classes[at]}' in {where} is {what}", "export the features again")
-    return (values / norms[:, None]).astype(np.float32)
+    unit = np.empty(features.shape, np.float32)
+    for rows in blocks_of(len(features)):
+        unit[rows] = np.asarray(features[rows], np.float64) / norms[rows, None]
+    return unit

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from stages.anchors.anchor_set import AnchorSet
+from stages.cosines import CosineFigures, Progress, cosine_figures
 from stages.errors import InputError
-from stages.expand import Expansion, cosine_figures
+from stages.expand import Expansion
 
 
 @dataclass(frozen=True)
@@ -17,28 +18,35 @@ class ExpansionFigures:
     """Figures of the anchors before and after the expansion.
 
     Attributes:
-        before, after: mean / min / max pairwise cosine over all classes and the smallest angle in degrees.
+        before, after: cosines of all pairs of classes.
         theta_max_degrees: opening of the cone of seen anchors before the expansion.
         outside: unseen classes outside the fitted cone, with their angle after the expansion in degrees (> 90).
     """
 
-    before: dict[str, float]
-    after: dict[str, float]
+    before: CosineFigures
+    after: CosineFigures
     theta_max_degrees: float
     outside: list[tuple[str, float]]
 
     def to_record(self) -> dict[str, Any]:
         """JSON-able record."""
         return {
-            "before": self.before,
-            "after": self.after,
+            "before": self.before.to_record(),
+            "after": self.after.to_record(),
             "theta_max_degrees": self.theta_max_degrees,
             "outside_the_cone": [{"class": name, "angle_degrees": angle} for name, angle in self.outside],
         }
 
 
-def expand_anchors(anchors: AnchorSet, like: AnchorSet | None = None) -> tuple[AnchorSet, ExpansionFigures]:
+def expand_anchors(
+    anchors: AnchorSet, like: AnchorSet | None = None, progress: Progress | None = None
+) -> tuple[AnchorSet, ExpansionFigures]:
     """Expand anchors with a map fitted on their seen classes, or with the map of `like`.
+
+    Args:
+        anchors: raw anchors.
+        like: expanded anchors of the same encoder.
+        progress: called with (done, total) of the cosines, the long part.
 
     Raises:
         InputError: expanded anchors, `like` without a fitted map or from another encoder, degenerate anchors.
@@ -48,8 +56,8 @@ def expand_anchors(anchors: AnchorSet, like: AnchorSet | None = None) -> tuple[A
     if anchors.expansion is not None:
         raise InputError("these anchors are expanded already", "give the file that `laat anchors` wrote")
     fitted = _map_of(like, anchors) if like is not None else Expansion.fit(anchors.vectors[anchors.indices("seen")])
-    moved = replace(anchors, vectors=fitted.apply(anchors.vectors).astype(np.float32), expansion=fitted)
-    return moved, _figures(anchors, moved, fitted, every=like is not None)
+    moved = replace(anchors, vectors=fitted.apply(anchors.vectors, np.float32), expansion=fitted)
+    return moved, _figures(anchors, moved, fitted, every=like is not None, progress=progress)
 
 
 def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
@@ -65,16 +73,22 @@ def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
     return like.expansion
 
 
-def _figures(before: AnchorSet, after: AnchorSet, fitted: Expansion, *, every: bool) -> ExpansionFigures:
+def _figures(
+    before: AnchorSet, after: AnchorSet, fitted: Expansion, *, every: bool, progress: Progress | None
+) -> ExpansionFigures:
     """Seen classes are inside the cone by construction; with the map of other anchors (`every`) all classes are checked."""
     degrees = np.degrees(fitted.angles(before.vectors)) * 90 / np.degrees(fitted.theta_max)
     seen = set() if every else set(before.groups.seen)
     outside = [
         (name, float(degrees[at])) for at, name in enumerate(before.classes) if at not in seen and degrees[at] > 90 + 1e-6
     ]
+
+    def report(half: int) -> Progress | None:
+        return None if progress is None else lambda done, total: progress(half * total + done, 2 * total)
+
     return ExpansionFigures(
-        cosine_figures(before.vectors),
-        cosine_figures(after.vectors),
+        cosine_figures(before.vectors, report(0)),
+        cosine_figures(after.vectors, report(1)),
         float(np.degrees(fitted.theta_max)),
         sorted(outside, key=lambda pair: -pair[1]),
     )

@@ -28,7 +28,7 @@ def read_features(spec: str) -> tuple[np.ndarray, str, str]:
         spec: `FILE.npy`, `FILE.safetensors`, or `FILE:TENSOR` for a safetensors file with several tensors.
 
     Returns:
-        the matrix as float64, the tensor's name ('' for .npy), the SHA-256 of the file.
+        the matrix, the tensor's name ('' for .npy), the SHA-256 of the file.
 
     Raises InputError if it is unreadable, not (C, D) or not numbers; UsageError for several tensors without a name.
     """
@@ -43,7 +43,7 @@ def read_features(spec: str) -> tuple[np.ndarray, str, str]:
             f"the features in '{path}' have shape {values.shape} and type {values.dtype}, expected numbers (C, D)",
             "export one row per class, for example as float32",
         )
-    return values.astype(np.float64), tensor, hashlib.sha256(data).hexdigest()
+    return values, tensor, hashlib.sha256(data).hexdigest()
 
 
 def _split_spec(spec: str) -> tuple[Path, str]:

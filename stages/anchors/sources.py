@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from stages.anchors.encoder import TextEncoder
 from stages.anchors.features import read_features
 from stages.artifacts import read_file
 from stages.classes import ClassGroups, spelled
+from stages.cosines import Progress
 from stages.errors import InputError, UsageError, require_at_least
 from stages.randomness import numpy_generator
 
@@ -29,6 +30,7 @@ def text_anchors(
     templates: Sequence[str],
     *,
     allow_truncation: bool = False,
+    progress: Progress | None = None,
 ) -> AnchorSet:
     """Encode class names into normalized text features; several templates are normalized, averaged and normalized again.
 
@@ -38,28 +40,31 @@ def text_anchors(
         encoder: a loaded text tower.
         templates: prompts with one `{}`.
         allow_truncation: truncate prompts that are longer than the tokenizer's context.
+        progress: called with (prompts encoded, in total).
 
     Raises:
         InputError: a prompt that would be truncated, or a feature that is zero or not finite.
 
     Source: Li et al., CVPR 2024, Sec. 3.1; the template ensemble is CLIP's (Radford et al., ICML 2021).
     """
-    total = np.zeros((0, 0))
-    for template in templates:
-        prompts = [prompt(template, name) for name in classes]
-        long = _long_prompts(prompts, encoder)
-        if long and not allow_truncation:
-            raise InputError(
-                f"the prompt '{long[0]}' is longer than the {encoder.context_length} tokens that {encoder.model} reads",
-                "shorten the class name or the template, or accept the cut with --allow-truncation",
-            )
-        features = _encode(prompts, encoder)
-        unit = normalised(features, tuple(classes), f"the encoder {encoder.model}").astype(np.float64)
-        total = unit if not total.size else total + unit
+    if not allow_truncation:  # before the long part
+        for template in templates:
+            _check_length([prompt(template, name) for name in classes], encoder)
+    names, everything = tuple(classes), len(classes) * len(templates)
+    total: np.ndarray | None = None
+    for at, template in enumerate(templates):
+        parts = []
+        for rows in _batches(len(names)):
+            parts.append(encoder.encode(encoder.tokenize([prompt(template, name) for name in names[rows]])).cpu().numpy())
+            if progress is not None:
+                progress(at * len(names) + min(rows.stop, len(names)), everything)
+        unit = normalised(np.concatenate(parts), names, f"the encoder {encoder.model}")
+        total = unit if total is None else np.add(total, unit, dtype=np.float64)
+    assert total is not None
     origin = {"source": "text", "templates": list(templates), **encoder.to_record()}
     if allow_truncation:
         origin["allow_truncation"] = True
-    return AnchorSet(normalised(total, tuple(classes), "the average over templates"), tuple(classes), groups, origin)
+    return AnchorSet(normalised(total, names, "the average over templates"), names, groups, origin)
 
 
 def imported_anchors(classes: Sequence[str], groups: ClassGroups, spec: str) -> AnchorSet:
@@ -107,19 +112,20 @@ def simplex_anchors(classes: int, width: int) -> np.ndarray:
         raise UsageError(
             f"{classes} classes do not fit a simplex in {width} dimensions", f"choose --dim of at least {classes - 1}"
         )
-    cosine = -1 / (classes - 1)
-    rows = np.zeros((classes, width))
-    for k in range(classes - 1):
-        rows[k, k] = np.sqrt(1 - rows[k, :k] @ rows[k, :k])
-        rows[k + 1 :, k] = (cosine - rows[k + 1 :, :k] @ rows[k, :k]) / rows[k, k]
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    left = np.arange(classes, 1, -1, dtype=np.float64)  # C - k of column k
+    diagonal = np.sqrt(classes / (classes - 1) * (left - 1) / left)
+    rows = np.zeros((classes, width), np.float32)
+    rows[:, : classes - 1] = np.tril(np.broadcast_to((-diagonal / (left - 1)).astype(np.float32), (classes, classes - 1)), -1)
+    np.fill_diagonal(rows[:, : classes - 1], diagonal)
+    return rows
 
 
 def random_anchors(classes: int, width: int, seed: int) -> np.ndarray:
     """Unit vectors (C, D) float32 in uniformly random directions. Raises UsageError for D < 1."""
     require_at_least("--dim", width, 1)
     values = numpy_generator(seed, "anchors/random").standard_normal((classes, width))
-    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return values.astype(np.float32)
 
 
 def resolve_templates(given: Sequence[str], preset: str | None) -> list[str]:
@@ -157,19 +163,27 @@ def _read_template_file(path: Path) -> list[str]:
     return templates
 
 
-def _long_prompts(prompts: Sequence[str], encoder: TextEncoder) -> list[str]:
-    """The prompts that the tokenizer would truncate."""
-    # no tokenizer makes more tokens than bytes, except for start, end and class tokens: nothing is truncated in `room`
-    room = encoder.context_length + max(len(text.encode()) for text in prompts) + 8
-    kept, whole = encoder.tokenize(list(prompts)), encoder.tokenize(list(prompts), context_length=room)
-    return [text for text, one, two in zip(prompts, kept.tolist(), whole.tolist(), strict=True) if _loses(one, two)]
+def _batches(prompts: int) -> Iterator[slice]:
+    return (slice(start, start + _BATCH) for start in range(0, prompts, _BATCH))
+
+
+def _check_length(prompts: Sequence[str], encoder: TextEncoder) -> None:
+    """Raise InputError for a prompt that the tokenizer would truncate."""
+    for rows in _batches(len(prompts)):
+        some = list(prompts[rows])
+        # no tokenizer makes more tokens than bytes, except for start, end and class tokens: nothing is truncated in `room`
+        room = encoder.context_length + max(len(text.encode()) for text in some) + 8
+        kept, whole = encoder.tokenize(some), encoder.tokenize(some, context_length=room)
+        for text, one, two in zip(some, kept.tolist(), whole.tolist(), strict=True):
+            if _loses(one, two):
+                raise InputError(
+                    f"the prompt '{text}' is longer than the {encoder.context_length} tokens that {encoder.model} reads",
+                    "shorten the class name or the template, or accept the cut with --allow-truncation",
+                )
 
 
 def _loses(kept: list[int], whole: list[int]) -> bool:
     """Whether `whole` has more than `kept` and padding: one token, which tokenizers choose and place differently."""
+    if whole[: len(kept)] == kept and len(set(whole[len(kept) :])) <= 1:  # the usual case, without counting
+        return False
     return len(Counter(whole) - Counter(kept)) > 1 or bool(Counter(kept) - Counter(whole))
-
-
-def _encode(prompts: Sequence[str], encoder: TextEncoder) -> np.ndarray:
-    batches = (list(prompts[at : at + _BATCH]) for at in range(0, len(prompts), _BATCH))
-    return np.concatenate([encoder.encode(encoder.tokenize(batch)).cpu().numpy() for batch in batches])

@@ -41,7 +41,7 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
         )
     own, given = trained.expansion, new.expansion
     if own is not None and given is None:
-        return replace(new, vectors=own.apply(new.vectors).astype(np.float32), expansion=own)
+        return replace(new, vectors=own.apply(new.vectors, np.float32), expansion=own)
     if own is given:
         return new
     if own is None or given is None or own.theta_max != given.theta_max or not np.array_equal(own.centre, given.centre):

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.artifacts import write_file
+from stages.cosines import pooled_cosines
 from stages.errors import InputError, UsageError
-from stages.expand import pairwise_cosines
 
 if TYPE_CHECKING:
     from stages.anchors.anchor_set import AnchorSet
     from stages.reports.records import Report, Result
 
 _DPI = 150
+_MATRIX_ROWS = 1000  # of a cosine matrix; a figure has fewer pixels
 # colour-blind safe (Okabe & Ito)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 CLEAN_LINE, ROBUST_LINE = "--", "-"
@@ -72,11 +73,10 @@ def plot_cosines(before: AnchorSet, after: AnchorSet, path: Path) -> None:
     source = str(before.origin.get("source", "raw"))
     titles = (f"{source} anchors", f"{source} anchors, expanded")
     for axis, anchors, title in zip(axes, (before, after), titles, strict=True):
-        cosines = pairwise_cosines(anchors.vectors)
-        image = axis.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu_r")
-        pairs = cosines[np.triu_indices(len(cosines), 1)]
-        mean = f"mean cosine {pairs.mean():.3f}" if len(pairs) else "one class"
-        axis.set_title(f"{title}: {mean}")
+        cosines, mean = pooled_cosines(anchors.vectors, _MATRIX_ROWS)
+        edges = (-0.5, len(anchors.classes) - 0.5)
+        image = axis.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu_r", extent=(*edges, *edges[::-1]))
+        axis.set_title(f"{title}: " + (f"mean cosine {mean:.3f}" if len(anchors.classes) > 1 else "one class"))
         axis.set_xlabel("class")
         _name_classes(axis, anchors)
     figure.colorbar(image, ax=axes, label="cosine", fraction=0.025)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.errors import InputError
-from stages.expand import Expansion, cosine_figures, pairwise_cosines
+from stages.expand import Expansion
 from tests.stages.plane_rotations import expand_by_rotations, rotation_to_first_axis
 from tests.where import GOLDEN
 
@@ -175,15 +175,6 @@ def test_zero_and_non_finite_anchors_are_refused(bad: float) -> None:
 def test_another_width_is_refused() -> None:
     with pytest.raises(InputError, match="width 5 and the fitted expansion 4"):
         Expansion.fit(crowded(0, 3, 4, 1.0)).apply(np.ones((2, 5)))
-
-
-def test_the_figures_of_known_vectors() -> None:
-    figures = cosine_figures(np.array([[2.0, 0], [0, 3], [1, 1]]))
-    half = np.sqrt(0.5)
-    expected = {"mean_cosine": 2 * half / 3, "min_cosine": 0, "max_cosine": half, "smallest_angle_degrees": 45}
-    assert figures == pytest.approx(expected)
-    assert cosine_figures(np.ones((1, 3)))["mean_cosine"] == 1
-    np.testing.assert_allclose(pairwise_cosines(np.array([[2.0, 0], [1, 1]])), [[1, half], [half, 1]])
 
 
 def test_golden_expansion() -> None:

@@ -48,15 +48,6 @@ def test_names_of_an_older_file_are_read_in_their_one_spelling() -> None:
     assert AnchorSet.from_artifact(old, "it").classes == ("bear", "wolf", "caf\u00e9", "sea lion")
 
 
-def test_near_duplicates_are_listed_nearest_first() -> None:
-    degrees = np.radians([0, 10, 13, 90, 91])
-    vectors = np.stack((np.cos(degrees), np.sin(degrees)), axis=1).astype(np.float32)
-    anchors = AnchorSet(vectors, ("a", "b", "c", "d", "e"), ClassGroups.from_counts(5, None))
-    pairs = anchors.near_duplicates()  # 0.98 is 11.5 degrees
-    assert [(one, two) for one, two, _ in pairs] == [("d", "e"), ("b", "c"), ("a", "b")]
-    np.testing.assert_allclose([cosine for *_, cosine in pairs], np.cos(np.radians([1, 3, 10])), atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("tensors", "params", "message"),
     [
