@@ -14,6 +14,7 @@ from stages import artifacts
 from stages.devices import check_device_name
 from stages.errors import UsageError
 from stages.parameters import check, parameter
+from stages.reports.figures import DEFAULT_SIZE, SIZES
 
 # the panels of a command's help
 CLASSES, ATTACKS, OUTPUT = "Classes", "Attacks", "Output"
@@ -40,6 +41,18 @@ class Computing:
     def __post_init__(self) -> None:
         check(self)
         check_device_name(self.device)
+
+
+@dataclass(frozen=True)
+class Plotting:
+    """How plots look."""
+
+    plot_size: str = parameter(
+        DEFAULT_SIZE, "Size of the plot: column (3.3 in wide), page (7 in) or slide (16:9).", panel=OUTPUT, choices=tuple(SIZES)
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def parse_duration(text: str) -> float:

@@ -70,13 +70,13 @@ def rows_place(asked: str | None, output: Path) -> Path | None:
 
 
 def write_report(
-    console: Console, done: Evaluation, output: Path, rows_file: Path | None, plot: Path | None, form: str
+    console: Console, done: Evaluation, output: Path, rows_file: Path | None, plot: tuple[Path | None, str], form: str
 ) -> None:
-    """Write the report, its rows and its episodes together, draw the plot, and show the tables.
+    """Write the report, its rows and its episodes together, draw the plot (path and size), and show the tables.
 
     Raises MissingError if a file cannot be written.
     """
-    from stages.reports.plots import plot_results, plot_seen_unseen
+    from stages.reports.plots import plot_report
     from stages.reports.report import report_bytes, with_rows
     from stages.reports.verify import with_digest
 
@@ -85,9 +85,9 @@ def write_report(
     to_stdout = str(output) == artifacts.STDIO
     if rows_file is not None:
         report, files = with_rows(report, done.rows, rows_file, None if to_stdout else output)
-    if plot is not None:
-        draw = plot_seen_unseen if report.protocol.name == "gzsl" else plot_results
-        draw(report, plot)
+    picture, size = plot
+    if picture is not None:
+        plot_report(report, picture, size)
     report = with_digest(report)
     data = report_bytes(report)
     if to_stdout:

@@ -23,6 +23,7 @@ from stages.evaluation.sample import Sample
 from stages.launch import read_launch
 from stages.parameters import parameter
 from stages.reports.episode_file import episodes_path
+from stages.reports.figures import check_format as check_picture
 from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def evaluate(
     attacks: AttackChoice,
     threat: ThreatModel,
     computing: options.Computing,
+    plotting: options.Plotting,
     classes_from: list[str] | None = parameter(
         None, f"{options.CLASSES_FROM}; repeatable.", unset=options.CLASSES_UNSET, panel=options.CLASSES
     ),
@@ -67,7 +69,7 @@ def evaluate(
         panel=options.OUTPUT,
     ),
     plot: Path | None = parameter(
-        None, "Plot the results, or with gzsl the seen-unseen curves, to this PNG.", panel=options.OUTPUT
+        None, "Plot the results, or with gzsl the seen-unseen curves, to this .png, .svg or .pdf file.", panel=options.OUTPUT
     ),
     form: Format = "table",
 ) -> None:
@@ -95,6 +97,8 @@ def evaluate(
             *(("--classes-from", name) for name in classes_from or ()),
         ),
     )
+    if plot is not None:
+        check_picture(plot)
     if len({path.resolve() for path in models}) < len(models):
         raise UsageError("a checkpoint is given twice", "name each checkpoint once")
     classifiers = {_run_name(path, models): load_classifier(path, anchors, backbone)[0] for path in models}
@@ -132,7 +136,7 @@ def evaluate(
                     chunks=chunks,
                     progress=bar.update,
                 )
-        end(console, chunks, partial(write_report, console, done, output, rows_file, plot, form))
+        end(console, chunks, partial(write_report, console, done, output, rows_file, (plot, plotting.plot_size), form))
         failed = failed_checks(done.report)
         if attacks.strict_checks and failed:
             raise ComputeError(f"checks failed: {', '.join(failed)}", "the report says why; --no-checks leaves them out")

@@ -15,6 +15,7 @@ from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.expanded import ExpansionFigures, expand_anchors
 from stages.errors import UsageError
 from stages.parameters import parameter
+from stages.reports.figures import check_format
 
 EXAMPLES = (
     "laat expand anchors.st",
@@ -25,17 +26,19 @@ EXAMPLES = (
 def expand(
     console: Console,
     anchors: Annotated[Path, typer.Argument(help="Anchors to expand; - is standard input.", show_default=False)],
+    plotting: options.Plotting,
     output: Path = parameter(Path("expanded.st"), options.OUTPUT_FILE, short=("-o",)),
     like: Path | None = parameter(None, "Apply the map of these expanded anchors instead of fitting one."),
-    plot: Path | None = parameter(None, "Plot both cosine matrices to this PNG."),
+    plot: Path | None = parameter(None, "Plot both cosine matrices to this .png, .svg or .pdf file."),
 ) -> None:
     """Spread crowded anchors apart with a map that is fitted on the seen classes only."""
     console.stdout_taken = str(output) == artifacts.STDIO
     artifacts.check_writable(output)
     if plot is not None:
         if str(plot) == artifacts.STDIO:
-            raise UsageError("--plot cannot be standard output", "name a PNG file")
+            raise UsageError("--plot cannot be standard output", "name a file")
         artifacts.check_writable(plot)
+        check_format(plot)
     source = artifacts.read(anchors, KIND)
     before = AnchorSet.from_artifact(source, f"'{anchors}'")
     inputs = {"anchors": source.lineage()}
@@ -49,7 +52,7 @@ def expand(
     if plot is not None:
         from stages.reports.plots import plot_cosines
 
-        plot_cosines(before, after, plot)
+        plot_cosines(before, after, plot, plotting.plot_size)
     artifact = after.to_artifact()
     written = artifacts.write(
         artifacts.Artifact(artifact.kind, artifact.tensors, artifact.params, inputs, artifact.tool), output

@@ -1,4 +1,4 @@
-"""`laat plot`: the learning curves of run folders."""
+"""`laat plot`: the learning curves of run folders, or the results of a report."""
 
 from __future__ import annotations
 
@@ -8,36 +8,76 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laatcli.console import Column, Console, percent
+from laatcli.options import Plotting
 from stages import artifacts
 from stages.errors import UsageError
 from stages.parameters import parameter
+from stages.reports.figures import check_format
 
 if TYPE_CHECKING:
     from stages.reports.metrics import RunMetrics
 
-EXAMPLES = ("laat plot run", "laat plot run-raw run-expanded -o both.png")
-NAME = "curves.png"
+EXAMPLES = (
+    "laat plot run",
+    "laat plot run-raw run-expanded -o both.pdf --plot-size column",
+    "laat plot report.json -o report.svg",
+)
+CURVES = "curves.png"
 
 
 def plot(
     console: Console,
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of laat train; several are compared.", show_default=False)],
-    output: Path | None = parameter(None, "PNG file.", short=("-o",), unset=f"{NAME}, in the run folder if there is one run"),
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Run folders of laat train, or one report of laat eval.", show_default=False),
+    ],
+    plotting: Plotting,
+    output: Path | None = parameter(
+        None,
+        "File to write: .png, .svg or .pdf.",
+        short=("-o",),
+        unset=f"{CURVES}, in the run folder if there is one run; report.png beside report.json",
+    ),
 ) -> None:
-    """Plot the learning curves of one or several runs."""
-    target = output or (runs[0] / NAME if len(runs) == 1 else Path(NAME))
-    if str(target) == artifacts.STDIO:
-        raise UsageError("--output cannot be standard output", "name a PNG file")
-    twice = next((run for at, run in enumerate(runs) if run.resolve() in [other.resolve() for other in runs[:at]]), None)
+    """Plot the learning curves of one or several runs, or the results of a report."""
+    if output is not None and str(output) == artifacts.STDIO:
+        raise UsageError("--output cannot be standard output", "name a file")
+    twice = next((one for at, one in enumerate(sources) if one.resolve() in [other.resolve() for other in sources[:at]]), None)
     if twice is not None:
-        raise UsageError(f"'{twice}' is given twice", "name each run once")
+        raise UsageError(f"'{twice}' is given twice", "name each once")
+    report = next((path for path in sources if path.is_file() or path.suffix == ".json"), None)
+    if report is None:
+        _plot_runs(console, sources, output or (sources[0] / CURVES if len(sources) == 1 else Path(CURVES)), plotting.plot_size)
+    elif len(sources) > 1:
+        raise UsageError(f"'{report}' is a file, given with other sources", "name run folders, or one report alone")
+    else:
+        _plot_report(console, report, output or report.with_suffix(".png"), plotting.plot_size)
+
+
+def _plot_report(console: Console, path: Path, target: Path, size: str) -> None:
+    from stages.reports.plots import plot_report
+    from stages.reports.report import read_report
+
+    report = read_report(path)
+    _check(target)
+    plot_report(report, target, size)
+    console.result({"output": str(target), "report": str(path)})
+    console.line(f"{target}: {'seen-unseen curves' if report.protocol.name == 'gzsl' else 'accuracies'} of {path}")
+
+
+def _plot_runs(console: Console, runs: list[Path], target: Path, size: str) -> None:
     from stages.reports.curves import plot_curves
     from stages.reports.metrics import read_metrics
 
     found = [read_metrics(run) for run in runs]
-    artifacts.check_writable(target)
-    plot_curves(found, target)
+    _check(target)
+    plot_curves(found, target, size)
     _show(console, found, target)
+
+
+def _check(target: Path) -> None:
+    artifacts.check_writable(target)
+    check_format(target)
 
 
 def _show(console: Console, runs: list[RunMetrics], target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Learning curves of one run, or of several to compare. PNG, no display needed."""
+"""Learning curves of one run, or of several to compare, as PNG, SVG or PDF. Needs no display."""
 
 from __future__ import annotations
 
@@ -8,50 +8,59 @@ from typing import Any
 
 import numpy as np
 
-from stages.reports.metrics import RunMetrics
-from stages.reports.plots import (
+from stages.reports.figure_text import shown_text, wrapped
+from stages.reports.figures import (
     CLEAN_LINE,
     COLOURS,
+    DEFAULT_SIZE,
     RING,
     ROBUST_LINE,
+    Legend,
+    find_size,
+    lay_out,
+    look,
+    marked,
     new_figure,
-    plain_label,
-    require_colours,
+    percent_axis,
     save_figure,
+    style,
     style_axis,
 )
+from stages.reports.metrics import RunMetrics
 
-_RING: dict[str, Any] = {**RING, "markersize": 8, "markeredgewidth": 1.6}
-_MARKED_EPOCHS = 20  # with more, the points of single epochs would overlap
+_ONE_RUN = ({"color": COLOURS[0], "marker": "s"}, {"color": COLOURS[1], "marker": "^"})
 
 
-def plot_curves(runs: Sequence[RunMetrics], path: Path) -> None:
+def plot_curves(runs: Sequence[RunMetrics], path: Path, size: str = DEFAULT_SIZE) -> None:
     """Draw loss, training accuracy and selection accuracy over the epochs, the best epoch marked.
 
-    One run has a colour for clean and one for robust; several have a colour each. Clean is dashed, robust is solid.
+    Clean is dashed, robust is solid. One run has a colour for clean and one for robust; several have a colour and marker each.
 
     Raises:
-        UsageError: more runs than colours that can be told apart.
+        UsageError: an unknown size or file format, or more runs than can be told apart.
         MissingError: `path` cannot be written.
     """
-    require_colours(len(runs), "runs")
-    figure, axes = new_figure(1, 3, (12.5, 4.1 + 0.22 * (len(runs) - 1)))
-    loss, training, selection = axes
-    one = len(runs) == 1
+    chosen = find_size(size)
     names = run_names([run.folder for run in runs])
-    for at, (run, name) in enumerate(zip(runs, names, strict=True)):
-        colours = COLOURS[:2] if one else (COLOURS[at], COLOURS[at])
-        _line(loss, run, "loss", "black" if one else COLOURS[at], "-")
-        for axis, part in ((training, "train"), (selection, "selection")):
-            _line(axis, run, f"{part}_clean", colours[0], CLEAN_LINE)
-            _line(axis, run, f"{part}_robust", colours[1], ROBUST_LINE)
-        _mark_best(selection, run, colours)
-        if not one:
-            loss.plot([], [], color=COLOURS[at], label=_label(f"{name}: {_best(run)}"))
-    if one:
-        figure.suptitle(_label(f"{names[0]}: {_best(runs[0])}"), fontsize=11)
-    _finish(figure, loss, training, selection, runs)
-    save_figure(figure, path)
+    one = len(runs) == 1
+    with style(chosen, names):
+        figure, axes = new_figure(chosen, *((3, 1) if chosen.narrow else (1, 3)))
+        loss, training, selection = axes.flat
+        for at, run in enumerate(runs):
+            looks = _ONE_RUN if one else (look(at), look(at))
+            _line(loss, run, "loss", {"color": "0.2", "marker": "s"} if one else look(at), "-", at)
+            for axis, part in ((training, "train"), (selection, "selection")):
+                _line(axis, run, f"{part}_clean", looks[0], CLEAN_LINE, at)
+                _line(axis, run, f"{part}_robust", looks[1], ROBUST_LINE, at)
+            _mark_best(selection, run, looks)
+        _label_axes(list(axes.flat), max(len(run.epochs) for run in runs))
+        legends = _legends(figure, runs, [shown_text(name) for name in names])
+        if one:
+            title = f"{legends[-1].texts[0]}: {legends[-1].title}"
+            figure.suptitle(wrapped(figure, title, chosen.width - 0.2, chosen.font))
+            legends.pop()
+        lay_out(figure, chosen, len(axes) * chosen.panel + 0.3 * one, legends)
+    save_figure(figure, chosen, path)
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
@@ -60,59 +69,59 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
 
 
-def _line(axis: Any, run: RunMetrics, name: str, colour: str, style: str) -> None:
+def _line(axis: Any, run: RunMetrics, name: str, how: dict[str, Any], line: Any, at: int) -> None:
     values = run.values[name]
     if np.isnan(values).all():
         return
     scale = 1 if name == "loss" else 100
-    marker = "." if len(values) <= _MARKED_EPOCHS else None
-    axis.plot(run.epochs, scale * values, color=colour, linestyle=style, linewidth=1.4, marker=marker, markersize=4)
+    axis.plot(run.epochs, scale * values, linestyle=line, markevery=marked(len(values), at), **how)
 
 
-def _mark_best(axis: Any, run: RunMetrics, colours: tuple[str, ...]) -> None:
-    for name, colour in zip(("selection_clean", "selection_robust"), colours, strict=True):
+def _mark_best(axis: Any, run: RunMetrics, looks: Sequence[dict[str, Any]]) -> None:
+    for name, how in zip(("selection_clean", "selection_robust"), looks, strict=True):
         value = run.at_best(name)
         if value is not None:
-            axis.plot(run.best, 100 * value, color=colour, **_RING)
+            axis.plot(run.best, 100 * value, **{**how, **RING}, zorder=5)
 
 
-def _best(run: RunMetrics) -> str:
-    clean, robust = (run.at_best(f"selection_{part}") for part in ("clean", "robust"))
-    figures = " / ".join("–" if value is None else f"{100 * value:.1f} %" for value in (clean, robust))
-    return f"best epoch {run.best} of {len(run.epochs)}, selection clean / robust {figures}"
-
-
-def _label(text: str) -> str:
-    """Plain text; a blank before an underscore, as a legend leaves out what begins with one."""
-    return plain_label(f"{' ' if text.startswith('_') else ''}{text}")
-
-
-def _finish(figure: Any, loss: Any, training: Any, selection: Any, runs: Sequence[RunMetrics]) -> None:
+def _label_axes(axes: Any, most: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    loss.set_title("training loss", fontsize=10)
-    loss.set_ylabel("loss (mean over images)")
-    training.set_title("training images", fontsize=10)
-    selection.set_title("held-out images that select the epoch", fontsize=10)
-    most = max(len(run.epochs) for run in runs)
-    for axis in (loss, training, selection):
+    for axis, title in zip(axes, ("training loss", "training images", "selection images (held out)"), strict=True):
+        axis.set_title(title)
         axis.set_xlabel("epoch")
         axis.set_xlim(1 - 0.03 * most, most * 1.03 + 0.03)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
         style_axis(axis)
-    for axis in (training, selection):
-        axis.set_ylabel("accuracy (%)")
-        axis.set_ylim(0, 100)
-    colours = COLOURS[:2] if len(runs) == 1 else ("0.3", "0.3")
-    for name, style, colour in (("clean", CLEAN_LINE, colours[0]), ("robust (attacked)", ROBUST_LINE, colours[1])):
-        training.plot([], [], color=colour, linestyle=style, label=name)
-    training.plot([], [], color="0.3", linestyle="", label="best epoch", **_RING)
-    (runs_drawn, names), (kinds, meanings) = loss.get_legend_handles_labels(), training.get_legend_handles_labels()
-    figure.legend(
-        runs_drawn + kinds,
-        names + meanings,
-        loc="outside lower center",
-        ncols=3 if len(runs) == 1 else 2,
-        frameon=False,
-        fontsize=9,
-    )
+        if axis is axes[0]:
+            axis.set_ylabel("loss (mean over images)")
+        else:
+            percent_axis(axis, "y", "accuracy (%)")
+        if not axis.get_lines():
+            axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", va="center")
+
+
+def _legends(figure: Any, runs: Sequence[RunMetrics], names: Sequence[str]) -> list[Legend]:
+    """What the lines mean, and the runs with what they reached."""
+    axis = figure.axes[0]
+    looks: tuple[dict[str, Any], ...] = _ONE_RUN if len(runs) == 1 else ({"color": "0.3"}, {"color": "0.3"})
+    kinds = {
+        "clean": {**looks[0], "linestyle": CLEAN_LINE},
+        "robust (attacked)": {**looks[1], "linestyle": ROBUST_LINE},
+        "best epoch": {**RING, "color": "0.3", "linestyle": ""},
+    }
+    keys = [axis.plot([], [], **how)[0] for how in kinds.values()]
+    lines = [axis.plot([], [], **look(at))[0] for at in range(len(runs))]
+    reached = "best epoch: selection accuracy clean / robust"
+    if len(runs) == 1:
+        return [Legend(keys, list(kinds)), Legend(lines, names, _best(runs[0], said=True))]
+    texts = [f"{name}: {_best(run)}" for run, name in zip(runs, names, strict=True)]
+    return [Legend(keys, list(kinds)), Legend(lines, texts, reached)]
+
+
+def _best(run: RunMetrics, *, said: bool = False) -> str:
+    clean, robust = (run.at_best(f"selection_{part}") for part in ("clean", "robust"))
+    figures = " / ".join("–" if value is None else f"{100 * value:.1f} %" for value in (clean, robust))
+    if said:
+        return f"best epoch {run.best} of {len(run.epochs)}, selection clean / robust {figures}"
+    return f"epoch {run.best} of {len(run.epochs)}, {figures}"

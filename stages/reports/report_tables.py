@@ -37,7 +37,7 @@ def report_tables(reports: Reports) -> list[FigureTable]:
 
 def _results_table(reports: Reports, *, by_report: bool) -> FigureTable:
     entries = [(name, entry) for name, report in reports.items() for entry in report.results]
-    attacks = _in_order(reports)
+    attacks = attacks_in_order(reports)
     measures = ["clean", *attacks, *(["worst"] if len(attacks) > 1 else [])]
     by_protocol = len({entry.protocol for _, entry in entries}) > 1
     rows: list[tuple[Cell, ...]] = []
@@ -76,7 +76,7 @@ def _verdicts(entries: Sequence[tuple[str, Result]]) -> list[str]:
     return [*lines, *(["; ".join(used)] if used else [])]
 
 
-def _in_order(reports: Reports) -> list[str]:
+def attacks_in_order(reports: Reports) -> list[str]:
     """The attacks of the results of `reports`, in the order in which they were run; saved images last."""
     run = [attack.name for report in reports.values() for attack in report.attacks]
     found = [name for report in reports.values() for entry in report.results for name in entry.attacks]
@@ -92,7 +92,7 @@ def _gzsl_tables(reports: Reports, *, by_report: bool) -> list[FigureTable]:
     for name, model, found in entries:
         parts = {
             "clean": found.clean,
-            **{attack: found.attacks[attack] for attack in _in_order(reports) if attack in found.attacks},
+            **{attack: found.attacks[attack] for attack in attacks_in_order(reports) if attack in found.attacks},
             **({"worst": found.worst} if len(found.attacks) > 1 else {}),
         }
         for measure, part in parts.items():

@@ -1,4 +1,4 @@
-"""`laat plot` on the folder of a real run."""
+"""`laat plot` on the folder of a real run, and on a report."""
 
 from __future__ import annotations
 
@@ -46,6 +46,15 @@ def test_several_runs_in_one_picture(runs: Path) -> None:
     assert not (runs / "one/curves.png").exists()
 
 
+def test_a_report_is_drawn_beside_it_or_as_asked(pipeline: Pipeline, runs: Path) -> None:
+    shutil.copy(pipeline.folder / "report.json", runs)
+    assert run("plot", "report.json", "--quiet", cwd=runs) == (0, "", "")
+    record = json.loads(run("plot", "report.json", "-o", "r.pdf", "--plot-size", "column", "--json", cwd=runs).stdout)
+    assert record == {"output": "r.pdf", "report": "report.json"}
+    assert (runs / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert (runs / "r.pdf").read_bytes().startswith(b"%PDF")
+
+
 def test_it_needs_no_torch(runs: Path) -> None:
     script = (
         "import sys\nsys.modules['torch'] = None\nfrom laatcli.app import app\napp(['plot', 'one'], standalone_mode=False)\n"
@@ -62,11 +71,15 @@ def test_it_needs_no_torch(runs: Path) -> None:
         (("one", "damaged"), 3, ["'damaged/metrics.jsonl' line 2 is cut off"]),
         (("one", "./one/"), 2, ["'one' is given twice"]),
         (("one", "-o", "-"), 2, ["--output cannot be standard output"]),
+        (("one", "-o", "c.jpg"), 2, ["'c.jpg' is not the name of a picture", ".svg"]),
+        (("one", "--plot-size", "a4"), 2, ["unknown --plot-size 'a4'", "column, page, slide"]),
+        (("none.json",), 3, ["'none.json' does not exist"]),
+        (("one", "one/metrics.jsonl"), 2, ["'one/metrics.jsonl' is a file, given with other sources"]),
         (("one", "-o", "two"), 4, ["cannot write 'two': a folder is in the way"]),
         (("one", "-o", "one/metrics.jsonl/c.png"), 4, ["cannot write 'one/metrics.jsonl/c.png'"]),
         ((), 2, ["laat plot --help"]),
     ],
-    ids=["none", "damaged", "twice", "pipe", "folder", "file", "nothing"],
+    ids=["none", "damaged", "twice", "pipe", "format", "size", "no-report", "both", "folder", "file", "nothing"],
 )
 def test_refusals_write_nothing(runs: Path, args: tuple[str, ...], code: int, says: list[str]) -> None:
     (runs / "damaged").mkdir()

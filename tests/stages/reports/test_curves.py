@@ -12,6 +12,7 @@ from PIL import Image
 from stages.errors import InputError, MissingError, UsageError
 from stages.reports import curves
 from stages.reports.curves import plot_curves, run_names
+from stages.reports.figures import SERIES, look
 from stages.reports.metrics import read_metrics
 
 ROBUST = (0.1, 0.3, 0.2, 0.3, 0.25)
@@ -35,7 +36,7 @@ def run_folder(folder: Path, *, epochs: int = 5, **changes: Any) -> Path:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that would have been saved."""
     figures: list[Any] = []
-    monkeypatch.setattr(curves, "save_figure", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(curves, "save_figure", lambda figure, size, path: figures.append(figure))
     return figures
 
 
@@ -65,7 +66,8 @@ def test_one_run(tmp_path: Path, drawn: list[Any]) -> None:
     assert line.get_ydata().tolist() == [3.5, 3.0, 2.5, 2.0, 1.5]
     clean, robust = lines(selection)
     np.testing.assert_allclose(robust.get_ydata(), 100 * np.array(ROBUST))
-    assert (clean.get_linestyle(), robust.get_linestyle()) == ("--", "-")
+    assert clean.is_dashed()
+    assert not robust.is_dashed()
     assert clean.get_color() != robust.get_color()
     assert [line.get_ydata()[0] for line in lines(training)] == [50, 40]
     assert marks(selection) == [(4, 60), (4, 30)]
@@ -88,17 +90,19 @@ def test_several_runs_have_a_colour_each(tmp_path: Path, drawn: list[Any]) -> No
     first, second = lines(selection)[:2], lines(selection)[2:]
     assert len({line.get_color() for line in first}) == len({line.get_color() for line in second}) == 1
     assert first[0].get_color() != second[0].get_color()
-    said = [text.get_text().strip() for text in figure.legends[0].get_texts()]
-    assert said[0].startswith("one: best epoch 4 of 5")
-    assert said[1].startswith(r"\$a\$ run: best epoch 2 of 2")
-    assert said[2].startswith("_two: best epoch 1 of 1")
+    assert first[0].get_marker() != second[0].get_marker()
+    assert [text.get_text() for text in figure.legends[1].get_texts()] == [
+        "one: epoch 4 of 5, 60.0 % / 30.0 %",
+        "$a$ run: epoch 2 of 2, 60.0 % / 30.0 %",
+        "_two: epoch 1 of 1, 60.0 % / 10.0 %",
+    ]
 
 
 def test_what_was_not_measured_is_not_drawn(tmp_path: Path, drawn: list[Any]) -> None:
     undefended = run_folder(tmp_path / "clean", train_robust=None, selection_robust=None)
     plot_curves([read_metrics(undefended)], tmp_path / "c.png")
     _, training, selection = drawn[0].axes
-    assert [line.get_linestyle() for line in lines(training)] == ["--"]
+    assert [line.is_dashed() for line in lines(training)] == [True]
     assert marks(selection) == [(4, 60)]
     assert drawn[0].get_suptitle().endswith("60.0 % / –")
 
@@ -110,7 +114,7 @@ def test_the_png_is_the_same_again_whatever_the_folder_is_called(tmp_path: Path)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.format == "PNG"
-        assert picture.width > 1200
+        assert picture.width == 7 * 200
         assert len(picture.convert("RGB").getcolors(10**6)) > 20
 
 
@@ -118,17 +122,19 @@ def test_runs_of_one_name_are_told_apart() -> None:
     assert run_names([Path("a/run"), Path("b/run"), Path("c/other/")]) == ["a/run", "b/run", "other"]
 
 
-def test_more_runs_than_colours(tmp_path: Path) -> None:
+def test_more_runs_than_can_be_told_apart(tmp_path: Path) -> None:
     run = read_metrics(run_folder(tmp_path / "run"))
-    with pytest.raises(UsageError, match="8 runs in one figure cannot be told apart; name at most 7"):
-        plot_curves([run] * 8, tmp_path / "c.png")
+    looks = [look(at) for at in range(SERIES)]
+    assert len({(one["color"], one["marker"]) for one in looks}) == SERIES >= 50
+    with pytest.raises(UsageError, match=f"more than {SERIES} lines in one plot cannot be told apart"):
+        plot_curves([run] * (SERIES + 1), tmp_path / "c.png")
     assert not (tmp_path / "c.png").exists()
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    run = read_metrics(run_folder(tmp_path / "run"))
+    run = read_metrics(run_folder(tmp_path / "run.png"))
     with pytest.raises(MissingError, match="a folder is in the way"):
-        plot_curves([run], tmp_path / "run")
+        plot_curves([run], tmp_path / "run.png")
 
 
 GOOD = [json.dumps(row(epoch)) for epoch in (1, 2, 3)]

@@ -15,7 +15,8 @@ from stages.attacks.spec import parse_attacks
 from stages.classes import ClassGroups
 from stages.errors import InputError, MissingError, UsageError
 from stages.evaluation.protocol import Protocol
-from stages.reports import plots
+from stages.reports import figures, plots
+from stages.reports.figure_text import shown_text
 from stages.reports.plots import plot_cosines, plot_results, plot_seen_unseen
 from stages.reports.records import Model, Report
 from stages.reports.report import make_report
@@ -59,9 +60,9 @@ def report(attacks: tuple[str, ...] = ("pgd-20", "margin-pgd-20"), groups: tuple
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that would have been saved."""
-    figures: list[Any] = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
-    return figures
+    caught: list[Any] = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, size, path: caught.append(figure))
+    return caught
 
 
 def test_a_png_is_written_and_the_same_again(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_a_png_is_written_and_the_same_again(tmp_path: Path) -> None:
         assert 5_000 < len(data) < 500_000
         with Image.open(tmp_path / f"one{stem}.png") as image:
             assert image.format == "PNG"
-            assert 600 < image.width < 3000
+            assert image.width == 7 * 200
             assert 300 < image.height < 3000
             assert len(image.convert("RGB").getcolors(10**6)) > 20  # something is on it
 
@@ -107,38 +108,62 @@ def test_one_class_and_many_classes(drawn: list[Any]) -> None:
     assert "class 39" not in [label.get_text() for label in drawn[1].axes[0].get_xticklabels()]
 
 
-def test_bars_are_the_accuracies_with_their_intervals(drawn: list[Any]) -> None:
+def test_marks_are_the_accuracies_with_their_intervals(drawn: list[Any]) -> None:
     record = report()
     plot_results(record, Path("unused.png"))
     assert len(drawn[0].axes) == 2
     for axis, group in zip(drawn[0].axes, ("seen", "novel"), strict=True):
         entries = [entry for entry in record.results if entry.group == group]
-        assert axis.get_title() == f"{group} classes (5-way, chance 20.0 %)"
-        assert axis.get_ylim() == (0, 100)
-        assert [label.get_text() for label in axis.get_xticklabels()] == ["raw", "expanded"]
-        bars = [part for part in axis.containers if hasattr(part, "patches")]
-        assert [part.get_label() for part in bars] == ["clean", "pgd-20", "margin-pgd-20", "worst"]
-        heights = [[bar.get_height() for bar in part.patches] for part in bars]
-        np.testing.assert_allclose(heights, [[80, 80], [30, 50], [20, 40], [20, 40]])
-        for bar, at in ((bars[1], 0), (bars[1], 1)):
-            value = entries[at].attacks["pgd-20"]
-            segment = bar.errorbar.lines[2][0].get_segments()[at]
-            np.testing.assert_allclose(segment[:, 1], [100 * value.low, 100 * value.high])
-        (chance,) = [line for line in axis.lines if line.get_linestyle() == "--"]
-        np.testing.assert_allclose(chance.get_ydata(), 20)
-    assert drawn[0].legends[0].get_title().get_text() == "attacks in Linf 8/255"
+        assert axis.get_title() == f"{group} classes\n5-way, chance 20.0 %"
+        assert axis.get_xlabel() == "accuracy (%)"
+        assert axis.get_xlim()[0] < 0 < 100 < axis.get_xlim()[1]
+        names = [label.get_text() for label in axis.get_yticklabels()]
+        assert names == (["raw", "expanded"] if group == "seen" else ["", ""])
+        assert [part.get_label() for part in axis.containers] == ["clean", "pgd-20", "margin-pgd-20", "worst"]
+        points = [part.lines[0].get_xdata() for part in axis.containers]
+        np.testing.assert_allclose(points, [[80, 80], [30, 50], [20, 40], [20, 40]])
+        assert len({(part.lines[0].get_color(), part.lines[0].get_marker()) for part in axis.containers}) == 4
+        for at, entry in enumerate(entries):
+            segment = axis.containers[1].lines[2][0].get_segments()[at]
+            value = entry.attacks["pgd-20"]
+            np.testing.assert_allclose(segment[:, 0], [100 * value.low, 100 * value.high])
+        (chance,) = [line for line in axis.lines if line.get_linestyle() == ":"]
+        np.testing.assert_allclose(chance.get_xdata(), 20)
+    (legend,) = drawn[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == ["clean", "pgd-20", "margin-pgd-20", "worst", "chance"]
+    assert legend.get_title().get_text() == "attacks in Linf 8/255; intervals: Wilson 95 % over images"
+
+
+def test_the_format_is_that_of_the_name_and_the_same_again(tmp_path: Path) -> None:
+    for form, begins in {"svg": b"<?xml", "pdf": b"%PDF", "PNG": b"\x89PNG"}.items():
+        for name in ("one", "two"):
+            plot_seen_unseen(gzsl_report(), tmp_path / f"{name}.{form}", "column")
+        data = (tmp_path / f"one.{form}").read_bytes()
+        assert data.startswith(begins)
+        assert data == (tmp_path / f"two.{form}").read_bytes()
+    for name in ("x.jpg", "x"):
+        with pytest.raises(UsageError, match=r"end the name with \.png, \.svg or \.pdf"):
+            plot_results(report(), tmp_path / name)
+    with pytest.raises(UsageError, match="unknown plot size 'a4'; choose one of column, page, slide"):
+        plot_results(report(), tmp_path / "x.png", "a4")
+
+
+def test_characters_without_a_font_keep_names_apart() -> None:
+    assert shown_text("naïve Ωmega_1 $x$") == "naïve Ωmega_1 $x$"
+    assert shown_text("a\nb \x1b[0m") == r"a b \x1b[0m"
+    assert shown_text("\U0010fffd") == r"\U0010fffd"
 
 
 def test_one_attack_has_no_worst_case_of_its_own(drawn: list[Any]) -> None:
     plot_results(report(attacks=("pgd-20",), groups=("novel",)), Path("unused.png"))
     assert len(drawn[0].axes) == 1
-    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["clean", "pgd-20"]
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["clean", "pgd-20", "chance"]
 
 
 def test_a_report_without_attacks(drawn: list[Any], tmp_path: Path) -> None:
     plot_results(report(attacks=()), tmp_path / "unused.png")
-    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["clean"]
-    assert drawn[0].legends[0].get_title().get_text() == ""
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["clean", "chance"]
+    assert drawn[0].legends[0].get_title().get_text() == "intervals: Wilson 95 % over images"
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
@@ -186,19 +211,19 @@ def test_every_curve_has_a_colour_and_the_same_report_the_same_bytes(tmp_path: P
     plot_seen_unseen(gzsl_report(3), tmp_path / "two.png")
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     # all three coincide; the legend still shows them
-    for colour in plots.COLOURS[:3]:
+    for colour in figures.COLOURS[:3]:
         assert near(tmp_path / "one.png", colour) > 50
 
 
 def test_without_an_attack_there_is_only_the_clean_curve(tmp_path: Path) -> None:
     plot_seen_unseen(gzsl_report(attacked=False), tmp_path / "clean.png")
     plot_seen_unseen(gzsl_report(), tmp_path / "both.png")
-    assert 100 < near(tmp_path / "clean.png", plots.COLOURS[0]) < near(tmp_path / "both.png", plots.COLOURS[0])
+    assert 100 < near(tmp_path / "clean.png", figures.COLOURS[0]) < near(tmp_path / "both.png", figures.COLOURS[0])
 
 
 def test_curves_that_cannot_be_drawn_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no seen-unseen curve; make it with `laat eval --protocol gzsl`"):
         plot_seen_unseen(report(), tmp_path / "x.png")
-    with pytest.raises(UsageError, match="8 models in one figure"):
-        plot_seen_unseen(gzsl_report(8), tmp_path / "x.png")
+    with pytest.raises(UsageError, match=f"more than {figures.SERIES} lines"):
+        plot_seen_unseen(gzsl_report(figures.SERIES + 1), tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()

@@ -1,0 +1,64 @@
+"""The text of figures: the fonts that have its characters, and lines that fit a width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+_FONT = "DejaVu Sans"  # comes with matplotlib
+_BREAKS = " -_/.:,"
+
+
+@lru_cache(maxsize=4096)
+def _family_of(sign: str) -> str | None:
+    """The first installed font that has this character: matplotlib's own, else by name; None without one."""
+    from matplotlib import font_manager
+
+    installed = {entry.name: entry.fname for entry in font_manager.fontManager.ttflist if entry.style == "normal"}
+    others = sorted(name for name in installed if not name.startswith(("Last Resort", "cm", "STIX")))
+    for name in (_FONT, *others):
+        try:
+            if font_manager.get_font(installed[name]).get_char_index(ord(sign)):
+                return name
+        except (KeyError, OSError, RuntimeError):  # a font that cannot be opened
+            continue
+    return None
+
+
+def families_of(texts: Iterable[str]) -> list[str]:
+    """The fonts to draw these texts with, the usual one first."""
+    return list(dict.fromkeys([_FONT, *filter(None, (_family_of(sign) for text in texts for sign in sorted(set(text))))]))
+
+
+def shown_text(text: str) -> str:
+    """A name as a figure shows it: one line, and what no installed font has as \\uXXXX, so that two names stay different."""
+    return "".join(
+        sign if sign == " " or (sign.isprintable() and _family_of(sign)) else sign.encode("unicode_escape").decode()
+        for sign in " ".join(text.split())
+    )
+
+
+def text_width(figure: Any, text: str, font: float) -> float:
+    """Inches of one line of text of that many points."""
+    from matplotlib.font_manager import FontProperties
+
+    renderer = figure.canvas.get_renderer()
+    width, _, _ = renderer.get_text_width_height_descent(text, FontProperties(size=font), ismath=False)
+    return float(width) / figure.dpi
+
+
+def wrapped(figure: Any, text: str, room: float, font: float) -> str:
+    """The text in lines of at most `room` inches, broken after blanks and signs where there are any."""
+    lines = []
+    rest = text
+    while rest and text_width(figure, rest, font) > room:
+        low, high = 1, len(rest)
+        while low < high:  # the longest beginning that fits
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if text_width(figure, rest[:middle], font) <= room else (low, middle - 1)
+        at = max((rest.rfind(sign, 0, low) + 1 for sign in _BREAKS), default=0)
+        at = at if at > low // 3 else low
+        lines.append(rest[:at].rstrip())
+        rest = rest[at:].lstrip()
+    return "\n".join([*lines, *([rest] if rest else [])])
