@@ -7,13 +7,15 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column as TableColumn
-from rich.table import Table
+
+from laatcli.layout import Column, table_lines, wrap
+
+__all__ = ["Column", "Console", "ProgressLine", "percent"]
 
 _PLAIN_EVERY_SECONDS = 10.0
 _WARNINGS_SHOWN = 10
@@ -25,14 +27,6 @@ class _Output(RichConsole):
     def on_broken_pipe(self) -> None:
         """Called while the error is handled: let it go on."""
         raise BrokenPipeError
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table: its heading and whether it holds figures (right-aligned)."""
-
-    name: str
-    figures: bool = False
 
 
 class Console:
@@ -57,11 +51,6 @@ class Console:
         """Whether tables and notes are wanted."""
         return not self.as_json and not self.quiet
 
-    @property
-    def width(self) -> int:
-        """Characters of a line of tables: of the terminal, or 80."""
-        return self._out().width
-
     def note(self, text: str) -> None:
         """A remark on standard error."""
         if not self.quiet:
@@ -85,20 +74,21 @@ class Console:
         self._err.print(f"{whose}[red]error:[/red] {_escaped(' '.join(text.splitlines()))}")
 
     def line(self, text: str) -> None:
-        """One line of a human result."""
+        """One line of a human result; on a terminal it is wrapped between words."""
         if self.human:
-            self._out().print(text, markup=False)
+            out = self._out()
+            lines = wrap(text, out.width, "    " if text.startswith(" ") else "") if out.is_terminal else [text]
+            out.print("\n".join(lines), markup=False)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "") -> None:
-        """A table of a human result."""
+        """A table of a human result, as wide as the terminal, or 80 characters."""
         if not self.human:
             return
-        table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column.name, justify="right" if column.figures else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(_escaped(cell) for cell in row))
-        self._out(soft_wrap=False).print(table)
+        if title:
+            self.line(title)
+        out = self._out()
+        for line in table_lines(columns, rows, out.width):
+            out.print(line.text, style="bold" if line.heading else "", markup=False)
 
     def result(self, record: Mapping[str, Any]) -> None:
         """The result of the command as JSON, printed in `--json` mode alone."""
@@ -127,8 +117,8 @@ class Console:
         with Progress(*columns, console=live_console, transient=True) as bar:
             yield ProgressLine(bar, bar.add_task(what, total=None, note=""), what, self._err)
 
-    def _out(self, *, soft_wrap: bool = True) -> RichConsole:
-        return _Output(stderr=self.stdout_taken, highlight=False, soft_wrap=soft_wrap)
+    def _out(self) -> RichConsole:
+        return _Output(stderr=self.stdout_taken, highlight=False, soft_wrap=True)
 
 
 class ProgressLine:

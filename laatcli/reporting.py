@@ -126,9 +126,8 @@ def check_format(form: str, console: Console) -> None:
 
 
 def show_table(console: Console, table: tables.FigureTable, form: str) -> None:
-    """Print a table, in a long format if it is too wide for the terminal; the notes of a CSV go to standard error."""
+    """Print a table; the notes of a CSV go to standard error."""
     if form == "table":
-        table = table.within(console.width)
         columns = [Column(name, right) for name, right in zip(table.columns, table.figures(), strict=True)]
         console.table(columns, table.texts(), title=table.title)
         for note in table.notes:

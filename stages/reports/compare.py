@@ -171,15 +171,36 @@ def _images_of(part: RowPart, keys: Sequence[str] | None) -> np.ndarray:
 
 def comparison_tables(found: Comparison) -> list[FigureTable]:
     """For each pair of models a table of all decisions, and one of S, U, H and AUSUC if there are such figures: A, B, B
-    minus A in percentage points, and p."""
+    minus A in percentage points, p, and which is better."""
     tables = []
     for pair in dict.fromkeys(measure.models for measure in found.measures):
         mine = [measure for measure in found.measures if measure.models == pair]
         for of_gzsl in (False, True):
             part = [measure for measure in mine if (measure.interval in (OF_CLASS_MEANS, OF_DRAWS)) == of_gzsl]
             if part:
-                tables.append(_table(part, pair, () if of_gzsl else found.notes, of_gzsl=of_gzsl))
+                tables.append(_table(part, _sides(found, pair), () if of_gzsl else found.notes, of_gzsl=of_gzsl))
     return tables
+
+
+def _sides(found: Comparison, pair: tuple[str, str]) -> tuple[str, str]:
+    """What A and B are: the models, or the reports where the models have one name."""
+    if pair[0] != pair[1]:
+        return pair
+    first, second = (f"{model} in {report}" for model, report in zip(pair, found.reports, strict=True))
+    return first, second
+
+
+def _verdicts(measures: Sequence[Measure], *, several: bool) -> list[str]:
+    """Lines that say which of A and B is better, where and by how many points, and where neither is."""
+    said: dict[str | None, list[str]] = {}
+    for measure in measures:
+        where = " ".join((measure.group, *([measure.protocol] if several else []), measure.measure))
+        how_much = f" by {100 * abs(measure.paired.difference):.1f}" if measure.better else ""
+        said.setdefault(measure.better, []).append(f"{where}{how_much}")
+    return [
+        *(f"{side} is better, beyond the 95 % interval: {', '.join(said[side])} points" for side in "AB" if side in said),
+        *([f"no difference beyond the 95 % interval: {', '.join(said[None])}"] if None in said else []),
+    ]
 
 
 def _table(measures: Sequence[Measure], pair: tuple[str, str], notes: Sequence[str], *, of_gzsl: bool) -> FigureTable:
@@ -203,5 +224,10 @@ def _table(measures: Sequence[Measure], pair: tuple[str, str], notes: Sequence[s
         f"{'generalized zero-shot' if of_gzsl else 'accuracy'} %: A is {pair[0]}, B is {pair[1]}",
         ("classes", *(["protocol"] if several else []), "measure", "A", "B", "B − A", "p", "only A", "only B"),
         tuple(rows),
-        (*intervals, "only A, only B: decisions that one alone got right", *(f"note: {note}" for note in notes)),
+        (
+            *_verdicts(measures, several=several),
+            *intervals,
+            "only A, only B: decisions that one alone got right",
+            *(f"note: {note}" for note in notes),
+        ),
     )

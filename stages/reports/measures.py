@@ -52,11 +52,16 @@ class Measure:
     episodes: int
     interval: str
 
+    @property
+    def better(self) -> str | None:
+        """'A' for the first or 'B' for the second, if the interval of the difference leaves out 0."""
+        return "B" if self.paired.low > 0 else "A" if self.paired.high < 0 else None
+
     def to_record(self) -> dict[str, Any]:
         """As a JSON-able record."""
         record = asdict(self)
         paired = record.pop("paired")
-        return {**record, **paired}
+        return {**record, **paired, "better": self.better}
 
 
 def compare_rows(one: RowPart, other: RowPart, seen: int) -> list[Measure]:

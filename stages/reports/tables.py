@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from stages.errors import UsageError
@@ -75,35 +74,6 @@ class FigureTable:
         """The cells as people read them."""
         return [[_text(cell) for cell in row] for row in self.rows]
 
-    @property
-    def width(self) -> int:
-        """Characters of the widest line as plain text, two blanks between columns."""
-        heads = [max(map(len, name.split("\n"))) for name in self.columns]
-        return sum(max(head, cell) + 2 for head, cell in zip(heads, self._cell_widths(), strict=True)) - 2
-
-    def _cell_widths(self) -> list[int]:
-        return [max((len(line[at]) for line in self.texts()), default=0) for at in range(len(self.columns))]
-
-    def within(self, width: int) -> FigureTable:
-        """This table if it is no wider than `width` characters, if need be with headings of several lines; otherwise, if its
-        rows have several intervals, the same figures one below the other."""
-        if self.width <= width:
-            return self
-        names = zip(self.columns, self._cell_widths(), strict=True)
-        folded = replace(self, columns=tuple(_folded(name, room) for name, room in names))
-        return folded if folded.width <= width else self._long()
-
-    def _long(self) -> FigureTable:
-        figures = self.figures()
-        labels = [at for at, one in enumerate(figures) if not one]
-        if sum(map(self._has_interval, range(len(self.columns)))) < 2:
-            return self
-        rows: list[tuple[Cell, ...]] = []
-        for row in self.rows:
-            for number, at in enumerate(at for at, one in enumerate(figures) if one):
-                rows.append((*("" if number else row[label] for label in labels), self.columns[at], row[at]))
-        return FigureTable(self.title, (*(self.columns[at] for at in labels), "measure", "%"), tuple(rows), self.notes)
-
     def _has_interval(self, at: int) -> bool:
         return any(isinstance(cell, Figure) and cell.interval for cell in (row[at] for row in self.rows))
 
@@ -158,16 +128,6 @@ def _csv(table: FigureTable) -> str:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(table.plain_numbers())
     return stream.getvalue()
-
-
-def _folded(name: str, room: int) -> str:
-    """A heading in lines of about `room` characters, broken only after hyphens."""
-    lines = [""]
-    for part in re.findall(r"[^-]*-|[^-]+", name):
-        if lines[-1] and len(lines[-1]) + len(part) > room:
-            lines.append("")
-        lines[-1] += part
-    return "\n".join(lines)
 
 
 def _text(cell: Cell) -> str:

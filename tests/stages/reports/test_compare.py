@@ -127,7 +127,8 @@ def test_episodes_that_differ_alike_are_compared_by_their_decisions(tmp_path: Pa
         assert measure.interval.startswith("where all episodes differ alike, Newcombe")
         assert measure.paired.low < 0 < measure.paired.high
     (table,) = comparison_tables(found)
-    assert table.notes[0] == f"[ ] {found.measures[0].interval}; 12 episodes"
+    assert table.notes[0] == "no difference beyond the 95 % interval: novel clean, novel fgsm, novel pgd-2, novel worst"
+    assert table.notes[1] == f"[ ] {found.measures[0].interval}; 12 episodes"
 
 
 def test_a_model_does_not_differ_from_itself(tmp_path: Path) -> None:
@@ -278,7 +279,7 @@ def test_the_record_and_the_table_have_the_same_figures(tmp_path: Path) -> None:
     for line, entry in zip(lines[1:], record["results"], strict=True):
         figures = [*entry["accuracies"], *(entry[name] for name in ("difference", "low", "high", "p")), *entry["only"]]
         assert [float(cell) for cell in line.split(",")[2:]] == figures
-    assert table.notes[0] == "[ ] Newcombe 95 % over paired images; p: exact McNemar; every image of a group once"
+    assert table.notes[1] == "[ ] Newcombe 95 % over paired images; p: exact McNemar; every image of a group once"
 
 
 def test_class_names_that_look_the_same_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

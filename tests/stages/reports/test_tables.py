@@ -119,26 +119,6 @@ def test_the_suite_is_named() -> None:
     assert table.title == "accuracy %, attacks in Linf 8/255, suite laat-2024"
 
 
-def test_a_table_too_wide_for_its_place_has_its_figures_one_below_the_other() -> None:
-    (table,) = report_tables({"a": report()})
-    assert table.within(table.width) is table
-    folded = table.within(table.width - 1)
-    assert folded.columns[-2:] == ("margin-\npgd-20", "worst")
-    assert (folded.rows, folded.width) == (table.rows, table.width - 3)
-    assert table.within(folded.width) == folded
-    narrow = table.within(folded.width - 1)
-    assert narrow.width < folded.width
-    assert narrow.columns == ("model", "classes", "measure", "%")
-    assert narrow.notes == table.notes
-    first = narrow.texts()[: len(table.columns) - 2]
-    assert [row[:2] for row in first] == [["raw", "seen"], *[["", ""]] * 4]
-    assert [row[2] for row in first] == list(table.columns[2:])
-    assert [row[3] for row in first] == table.texts()[0][2:]
-    assert len(narrow.rows) == 5 * len(table.rows)
-    one = FigureTable("", ("model", "A", "B", "B − A"), (("a", percent(0.5), percent(0.6), difference(0.1, 0.0, 0.2)),))
-    assert one.within(10) is one  # one interval per row: nothing to put below another
-
-
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown format 'html'; known formats: table, markdown, csv, latex"):
         check_format("html")
