@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 from stages.errors import InputError, note_unverified
 from stages.version import __version__
@@ -66,6 +66,20 @@ def read_record(data: bytes, where: str) -> dict[str, Any]:
             "take an intact copy, or make it again with the command that wrote it",
         )
     return record
+
+
+def read_stream(stream: BinaryIO) -> bytes:
+    """The bytes of an artifact from a pipe without an end: as many as its header claims, and one more."""
+    start = stream.read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > _MAX_HEADER:
+        return start
+    header = stream.read(length)
+    try:
+        ends = [about["data_offsets"][1] for name, about in json.loads(header).items() if name != "__metadata__"]
+        return start + header + stream.read(max(ends, default=0) + 1)
+    except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError, OverflowError):
+        return start + header
 
 
 def _header_length(data: bytes, where: str) -> int:

@@ -10,23 +10,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from stages.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, read_record, with_digest
+from stages.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, read_record, read_stream, with_digest
 from stages.errors import InputError, MissingError
 from stages.version import __version__
 
 STDIO = "-"
+_PIPE_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -128,20 +130,46 @@ _MAKERS = {
 def read(path: Path | str, kind: str | None = None) -> Artifact:
     """Read an artifact from a file, or from standard input for `-`. Raises InputError, see `from_bytes`."""
     if str(path) == STDIO:
-        return from_bytes(sys.stdin.buffer.read(), where="standard input", kind=kind)
-    return from_bytes(read_file(path), where=f"'{path}'", kind=kind)
+        return from_bytes(read_stream(sys.stdin.buffer), where="standard input", kind=kind)
+    return from_bytes(read_file(path, of_pipe=read_stream), where=f"'{path}'", kind=kind)
 
 
-def read_file(path: Path | str) -> bytes:
-    """The bytes of a file. Raises InputError with the reason if it cannot be read."""
+def read_pipe(stream: BinaryIO) -> bytes:
+    """All bytes of a pipe. Raises InputError when there are more than 256 MiB."""
+    return _at_most(stream, _PIPE_BYTES, "the pipe")
+
+
+def read_file(path: Path | str, *, most: int | None = None, of_pipe: Callable[[BinaryIO], bytes] = read_pipe) -> bytes:
+    """The bytes of a file.
+
+    Args:
+        path: of it.
+        most: bytes that are read; None reads a file of any size.
+        of_pipe: reads a pipe, which may have no end.
+
+    Raises InputError with the reason if it cannot be read, is a device, or has more bytes than that.
+    """
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            kind = os.fstat(file.fileno()).st_mode
+            if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):  # /dev/zero has no end
+                raise InputError(f"'{path}' is a device, expected a file", "name a file, or a pipe")
+            if most is not None:
+                return _at_most(file, most, f"'{path}'")
+            return file.read() if stat.S_ISREG(kind) else of_pipe(file)
     except FileNotFoundError:
         raise InputError(f"'{path}' does not exist", "check the path, or make the file first") from None
     except IsADirectoryError:
         raise InputError(f"'{path}' is a folder, expected a file", "name the file inside it") from None
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror}", "check the path and its permissions") from None
+
+
+def _at_most(stream: BinaryIO, most: int, where: str) -> bytes:
+    data = stream.read(most + 1)
+    if len(data) > most:
+        raise InputError(f"{where} has more than {most / 2**20:.0f} MiB", "check that this is the file that you mean")
+    return data
 
 
 def write(artifact: Artifact, path: Path | str) -> Artifact:

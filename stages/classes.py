@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.artifacts import read_file
 from stages.errors import InputError, UsageError, nearest
+from stages.text_lists import read_list
 
 # characters without a width, among them soft hyphens and byte order marks, and control characters other than white space
 _INVISIBLE = re.compile(
@@ -102,18 +102,11 @@ class ClassGroups:
 
 
 def read_class_file(path: Path | str) -> list[str]:
-    """Class names of a text file, one per line, as `spelled`; blank lines and lines that begin with `#` are skipped.
+    """Class names of a text file, one per line, as `spelled`; see `read_list` for comments.
 
-    Raises InputError if the file is missing, not UTF-8 text, empty, or repeats a class.
+    Raises InputError if the file cannot be read as such a list, is empty, or repeats a class.
     """
-    try:
-        text = read_file(path).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"class file '{path}' is not UTF-8 text", "save it as plain text, one class name per line") from None
-    if "\0" in text:
-        raise InputError(f"class file '{path}' is binary", "name a text file with one class name per line")
-    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-    named = [(number, line) for number, line in numbered if spelled(line) and not spelled(line).startswith("#")]
+    named = [(number, line) for number, line in read_list(path, "class file", "class name") if spelled(line)]
     if not named:
         raise InputError(f"class file '{path}' has no class", "write one class name per line into it")
     check_unique([line for _, line in named], where=f"'{path}'", lines=[number for number, _ in named])

@@ -38,7 +38,9 @@ class Source(str, Enum):
 class ClassNames:
     """The class names and their groups."""
 
-    classes: str | None = parameter(None, "File with one class name per line, or 'shapes' or 'cifar-fs'.", panel=CLASSES)
+    classes: str | None = parameter(
+        None, "File with one class name per line ('# ' begins a comment), or 'shapes' or 'cifar-fs'.", panel=CLASSES
+    )
     data: str | None = parameter(None, "Take the class names of these images, see `laat train --help`.", panel=CLASSES)
     label_column: str | None = parameter(None, "Column with the labels of --data.", unset="found by its type", panel=CLASSES)
     layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=CLASSES, choices=LAYOUTS)

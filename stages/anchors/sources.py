@@ -13,11 +13,11 @@ import numpy as np
 from stages.anchors.anchor_set import AnchorSet, normalised
 from stages.anchors.encoder import TextEncoder
 from stages.anchors.features import read_features
-from stages.artifacts import read_file
 from stages.classes import ClassGroups, spelled
 from stages.cosines import Progress
 from stages.errors import InputError, UsageError, require_at_least
 from stages.randomness import numpy_generator
+from stages.text_lists import read_list
 
 PUBLISHED = "This is a photo of a {}"
 _BATCH = 256
@@ -152,12 +152,7 @@ def prompt(template: str, name: str) -> str:
 
 
 def _read_template_file(path: Path) -> list[str]:
-    try:
-        text = read_file(path).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"template file '{path}' is not UTF-8 text", "write one template per line, with {} in it") from None
-    lines = [line.strip() for line in text.splitlines()]
-    templates = [line for line in lines if line and not line.startswith("#")]
+    templates = [line for _, line in read_list(path, "template file", "template")]
     if not templates:
         raise InputError(f"template file '{path}' has no template", "write one template per line, with {} in it")
     return templates

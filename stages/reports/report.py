@@ -93,7 +93,7 @@ def read_report(path: Path | str) -> Report:
     that contradict each other or the rows. Warns with `UnverifiedWarning` about an older report, which has no digest.
     """
     where = "standard input" if str(path) == artifacts.STDIO else f"'{path}'"
-    data = sys.stdin.buffer.read() if str(path) == artifacts.STDIO else artifacts.read_file(path)
+    data = artifacts.read_pipe(sys.stdin.buffer) if str(path) == artifacts.STDIO else artifacts.read_file(path)
     try:
         record = json.loads(data, parse_constant=_refuse)
     except (ValueError, RecursionError):

@@ -75,8 +75,8 @@ def test_folding_twice_is_folding_once(name: str) -> None:
 
 
 def test_a_class_file(tmp_path: Path) -> None:
-    path = written(tmp_path, "# animals\n\n  bear \r\nsea_lion\n\t\n#beaver\nC# major\n")
-    assert read_class_file(path) == ["bear", "sea_lion", "C# major"]
+    path = written(tmp_path, "# animals\n\n  bear \r\nsea_lion\n\t\n#1 dad  mug\nC# major\n")
+    assert read_class_file(path) == ["bear", "sea_lion", "#1 dad mug", "C# major"]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path) -> None:
