@@ -53,16 +53,18 @@ def locate(model: str, pretrained: str, options: OptionNames) -> Located:
 
     Args:
         model: an open_clip name ('ViT-B-16'), `local-dir:PATH`, `hf-hub:ORG/NAME`, or 'demo' (the bundled tiny CLIP).
-        pretrained: an open_clip tag ('openai') or a safetensors weights file; not used with the three other forms of `model`.
+        pretrained: an open_clip tag ('openai') or a safetensors weights file; empty with the three other forms of `model`.
         options: see `OptionNames`.
 
     Raises:
-        UsageError: unknown model or tag, with the nearest ones.
+        UsageError: unknown model or tag, with the nearest ones; weights that are named twice.
         InputError: a folder without configuration or weights; weights that are not safetensors.
         MissingError: weights that cannot be downloaded.
     """
     if not includes_weights(model):
         return _built_in(model.replace("/", "-"), pretrained, options)
+    if pretrained:
+        raise UsageError(f"'{model}' includes its weights, and '{pretrained}' names others", "give one of the two")
     from stages.clip_config import read_config
 
     folder, recorded = model_folder(model, options), recorded_name(model)

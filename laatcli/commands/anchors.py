@@ -85,7 +85,9 @@ class Encoding:
     """The text encoder and its prompts."""
 
     model: str = parameter("ViT-B-16", "open_clip name, local-dir:PATH, hf-hub:ORG/NAME, or demo.", panel=ENCODER)
-    pretrained: str = parameter("openai", "open_clip tag, or a safetensors weights file.", panel=ENCODER)
+    pretrained: str | None = parameter(
+        None, "open_clip tag, or a safetensors weights file.", unset="openai, or the model's own weights", panel=ENCODER
+    )
     template: list[str] | None = parameter(
         None, "Prompt with {} for the class name; repeatable.", unset="This is a photo of a {}", panel=ENCODER
     )
@@ -97,12 +99,13 @@ class Encoding:
 
     def anchors(self, console: Console, names: list[str], groups: ClassGroups) -> AnchorSet:
         """Encode the names. Raises UsageError, InputError and MissingError."""
+        from stages.anchors.encoder import DEFAULT_TAG, load_encoder
         from stages.anchors.sources import resolve_templates
+        from stages.clip_weights import includes_weights
 
         prompts = resolve_templates(self.template or [], self.templates)
-        tagged = ":" not in self.model and self.model != "demo"
-        console.note(f"loading {self.model}" + (f" ({self.pretrained})" if tagged else ""))
-        from stages.anchors.encoder import load_encoder
+        tag = self.pretrained or ("" if includes_weights(self.model) else DEFAULT_TAG)
+        console.note(f"loading {self.model}" + (f" ({tag})" if tag else ""))
         from stages.anchors.sources import text_anchors
         from stages.devices import resolve_device
 

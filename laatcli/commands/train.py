@@ -75,11 +75,11 @@ def train(
     path, artifact, anchor_set = _anchors(anchors)
     start = None if init is None else artifacts.read(init, "model")
     from stages.devices import resolve_device
-    from stages.models.backbones import check_backbone_name, required_image_size
+    from stages.models.backbones import check_backbone_to_train, required_image_size, weights_of
     from stages.training.run import RunOptions, train_run
     from stages.world import join_world
 
-    check_backbone_name(settings.backbone)
+    check_backbone_to_train(settings.backbone)
     device = resolve_device(choices.device, launch)
     if request.resize is None:
         request = replace(request, resize=required_image_size(settings.backbone))
@@ -89,7 +89,8 @@ def train(
         images, cache = open_training_images(
             console, request, classes=wanted, bundled=_of_bundled_classes(anchor_set), cache=choices.cache, device=device
         )
-        console.note(f"anchors {path}, {settings.backbone} on {device}")
+        weights = weights_of(settings.backbone) if init is None else f"the weights of {init}"
+        console.note(f"anchors {path}, {settings.backbone}{weights and f' with {weights}'} on {device}")
         console.note("accuracies are clean / robust")
         with console.progress("train") as bar:
             shown = Shown(bar)

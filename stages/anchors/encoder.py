@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.clip_weights import OptionNames, load_clip, locate, quiet, reason_of
+from stages.clip_weights import OptionNames, includes_weights, load_clip, locate, quiet, reason_of
 from stages.errors import InputError, MissingError
 
 if TYPE_CHECKING:
@@ -50,17 +50,19 @@ class TextEncoder:
         }
 
 
-def load_encoder(model: str = DEFAULT_MODEL, pretrained: str = DEFAULT_TAG, device: str = "cpu") -> TextEncoder:
+def load_encoder(model: str = DEFAULT_MODEL, pretrained: str | None = None, device: str = "cpu") -> TextEncoder:
     """Load a text encoder.
 
     Args:
-        model, pretrained: see `locate`.
+        model, pretrained: see `locate`; None is 'openai' where the model does not include its weights.
         device: torch device.
 
     Raises as `locate`, and InputError for weights that do not fit the architecture.
     """
     import torch
 
+    if pretrained is None:
+        pretrained = "" if includes_weights(model) else DEFAULT_TAG
     located = locate(model, pretrained, OPTIONS)
     net, sha256 = load_clip(located, OPTIONS, device)
     with quiet():

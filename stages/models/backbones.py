@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.errors import MissingError, UsageError, nearest
-from stages.models.clip_tower import ClipTower, check_tower_name, recorded_tower, tower_image_size
+from stages.models.clip_tower import ClipTower, check_tower_name, recorded_tower, tower_has_weights, tower_image_size
 from stages.models.drop_block import DropBlock
 from stages.models.folding import Foldable
 from stages.models.no_images import features_of
@@ -209,6 +209,27 @@ def check_backbone_name(name: str) -> None:
     elif not re.fullmatch(r"conv4-[1-9]\d{0,4}|resnet12|timm:.+", name) and not is_own_backbone(name):
         others = "timm:NAME, clip:NAME[/TAG], package.module:factory"
         raise UsageError(f"unknown backbone '{name}'", f"nearest: {nearest(name, NAMES)}; or {others}")
+
+
+def check_backbone_to_train(name: str) -> None:
+    """As `check_backbone_name`; also refuses timm:NAME.TAG, because the weights of timm's tags are not loaded.
+
+    A checkpoint may name one: earlier versions trained such a model from random weights.
+    """
+    check_backbone_name(name)
+    architecture, _, tag = name.partition(".")
+    if name.startswith("timm:") and tag:
+        raise UsageError(
+            f"'{name}' names the pretrained weights '{tag}', and timm models are trained from random weights",
+            f"use --backbone {architecture}, or load the weights in a function of your own and give its package.module:factory",
+        )
+
+
+def weights_of(name: str) -> str:
+    """The weights that training starts from with backbone `name`, in words; '' for a module of the user."""
+    if is_own_backbone(name):
+        return ""
+    return "pretrained weights" if name.startswith("clip:") and tower_has_weights(name) else "random weights"
 
 
 def required_image_size(name: str) -> int | None:

@@ -84,7 +84,7 @@ class ClipTower(nn.Module):
         model, tag = _split(name)
         config, normalisation = _configuration(model, tag)
         net = None
-        if tag is not None or includes_weights(model):
+        if tower_has_weights(name):
             # sizes first: nothing is downloaded for images that do not fit
             tower_size = _size_of(config)
             if image_size == tower_size:
@@ -104,8 +104,10 @@ class ClipTower(nn.Module):
 
 
 def check_tower_name(name: str) -> None:
-    """Raise UsageError, with the nearest names, unless NAME of clip:NAME[/TAG] is a model of open_clip or a folder."""
+    """Raise UsageError, with the nearest names, unless NAME of clip:NAME[/TAG] is a model of open_clip or includes weights."""
     model, tag = _split(name)
+    if tag is not None and includes_weights(model):
+        raise UsageError(f"'{PREFIX}{model}' includes its weights, and '{tag}' names others", f"use {PREFIX}{model}")
     if tag == "" or (not includes_weights(model) and model not in _known_models()):
         raise UsageError(f"unknown backbone '{name}'", f"nearest: {nearest(model, _known_models())}, as clip:NAME[/TAG]")
 
@@ -113,6 +115,12 @@ def check_tower_name(name: str) -> None:
 def tower_image_size(name: str) -> int:
     """The image size of the tower clip:NAME[/TAG], without reading weights. Errors as `ClipTower.named`."""
     return _size_of(_configuration(*_split(name))[0])
+
+
+def tower_has_weights(name: str) -> bool:
+    """Whether clip:NAME[/TAG] names weights; otherwise they are random."""
+    model, tag = _split(name)
+    return tag is not None or includes_weights(model)
 
 
 def recorded_tower(name: str) -> str:

@@ -20,6 +20,7 @@ from stages.data.image_set import ImageSet
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import has_bf16
 from stages.errors import InputError, UsageError
+from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
 from stages.training.folder import BEST, LAST, METRICS, STATE, Next, locked, read_state, tidy, what_next
@@ -103,12 +104,15 @@ def train_run(
         The finished run; None when the folder already has the same run, finished.
 
     Raises:
-        UsageError: another run is in the folder, or is writing there now; a module whose embeddings do not fit the anchors.
+        UsageError: another run is in the folder, or is writing there now; an unknown backbone; a module whose embeddings do not
+            fit the anchors.
         InputError: images that are not square; a state or a checkpoint that does not fit.
         ComputeError: a non-finite loss; not enough memory.
         KeyboardInterrupt: the run was interrupted; its state is saved.
     """
     options = options or RunOptions()
+    if model is None:
+        check_backbone_to_train(settings.backbone)
     settings = settings.with_precision(has_bf16=has_bf16(options.device))
     height, width = images.size
     if height != width:

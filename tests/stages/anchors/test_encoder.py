@@ -243,6 +243,12 @@ def test_without_network_and_weights_the_alternatives_are_listed(monkeypatch: py
             assert way in caught.value.fix
 
 
+@pytest.mark.parametrize("model", ["demo", "hf-hub:org/name", "local-dir:somewhere"])
+def test_a_tag_beside_weights_is_refused_and_not_dropped(model: str) -> None:
+    with pytest.raises(UsageError, match=f"'{model}' includes its weights, and 'openai' names others"):
+        load_encoder(model, "openai")
+
+
 def test_a_name_that_is_no_hub_repository() -> None:
     with pytest.raises(UsageError, match="write it as ORG/NAME"):
         load_encoder("hf-hub:not a name/at/all")

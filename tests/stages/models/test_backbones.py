@@ -6,7 +6,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.errors import UsageError
-from stages.models.backbones import ConvNet, ConvNorm, ResNet12, build_backbone, check_backbone_name
+from stages.models.backbones import (
+    ConvNet,
+    ConvNorm,
+    ResNet12,
+    build_backbone,
+    check_backbone_name,
+    check_backbone_to_train,
+    weights_of,
+)
 
 
 def images(count: int = 2, size: int = 32) -> Tensor:
@@ -165,6 +173,22 @@ def test_names() -> None:
             check_backbone_name(name)
         with pytest.raises(UsageError, match="unknown backbone"):
             build_backbone(name, 32)
+
+
+@pytest.mark.parametrize("name", ["timm:test_vit.r160_in1k", "timm:resnet18.no_such_tag", "timm:hf-hub:org/name.tag"])
+def test_timm_tags_are_refused_and_not_dropped(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"'{name}' names the pretrained weights '.*; use --backbone timm:[^.]*, or"):
+        check_backbone_to_train(name)
+
+
+def test_a_checkpoint_with_a_timm_tag_still_opens() -> None:
+    assert build_backbone("timm:test_vit.r160_in1k", 32).features == build_backbone("timm:test_vit", 32).features
+
+
+def test_the_weights_that_training_starts_from() -> None:
+    assert weights_of("conv4-64") == weights_of("timm:resnet18") == weights_of("clip:ViT-B-32") == "random weights"
+    assert weights_of("clip:ViT-B-32/openai") == weights_of("clip:demo") == "pretrained weights"
+    assert weights_of("own_net:make") == ""
 
 
 def test_an_unknown_timm_model_shows_the_nearest() -> None:

@@ -169,6 +169,8 @@ def test_names(folder: Path) -> None:
             check_backbone_name(name)
     with pytest.raises(UsageError, match=r"nearest: .*'ViT-B-32'.* as clip:NAME"):
         check_backbone_name("clip:ViT-B-33")
+    with pytest.raises(UsageError, match="'clip:demo' includes its weights, and 'openai' names others; use clip:demo"):
+        check_backbone_name("clip:demo/openai")
 
 
 def test_a_wrong_tag_shows_the_nearest_before_anything_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
