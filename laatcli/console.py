@@ -10,15 +10,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column as TableColumn
+from rich.text import Text
 
 from laatcli.layout import Column, table_lines, wrap
 
 __all__ = ["Column", "Console", "ProgressLine", "percent"]
 
-_PLAIN_EVERY_SECONDS = 10.0
+# plain lines of progress: every ten seconds, and later every twentieth of the time so far, at most five minutes
+_PLAIN_SECONDS, _PLAIN_SHARE, _PLAIN_MOST = 10.0, 1 / 20, 300.0
 _WARNINGS_SHOWN = 10
+_BAR_WIDTH = 100  # of a terminal: in a narrower one the figures need the room of the bar
 
 
 class _Output(RichConsole):
@@ -44,7 +47,7 @@ class Console:
         self.as_json = as_json and rank == 0
         self.quiet = quiet or rank > 0
         self.stdout_taken = False
-        self._err = _Output(stderr=True, highlight=False, soft_wrap=True)
+        self._err = _Output(stderr=True, highlight=False, soft_wrap=True)  # above the bar, while there is one
 
     @property
     def human(self) -> bool:
@@ -54,12 +57,13 @@ class Console:
     def note(self, text: str) -> None:
         """A remark on standard error."""
         if not self.quiet:
-            self._err.print(text, markup=False)
+            self._err.print(_fitted(text, self._err), markup=False)
 
     def warn(self, text: str) -> None:
         """A remark on standard error that the user should not miss."""
         if not self.quiet:
-            self._err.print(f"[yellow]warning:[/yellow] {_escaped(text)}")
+            _, rest = _fitted(f"warning: {text}", self._err).split(" ", 1)
+            self._err.print(f"[yellow]warning:[/yellow] {_escaped(rest)}")
 
     def warn_each(self, texts: Sequence[str], count: int) -> None:
         """Warnings of one kind, of which there can be very many: the first ten, and how many more of `count` there are."""
@@ -77,8 +81,7 @@ class Console:
         """One line of a human result; on a terminal it is wrapped between words."""
         if self.human:
             out = self._out()
-            lines = wrap(text, out.width, "    " if text.startswith(" ") else "") if out.is_terminal else [text]
-            out.print("\n".join(lines), markup=False)
+            out.print(_fitted(text, out), markup=False)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """A table of a human result, as wide as the terminal, or 80 characters."""
@@ -100,25 +103,44 @@ class Console:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[ProgressLine]:
-        """A live bar on a terminal; a plain line every ten seconds otherwise; nothing with --quiet."""
+        """A live bar on a terminal; otherwise a plain line now and then; nothing with --quiet.
+
+        Both show what runs, the share of all of it that is done, the time so far, the time left, and a note.
+        """
         if self.quiet or not self._err.is_terminal:
-            yield ProgressLine(None, None, what, None if self.quiet else self._err)
+            line = ProgressLine(None, None, what, None if self.quiet else self._err)
+            yield line
+            line.end()
             return
         # the figures keep their places at 80 columns; only the note may be cut
         columns = (
-            TextColumn("{task.description}", table_column=TableColumn(no_wrap=True)),
-            BarColumn(bar_width=10),
+            TextColumn("{task.description}", table_column=TableColumn(no_wrap=True, min_width=len(what))),
+            *([BarColumn(bar_width=10)] if self._err.width >= _BAR_WIDTH else []),
             TextColumn("{task.percentage:>3.0f}%", table_column=TableColumn(no_wrap=True, min_width=4)),
-            TextColumn("ETA"),
-            TimeRemainingColumn(table_column=TableColumn(no_wrap=True, min_width=7)),
+            _Times(table_column=TableColumn(no_wrap=True, min_width=11)),
             TextColumn("{task.fields[note]}", markup=False, table_column=TableColumn(no_wrap=True, overflow="ellipsis")),
         )
-        live_console = RichConsole(stderr=True, highlight=False)
-        with Progress(*columns, console=live_console, transient=True) as bar:
-            yield ProgressLine(bar, bar.add_task(what, total=None, note=""), what, self._err)
+        err, self._err = self._err, _Output(stderr=True, highlight=False)
+        try:
+            with Progress(*columns, console=self._err, transient=True) as bar:
+                yield ProgressLine(bar, bar.add_task(what, total=None, note=""), what, self._err)
+        finally:
+            self._err = err
 
     def _out(self) -> RichConsole:
         return _Output(stderr=self.stdout_taken, highlight=False, soft_wrap=True)
+
+
+class _Times(ProgressColumn):
+    """The time so far and the time left, as in 01:23<00:28."""
+
+    max_refresh = 1.0
+
+    def render(self, task: Task) -> Text:
+        """As the bar shows it."""
+        elapsed = task.elapsed or 0.0
+        left = _left(elapsed, task.fields.get("first", 0), task.completed, task.total or 0)
+        return Text(f"{_clock(elapsed)}<{'--:--' if left is None else _clock(left)}")
 
 
 class ProgressLine:
@@ -127,26 +149,56 @@ class ProgressLine:
     def __init__(self, bar: Progress | None, task: Any, what: str, plain: RichConsole | None) -> None:
         self._bar, self._task, self._what, self._plain = bar, task, what, plain
         self._start = self._last = time.monotonic()
+        self._first: int | None = None
+        self._shown = False
 
-    def update(self, done: int, total: int, note: str = "", what: str = "") -> None:
-        """Show that `done` of `total` is done, with a short note (figures so far) and, if it changed, what is being done."""
-        self._what = what or self._what
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` is done, with a short note: what runs now, and the figures so far."""
+        if self._first is None:
+            self._first = done  # more than 0 where a run is resumed
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, note=note, description=self._what)
+            self._bar.update(self._task, completed=done, total=total, note=note, first=self._first)
             return
         now = time.monotonic()
-        if self._plain is None or now - self._last < _PLAIN_EVERY_SECONDS:
+        elapsed = now - self._start
+        if self._plain is None or now - self._last < min(max(_PLAIN_SECONDS, _PLAIN_SHARE * elapsed), _PLAIN_MOST):
             return
-        self._last = now
-        left = (now - self._start) * (total - done) / max(done, 1)
-        self._plain.print(f"{self._what}: {100 * done // max(total, 1)}%, ETA {left:.0f} s  {note}".rstrip(), markup=False)
+        self._last, self._shown = now, True
+        left = _left(elapsed, self._first, done, total)
+        remaining = "" if left is None else f", {_clock(left)} left"
+        text = f"{self._what} {100 * done // max(total, 1)}% in {_clock(elapsed)}{remaining}"
+        self._plain.print(f"{text}: {note}" if note else text, markup=False)
+
+    def end(self) -> None:
+        """The last plain line, where there were others."""
+        if self._shown and self._plain is not None:
+            self._plain.print(f"{self._what} done in {_clock(time.monotonic() - self._start)}", markup=False)
 
     def line(self, text: str) -> None:
         """A line that stays, above the bar on a terminal and in a plain log alike."""
         if self._bar is not None:
-            self._bar.console.print(text, markup=False, soft_wrap=True)
+            self._bar.console.print(_fitted(text, self._bar.console), markup=False, soft_wrap=True)
         elif self._plain is not None:
             self._plain.print(text, markup=False)
+
+
+def _fitted(text: str, console: RichConsole) -> str:
+    """The text, on a terminal wrapped between words; elsewhere a line stays one, for `grep` and the like."""
+    lines = text.split("\n")
+    fitted = [wrap(line, console.width, "    " if line.startswith(" ") else "") for line in lines]
+    return "\n".join(part for line in fitted for part in line) if console.is_terminal else text
+
+
+def _left(elapsed: float, first: int, done: float, total: float) -> float | None:
+    """Seconds left, at the speed since the beginning, which found `first` done; None if nothing was done since."""
+    return elapsed * (total - done) / (done - first) if done > first else None
+
+
+def _clock(seconds: float) -> str:
+    """1:23:45 or 01:23."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
 
 
 def _escaped(text: str) -> str:

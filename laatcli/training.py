@@ -19,11 +19,12 @@ class Shown:
     def step(self, at: Progress) -> None:
         """A training step is done."""
         figures = at.figures
-        note = (
-            f"{at.images_per_second:.0f} img/s loss {figures.loss:.3f} "
-            f"clean {_share(figures.clean_accuracy)} robust {_share(figures.robust_accuracy)}"
+        self._bar.update(
+            at.step,
+            at.steps,
+            f"epoch {at.epoch}/{at.epochs} loss {figures.loss:.3f} clean {_share(figures.clean_accuracy)} "
+            f"robust {_share(figures.robust_accuracy)} {at.images_per_second:.0f} img/s",
         )
-        self._bar.update(at.step, at.steps, note, f"epoch {at.epoch}/{at.epochs}")
 
     def epoch(self, report: EpochReport) -> None:
         """An epoch is done."""

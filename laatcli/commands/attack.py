@@ -67,7 +67,7 @@ def attack(
     from stages.models.embedding import place
 
     place(classifier, resolve_device(computing.device))
-    with console.progress(spec.name) as bar:
+    with console.progress("attack") as bar:
         done = attack_group(
             classifier.over(names),
             choice.name,

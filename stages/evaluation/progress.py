@@ -80,7 +80,9 @@ class AccuracySoFar:
         self._share = share = max(share, self._share)
         count = len(self.labels)
         done = sum(self.passes[: self.job]) + share * self.passes[self.job]
-        self.progress(round(count * done), count * sum(self.passes), f"{self.name} {100 * self._so_far():.1f}%")
+        known = self.name == CLEAN or self.accuracy is not None or self._attacked
+        figure = f" {100 * self._so_far():.1f}%" if known else ""
+        self.progress(round(count * done), count * sum(self.passes), f"{self.name}{figure}")
 
 
 def after_clean(points: Points, clean: Judgement, progress: Progress | None, attacks: Sequence[AttackSpec]) -> AccuracySoFar:
