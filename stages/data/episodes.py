@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stages.data.by_class import rows_by_class
 from stages.errors import UsageError
 from stages.randomness import numpy_generator
 
@@ -77,7 +78,7 @@ def _check_numbers(available: int, *, episodes: int, ways: int, shots: int, quer
 
 def _members(labels: np.ndarray, classes: Sequence[str], shots: int, queries: int) -> list[np.ndarray]:
     """The images of each class. Raises UsageError when a class is too small for an episode."""
-    members = [np.flatnonzero(labels == at) for at in range(len(classes))]
+    members = rows_by_class(labels, len(classes))
     small = min(range(len(classes)), key=lambda at: len(members[at]))
     count = len(members[small])
     if count < shots + queries:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stages.classes import fold
+from stages.data.by_class import rows_by_class
 from stages.data.image_set import ImageSet
 from stages.data.request import IMAGES
 from stages.errors import UsageError
@@ -59,8 +60,7 @@ def subset_of(images: ImageSet, sample: Sample) -> ImageSet:
     labels = images.labels.cpu().numpy()
     rank = np.empty(len(labels), dtype=np.int64)
     turn = np.argsort(np.argsort([fold(name) for name in images.classes]))
-    for at, name in enumerate(images.classes):
-        own = np.flatnonzero(labels == at)
+    for name, own in zip(images.classes, rows_by_class(labels, len(images.classes)), strict=True):
         words = numpy_generator(sample.seed, f"{PURPOSE}/{fold(name)}").bit_generator.random_raw(len(own))
         rank[own[np.argsort(words, kind="stable")]] = np.arange(len(own))
     kept = np.flatnonzero(rank < sample.per_class) if sample.per_class is not None else np.arange(len(labels))

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.perturb import attack_images
 from stages.attacks.spec import AttackPlan
+from stages.data.by_class import rows_by_class
 from stages.data.image_set import ImageSet, restricted_labels
 from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError
@@ -156,10 +158,9 @@ def _per_class(labels: Tensor, share: float, generator: torch.Generator) -> Tens
     """Rows sampled from each class, ascending; see `images_per_class`."""
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=generator)
-    rows = [
-        order[labels[order] == label][:count] for label, count in enumerate(images_per_class(torch.bincount(labels), share))
-    ]
-    return torch.cat(rows).sort().values if rows else torch.empty(0, dtype=torch.int64)
+    counts = images_per_class(torch.bincount(labels), share)
+    places = [own[:count] for own, count in zip(rows_by_class(labels[order].numpy(), len(counts)), counts, strict=True)]
+    return order[torch.from_numpy(np.concatenate(places))].sort().values if places else torch.empty(0, dtype=torch.int64)
 
 
 def images_per_class(counts: Tensor, share: float) -> list[int]:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from stages.classes import fold
+from stages.data.by_class import rows_by_class
 from stages.errors import InputError, UsageError
 from stages.randomness import numpy_generator
 
@@ -181,10 +182,7 @@ def part_of_division(
     """
     keys = None if divided is None else {fold(name) for name in divided}
     rows: list[np.ndarray] = []
-    order = np.argsort(labels, kind="stable")
-    bounds = np.searchsorted(labels[order], np.arange(len(classes) + 1))
-    for at, name in enumerate(classes):
-        own = order[bounds[at] : bounds[at + 1]]
+    for name, own in zip(classes, rows_by_class(labels, len(classes)), strict=True):
         if not len(own):
             continue
         if keys is not None and fold(name) not in keys:
