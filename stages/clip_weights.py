@@ -116,17 +116,19 @@ def load_clip(located: Located, options: OptionNames, device: str = "cpu") -> tu
         import torch
 
         from stages.clip_config import build_model
+        from stages.uninitialised import Uninitialised
 
         try:
             before = _version_of(located.weights)
             sha256 = sha256_of(located.weights)
             # names and shapes first, without memory: the configuration may describe a far larger model than the weights
-            with torch.device("meta"):
+            with torch.device("meta"), Uninitialised():
                 shapes = build_model(located.config)
             _check_context(shapes, located.weights)
             # the suffix decides: open_clip reads only safetensors from such a file
             open_clip.load_checkpoint(shapes, str(located.weights), strict=True)
-            net = build_model(located.config)
+            with Uninitialised():
+                net = build_model(located.config)
             open_clip.load_checkpoint(net, str(located.weights), strict=True)
             replaced = _version_of(located.weights) != before
         except LaatError:

@@ -17,6 +17,7 @@ from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel
 from stages.models.own_parts import import_path_of, is_own_backbone, load_backbone
 from stages.threat import ThreatModel, parse_eps
+from stages.uninitialised import Uninitialised
 
 KIND = "model"
 _WEIGHT = "weights."
@@ -120,7 +121,8 @@ def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact,
     build = partial(EmbeddingModel, own or backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1), tower=tower, own=net)
     try:
         _check_shapes(build, artifact, where)
-        return build()
+        with Uninitialised():
+            return build()
     except UsageError as error:
         raise InputError(f"the model in {where} cannot be built: {error.what}", _REMAKE) from None
 
@@ -128,7 +130,7 @@ def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact,
 def _check_shapes(build: Callable[[], nn.Module], artifact: Artifact, where: str) -> None:
     """Compare names and shapes on the meta device, so that a forged record cannot allocate memory."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Uninitialised():
             model = build()
     except (NotImplementedError, RuntimeError):
         return  # some models of timm read values while they are built; their sizes are those of timm

@@ -13,6 +13,7 @@ from stages.models.backbones import build_backbone, place_backbone
 from stages.models.clip_tower import ClipTower
 from stages.models.folding import Foldable
 from stages.randomness import torch_generator
+from stages.uninitialised import Uninitialised
 
 
 class EmbeddingModel(Foldable):
@@ -56,14 +57,14 @@ class EmbeddingModel(Foldable):
         self.backbone_name, self.width, self.image_size = backbone, width, image_size
         self.backbone = build_backbone(backbone, image_size, seed, drop_block=drop_block, tower=tower, own=own)
         features = int(self.backbone.features)  # type: ignore[arg-type]
-        # on the default device: checkpoints are compared on 'meta'
-        self.projection = nn.utils.skip_init(nn.Linear, features, width, bias=False, device=torch.get_default_device())
+        with Uninitialised():  # its weights have a generator of their own
+            self.projection = nn.Linear(features, width, bias=False)
         if isinstance(self.backbone, ClipTower):
             self.backbone_name = self.backbone.recorded_name or backbone
             mean, std = self.backbone.mean or mean, self.backbone.std or std
         if isinstance(self.backbone, ClipTower) and features == width:
             nn.init.eye_(self.projection.weight)
-        elif not self.projection.weight.is_meta:
+        else:
             bound = 1 / math.sqrt(features)
             nn.init.uniform_(self.projection.weight, -bound, bound, generator=torch_generator(seed, "weights/projection"))
         self.register_buffer("mean", torch.tensor(list(mean), dtype=torch.float32).view(1, 3, 1, 1))
