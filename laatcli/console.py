@@ -73,9 +73,10 @@ class Console:
             self.note(f"and {count - _WARNINGS_SHOWN:,} more like these; see --json")
 
     def error(self, text: str) -> None:
-        """One line on standard error, in every mode."""
-        whose = _escaped(f"[rank {self.rank}] ") if self.rank else ""
-        self._err.print(f"{whose}[red]error:[/red] {_escaped(' '.join(text.splitlines()))}")
+        """One line on standard error, in every mode; a terminal shows it wrapped between words."""
+        whose = f"[rank {self.rank}] " if self.rank else ""
+        before, error, rest = _fitted(f"{whose}error: {' '.join(text.splitlines())}", self._err).partition("error:")
+        self._err.print(f"{_escaped(before)}[red]{error}[/red]{_escaped(rest)}")
 
     def line(self, text: str) -> None:
         """One line of a human result; on a terminal it is wrapped between words."""
@@ -123,7 +124,7 @@ class Console:
         err, self._err = self._err, _Output(stderr=True, highlight=False)
         try:
             with Progress(*columns, console=self._err, transient=True) as bar:
-                yield ProgressLine(bar, bar.add_task(what, total=None, note=""), what, self._err)
+                yield ProgressLine(bar, bar.add_task(what, total=None, note="", first=0.0), what, self._err)
         finally:
             self._err = err
 
@@ -139,7 +140,7 @@ class _Times(ProgressColumn):
     def render(self, task: Task) -> Text:
         """As the bar shows it."""
         elapsed = task.elapsed or 0.0
-        left = _left(elapsed, task.fields.get("first", 0), task.completed, task.total or 0)
+        left = _left(elapsed, task.fields["first"], task.completed / (task.total or 1))
         return Text(f"{_clock(elapsed)}<{'--:--' if left is None else _clock(left)}")
 
 
@@ -149,13 +150,13 @@ class ProgressLine:
     def __init__(self, bar: Progress | None, task: Any, what: str, plain: RichConsole | None) -> None:
         self._bar, self._task, self._what, self._plain = bar, task, what, plain
         self._start = self._last = time.monotonic()
-        self._first: int | None = None
+        self._first: float | None = None
         self._shown = False
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` is done, with a short note: what runs now, and the figures so far."""
         if self._first is None:
-            self._first = done  # more than 0 where a run is resumed
+            self._first = done / max(total, 1)  # more than 0 where a run is resumed
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, note=note, first=self._first)
             return
@@ -164,7 +165,7 @@ class ProgressLine:
         if self._plain is None or now - self._last < min(max(_PLAIN_SECONDS, _PLAIN_SHARE * elapsed), _PLAIN_MOST):
             return
         self._last, self._shown = now, True
-        left = _left(elapsed, self._first, done, total)
+        left = _left(elapsed, self._first, done / max(total, 1))
         remaining = "" if left is None else f", {_clock(left)} left"
         text = f"{self._what} {100 * done // max(total, 1)}% in {_clock(elapsed)}{remaining}"
         self._plain.print(f"{text}: {note}" if note else text, markup=False)
@@ -189,9 +190,9 @@ def _fitted(text: str, console: RichConsole) -> str:
     return "\n".join(part for line in fitted for part in line) if console.is_terminal else text
 
 
-def _left(elapsed: float, first: int, done: float, total: float) -> float | None:
-    """Seconds left, at the speed since the beginning, which found `first` done; None if nothing was done since."""
-    return elapsed * (total - done) / (done - first) if done > first else None
+def _left(elapsed: float, first: float, done: float) -> float | None:
+    """Seconds left of work of which the share `first` was done at the beginning and `done` now; None if nothing was since."""
+    return elapsed * (1 - done) / (done - first) if done > first else None
 
 
 def _clock(seconds: float) -> str:

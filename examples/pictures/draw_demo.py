@@ -30,7 +30,7 @@ def main(folder: Path, path: Path) -> None:
     left, right = figure.subfigures(1, 2, width_ratios=(1.75, 1))
     draw_images(left, folder)
     draw_bars(right.subplots(), json.loads((folder / "report.json").read_text(encoding="utf-8")))
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, metadata={"Software": None}, pil_kwargs={"optimize": True})
 
 
 def first_images() -> tuple[torch.Tensor, torch.Tensor]:

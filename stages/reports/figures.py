@@ -218,5 +218,6 @@ def save_figure(figure: Any, size: FigureSize, path: Path) -> None:
     data = io.BytesIO()
     undated = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
     with style(size):
-        figure.savefig(data, format=form, dpi=_DPI, metadata=undated[form])
+        small = {"pil_kwargs": {"optimize": True}} if form == "png" else {}
+        figure.savefig(data, format=form, dpi=_DPI, metadata=undated[form], **small)
     write_file(path, data.getvalue())

@@ -218,7 +218,7 @@ def _curves(axis: Any, found: GzslResult, at: int) -> str:
     for measure, (shares, line) in lines.items():
         curve, colour = found.curves[measure], look(at)["color"]
         novel, seen = 100 * np.array(curve.novel), 100 * np.array(curve.seen)
-        axis.plot(novel, seen, linestyle=line, markevery=marked(len(novel), at), **look(at))
+        axis.plot(novel, seen, linestyle=line, markevery=marked(len(novel), at), clip_on=False, **look(at))
         reach = [[[100 * (one.accuracy - one.low)], [100 * (one.high - one.accuracy)]] for one in (shares.U, shares.S)]
         place = 100 * shares.U.accuracy, 100 * shares.S.accuracy
         axis.errorbar(*place, xerr=np.abs(reach[0]), yerr=np.abs(reach[1]), color=colour, capsize=2, **RING, **_RING_LINES)
