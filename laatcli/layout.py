@@ -67,10 +67,12 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int)
         most.append(max(map(cell_len, [column.name, *cells]), default=0))
     if sum(least) > room:
         return None
-    widths = list(least)
-    while sum(widths) < min(room, sum(most)):  # the column that lacks most gets the next character
-        at = max(range(len(widths)), key=lambda at: most[at] - widths[at])
-        widths[at] += 1
+    widths, spare = list(least), room - sum(least)
+    lacking = sorted(range(len(widths)), key=lambda at: most[at] - least[at])
+    for rank, at in enumerate(lacking):  # equal shares, so that short columns are not wrapped for the sake of long ones
+        given = min(most[at] - least[at], spare // (len(widths) - rank))
+        widths[at] += given
+        spare -= given
     return widths
 
 
