@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stages.clip_weights import OptionNames, includes_weights, load_clip, locate, quiet, reason_of
+from stages.clip_weights import DEMO, Located, OptionNames, includes_weights, load_clip, locate, quiet, reason_of
 from stages.errors import InputError, MissingError
 
 if TYPE_CHECKING:
@@ -61,20 +62,13 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str | None = None, devi
     """
     import torch
 
+    from stages.clip_config import config_digest
+
     if pretrained is None:
         pretrained = "" if includes_weights(model) else DEFAULT_TAG
     located = locate(model, pretrained, OPTIONS)
-    net, sha256 = load_clip(located, OPTIONS, device)
-    with quiet():
-        from stages.clip_config import build_tokenizer, config_digest
-
-        try:
-            tokenizer = build_tokenizer(located.config)
-        except InputError:
-            raise
-        except Exception as error:  # transformers raises many types
-            what = f"the tokenizer of {located.model} does not load: {reason_of(error)}"
-            raise MissingError(what, "it may need `pip install transformers`, and on first use the network") from error
+    net, tokenizer, sha256 = _load_demo(located) if located.model == DEMO else _load(located, device)
+    net.to(device)
     net.eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -84,6 +78,29 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str | None = None, devi
     context = int(getattr(tokenizer, "context_length", 77) or 77)
     config_sha256 = config_digest(located.config)
     return TextEncoder(encode, tokenizer, located.model, located.tag, sha256, config_sha256, _activation(net), context)
+
+
+def _load(located: Located, device: str) -> tuple[Any, Any, str]:
+    """The model, its tokenizer, and the SHA-256 of its weights."""
+    net, sha256 = load_clip(located, OPTIONS, device)
+    with quiet():
+        from stages.clip_config import build_tokenizer
+
+        try:
+            return net, build_tokenizer(located.config), sha256
+        except InputError:
+            raise
+        except Exception as error:  # transformers raises many types
+            what = f"the tokenizer of {located.model} does not load: {reason_of(error)}"
+            raise MissingError(what, "it may need `pip install transformers`, and on first use the network") from error
+
+
+def _load_demo(located: Located) -> tuple[Any, Any, str]:
+    """As `_load`, for the bundled model."""
+    from stages.anchors.demo_text import demo_tokenizer, load_demo_text
+
+    weights = located.weights.read_bytes()
+    return load_demo_text(located.config, weights), demo_tokenizer(located.config), hashlib.sha256(weights).hexdigest()
 
 
 def _activation(net: Any) -> str:

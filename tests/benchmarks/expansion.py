@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 
 from stages.expand import Expansion
 from stages.randomness import numpy_generator
-from tests.benchmarks.timing import Pair, alternate
+from tests.benchmarks.timing import Pair, alternate, timed
 from tests.stages.plane_rotations import expand_by_rotations
 
 CLASSES = 64
@@ -26,10 +23,4 @@ def expansion(width: int, repeats: int) -> Pair:
         return expand_by_rotations(anchors, anchors)
 
     assert np.abs(ours() - reference()).max() < 1e-9, "the two do not agree"
-    return alternate(f"expansion, {CLASSES} anchors of {width}", lambda: _timed(ours), lambda: _timed(reference), repeats)
-
-
-def _timed(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    return alternate(f"expansion, {CLASSES} anchors of {width}", lambda: timed(ours), lambda: timed(reference), repeats)

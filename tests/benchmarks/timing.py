@@ -6,6 +6,7 @@ import csv
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,13 @@ def alternate(
     ours(), reference()
     times = [(ours(), reference()) for _ in range(repeats)]
     return Pair(name, [one for one, _ in times], [other for _, other in times], target)
+
+
+def timed(run: Callable[[], object]) -> float:
+    """The seconds that `run` takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def show(rows: Sequence[Sequence[str]]) -> None:

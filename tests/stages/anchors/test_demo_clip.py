@@ -11,6 +11,7 @@ import open_clip
 import pytest
 import torch
 
+from stages.anchors.encoder import load_encoder
 from stages.data.shapes import COLOURS, SEEN, SHAPES, render_split, shape_classes
 from stages.randomness import numpy_generator
 
@@ -35,6 +36,15 @@ def test_the_weights_are_those_of_the_readme() -> None:
     digest = hashlib.sha256((FOLDER / "open_clip_model.safetensors").read_bytes()).hexdigest()
     assert digest == GOLDEN
     assert GOLDEN in (SCRIPT.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_encoder_is_open_clip_bit_for_bit(model: open_clip.CLIP) -> None:
+    names = [*shape_classes(), "", "x" * 300, "Crème brûlée, #1 — 日本 ½ &amp; 🍎", "<end_of_text> it's"]
+    encoder, tokens = load_encoder("demo"), open_clip.get_tokenizer(f"local-dir:{FOLDER}")(names)
+    assert torch.equal(encoder.tokenize(names), tokens)
+    with torch.no_grad():
+        assert torch.equal(encoder.encode(tokens), model.encode_text(tokens))
+    assert encoder.weights_sha256 == GOLDEN
 
 
 def test_the_text_features_crowd_into_a_cone_as_those_of_clip_do(text: torch.Tensor) -> None:
