@@ -17,11 +17,7 @@ from stages.reports.figures import check_format
 if TYPE_CHECKING:
     from stages.reports.metrics import RunMetrics
 
-EXAMPLES = (
-    "laat plot run",
-    "laat plot run-raw run-expanded -o both.pdf --plot-size column",
-    "laat plot report.json -o report.svg",
-)
+EXAMPLES = ("laat plot run-raw run-expanded -o both.pdf --plot-size column", "laat plot report.json -o report.svg")
 CURVES = "curves.png"
 
 

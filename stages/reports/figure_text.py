@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 _FONT = "DejaVu Sans"  # comes with matplotlib
-_BREAKS = " -_/.:,"
+_PLAIN = ("normal", 400, "normal")  # style, weight, stretch
+_BREAKS = "-_/.:,"
+_LEFT_TO_RIGHT = "\u200e"  # around a name in a script from right to left, so that what follows it stays behind it
 
 
 @lru_cache(maxsize=4096)
@@ -15,7 +18,8 @@ def _family_of(sign: str) -> str | None:
     """The first installed font that has this character: matplotlib's own, else by name; None without one."""
     from matplotlib import font_manager
 
-    installed = {entry.name: entry.fname for entry in font_manager.fontManager.ttflist if entry.style == "normal"}
+    plain = (font for font in font_manager.fontManager.ttflist if (font.style, font.weight, font.stretch) == _PLAIN)
+    installed = {font.name: font.fname for font in plain}
     others = sorted(name for name in installed if not name.startswith(("Last Resort", "cm", "STIX")))
     for name in (_FONT, *others):
         try:
@@ -33,10 +37,12 @@ def families_of(texts: Iterable[str]) -> list[str]:
 
 def shown_text(text: str) -> str:
     """A name as a figure shows it: one line, and what no installed font has as \\uXXXX, so that two names stay different."""
-    return "".join(
+    shown = "".join(
         sign if sign == " " or (sign.isprintable() and _family_of(sign)) else sign.encode("unicode_escape").decode()
         for sign in " ".join(text.split())
     )
+    turned = any(unicodedata.bidirectional(sign) in ("R", "AL") for sign in shown)
+    return f"{_LEFT_TO_RIGHT}{shown}{_LEFT_TO_RIGHT}" if turned else shown
 
 
 def text_width(figure: Any, text: str, font: float) -> float:
@@ -57,8 +63,8 @@ def wrapped(figure: Any, text: str, room: float, font: float) -> str:
         while low < high:  # the longest beginning that fits
             middle = (low + high + 1) // 2
             low, high = (middle, high) if text_width(figure, rest[:middle], font) <= room else (low, middle - 1)
-        at = max((rest.rfind(sign, 0, low) + 1 for sign in _BREAKS), default=0)
-        at = at if at > low // 3 else low
+        blank, sign = (max(rest.rfind(one, 0, low) + 1 for one in signs) for signs in (" ", _BREAKS))
+        at = next((place for place in (blank, sign) if place > low // 3), low)
         lines.append(rest[:at].rstrip())
         rest = rest[at:].lstrip()
     return "\n".join([*lines, *([rest] if rest else [])])

@@ -118,7 +118,7 @@ def _results(report: Report, size: FigureSize) -> tuple[Any, float]:
         measures = [name for name in (CLEAN, *attacks_in_order({"": report}), WORST) if name in report.results[0].shares()]
         heights = []
         for at, (axis, entries) in enumerate(zip(axes.flat, groups.values(), strict=False)):
-            heights.append(_dots(figure, axis, entries, measures, size, wide=shared))
+            heights.append(_dots(figure, axis, entries, measures, size, (columns, shared)))
             if shared and at % columns:
                 axis.set_yticklabels([])
         for axis in axes.flat[len(groups) :]:
@@ -141,9 +141,15 @@ def _name(entry: Result) -> str:
     return entry.model if entry.protocol in ("all-way", "gzsl") else f"{entry.model}, {entry.protocol}"
 
 
-def _dots(figure: Any, axis: Any, entries: Sequence[Result], measures: Sequence[str], size: FigureSize, *, wide: bool) -> float:
-    """A row per model with a mark and an interval per measure. Returns the height that the panel needs, inches."""
-    room = size.width * (0.36 if size.narrow else 0.3 if wide else 0.2)
+def _dots(
+    figure: Any, axis: Any, entries: Sequence[Result], measures: Sequence[str], size: FigureSize, layout: tuple[int, bool]
+) -> float:
+    """A row per model with a mark and an interval per measure. Returns the height that the panel needs, inches.
+
+    `layout`: the number of panels in a row, and whether the names stand at the first one alone.
+    """
+    columns, shared = layout
+    room = size.width * (0.36 if columns == 1 else 0.3 if shared else 0.4 / columns)
     labels = [wrapped(figure, shown_text(_name(entry)), room, 0.9 * size.font) for entry in entries]
     for at, measure in enumerate(measures):
         values = [entry.shares()[measure] for entry in entries]
@@ -156,7 +162,7 @@ def _dots(figure: Any, axis: Any, entries: Sequence[Result], measures: Sequence[
     for border in range(1, len(entries)):
         axis.axhline(border - 0.5, color="0.85", linewidth=0.6, zorder=0)
     chance = f"{entries[0].ways}-way, chance {100 * entries[0].chance:.1f} %"
-    group = wrapped(figure, f"{shown_text(entries[0].group)} classes", size.width * (0.5 if size.narrow else 0.3), size.font)
+    group = wrapped(figure, f"{shown_text(entries[0].group)} classes", 0.55 * size.width / columns, size.font)
     axis.set_title(f"{group}\n{chance}")
     axis.set_yticks(range(len(entries)), labels)
     axis.set_ylim(len(entries) - 0.5, -0.5)
