@@ -97,6 +97,7 @@ def _take(kind: Any, options: dict[str, Any]) -> Any:
     for declared, about, option in parameters(kind):
         value = options.pop(option.replace("-", "_"))
         values[declared.name] = value if about.parse is None or value is None else about.parse(value)
+        check_value(option, about, values[declared.name])
     return kind(**values)
 
 

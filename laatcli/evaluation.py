@@ -117,10 +117,6 @@ def read_protocol(context: typer.Context, protocol: Protocol, shots: str, replay
         raise UsageError(f"{unused[0]} needs support images", "give --protocol episodes and --shots 1 or more")
     if len(counts) > 1 and protocol.name != "episodes":
         raise UsageError(f"--shots {shots} is for episodes", "add --protocol episodes")
-    numbers = {"episodes": protocol.episodes, "ways": protocol.ways, "queries": protocol.queries}
-    for name, value in numbers.items() if protocol.name == "episodes" else ():
-        if value < 1:
-            raise UsageError(f"--{name} {value} is too few", f"give --{name} 1 or more")
     return Asked(replace(protocol, shots=counts[0]), counts if len(counts) > 1 else ())
 
 

@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from stages import artifacts
 from stages.devices import check_device_name
 from stages.errors import UsageError
-from stages.parameters import check, parameter
+from stages.parameters import SEEDS, check, parameter
 from stages.reports.figures import DEFAULT_SIZE, SIZES
 
 # the panels of a command's help
@@ -21,7 +21,6 @@ CLASSES, ATTACKS, OUTPUT = "Classes", "Attacks", "Output"
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
 Device = Annotated[str, typer.Option(help=DEVICES)]
-Seed = Annotated[int, typer.Option(help="Random seed.")]
 CLASSES_FROM, CLASSES_UNSET = "novel, seen, val, all, or a file of class names", "novel if there are any, else seen"
 ModelFile = Annotated[Path, typer.Argument(help="A checkpoint, run/model.st.", show_default=False)]
 OTHER_ANCHORS = "Use these anchors instead, for classes named after training."
@@ -30,12 +29,17 @@ OUTPUT_FILE = "Output file; - is standard output."
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
+def seed() -> Any:
+    """The option --seed."""
+    return parameter(0, "Random seed.", below=SEEDS)
+
+
 @dataclass(frozen=True)
 class Computing:
     """How figures are computed."""
 
     batch_size: int = parameter(256, "Batch size. Does not change the figures.", at_least=1)
-    seed: int = parameter(0, "Random seed.")
+    seed: int = seed()
     device: str = parameter("auto", DEVICES)
 
     def __post_init__(self) -> None:

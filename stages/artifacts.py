@@ -12,8 +12,8 @@ import json
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,6 +25,7 @@ from safetensors.numpy import save as save_tensors
 
 from stages.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, read_record, read_stream, with_digest
 from stages.errors import InputError, MissingError
+from stages.staged import new_part, sync_folder
 from stages.version import __version__
 
 STDIO = "-"
@@ -199,44 +200,49 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 
     Raises MissingError, naming the file that cannot be written.
     """
-    staged: list[tuple[str, Path]] = []
+    staged: list[tuple[BinaryIO, Path, Path]] = []
     place = Path()
     try:
         for place, data in files.items():
             if not _is_device(place):
-                staged.append((_stage(place, data), place))
+                staged.append((*_stage(place, data), place))
         for place, data in files.items():
             if _is_device(place):
                 place.write_bytes(data)
         while staged:
-            temporary, place = staged[0]
+            file, temporary, place = staged[0]
             os.replace(temporary, place)
+            sync_folder(place.parent)
             staged.pop(0)
+            file.close()
     except OSError as error:
         raise MissingError(
             f"cannot write '{place}': {error.strerror or error}", "free some space or choose another place with -o / --out"
         ) from None
     finally:
-        for temporary, _ in staged:
-            Path(temporary).unlink(missing_ok=True)
+        for file, temporary, _ in staged:
+            temporary.unlink(missing_ok=True)
+            file.close()
 
 
-def _stage(path: Path, data: bytes) -> str:
-    """Write `data` to a temporary file in the folder of `path`, flush it to the disk, and return its name."""
+def _stage(path: Path, data: bytes) -> tuple[BinaryIO, Path]:
+    """Write `data` to a temporary file beside `path` and flush it to the disk; the file stays open, which keeps its lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(21, "a folder is in the way")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    descriptor, temporary = new_part(path)
+    file = os.fdopen(descriptor, "wb")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
         os.chmod(temporary, 0o666 & ~_umask())
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be written
+            file.close()
         raise
-    return temporary
+    return file, temporary
 
 
 def check_writable(path: Path | str) -> None:

@@ -5,12 +5,15 @@ The command line, laat.toml, recipes, `--dry-run` and the checks all read this d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from stages.errors import UsageError, require_above_zero, require_at_least
 
+WHOLE = 2**31  # bound of whole numbers, unless declared otherwise
+SEEDS = 2**63
 _KEY = "parameter"
 
 
@@ -82,15 +85,28 @@ def check(values: Any) -> None:
 
 
 def check_value(option: str, about: Parameter, value: Any) -> None:
-    """Check one value against the bounds and choices declared for it; None is not checked. Raises UsageError."""
+    """Check one value against the bounds and choices declared for it; None is not checked. Raises UsageError.
+
+    Every number must be finite; a whole one lies between -2^31 and 2^31, or within what `below` says for both signs.
+    """
     if value is None:
         return
     name = f"--{option}"
     if about.choices and value not in about.choices:
         raise UsageError(f"unknown {name} '{value}'", f"choose one of {', '.join(about.choices)}")
+    if isinstance(value, int) and not isinstance(value, bool):
+        _check_size(name, value, WHOLE if about.below is None else int(about.below))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name} is {value}", "choose a finite number")
     if about.at_least is not None:
         require_at_least(name, value, about.at_least)
     if about.positive:
         require_above_zero(name, float(value))
     if about.below is not None and not value < about.below:
-        raise UsageError(f"{name} {value:g} is not below {about.below:g}", f"give a number below {about.below:g}")
+        raise UsageError(f"{name} {float(value):g} is not below {about.below:g}", f"give a number below {about.below:g}")
+
+
+def _check_size(name: str, value: int, limit: int) -> None:
+    if not -limit < value < limit:
+        shown = str(value) if abs(value) < 10**40 else "a number of more than 40 digits"
+        raise UsageError(f"{name} is {shown}", f"choose a number between {-limit} and {limit}")

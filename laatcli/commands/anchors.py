@@ -44,8 +44,8 @@ class ClassNames:
     data: str | None = parameter(None, "Take the class names of these images, see `laat train --help`.", panel=CLASSES)
     label_column: str | None = parameter(None, "Column with the labels of --data.", unset="found by its type", panel=CLASSES)
     layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=CLASSES, choices=LAYOUTS)
-    seen: int | None = parameter(None, "The first N classes are seen.", unset="all", panel=CLASSES)
-    val: int = parameter(0, "The next N classes are validation classes.", panel=CLASSES)
+    seen: int | None = parameter(None, "The first N classes are seen.", unset="all", panel=CLASSES, at_least=1)
+    val: int = parameter(0, "The next N classes are validation classes.", panel=CLASSES, at_least=0)
     seen_file: Path | None = parameter(None, "File with the names of the seen classes.", panel=CLASSES)
     val_file: Path | None = parameter(None, "File with the names of the validation classes.", panel=CLASSES)
 
@@ -120,8 +120,8 @@ def anchors(
     encoding: Encoding,
     source: Source = parameter(Source.text, "text, or anchors without language: simplex (MMC) or random."),
     features: str | None = parameter(None, "Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR."),
-    dim: int = parameter(512, "Width of simplex and random anchors."),
-    seed: options.Seed = 0,
+    dim: int = parameter(512, "Width of simplex and random anchors.", at_least=1, below=2**20),
+    seed: int = options.seed(),
     output: Path = parameter(Path("anchors.st"), options.OUTPUT_FILE, short=("-o",)),
 ) -> None:
     """Encode class names with a CLIP text tower into unit anchors."""

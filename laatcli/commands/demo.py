@@ -26,7 +26,7 @@ def demo_command(app: typer.Typer) -> Callable[..., None]:
         console: Console,
         out: Path = parameter(Path("demo"), "Output folder."),
         epochs: int = parameter(EPOCHS, "Number of training epochs of each of the three models.", at_least=1),
-        seed: options.Seed = 0,
+        seed: int = options.seed(),
         device: options.Device = "auto",
     ) -> None:
         """Run the whole pipeline on bundled data and compare standard training with LAAT on raw and expanded anchors."""

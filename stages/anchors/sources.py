@@ -21,6 +21,7 @@ from stages.text_lists import read_list
 
 PUBLISHED = "This is a photo of a {}"
 _BATCH = 256
+_MOST_NUMBERS = 2**31  # in anchors without language, 8 GiB
 
 
 def text_anchors(
@@ -85,7 +86,13 @@ def imported_anchors(classes: Sequence[str], groups: ClassGroups, spec: str) -> 
 
 
 def constructed_anchors(classes: Sequence[str], groups: ClassGroups, source: str, width: int, seed: int) -> AnchorSet:
-    """Anchors without language: `source` 'simplex' (maximal separation) or 'random' (from `seed`), of `width` dimensions."""
+    """Anchors without language: `source` 'simplex' (maximal separation) or 'random' (from `seed`), of `width` dimensions.
+
+    Raises UsageError for a width that does not fit the classes or the memory.
+    """
+    if len(classes) * width > _MOST_NUMBERS:
+        size = len(classes) * width / 2**28
+        raise UsageError(f"{len(classes)} anchors of width {width} need {size:.0f} GiB of memory", "choose a smaller --dim")
     if source == "simplex":
         return AnchorSet(simplex_anchors(len(classes), width), tuple(classes), groups, {"source": "simplex"})
     return AnchorSet(random_anchors(len(classes), width, seed), tuple(classes), groups, {"source": "random", "seed": seed})

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from stages.errors import InputError, MissingError, UsageError
+from stages.staged import new_part, sync_folder
 
 _ELSEWHERE = "choose another place with --png"
 # white space, and characters that some file systems do not allow; `laat` reads `_` as a space
 _AWKWARD = re.compile(r"[\s/\\:*?\"<>|\x00-\x1f]+")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # on Windows
+_NAME_BYTES = 255
 _NAME = re.compile(r"[0-9]+\.png")
 
 
@@ -50,12 +53,16 @@ def _is_ours(file: Path) -> bool:
 def folder_names(classes: Sequence[str]) -> list[str]:
     """One folder name per class, unique even if case is ignored: red_circle for 'red circle'.
 
-    Raises InputError if two classes would share a folder.
+    Raises InputError if two classes would share a folder, or a name is too long for one.
     """
     found: dict[str, str] = {}
     names = []
     for name in classes:
-        folder = _AWKWARD.sub("_", name).strip("._") or "_"
+        folder = unicodedata.normalize("NFC", _AWKWARD.sub("_", name)).strip("._") or "_"
+        if _RESERVED.fullmatch(folder):
+            folder = f"{folder}_"  # read as a space, so the name stays the same class
+        if len(os.fsencode(folder)) > _NAME_BYTES:
+            raise InputError(f"the class name '{folder[:40]}…' is too long for a folder", "leave --png out, or shorten it")
         other = found.setdefault(folder.casefold(), name)
         if other != name:
             raise InputError(f"the classes '{other}' and '{name}' would share the folder '{folder}'", "leave --png out")
@@ -86,7 +93,7 @@ def write_png_folder(
 
     Raises:
         UsageError, MissingError: as `check_png_folder`, or no space left.
-        InputError: two classes with the same folder name.
+        InputError: as `folder_names`.
     """
     from PIL import Image
 
@@ -96,9 +103,10 @@ def write_png_folder(
     rows = np.arange(len(images)) if rows is None else rows
     width = max(5, len(str(rows.max(initial=0))))
     made: Path | None = None
+    descriptor = -1
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part"))
+        descriptor, made = new_part(place, folder=True, before=lambda part: _put_back(part, place))
         home = made / "new"
         home.mkdir()
         for label in np.unique(labels):
@@ -109,10 +117,17 @@ def write_png_folder(
         if place.exists():
             os.replace(place, made / "old")
         os.replace(home, place)
+        sync_folder(place.parent)
     except OSError as error:
         raise MissingError(f"cannot write '{folder}': {error.strerror or error}", f"free some space or {_ELSEWHERE}") from None
     finally:
         if made is not None:
-            if (made / "old").exists() and not place.exists():
-                os.replace(made / "old", place)
+            _put_back(made, place)
             shutil.rmtree(made, ignore_errors=True)
+            os.close(descriptor)
+
+
+def _put_back(part: Path, place: Path) -> None:
+    """Put back the images that were moved away, unless new ones are in their place."""
+    if (part / "old").exists() and not place.exists():
+        os.replace(part / "old", place)

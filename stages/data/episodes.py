@@ -39,7 +39,8 @@ def draw_episodes(
     Args:
         labels: (N,) int64, the class of each image.
         classes: names of the classes, for errors; labels are positions in it.
-        episodes, ways, queries: each at least 1.
+        episodes, queries: each at least 1.
+        ways: at least 2; a single candidate is always right.
         shots: at least 0.
         seed: random seed; the purpose of the stream is 'episodes'.
 
@@ -67,7 +68,7 @@ def check_episodes(
 
 
 def _check_numbers(available: int, *, episodes: int, ways: int, shots: int, queries: int) -> None:
-    least_of = {"episodes": 1, "ways": 1, "queries": 1, "shots": 0}
+    least_of = {"episodes": 1, "ways": 2, "queries": 1, "shots": 0}
     for name, value in {"episodes": episodes, "ways": ways, "queries": queries, "shots": shots}.items():
         if value < least_of[name]:
             raise UsageError(f"--{name} {value} is too few", f"give --{name} {least_of[name]} or more")

@@ -54,7 +54,7 @@ class ImageRequest:
     layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=IMAGES, choices=LAYOUTS)
     skip_corrupt: bool = parameter(False, "Skip images that cannot be opened or decoded, and count them.", panel=IMAGES)
     max_pixels: int = parameter(
-        MAX_PIXELS, "Refuse images of more pixels than this, before they are decoded.", panel=IMAGES, at_least=1
+        MAX_PIXELS, "Refuse images of more pixels than this, before they are decoded.", panel=IMAGES, at_least=1, below=2**63
     )
     white: float | None = parameter(
         None,

@@ -25,11 +25,20 @@ class ClassChoice:
         name: of the group.
         classes: the names.
         seen: with gzsl, the number of seen classes, the first of `classes`; else 0.
+
+    Raises InputError for fewer than 2 classes.
     """
 
     name: str
     classes: tuple[str, ...]
     seen: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            raise InputError(
+                f"the group '{self.name}' has only the class '{''.join(self.classes)}', and a single candidate is always right",
+                "choose a group of at least 2 classes with --classes-from, or add class names",
+            )
 
 
 def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stages.parameters import check, parameter
+from stages.parameters import SEEDS, check, parameter
 
 PROTOCOL = "Protocol"  # the panel of --help
 PROTOCOLS = ("all-way", "episodes", "gzsl")
@@ -24,7 +24,7 @@ class Protocol:
         blend: weight of the text anchor when K > 0 images have the weight K; 0 uses the images alone.
         support_embeddings: 'unit' (support embeddings are normalized before they are averaged) or 'raw' (they are not).
 
-    Raises UsageError for an unknown name or a negative blend; the other numbers are checked when episodes are sampled.
+    Raises UsageError for an unknown name, and for numbers out of range: a single candidate is always right.
     """
 
     name: str = parameter(
@@ -34,11 +34,11 @@ class Protocol:
         panel=PROTOCOL,
         choices=PROTOCOLS,
     )
-    ways: int = parameter(5, "Classes per episode.", panel=PROTOCOL)
+    ways: int = parameter(5, "Classes per episode.", panel=PROTOCOL, at_least=2, below=2**20)
     shots: int = 0
-    queries: int = parameter(20, "Query images per class and episode.", panel=PROTOCOL)
-    episodes: int = parameter(2000, "Number of episodes.", panel=PROTOCOL)
-    seed: int = parameter(0, "Random seed of the episodes.", option="episode-seed", panel=PROTOCOL)
+    queries: int = parameter(20, "Query images per class and episode.", panel=PROTOCOL, at_least=1, below=2**20)
+    episodes: int = parameter(2000, "Number of episodes.", panel=PROTOCOL, at_least=1, below=10**7)
+    seed: int = parameter(0, "Random seed of the episodes.", option="episode-seed", panel=PROTOCOL, below=SEEDS)
     blend: float = parameter(
         0.0,
         "Weight of the name's anchor against K support images of weight 1; 0 is images alone.",

@@ -42,7 +42,7 @@ class SavedEpisodes:
 def episodes_path(rows: Path) -> Path:
     """Where the episodes go: report.episodes.parquet beside report.rows.parquet."""
     stem = rows.name.removesuffix(ENDING) if rows.name.endswith(ENDING) else rows.stem
-    return rows.with_name(f"{stem}.episodes.parquet")
+    return rows.parent / f"{stem}.episodes.parquet"
 
 
 def episode_schema() -> Any:

@@ -59,7 +59,7 @@ class RowPart:
 
 def default_rows_path(report: Path) -> Path:
     """Where the rows of a report go: report.rows.parquet beside report.json."""
-    return report.with_name(f"{report.stem}{ENDING}")
+    return report.parent / f"{report.stem}{ENDING}"
 
 
 def row_schema() -> Any:

@@ -111,6 +111,8 @@ def train_run(
         KeyboardInterrupt: the run was interrupted; its state is saved.
     """
     options = options or RunOptions()
+    if len(anchors.groups.seen) < 2:
+        raise InputError("there is only one seen class, and a single candidate is always right", "train on at least 2 classes")
     if model is None:
         check_backbone_to_train(settings.backbone)
     settings = settings.with_precision(has_bf16=has_bf16(options.device))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.attacks.spec import AttackSpec
 from stages.errors import UsageError
-from stages.parameters import check, parameter
+from stages.parameters import SEEDS, check, parameter
 from stages.threat import ThreatModel, format_eps, parse_eps
 from stages.training.objectives import OBJECTIVES, Objective, check_objective_name, find_objective
 from stages.training.schedules import SCHEDULES
@@ -35,7 +35,9 @@ class TrainSettings:
     """
 
     augment: bool = parameter(True, "Augment images: random crop, flip, rotation and colour jitter.", panel=AUGMENTATION)
-    crop_padding: int = parameter(4, "Pixels of zeros around an image before the random crop.", panel=AUGMENTATION, at_least=0)
+    crop_padding: int = parameter(
+        4, "Pixels of zeros around an image before the random crop.", panel=AUGMENTATION, at_least=0, below=2**12
+    )
     rotation: float = parameter(15.0, "Largest random rotation, in degrees.", panel=AUGMENTATION, at_least=0)
     jitter: float = parameter(0.0, "Strength of brightness, contrast and saturation jitter.", panel=AUGMENTATION, at_least=0)
 
@@ -103,7 +105,7 @@ class TrainSettings:
     precision: str = parameter(
         "auto", "float32, bf16 (matrix products only), or auto: bf16 on GPUs that have it.", panel=HARDWARE, choices=PRECISIONS
     )
-    seed: int = parameter(0, "Random seed.", at_least=0)
+    seed: int = parameter(0, "Random seed.", at_least=0, below=SEEDS)
 
     def __post_init__(self) -> None:
         check_objective_name(self.objective)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.anchors.sources import random_anchors, simplex_anchors
+from stages.anchors.sources import constructed_anchors, random_anchors, simplex_anchors
+from stages.classes import ClassGroups
 from stages.errors import UsageError
 
 
@@ -38,3 +39,10 @@ def test_random_directions_are_uniform_and_not_those_of_a_cube() -> None:
     np.testing.assert_allclose(anchors.mean(0), 0, atol=0.02)
     np.testing.assert_allclose((anchors**2).mean(0), 1 / 3, atol=0.01)
     np.testing.assert_allclose((np.abs(anchors) < 0.5).mean(0), 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("source", ["random", "simplex"])
+def test_anchors_that_do_not_fit_the_memory_are_refused(source: str) -> None:
+    names = [str(at) for at in range(5000)]
+    with pytest.raises(UsageError, match="5000 anchors of width 1000000 need 19 GiB of memory; choose a smaller --dim"):
+        constructed_anchors(names, ClassGroups.from_counts(5000, 5000), source, 10**6, 0)

@@ -88,3 +88,11 @@ def test_folder_names() -> None:
 def test_importing_it_needs_no_torch() -> None:
     code = "import sys, stages.attacks.png_folder; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_that_a_folder_cannot_have() -> None:
+    assert folder_names(["..", "con", "NUL.txt", "a/b", "x" * 255]) == ["_", "con_", "NUL.txt_", "a_b", "x" * 255]
+    with pytest.raises(InputError, match="is too long for a folder; leave --png out"):
+        folder_names(["é" * 128])
+    with pytest.raises(InputError, match="would share the folder"):
+        folder_names(["Bear", "bear."])

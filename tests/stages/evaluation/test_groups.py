@@ -9,7 +9,7 @@ from torch import nn
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups
 from stages.errors import InputError
-from stages.evaluation.groups import UNKNOWN, choose_classes, leak_notes, merged_notes, seen_and_novel
+from stages.evaluation.groups import UNKNOWN, ClassChoice, choose_classes, leak_notes, merged_notes, seen_and_novel
 from stages.models.classifier import Classifier, Origin
 
 NAMES = ("ant", "bee", "cat", "dog", "emu", "fox")
@@ -112,3 +112,9 @@ def test_gzsl_on_other_anchors_says_which_side_is_not_what_it_is_called() -> Non
 def test_notes_that_do_not_hold_for_every_model_name_theirs() -> None:
     found = merged_notes({"a": ["both", "some"], "b": ["both"], "c": ["both", "some"]})
     assert found == ["both", "some (a, c)"]
+
+
+@pytest.mark.parametrize("classes", [(), ("cat",)])
+def test_a_single_candidate_is_refused(classes: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="a single candidate is always right; choose a group of at least 2 classes"):
+        ClassChoice("novel", classes)
