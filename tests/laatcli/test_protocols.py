@@ -131,7 +131,7 @@ def test_anchors_of_another_encoder_are_refused_naming_both(named: Path) -> None
         ((*EPISODES, "--shots", "1,5,1"), 2, ["names 1 twice"]),
         ((*EPISODES, "--shots", "0,-1"), 2, ["--shots -1 is too few"]),
         ((*EPISODES, "--shots", "0,1,50"), 2, ["has 6 images, an episode needs 50 shots + 3 queries"]),
-        (("--protocol", "episodes", "--episodes", "0"), 2, ["--episodes 0 is too few", "--episodes 1"]),
+        (("--protocol", "episodes", "--episodes", "0"), 2, ["--episodes is 0", "at least 1"]),
         (("--shots", "0,1"), 2, ["--shots 0,1 is for episodes", "--protocol episodes"]),
         ((*EPISODES, "--blend", "2"), 2, ["--blend needs support images"]),
         ((*EPISODES, "--support-embeddings", "raw"), 2, ["--support-embeddings needs support images"]),
