@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from laatcli.console import Console
+from stages.devices import is_out_of_memory
 from stages.errors import LaatError, UnverifiedWarning, UsageError
 from stages.launch import read_launch
 from stages.parameters import Parameter, check_value, declaration, parameters
@@ -131,7 +132,8 @@ def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError for memory and device faults alike
         failure, code = error, 5
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        console.error(f"the computation failed: {reason}. Try a smaller --batch-size, or see where with --debug")
+        fix = "try a smaller --batch-size, or see where with --debug" if is_out_of_memory(error) else "see where with --debug"
+        console.error(f"the computation failed: {reason}. {fix[0].upper()}{fix[1:]}")
     else:
         return 0
     if debug:

@@ -17,6 +17,7 @@ import typer
 
 from laatcli.console import Column, Console
 from stages.errors import UsageError, nearest
+from stages.strict_json import check_values
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -101,11 +102,13 @@ def _end_with(error: UsageError) -> NoReturn:
 def _parse_toml(data: bytes, where: str) -> dict[str, Any]:
     """The tables of a TOML file. Raises UsageError with the place of the fault; `where` is how errors call the file."""
     try:
-        return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = tomllib.loads(data.decode())
+        check_values(tables)
+    except ValueError as error:  # of TOML, of UTF-8, of an integer with thousands of digits
         raise UsageError(f"{where} is not a TOML file: {error}", "fix or remove it") from None
     except RecursionError:
         raise UsageError(f"{where} is not a TOML file: nested too deeply", "fix or remove it") from None
+    return tables
 
 
 def _checked_options(table: Mapping[str, Any], command: Any, where: str) -> dict[str, Any]:

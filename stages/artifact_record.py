@@ -7,11 +7,11 @@ the tensors and the padding between them.
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from typing import Any, BinaryIO
 
 from stages.errors import InputError, note_unverified
+from stages.strict_json import parse_json, parse_json_object
 from stages.version import __version__
 
 FORMAT = 2
@@ -46,10 +46,10 @@ def read_record(data: bytes, where: str) -> dict[str, Any]:
     """
     length = _header_length(data, where)
     try:
-        header = json.loads(data[8 : 8 + length])
+        header = parse_json(data[8 : 8 + length])
         text = header["__metadata__"][METADATA_KEY]
-    except (ValueError, RecursionError):  # ValueError: not text, not JSON, or a number of thousands of digits
-        raise InputError(f"{where} is not a safetensors file: its header is not JSON", "give a file that laat wrote") from None
+    except ValueError as error:
+        raise InputError(f"{where} is not a safetensors file: in its header, {error}", "give a file that laat wrote") from None
     except (KeyError, TypeError):
         raise InputError(
             f"{where} is a safetensors file, but not one of laat's: it has no laat record",
@@ -96,20 +96,24 @@ def _header_length(data: bytes, where: str) -> int:
 
 def _parsed(text: Any, where: str) -> dict[str, Any]:
     try:
-        record = json.loads(text)
+        record = parse_json_object(text)
         kind, version, params, inputs, tool = (record[k] for k in ("kind", "format", "params", "inputs", "tool"))
         sound = type(version) is int and isinstance(params, dict) and isinstance(inputs, dict) and isinstance(tool, str)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        sound = False
-    if sound and version <= FORMAT:
+        reason = "" if sound else "an entry is of another type"
+    except KeyError as error:
+        reason = f"it lacks {error}"
+    except (ValueError, TypeError) as error:  # TypeError: no text
+        reason = str(error)
+    if not reason and version <= FORMAT:
         # exactly these: without its digest, a file of format 2 does not pass for one of format 1
-        sound = version >= 1 and record.keys() == (_ENTRIES if version == 1 else _ENTRIES | {"digest"})
-    if not sound:
-        raise InputError(f"{where} has a damaged laat record", "make it again with the command that wrote it")
+        whole = version >= 1 and record.keys() == (_ENTRIES if version == 1 else _ENTRIES | {"digest"})
+        reason = "" if whole else "it does not have the entries of its format"
+    if reason:
+        raise InputError(f"{where} has a damaged laat record: {reason}", "make it again with the command that wrote it")
     if version > FORMAT:
         raise InputError(
             f"{where} has format {version}, this laat ({__version__}) reads up to {FORMAT}", "upgrade laat: pip install -U laat"
         )
     if kind not in KINDS:
         raise InputError(f"{where} has the unknown kind '{kind}'", f"known kinds: {', '.join(KINDS)}")
-    return dict(record)
+    return record

@@ -30,6 +30,8 @@ from stages.version import __version__
 
 STDIO = "-"
 _PIPE_BYTES = 256 * 2**20
+_REMAKE = "make it again with the command that wrote it"
+_KINDS_OF_NUMBERS = {"f": "floating point", "i": "signed integers", "u": "unsigned integers"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Artifact:
         tool: version of laat that wrote it.
         sha256: of the file; empty until written or read.
         format: of the file. Files of format 1 have no digest: changes to them cannot be detected.
+        where: name of the file in errors.
     """
 
     kind: str
@@ -53,6 +56,7 @@ class Artifact:
     tool: str = __version__
     sha256: str = ""
     format: int = FORMAT
+    where: str = "the artifact"
 
     @property
     def verified(self) -> bool:
@@ -63,18 +67,19 @@ class Artifact:
         """The record of this artifact as an input of another one."""
         return {"kind": self.kind, "sha256": self.sha256, "inputs": self.inputs}
 
-    def tensor(self, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-        """The tensor `name`. Raises InputError if it is missing or its shape is not `shape` (None: any size)."""
+    def tensor(self, name: str, shape: tuple[int | None, ...], kind: str = "f") -> np.ndarray:
+        """The tensor `name`. Raises InputError if it is missing, its shape is not `shape` (None: any size), or its numbers are
+        not of `kind`: NumPy's letter, or several."""
         if name not in self.tensors:
-            raise InputError(f"the {self.kind} artifact has no tensor '{name}'", "make it again with the command that wrote it")
+            raise InputError(f"{self.where} has no tensor '{name}'", _REMAKE)
         value = self.tensors[name]
         fits = len(value.shape) == len(shape) and all(want in (None, got) for want, got in zip(shape, value.shape, strict=True))
         if not fits:
             wanted = tuple("any" if size is None else size for size in shape)
-            raise InputError(
-                f"tensor '{name}' of the {self.kind} artifact has shape {tuple(value.shape)}, expected {wanted}",
-                "make it again with the command that wrote it",
-            )
+            raise InputError(f"tensor '{name}' in {self.where} has shape {tuple(value.shape)}, expected {wanted}", _REMAKE)
+        if value.dtype.kind not in kind:
+            words = " or ".join(_KINDS_OF_NUMBERS[letter] for letter in kind)
+            raise InputError(f"tensor '{name}' in {self.where} has numbers of type {value.dtype}, expected {words}", _REMAKE)
         return value
 
 
@@ -110,14 +115,27 @@ def from_bytes(data: bytes, *, where: str, kind: str | None = None) -> Artifact:
         raise InputError(
             f"{where} is an artifact of kind {record['kind']}, expected {kind}", f"give a file of kind {kind}; {_MAKERS[kind]}"
         )
+    from stages.artifact_params import check_record  # pydantic is slow to import, and `laat --help` imports this module
+
+    check_record(record, where)
+    tensors = _tensors(data, where)
+    sha256 = hashlib.sha256(data).hexdigest()
+    params, inputs, tool = record["params"], record["inputs"], record["tool"]
+    return Artifact(record["kind"], tensors, params, inputs, tool, sha256, format=record["format"], where=where)
+
+
+def _tensors(data: bytes, where: str) -> dict[str, np.ndarray]:
+    """The tensors of a file. Raises InputError for a damaged one, and a number that is not finite."""
     try:
         tensors = dict(load_tensors(data))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{where} is damaged: {error}", "make it again with the command that wrote it") from None
-    sha256 = hashlib.sha256(data).hexdigest()
-    return Artifact(
-        record["kind"], tensors, record["params"], record["inputs"], record["tool"], sha256, format=record["format"]
-    )
+        raise InputError(f"{where} is damaged: {error}", _REMAKE) from None
+    for name, value in tensors.items():
+        finite = np.isfinite(value) if value.dtype.kind == "f" else np.True_
+        if not finite.all():
+            at = tuple(int(one) for one in np.argwhere(~finite)[0])
+            raise InputError(f"tensor '{name}' in {where} is not finite: it has {value[at]} at {list(at)}", _REMAKE)
+    return tensors
 
 
 _MAKERS = {
@@ -276,6 +294,11 @@ def describe(tensors: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         value = tensors[name]
         row: dict[str, Any] = {"tensor": name, "dtype": str(value.dtype), "shape": list(value.shape)}
         if value.size:
-            row |= {"min": float(value.min()), "mean": float(value.mean()), "max": float(value.max())}
+            # of float64: a sum in the type of the tensor can overflow
+            row |= {
+                "min": float(value.min()),
+                "mean": float((value / value.size).sum(dtype=np.float64)),
+                "max": float(value.max()),
+            }
         rows.append(row)
     return rows

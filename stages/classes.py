@@ -72,15 +72,26 @@ class ClassGroups:
         return cls(tuple(range(seen)), tuple(range(seen, seen + val)), tuple(range(seen + val, total)))
 
     @classmethod
-    def from_names(cls, classes: Sequence[str], seen: Sequence[str], val: Sequence[str] = ()) -> ClassGroups:
-        """Groups from the names of seen and validation classes; the rest is novel. Raises InputError for unknown names."""
-        seen_at = sorted(match_classes(seen, classes, wanted_from="the seen file", available_from="the class names"))
-        val_at = sorted(match_classes(val, classes, wanted_from="the val file", available_from="the class names"))
+    def from_names(
+        cls,
+        classes: Sequence[str],
+        seen: Sequence[str],
+        val: Sequence[str] = (),
+        *,
+        seen_from: str = "the seen file",
+        val_from: str = "the val file",
+    ) -> ClassGroups:
+        """Groups from the names of seen and validation classes; the rest is novel. Raises InputError for unknown names.
+
+        `seen_from` and `val_from` name the files in errors.
+        """
+        seen_at = sorted(match_classes(seen, classes, wanted_from=seen_from, available_from="the class names"))
+        val_at = sorted(match_classes(val, classes, wanted_from=val_from, available_from="the class names"))
         both = set(seen_at) & set(val_at)
         if both:
-            raise InputError(f"class '{classes[min(both)]}' is in both the seen and the val file", "keep it in one of them")
+            raise InputError(f"class '{classes[min(both)]}' is in both {seen_from} and {val_from}", "keep it in one of them")
         if not seen_at:
-            raise InputError("the seen file has no class", "list the classes to train on, one per line")
+            raise InputError(f"{seen_from} has no class", "list the classes to train on, one per line")
         named = {*seen_at, *val_at}
         rest = [i for i in range(len(classes)) if i not in named]
         return cls(tuple(seen_at), tuple(val_at), tuple(rest))

@@ -17,6 +17,7 @@ from typing_extensions import Self
 
 from stages.errors import InputError
 from stages.records import Record, first_fault, json_digest
+from stages.strict_json import parse_json_object
 
 _CONTEXT_LENGTH = 77  # of open_clip where the configuration has none
 
@@ -208,10 +209,10 @@ def read_config(path: Path, model: str) -> tuple[dict[str, Any], dict[str, Any]]
     Raises InputError if the file is damaged, or has an entry that is not known or that could run code or fetch anything.
     """
     try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
+        whole = parse_json_object(path.read_bytes())
         config, preprocessing = dict(whole["model_cfg"]), dict(whole.get("preprocess_cfg") or {})
         Preprocessing.model_validate(preprocessing)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"the configuration of {model} is damaged", f"it is read from {path.name}") from None
     try:
         ModelConfig.model_validate(config)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+# the last is all that oneDNN says when an allocation fails
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|bad_alloc|cannot allocate|could not create a (primitive|memory)",
+    re.IGNORECASE,
+)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
@@ -103,3 +108,8 @@ def release_freed_memory(device: str) -> None:
         torch.cuda.empty_cache()
     elif sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of Python or torch, is that memory ran out."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error))))

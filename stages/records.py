@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.strict_json import parse_json_object
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -20,6 +22,18 @@ class Record(BaseModel):
     def to_record(self) -> dict[str, Any]:
         """As JSON values, without the entries that were not set."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+Kind = TypeVar("Kind", bound=Record)
+
+
+def parse_record(kind: type[Kind], data: bytes | str) -> Kind:
+    """The record of a JSON text. Raises ValueError with the first fault of the text or of the record, in one line."""
+    try:
+        parse_json_object(data)
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise ValueError(first_fault(error)) from None
 
 
 def json_digest(text: str | bytes) -> str:
@@ -36,8 +50,6 @@ def first_fault(error: ValidationError) -> str:
     """The first fault in one line that names its place: "results[0].clean.low is 1.5: input should be …"."""
     fault = error.errors(include_url=False)[0]
     *parents, name = fault["loc"] or ("",)
-    if fault["type"] == "json_invalid":
-        return "it is not JSON"
     if fault["type"] == "missing":
         return f"{_path(parents)} lacks '{name}'"
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

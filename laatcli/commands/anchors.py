@@ -74,7 +74,8 @@ class ClassNames:
         if self.seen_file or self.val_file:
             vals = read_class_file(self.val_file) if self.val_file else []
             seens = read_class_file(self.seen_file) if self.seen_file else _others(names, vals)
-            groups = ClassGroups.from_names(names, seens, vals)
+            seen_from = f"'{self.seen_file}'" if self.seen_file else f"what '{self.val_file}' leaves"
+            groups = ClassGroups.from_names(names, seens, vals, seen_from=seen_from, val_from=f"'{self.val_file}'")
         elif groups is None or self.seen is not None or self.val:
             groups = ClassGroups.from_counts(len(names), self.seen, self.val)
         return names, groups

@@ -15,6 +15,7 @@ from stages.errors import InputError
 from stages.expand import Expansion
 
 KIND = "anchors"
+_REMAKE = "make it again with the command that wrote it"
 
 
 @dataclass(frozen=True)
@@ -79,34 +80,25 @@ class AnchorSet:
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, where: str) -> AnchorSet:
-        """Unpack an anchors artifact, or the anchors of a model artifact.
+        """Unpack an artifact with anchors that was read (see `artifacts.from_bytes`, which checks its record).
 
-        Raises InputError for missing tensors or names, anchors that are not finite or not of unit length, a damaged expansion.
+        Raises InputError for missing tensors, anchors that are not of unit length, class names that are the same.
         """
         vectors = artifact.tensor("vectors", (None, None)).astype(np.float32, copy=False)
-        try:
-            classes = tuple(str(name) for name in artifact.params["classes"])
-            groups = ClassGroups.from_record(artifact.params["groups"])
-            origin = dict(artifact.params["origin"])
-            fitted = artifact.params.get("expansion")
-            theta_max = None if fitted is None else float(fitted["theta_max"])
-            covered = list(groups.of("all")) == list(range(len(classes)))
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise InputError(f"{where} lacks its class names or groups", "make it again with `laat anchors`") from None
-        if not classes or len(classes) != len(vectors) or not covered:
-            raise InputError(
-                f"{where} names {len(classes)} classes for {len(vectors)} anchors, or groups that do not cover them",
-                "make it again with `laat anchors`",
-            )
+        params = artifact.params
+        classes, fitted = tuple(params["classes"]), params.get("expansion")
+        if len(classes) != len(vectors):
+            raise InputError(f"{where} names {len(classes)} classes for {len(vectors)} anchors", _REMAKE)
         check_unique(classes, where=where)
         check_anchors(vectors, classes, where)
         expansion = None
-        if theta_max is not None:
+        if fitted is not None:
             centre = artifact.tensor("expansion.centre", (vectors.shape[1],)).astype(np.float64)
-            if not 0 < theta_max <= np.pi or not abs(np.linalg.norm(centre) - 1) < 1e-6:
-                raise InputError(f"the fitted expansion in {where} is damaged", "make it again with `laat expand`")
-            expansion = Expansion(centre, theta_max)
-        return cls(vectors, classes, groups, origin, expansion, artifact.inputs)
+            if not abs(np.linalg.norm(centre) - 1) < 1e-6:
+                raise InputError(f"the centre of the expansion in {where} does not have unit length", _REMAKE)
+            expansion = Expansion(centre, fitted["theta_max"])
+        groups = ClassGroups.from_record(params["groups"])
+        return cls(vectors, classes, groups, dict(params.get("origin", {})), expansion, artifact.inputs)
 
 
 def check_anchors(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> None:

@@ -76,13 +76,13 @@ def imported_anchors(classes: Sequence[str], groups: ClassGroups, spec: str) -> 
     values, tensor, sha256 = read_features(spec)
     if len(values) != len(classes):
         raise InputError(
-            f"the features have {len(values)} rows for {len(classes)} classes",
+            f"the features '{spec}' have {len(values)} rows for {len(classes)} classes",
             "give one row per class, in the order of the names",
         )
     origin: dict[str, Any] = {"source": "features", "features_sha256": sha256}
     if tensor:
         origin["tensor"] = tensor
-    return AnchorSet(normalised(values, tuple(classes), "the features"), tuple(classes), groups, origin)
+    return AnchorSet(normalised(values, tuple(classes), f"'{spec}'"), tuple(classes), groups, origin)
 
 
 def constructed_anchors(classes: Sequence[str], groups: ClassGroups, source: str, width: int, seed: int) -> AnchorSet:

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from stages.artifacts import Artifact
-from stages.classes import spelled
+from stages.classes import check_unique, spelled
 from stages.data.source_rows import SourceRows
 from stages.errors import InputError
 from stages.threat import ThreatModel
 
 KIND = "adversarial"
 _PER_IMAGE = ("labels", "clean_predictions", "attacked_predictions")
+_REMAKE = "make it again with `laat attack`"
 
 
 @dataclass(frozen=True)
@@ -68,31 +69,40 @@ class AdversarialSet:
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, where: str) -> AdversarialSet:
-        """Unpack. Raises InputError for missing or inconsistent entries; the threat model is checked when images are scored."""
+        """Unpack an artifact that was read (see `artifacts.from_bytes`, which checks its record).
+
+        Raises InputError for tensors that do not fit together; the images are checked when they are scored.
+        """
         images = artifact.tensor("images", (None, 3, None, None))
         count, _, height, width = images.shape
         tensors = {
             "images": images,
-            "clean_images": artifact.tensor("clean_images", (count, 3, height, width)),
-            **{name: artifact.tensor(name, (count,)) for name in _PER_IMAGE},
+            "clean_images": artifact.tensor("clean_images", (count, 3, height, width), "u"),
+            **{name: artifact.tensor(name, (count,), "i") for name in _PER_IMAGE},
         }
         params = artifact.params
+        classes = tuple(map(spelled, params["classes"]))
+        check_unique(classes, where=where)
+        for name in _PER_IMAGE:
+            if count and not 0 <= int(tensors[name].min()) <= int(tensors[name].max()) < len(classes):
+                raise InputError(f"{where} has {name} outside its {len(classes)} classes", _REMAKE)
         try:
-            found = cls(
-                **{name: torch.from_numpy(value.copy()) for name, value in tensors.items()},
-                classes=tuple(spelled(name) for name in params["classes"]),
-                group=str(params["group"]),
-                threat=ThreatModel.from_record(params["threat"]),
-                attack=dict(params["attack"]),
-                data=dict(params["data"]),
-                inputs=artifact.inputs,
-                source_rows=_unpacked(artifact, count),
-            )
-        except (KeyError, TypeError, ValueError):
-            raise InputError(f"{where} lacks its classes, attack or threat model", "make it again with `laat attack`") from None
-        if count and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(found.classes):
-            raise InputError(f"{where} has labels outside its {len(found.classes)} classes", "make it again with `laat attack`")
-        return found
+            source_rows = _unpacked(artifact, count)
+            threat = ThreatModel.from_record(params["threat"])
+        except ValueError as error:
+            raise InputError(f"{where} has images without a place in their source: {error}", _REMAKE) from None
+        except InputError as error:
+            raise InputError(f"{where}: {error.what}", _REMAKE) from None
+        return cls(
+            **{name: torch.from_numpy(value.copy()) for name, value in tensors.items()},
+            classes=classes,
+            group=params["group"],
+            threat=threat,
+            attack=params["attack"],
+            data=params["data"],
+            inputs=artifact.inputs,
+            source_rows=source_rows,
+        )
 
 
 def _packed(found: SourceRows) -> dict[str, np.ndarray]:
@@ -102,11 +112,11 @@ def _packed(found: SourceRows) -> dict[str, np.ndarray]:
 
 
 def _unpacked(artifact: Artifact, count: int) -> SourceRows | None:
-    """None for older files. Raises KeyError, TypeError, ValueError or InputError where the entries do not fit together."""
+    """None for older files. Raises InputError, or ValueError where the entries do not fit together."""
     if "source_index" not in artifact.tensors:
         return None
-    starts = {str(name): int(first) for name, first in artifact.params["source_splits"]}
+    starts = dict(artifact.params.get("source_splits") or ())
     if 0 not in starts.values():
         raise ValueError("no first split")
-    keys = artifact.tensor("source_keys", (None,)).tobytes().decode().split("\0")[:-1]
-    return SourceRows.named(artifact.tensor("source_index", (count,)), starts, keys)
+    keys = artifact.tensor("source_keys", (None,), "u").tobytes().decode().split("\0")[:-1]
+    return SourceRows.named(artifact.tensor("source_index", (count,), "i"), starts, keys)

@@ -43,7 +43,12 @@ class SourceRows:
 
     @classmethod
     def named(cls, index: np.ndarray, starts: Mapping[str, int], keys: Sequence[str]) -> SourceRows:
-        """Images with these keys, one each."""
+        """Images with these keys, one each. Raises ValueError where they do not fit together."""
+        firsts = list(starts.values())
+        if not firsts or firsts[0] < 0 or firsts != sorted(firsts):
+            raise ValueError("the first rows of the splits do not ascend")
+        if index.size and not firsts[0] <= int(index.min()) <= int(index.max()) < 2**31:
+            raise ValueError("an image has a row outside its source")
         known = dict(zip(index.tolist(), keys, strict=True))
         return cls(index, starts, lambda split, rows: [known[starts[split] + row] for row in rows.tolist()])
 

@@ -13,7 +13,7 @@ import torch
 from stages.classes import match_classes
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
-from stages.errors import InputError, LaatError
+from stages.errors import InputError
 from stages.evaluation.chunks import digest_of
 from stages.evaluation.points import protocol_episodes
 from stages.evaluation.protocol import Protocol
@@ -104,26 +104,25 @@ def read_replay(path: Path) -> Replay:
         {"classes": [[one.group, one.protocol, one.classes] for one in saved]},
         *(column for one in saved for column in (one.support, one.query)),
     )
-    try:
-        protocol, sweep = _protocol(record["protocol"])
-        data = record["data_sha256"]
-    except (KeyError, TypeError, ValueError, LaatError) as error:
-        raise InputError(f"{where} lacks the protocol of its episodes: {error}", AGAIN) from None
+    if (record.get("protocol") or {}).get("name") != "episodes":
+        raise InputError(f"{where} lacks the protocol of its episodes", AGAIN)
+    protocol, sweep = _protocol(record["protocol"])
     for one in saved:
         count, ways, queries = one.query.shape
         shots, recorded = one.support.shape[2], (protocol.episodes, protocol.ways, protocol.queries)
         if (count, ways, queries) != recorded or shots not in (sweep or (protocol.shots,)):
             raise InputError(f"{where} has {count} episodes of {ways} x {queries}, {shots} shots, unlike its record", AGAIN)
     by_name = {(one.group, one.protocol): one for one in saved}
-    return Replay(where, sha256, data, protocol, sweep, by_name, record["schema_version"] == OLDEST_VERSION)
+    by_position = record["schema_version"] == OLDEST_VERSION
+    return Replay(where, sha256, record.get("data_sha256"), protocol, sweep, by_name, by_position)
 
 
 def _protocol(record: Mapping[str, Any]) -> tuple[Protocol, tuple[int, ...]]:
     """The protocol of a report's record, and the shots of a sweep."""
-    shots: int | Sequence[int] = record["shots"]
-    sweep = () if isinstance(shots, int) else tuple(int(count) for count in shots)
+    shots: int | list[int] = record["shots"]
+    sweep = tuple(shots) if isinstance(shots, list) else ()
     names = {"seed": "episode_seed", "ways": "ways", "queries": "queries", "episodes": "episodes"}
-    numbers = {field: int(record[name]) for field, name in names.items()}
-    first = shots if isinstance(shots, int) else sweep[0]
-    blend, support = float(record.get("blend", 0)), str(record.get("support_embeddings", "unit"))
-    return Protocol(str(record["name"]), shots=first, blend=blend, support_embeddings=support, **numbers), sweep
+    numbers = {field: record[name] for field, name in names.items()}
+    first = shots if isinstance(shots, int) else shots[0]
+    blend, support = float(record.get("blend") or 0), record.get("support_embeddings") or "unit"
+    return Protocol(record["name"], shots=first, blend=blend, support_embeddings=support, **numbers), sweep

@@ -64,7 +64,7 @@ def evaluate_saved(
             )
         place(one, device)
         shown = within(progress, at, len(classifiers), name)
-        result = score_saved(one.over(list(saved.classes)), saved, batch_size=batch_size, progress=shown)
+        result = score_saved(one.over(list(saved.classes)), saved, where=where, batch_size=batch_size, progress=shown)
         rows.append(Row(name, saved.group, result, saved.classes, images=saved.source_rows))
         notes[name] = leak_notes(one, ClassChoice(saved.group, saved.classes), hashes, saved.labels.numpy())
     report = make_report(
@@ -73,7 +73,7 @@ def evaluate_saved(
         protocol=Protocol().to_record(),
         attacks=(),
         threat=saved.threat,
-        seed=int(saved.attack.get("seed", 0)),
+        seed=saved.attack.get("seed", 0),
         rows=rows,
         adversarial={**lineage, "attack": saved.attack},
         notes=merged_notes(notes),
@@ -82,13 +82,19 @@ def evaluate_saved(
 
 
 def score_saved(
-    classifier: Classifier, saved: AdversarialSet, *, batch_size: int = 256, progress: Progress | None = None
+    classifier: Classifier,
+    saved: AdversarialSet,
+    *,
+    where: str = "the saved set",
+    batch_size: int = 256,
+    progress: Progress | None = None,
 ) -> GroupResult:
     """Score saved images all-way; an image that is misclassified when clean counts as wrong.
 
     Args:
         classifier: over the saved classes.
         saved: see `AdversarialSet`.
+        where: name of the set in errors.
         batch_size, progress: see `score.evaluate`.
 
     Raises:
@@ -96,7 +102,7 @@ def score_saved(
         ComputeError: non-finite outputs.
     """
     if not len(saved.images):
-        raise InputError("there are no images of these classes", "choose other classes or another data set")
+        raise InputError(f"{where} has no images", "choose other classes or another data set")
     ways, count, device = len(saved.classes), len(saved.images), classifier.device
     points = all_way_points(saved.labels, ways)
     clean, attacked = Judgement.empty(count), Judgement.empty(count)
@@ -112,7 +118,7 @@ def score_saved(
             try:
                 saved.threat.check(x_adv, x)
             except ComputeError as error:
-                raise InputError(error.what, _UNCHANGED) from None
+                raise InputError(f"in {where}, {error.what}", _UNCHANGED) from None
             judge(clean, x, rows)
             judge(attacked, x_adv, rows)
             attacked.norm[rows.numpy()] = saved.threat.distance(x_adv, x).cpu().numpy()

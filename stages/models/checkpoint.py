@@ -64,18 +64,13 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
         module: for a checkpoint of custom code: the embedding model, or the import path of its backbone's factory
             (`pkg.mod:factory`). Reading a file never imports code by itself.
 
-    Raises InputError for missing, mismatching or non-finite entries, and for custom code without `module`.
+    Raises InputError for missing or mismatching entries, and for custom code without `module`.
     """
     anchors = AnchorSet.from_artifact(artifact, where)
-    try:
-        architecture, training = dict(artifact.params["architecture"]), dict(artifact.params["training"])
-        width, image_size = int(architecture["width"]), int(architecture["image_size"])
-        tau = float(training["settings"]["tau"])
-        sound = width == anchors.vectors.shape[1] and image_size > 0 and tau > 0
-    except (KeyError, TypeError, ValueError):
-        sound = False
-    if not sound:
-        raise InputError(f"{where} lacks its architecture or settings", _REMAKE)
+    architecture, training = artifact.params["architecture"], artifact.params["training"]
+    width, image_size, tau = architecture["width"], architecture["image_size"], training["settings"]["tau"]
+    if width != anchors.vectors.shape[1]:
+        raise InputError(f"{where} has a model of width {width} and anchors of width {anchors.vectors.shape[1]}", _REMAKE)
     embedding = module if isinstance(module, nn.Module) else _built(architecture, module, artifact, where)
     _load_weights(embedding, artifact, where)
     origin = Origin(training, artifact.inputs, artifact.sha256, image_hashes_of(artifact))
@@ -90,25 +85,29 @@ def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:
 
 def image_hashes_of(artifact: Artifact) -> dict[str, np.ndarray]:
     """The hashes of images in a checkpoint, by their use (see `Origin.images`); older ones have none."""
-    return {name.removeprefix(_IMAGES): value for name, value in artifact.tensors.items() if name.startswith(_IMAGES)}
+    return {
+        name.removeprefix(_IMAGES): artifact.tensor(name, (None,), "i") for name in artifact.tensors if name.startswith(_IMAGES)
+    }
 
 
 def _threat(training: Mapping[str, Any]) -> ThreatModel | None:
     """The threat model of training; None for training without attack."""
     settings = training["settings"]
+    if settings.get("objective") in (None, "clean") or settings.get("eps") is None:
+        return None
     try:
-        return None if settings["objective"] == "clean" else ThreatModel(parse_eps(str(settings["eps"])))
-    except (KeyError, LaatError):
+        return ThreatModel(parse_eps(settings["eps"]))
+    except LaatError:
         return None
 
 
 def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact, where: str) -> EmbeddingModel:
     """Build the embedding model of the record; `own` is the import path of a backbone that the user agreed to import."""
-    if "module" in architecture:
+    if architecture.get("module") is not None:
         raise InputError(
             f"{where} has the weights of your own module {architecture['module']}", "give it: laat.load(path, module=…)"
         )
-    backbone, tower = str(architecture.get("backbone", "")), architecture.get("tower")
+    backbone, tower = architecture.get("backbone") or "", architecture.get("tower")
     if not backbone or (tower is not None) != backbone.startswith("clip:"):
         raise InputError(f"{where} lacks its architecture or settings", _REMAKE)
     if is_own_backbone(backbone) and own is None:
@@ -116,7 +115,7 @@ def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact,
             f"{where} was trained with your own backbone {backbone}, and loading it runs that code",
             f"add --backbone {backbone}, or in Python laat.load(path, module='{backbone}')",
         )
-    width, image_size = int(architecture["width"]), int(architecture["image_size"])
+    width, image_size = architecture["width"], architecture["image_size"]
     net = None if own is None else load_backbone(own)
     build = partial(EmbeddingModel, own or backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1), tower=tower, own=net)
     try:
@@ -148,12 +147,11 @@ def _require_fit(model: nn.Module, given: Mapping[str, np.ndarray], where: str) 
             raise InputError(
                 f"weight '{key}' in {where} has shape {value.shape}, {name} expects {tuple(own[key].shape)}", _REMAKE
             )
+        if (value.dtype.kind == "f") != own[key].is_floating_point():
+            raise InputError(f"weight '{key}' in {where} has type {value.dtype}, {name} expects {own[key].dtype}", _REMAKE)
 
 
 def _load_weights(model: nn.Module, artifact: Artifact, where: str) -> None:
     given = weights_of(artifact)
     _require_fit(model, given, where)
-    for name, value in given.items():
-        if not np.isfinite(value).all():
-            raise InputError(f"weight '{name}' in {where} is not finite", _REMAKE)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in given.items()})

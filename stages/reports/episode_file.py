@@ -110,7 +110,10 @@ def read_episodes(path: Path | str, sha256: str | None = None) -> tuple[list[Sav
     Raises InputError (see `parquet.read_table`), also where the file was changed since it was written, or the episodes of one
     group and protocol are not all of one size. Warns with `UnverifiedWarning` about an older file, which has no digest.
     """
+    from stages.reports.records import check_record
+
     table, record = read_table(path, episode_schema(), KIND, sha256, newer=_KEYS)
+    check_record(record, f"'{path}'")
     if "digest" not in record and record["schema_version"] == OLDEST_VERSION:
         note_unverified(f"'{path}'")
     elif record.get("digest") != _digest(table, record):
@@ -120,13 +123,14 @@ def read_episodes(path: Path | str, sha256: str | None = None) -> tuple[list[Sav
         found.setdefault((row["group"], row["protocol"]), []).append(row)
     try:
         return [_episodes(*key, rows) for key, rows in found.items()], record
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: an empty cell
         raise InputError(f"'{path}' has episodes of different sizes under one name", AGAIN) from None
 
 
 def _episodes(group: str, protocol: str, rows: Sequence[Mapping[str, Any]]) -> SavedEpisodes:
     support, query = (np.array([row[key] for row in rows], dtype=np.int32) for key in ("support", "query"))
     classes = np.array([row["classes"] for row in rows], dtype=object)
-    if not classes.ndim == 2 or not classes.shape == support.shape[:2] == query.shape[:2] or support.ndim != query.ndim:
+    named = classes.ndim == 2 and all(isinstance(name, str) for name in classes.flat)
+    if not named or not classes.shape == support.shape[:2] == query.shape[:2] or not support.ndim == query.ndim == 3:
         raise ValueError("classes, support and query do not fit together")
     return SavedEpisodes(group, protocol, classes.tolist(), support, query)

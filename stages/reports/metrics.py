@@ -7,27 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import PositiveInt, ValidationError
 
-from stages import artifacts
+from stages.epoch_metrics import read_epochs
 from stages.errors import InputError
-from stages.records import Record, Share, first_fault
 
 FILE = "metrics.jsonl"
 ACCURACIES = ("train_clean", "train_robust", "selection_clean", "selection_robust")
-_FOLDER, _AGAIN = "name a folder that `laat train` wrote", "train again"
-
-
-class EpochMetrics(Record, extra="ignore"):
-    """What a line of metrics.jsonl must have; accuracies are fractions of 1, null where none was measured."""
-
-    epoch: PositiveInt
-    loss: float | None
-    train_clean: Share | None
-    train_robust: Share | None
-    selection_clean: Share | None
-    selection_robust: Share | None
-    best_so_far: bool
+_FOLDER = "name a folder that `laat train` wrote"
 
 
 @dataclass(frozen=True)
@@ -62,23 +48,6 @@ def read_metrics(folder: Path) -> RunMetrics:
         raise InputError(f"'{folder}' {'is a file, expected a run folder' if folder.exists() else 'does not exist'}", _FOLDER)
     if not path.exists():
         raise InputError(f"'{folder}' has no {FILE}: no epoch was finished there", _FOLDER)
-    lines = artifacts.read_file(path).split(b"\n")
-    if lines[-1]:
-        raise InputError(f"'{path}' line {len(lines)} is cut off", "train again, or remove that line")
-    rows = [_row(line, number, f"'{path}' line {number}") for number, line in enumerate(lines[:-1], 1)]
-    if not rows:
-        raise InputError(f"'{path}' is empty", _AGAIN)
-    if not rows[0].best_so_far:
-        raise InputError(f"'{path}' line 1: the first epoch is the best so far, but is not marked so", _AGAIN)
+    rows = read_epochs(path)
     values = {name: np.array([getattr(row, name) for row in rows], float) for name in ("loss", *ACCURACIES)}
     return RunMetrics(folder, np.arange(1, len(rows) + 1), values, max(row.epoch for row in rows if row.best_so_far))
-
-
-def _row(line: bytes, number: int, where: str) -> EpochMetrics:
-    try:
-        row = EpochMetrics.model_validate_json(line)
-    except ValidationError as error:
-        raise InputError(f"{where}: {first_fault(error)}", _AGAIN) from None
-    if row.epoch != number:
-        raise InputError(f"{where} is epoch {row.epoch}, expected {number}", _AGAIN)
-    return row

@@ -11,6 +11,7 @@ from typing import Any
 
 from stages import artifacts
 from stages.errors import InputError
+from stages.strict_json import parse_json_object
 from stages.version import __version__
 
 # of report.json, its rows and its episodes together
@@ -18,6 +19,8 @@ SCHEMA_VERSION = 3
 OLDEST_VERSION = 2  # that is still read
 AGAIN = "evaluate again with `laat eval`"
 _KEY = b"laat"
+# up to which a file may have more rows than bytes, and be compressed to less than a hundredth
+_FEWEST_ROWS, _UNPACKED_BYTES = 10**6, 256 * 2**20
 
 
 def table_bytes(table: Any, kind: str, record: Mapping[str, Any]) -> bytes:
@@ -58,7 +61,9 @@ def read_table(
     try:
         # no threads of Arrow, no Python file: a thread that outlives the interpreter aborts the process (apache/arrow 33975)
         source = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
+        _check_size(source.metadata, len(data))
         table = source.read(use_threads=False)
+        table.validate(full=True)  # text in UTF-8, positions inside dictionaries
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
         reason = (str(error).strip().splitlines() or ["not parquet"])[0]
         raise InputError(f"{where} is cut short, damaged or no parquet file: {reason}", AGAIN) from None
@@ -72,23 +77,35 @@ def read_table(
     return table, record
 
 
+def _check_size(about: Any, size: int) -> None:
+    """Raise ValueError for a file of `size` bytes that would fill the memory: equal rows take no space.
+
+    The metadata of a column is never asked for: where it is damaged, pyarrow aborts the process.
+    """
+    unpacked = sum(about.row_group(at).total_byte_size for at in range(about.num_row_groups))
+    if about.num_rows > max(_FEWEST_ROWS, size) or unpacked > max(_UNPACKED_BYTES, 100 * size):
+        raise ValueError(f"{about.num_rows:,} rows and {unpacked:,} bytes, in a file of {size:,} bytes")
+
+
 def _record(metadata: Mapping[bytes, bytes] | None, where: str, kind: str) -> dict[str, Any]:
     try:
-        record = json.loads((metadata or {})[_KEY])
+        record = parse_json_object((metadata or {})[_KEY])
         found, version = record["kind"], record["schema_version"]
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except KeyError:
         raise InputError(f"{where} is a parquet file, but not written by laat: it has no laat record", AGAIN) from None
+    except ValueError as error:
+        raise InputError(f"{where} has a damaged laat record: {error}", AGAIN) from None
     if found != kind:
         raise InputError(f"{where} is a {found} file, expected {kind}", f"give the {kind} file of the report")
     check_version(version, where)
-    return dict(record)
+    return record
 
 
 def check_version(version: Any, where: str) -> None:
     """Raise InputError unless this laat reads the schema version; `where` names the file in errors."""
-    if isinstance(version, int) and OLDEST_VERSION <= version <= SCHEMA_VERSION:
+    if type(version) is int and OLDEST_VERSION <= version <= SCHEMA_VERSION:
         return
-    newer = isinstance(version, int) and version > SCHEMA_VERSION
+    newer = type(version) is int and version > SCHEMA_VERSION
     raise InputError(
         f"{where} has schema version {version}, this laat ({__version__}) reads {OLDEST_VERSION} to {SCHEMA_VERSION}",
         "upgrade laat: pip install -U laat" if newer else AGAIN,

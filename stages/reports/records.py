@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from typing_extensions import Self
 
-from stages.records import Record, Share
-from stages.reports.parquet import OLDEST_VERSION, SCHEMA_VERSION
+from stages.artifact_params import Data, Threat
+from stages.errors import InputError
+from stages.records import Record, Share, first_fault
+from stages.reports.parquet import AGAIN, OLDEST_VERSION, SCHEMA_VERSION
 from stages.reports.rows import CLEAN, WORST
 from stages.statistics.chance import Verdict, verdict
 from stages.statistics.gzsl import GzslResult
@@ -25,14 +29,6 @@ class Model(Record):
     objective: str
     sha256: str
     """Of the checkpoint."""
-
-
-class Data(Record, extra="allow"):
-    """Provenance of the images."""
-
-    source: str
-    sha256: str | None = None
-    """Of pixels, labels and class names."""
 
 
 class Sample(Record):
@@ -57,7 +53,7 @@ class ProtocolRecord(Record):
     """Query images per class and episode."""
     episodes: PositiveInt | None = None
     episode_seed: int | None = None
-    shots: NonNegativeInt | list[NonNegativeInt] | None = None
+    shots: NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=1)] | None = None
     """Support images per class; a list for several numbers of shots, one result each."""
     blend: Annotated[float, Field(ge=0)] | None = None
     """Weight of the text anchor in an anchor made from images."""
@@ -81,19 +77,20 @@ class Attack(Record, extra="allow"):
     name: str
 
 
-class Threat(Record):
-    """The threat model."""
-
-    clip: Annotated[list[float], Field(min_length=2, max_length=2)]
-    eps: str
-    """Exact, in pixel units: 8/255."""
-    norm: str
-
-
 class Adversarial(Record, extra="allow"):
     """Lineage of the saved adversarial images that were evaluated instead of running attacks."""
 
     sha256: str
+
+
+class FileRecord(Record, extra="allow"):
+    """What the rows and the episodes of a report say of it."""
+
+    data_sha256: str | None = None
+    digest: str | None = None
+    models: dict[str, str] = Field(default_factory=dict)
+    protocol: ProtocolRecord | None = None
+    threat: Threat | None = None
 
 
 class FileReference(Record):
@@ -265,6 +262,14 @@ class Report(Record):
             _require(not result.episodes, f"{where} has episodes, the protocol none")
         if self.sample is not None:
             _require(result.images <= self.sample.images <= self.sample.of, f"{where} has more images than the sample")
+
+
+def check_record(record: Mapping[str, Any], where: str) -> None:
+    """Raise InputError unless the record of a file of rows or episodes has the types that it must have."""
+    try:
+        FileRecord.model_validate_json(json.dumps(record))
+    except ValidationError as error:
+        raise InputError(f"{where} has a damaged laat record: {first_fault(error)}", AGAIN) from None
 
 
 def report_schema() -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,6 +22,7 @@ from stages.reports.records import FileReference, Model, Report
 from stages.reports.results import Row
 from stages.reports.row_file import RowPart, rows_bytes
 from stages.reports.verify import check_digest, check_files, with_digest
+from stages.strict_json import parse_json
 from stages.threat import ThreatModel
 from stages.version import __version__
 
@@ -95,9 +96,9 @@ def read_report(path: Path | str) -> Report:
     where = "standard input" if str(path) == artifacts.STDIO else f"'{path}'"
     data = artifacts.read_pipe(sys.stdin.buffer) if str(path) == artifacts.STDIO else artifacts.read_file(path)
     try:
-        record = json.loads(data, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        raise InputError(f"{where} is cut short or not JSON", f"give a report of `laat eval`, or {AGAIN}") from None
+        record = parse_json(data)
+    except ValueError as error:
+        raise InputError(f"{where} is cut short or damaged: {error}", f"give a report of `laat eval`, or {AGAIN}") from None
     if not isinstance(record, dict) or record.get("kind") != KIND:
         raise InputError(f"{where} is JSON, but not a report of laat", "give a report of `laat eval`")
     check_version(record.get("schema_version", record.get("format")), where)
@@ -109,10 +110,6 @@ def read_report(path: Path | str) -> Report:
     if str(path) != artifacts.STDIO:
         check_files(report, Path(path))
     return report
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
 
 
 def with_rows(report: Report, rows: Sequence[Row], path: Path, report_path: Path | None) -> tuple[Report, dict[Path, bytes]]:

@@ -26,6 +26,12 @@ _FLOATS = ("clean_margin", "attacked_margin", "norm")
 _LIMITS = ("clean_limit", "attacked_limit")
 # not in files of the oldest schema version, whose `image` is a position in the evaluated images
 _IN_SOURCE = ("split", "row", "key")
+_BOUNDS = {
+    "episode": (-1.0, np.inf),
+    **dict.fromkeys(("image", "row"), (0.0, np.inf)),
+    **dict.fromkeys(("clean_margin", "attacked_margin"), (-np.inf, np.inf)),
+    "norm": (0.0, np.finfo(np.float32).max),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +144,12 @@ def read_rows(path: Path | str, sha256: str | None = None) -> tuple[list[RowPart
 
     Raises InputError (see `parquet.read_table`), also when the rows of two attacks are not of the same points.
     """
+    from stages.reports.records import check_record  # pydantic is slow to import, and `laat --help` imports this module
+
     table, record = read_table(path, row_schema(), KIND, sha256, newer=_IN_SOURCE)
     where = f"'{path}'"
+    check_record(record, where)
+    _check_numbers(table, where)
     keys = [_names(table, key) for key in _KEYS]
     codes = np.stack([codes for codes, _ in keys])
     change = np.flatnonzero((codes[:, 1:] != codes[:, :-1]).any(0)) + 1
@@ -160,7 +170,21 @@ def read_rows(path: Path | str, sha256: str | None = None) -> tuple[list[RowPart
         if attack in attacks:
             raise InputError(f"{where} has rows of {model}, {group}, {attack} in two places", AGAIN)
         attacks[attack] = {key: column[start:end] for key, column in columns.items()}
-    return [_part(key, classes, _points(attacks, where), attacks, names) for key, attacks in found.items()], record
+    try:
+        return [_part(key, classes, _points(attacks), attacks, names) for key, attacks in found.items()], record
+    except ValueError as error:
+        raise InputError(f"{where} is inconsistent: {error}", AGAIN) from None
+
+
+def _check_numbers(table: Any, where: str) -> None:
+    """Raise InputError for a number that no evaluation gives. Limits can be any: NaN is none."""
+    for name, (lowest, highest) in _BOUNDS.items():
+        if name in table.schema.names:
+            values = table[name].to_numpy()
+            wrong = ~((values >= lowest) & (values <= highest))
+            if wrong.any():
+                at = int(np.argmax(wrong))
+                raise InputError(f"{where} has the {name} {values[at]} in row {at}", AGAIN)
 
 
 def _part(
@@ -176,7 +200,11 @@ def _part(
     columns = next(iter(attacks.values()))
     index, first, image = np.unique(rows.image, return_index=True, return_inverse=True)
     split_of, row, named = (columns[name][first].tolist() for name in _IN_SOURCE)
+    if any((columns[name][first][image] != columns[name]).any() for name in _IN_SOURCE):
+        raise ValueError("an image has two places in its source")
     starts = {names["split"][split]: start for split, start in zip(split_of, (index - row).tolist(), strict=True)}
+    if [starts[names["split"][split]] for split in split_of] != (index - row).tolist():
+        raise ValueError("the rows of a split do not follow each other")
     images = SourceRows.named(index.astype(np.int64), starts, [names["key"][code] for code in named])
     return RowPart(*key, classes, replace(rows, image=image.astype(np.int32)), images)
 
@@ -194,12 +222,16 @@ def _recoded(table: Any, key: str, classes: Sequence[str]) -> np.ndarray:
     return np.array([position[name] for name in names], dtype=np.int32)[codes]
 
 
-def _points(attacks: Mapping[str, Mapping[str, np.ndarray]], where: str) -> PointRows:
+def _points(attacks: Mapping[str, Mapping[str, np.ndarray]]) -> PointRows:
     first = next(iter(attacks.values()))
     shared = {"episode", "image", *_IN_SOURCE, "true_class", "clean_prediction", "clean_margin"} & set(first)
     for name, other in attacks.items():
         if not all(np.array_equal(first[key], other[key]) for key in shared):
-            raise InputError(f"{where} is inconsistent: the attack {name} has other points than the first one", AGAIN)
+            raise ValueError(f"the attack {name} has other points than the first one")
+    numbers, counts = np.unique(first["episode"], return_counts=True)
+    in_order = np.array_equal(first["episode"], np.repeat(numbers, counts))
+    if numbers.tolist() not in ([-1], list(range(len(numbers)))) or not in_order or len(set(counts.tolist())) > 1:
+        raise ValueError("the episodes do not count from 0 with as many points in each")
     none = np.zeros(len(first["image"]), np.float32)
     clean = Judgement(first["clean_prediction"], first["clean_margin"], none, _limits(first["clean_limit"]))
     after = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,9 +42,9 @@ def check_files(report: Report, path: Path) -> None:
     """
     if report.episodes is not None:
         place = path.parent / report.episodes.file
-        if place.is_file() and hashlib.sha256(read_file(place)).hexdigest() != report.episodes.sha256:
+        if os.path.isfile(place) and hashlib.sha256(read_file(place)).hexdigest() != report.episodes.sha256:
             raise InputError(f"'{place}' is not the file written with the report: its SHA-256 differs", AGAIN)
-    if report.rows is not None and (path.parent / report.rows.file).is_file():
+    if report.rows is not None and os.path.isfile(path.parent / report.rows.file):
         rows_of_report(report, path)
 
 
@@ -55,15 +56,13 @@ def rows_of_report(report: Report, path: Path) -> list[RowPart]:
     if report.rows is None:
         raise InputError(f"'{path}' was written without its rows", f"{AGAIN}, without `--rows none`")
     place = path.parent / report.rows.file
-    if place.exists() and not place.is_file():  # a device has no end
-        raise InputError(f"'{place}', the rows of '{path}', is not a file", AGAIN)
     parts = read_rows(place, report.rows.sha256)[0]
     _check_figures(report, parts, f"'{path}'")
     return parts
 
 
 def _check_figures(report: Report, parts: Sequence[RowPart], where: str) -> None:
-    rows = {part.key: part.rows for part in parts}
+    rows, names = {part.key: part.rows for part in parts}, {part.key: part.classes for part in parts}
     for at, result in enumerate(report.results):
         if result.key not in rows:
             raise InputError(f"the rows of {where} lack {', '.join(result.key)}", AGAIN)
@@ -73,6 +72,16 @@ def _check_figures(report: Report, parts: Sequence[RowPart], where: str) -> None
             if not abs(one - other) <= _ROUNDING:
                 what = f"results[{at}] has {name} {one:g} and its rows {other:g}"
                 raise InputError(f"{where} was damaged or edited: {what}", AGAIN)
+        if result.gzsl is not None:
+            _check_limits(rows[result.key], len(names[result.key]), result, f"results[{at}] of {where}")
+
+
+def _check_limits(rows: PointRows, classes: int, result: Result, where: str) -> None:
+    """Raise InputError unless every class of seen and novel ones together has a point, and every attack its limits."""
+    if classes != result.classes or len(np.unique(rows.label)) != classes:
+        raise InputError(f"{where} has {result.classes} classes, and its rows points of {len(np.unique(rows.label))}", AGAIN)
+    if any(one.limit is None or np.isnan(one.limit).any() for one in (rows.clean, *rows.attacks.values())):
+        raise InputError(f"{where} is of seen and novel classes together, and its rows lack a limit", AGAIN)
 
 
 def _stated(result: Result) -> dict[str, float]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stages import artifacts
+from stages.epoch_metrics import read_epochs
 from stages.errors import InputError, LaatError, MissingError, UsageError
 from stages.training.state import KIND, RunState, require_same_run
+from stages.version import __version__
 
 BEST, LAST, METRICS, STATE, LOCK = "model.st", "last.st", "metrics.jsonl", "state.st", ".lock"
 Next = Literal["start", "resume", "done"]
@@ -85,11 +87,7 @@ def tidy(folder: Path, *, old_state: bool) -> None:
 
 
 def _state(folder: Path) -> RunState:
-    artifact = read_state(folder)
-    try:
-        state = RunState.read(artifact)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise InputError(f"'{folder / STATE}' is damaged", "start the run again with --force") from None
+    state = RunState.read(read_state(folder))
     if state.best_sha256 and not (folder / BEST).exists():
         raise InputError(f"'{folder / BEST}', the best epoch of the unfinished run, is missing", "start it again with --force")
     return state
@@ -98,10 +96,9 @@ def _state(folder: Path) -> RunState:
 def _finished_identity(folder: Path) -> dict[str, Any] | None:
     """The identity of the finished run in `folder`; None when a file is missing or another version wrote it."""
     try:
-        artifact = artifacts.read(folder / LAST, "model")
-        epochs = len((folder / METRICS).read_text(encoding="utf-8").splitlines())
-        identity = artifact.params["training"]["identity"]
-        whole = epochs == identity["settings"]["epochs"] and artifact.tool == artifacts.Artifact("model", {}, {}).tool
-        return dict(identity) if whole else None
-    except (LaatError, OSError, KeyError, TypeError, UnicodeDecodeError):
+        artifact, epochs = artifacts.read(folder / LAST, "model"), len(read_epochs(folder / METRICS))
+    except LaatError:
         return None
+    identity: dict[str, Any] = artifact.params["training"].get("identity", {})
+    whole = epochs == identity.get("settings", {}).get("epochs") and artifact.tool == __version__
+    return identity if whole else None

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
-from stages.devices import release_freed_memory
+from stages.devices import is_out_of_memory, release_freed_memory
 from stages.errors import ComputeError
 from stages.models.recompute import can_recompute
 from stages.training.loop import Trainer
-
-# the last is all that oneDNN says when an allocation fails
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|bad_alloc|cannot allocate|could not create a (primitive|memory)",
-    re.IGNORECASE,
-)
 
 
 @contextmanager
@@ -27,17 +18,13 @@ def explained(trainer: Trainer) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0] if str(error) else "out of memory"
         traceback.clear_frames(error.__traceback__)  # they refer to the tensors of the failed step
     else:
         return
     raise ComputeError(f"not enough memory on {trainer.device} for this batch: {reason}", _what_fits(trainer))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 def _what_fits(trainer: Trainer) -> str:
@@ -65,7 +52,7 @@ def _fits(trainer: Trainer, size: int) -> bool:
     try:
         trainer.try_batch(size)
     except (RuntimeError, MemoryError) as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return False
         raise
     return True

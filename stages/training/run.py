@@ -19,6 +19,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import has_bf16
+from stages.epoch_metrics import read_epochs
 from stages.errors import InputError, UsageError
 from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
@@ -143,8 +144,7 @@ def train_run(
 
 def finished_run(folder: Path) -> RunResult:
     """What the finished run in `folder` wrote. Raises InputError when a file of it is missing or damaged."""
-    text = artifacts.read_file(folder / METRICS).decode()
-    reports = [EpochReport.from_row(json.loads(line)) for line in text.splitlines()]
+    reports = [EpochReport.from_row(row.to_record()) for row in read_epochs(folder / METRICS)]
     best = [report for report in reports if report.best][-1]
     return RunResult(folder, best.epoch, best.score, reports, artifacts.read(folder / BEST, "model").sha256)
 

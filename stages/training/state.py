@@ -6,6 +6,7 @@ the generators and of the schedule, and the position inside the epoch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,17 +62,18 @@ class RunState:
     @classmethod
     def restore(cls, artifact: Artifact, trainer: Trainer, where: str) -> RunState:
         """Restore the state of `trainer`, made for the same run. Raises InputError when they do not fit."""
+        state, taken = cls.read(artifact), int(artifact.params["step"])
+        done = len(state.reports)
+        if not done <= taken / trainer.steps_per_epoch <= done + 1:
+            raise InputError(f"{where} has {done} finished epochs and {taken} steps of {trainer.steps_per_epoch} each", _REMAKE)
         try:
-            state = cls.read(artifact)
-            trainer.model.load_state_dict(_part(artifact, "model", trainer.device))
-            step = trainer.training_step
-            momentum = _part(artifact, "momentum", trainer.device)
-            for name, parameter in trainer.model.named_parameters():
-                if name in momentum:
-                    step.optimizer.state[parameter]["momentum_buffer"] = momentum[name].to(memory_format=torch.preserve_format)
+            step, parameters = trainer.training_step, dict(trainer.model.named_parameters())
+            trainer.model.load_state_dict(_part(artifact, "model", trainer.model.state_dict(), trainer.device))
+            for name, value in _part(artifact, "momentum", parameters, trainer.device).items():
+                step.optimizer.state[parameters[name]]["momentum_buffer"] = value.to(memory_format=torch.preserve_format)
             if step.average is not None:
-                step.average.load(_part(artifact, "average", trainer.device))
-            trainer.step = int(artifact.params["step"])
+                step.average.load(_part(artifact, "average", step.average.state(), trainer.device))
+            trainer.step = taken
             trainer.sums.load(torch.from_numpy(artifact.tensor("sums", (None,)).copy()))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
@@ -80,10 +82,10 @@ class RunState:
 
     @classmethod
     def read(cls, artifact: Artifact) -> RunState:
-        """Read the progress alone, without a trainer."""
+        """The progress alone, of an artifact that was read (see `artifacts.from_bytes`, which checks its record)."""
         params = artifact.params
         reports = [EpochReport.from_row(row) for row in params["reports"]]
-        return cls(dict(params["identity"]), reports, str(params["best_sha256"]))
+        return cls(params["identity"], reports, params["best_sha256"])
 
 
 def require_same_run(before: dict[str, Any], now: dict[str, Any], folder: str) -> None:
@@ -116,9 +118,15 @@ def _named(part: str, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {f"{part}.{name}": value.detach().cpu().numpy() for name, value in tensors.items()}
 
 
-def _part(artifact: Artifact, part: str, device: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{part}."): torch.from_numpy(value.copy()).to(device)
-        for name, value in artifact.tensors.items()
-        if name.startswith(f"{part}.")
-    }
+def _part(artifact: Artifact, part: str, like: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
+    """The tensors of a part. Raises ValueError for one that is not among `like`, or of another shape or type."""
+    found = {}
+    for name, value in artifact.tensors.items():
+        key = name.removeprefix(f"{part}.")
+        if key == name:
+            continue
+        tensor = torch.from_numpy(value.copy())
+        if key not in like or (tensor.shape, tensor.dtype) != (like[key].shape, like[key].dtype):
+            raise ValueError(f"'{name}' is {tensor.dtype} {tuple(tensor.shape)}")
+        found[key] = tensor.to(device)
+    return found

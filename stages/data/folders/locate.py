@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from stages.data.folders.layout import TopFolder, listed, read_top_folders
 from stages.data.folders.parquet_folder import parquet_files
 from stages.data.folders.walk import PARQUET
 from stages.errors import InputError, UsageError
+from stages.strict_json import parse_json
 
 Kind = Literal["shapes", "parquet", "saved", "folders", "hub"]
 BUNDLED = "shapes"
@@ -103,7 +103,7 @@ def _kind_of_folder(path: Path, name: str, layout: str | None) -> Kind:
 def _has_entry(file: Path, key: str) -> bool:
     """Whether a file is a JSON object with this entry."""
     try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = parse_json(file.read_bytes())
+    except (OSError, ValueError):
         return False
     return isinstance(found, dict) and key in found

@@ -30,6 +30,8 @@ def load_saved(path: Path, name: str) -> dict[str, Any]:
     except Exception as error:  # anything may be wrong with the files
         what = f"the saved dataset '{name}' cannot be read ({first_line(error)})"
         raise InputError(what, "save it again") from error
+    if not found:
+        raise InputError(f"the saved dataset '{name}' has no split", "save it again")
     own = os.path.abspath(path)
     for file in (Path(os.path.abspath(file["filename"])) for split in found.values() for file in split.cache_files):
         if not file.is_relative_to(own):

@@ -28,7 +28,7 @@ BATCH_BYTES = 128 * 2**20  # that these rows may take
 CELLS = 8  # of these rows as Python objects at once
 LABEL_ROWS = 2**16
 FEWEST_ROWS = 10**6  # up to which a file may have more rows than bytes
-UNPACKED_BYTES = 256 * 2**20  # up to which a column of a row group may be compressed to less than a hundredth
+UNPACKED_BYTES = 256 * 2**20  # up to which a row group may be compressed to less than a hundredth
 
 
 class ParquetTable:
@@ -60,7 +60,7 @@ class ParquetTable:
             with _reading(file):
                 opened = pq.ParquetFile(file, read_dictionary=[name])
                 for group in range(opened.num_row_groups):
-                    _unpacked_bytes(opened.metadata.row_group(group), name, file)
+                    _unpacked_bytes(opened.metadata.row_group(group), file)
                 yield from (batch.column(0) for batch in opened.iter_batches(LABEL_ROWS, columns=[name]))
 
     def cells(self, name: str, rows: np.ndarray) -> Iterator[Any]:
@@ -144,33 +144,30 @@ class ParquetTable:
                     if not len(own):
                         continue
                     at = 0
-                    for batch in opened.iter_batches(_rows_at_once(about, name, file), row_groups=[group], columns=[name]):
+                    for batch in opened.iter_batches(_rows_at_once(about, file), row_groups=[group], columns=[name]):
                         here = own[np.searchsorted(own, at) : np.searchsorted(own, at + batch.num_rows)] - at
                         at += batch.num_rows
                         yield batch.column(0) if len(here) == batch.num_rows else batch.column(0).take(here)
 
 
-def _rows_at_once(group: Any, name: str, file: Path) -> int:
+def _rows_at_once(group: Any, file: Path) -> int:
     """The number of rows of a row group whose cells in a column fit into memory, even if all are as large as one can be.
 
-    A cell can be as large as the column without compression, and occur many times in its dictionary encoding.
+    A cell can be as large as the row group without compression, and occur many times in its dictionary encoding.
     """
-    return max(1, min(ROWS, BATCH_BYTES // max(1, _unpacked_bytes(group, name, file))))
+    return max(1, min(ROWS, BATCH_BYTES // max(1, _unpacked_bytes(group, file))))
 
 
-def _unpacked_bytes(group: Any, name: str, file: Path) -> int:
-    """The bytes of a column in a row group without compression.
+def _unpacked_bytes(group: Any, file: Path) -> int:
+    """The bytes of a row group without compression.
 
-    Raises InputError when they are far more than with it: pages, which have any size, are unpacked whole.
+    Raises InputError when they are far more than those of the file: pages, which have any size, are unpacked whole. The
+    metadata of a single column is not asked for: where it is damaged, pyarrow aborts the process.
     """
-    columns = [group.column(at) for at in range(group.num_columns)]
-    own = [column for column in columns if column.path_in_schema.split(".")[0] == name]
-    unpacked, packed = (
-        sum(max(0, getattr(one, f"total_{what}_size")) for one in own) for what in ("uncompressed", "compressed")
-    )
+    unpacked, packed = max(0, group.total_byte_size), file.stat().st_size
     if unpacked > max(UNPACKED_BYTES, 100 * packed):
         raise InputError(
-            f"the column '{name}' of '{file.name}' has a row group of {unpacked:,} bytes, compressed to {packed:,}",
+            f"'{file.name}' has a row group of {unpacked:,} bytes, compressed to at most {packed:,}",
             "if you trust it, write it again with smaller row groups",
         )
     return unpacked

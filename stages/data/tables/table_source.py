@@ -18,6 +18,7 @@ from stages.data.tables.columns import alike, image_column, kind_of, label_colum
 from stages.data.tables.labels import read_labels
 from stages.data.tables.parquet_table import ParquetTable
 from stages.errors import InputError, MissingError
+from stages.strict_json import check_text
 
 Table = ArrowTable | ParquetTable
 
@@ -146,7 +147,7 @@ class TableSource(Source):
                     "give it the same name in all splits",
                 )
             feature = table.features[self._label]
-            kinds[split] = tuple(map(spelled, getattr(feature, "names", ()))) or alike(feature)
+            kinds[split] = self._names(feature) or alike(feature)
         first, *others = kinds
         different = next((split for split in others if kinds[split] != kinds[first]), None)
         if different is not None:
@@ -156,3 +157,14 @@ class TableSource(Source):
                 f"{types[0]}, {types[1]}",
                 "write all splits with the same features",
             )
+
+    def _names(self, feature: Any) -> tuple[str, ...]:
+        """The class names of a feature as `spelled`, none if it has none. Raises InputError for one that is not text."""
+        names = getattr(feature, "names", None) or ()
+        for at, name in enumerate(names):
+            try:
+                check_text(name)
+            except (ValueError, TypeError) as error:
+                what = f"class name {at} of the data '{self.name}' is not text: {error}"
+                raise InputError(what, "write the data again with text as class names") from None
+        return tuple(map(spelled, names))

@@ -55,29 +55,48 @@ def test_names_of_an_older_file_are_read_in_their_one_spelling() -> None:
         ({"vectors": VECTORS[:3]}, {}, "names 4 classes for 3 anchors"),
         ({"vectors": VECTORS * np.array([[1.001], [1], [1], [1]])}, {}, "anchor of 'bear' in it does not have unit length"),
         ({"vectors": VECTORS * np.array([[1], [1], [0], [1]])}, {}, "anchor of 'fox' in it does not have unit"),
-        ({"vectors": np.where(np.arange(4)[:, None] == 1, np.nan, VECTORS)}, {}, "anchor of 'wolf' in it is not finite"),
-        ({"vectors": np.where(np.arange(4)[:, None] == 1, np.inf, VECTORS)}, {}, "anchor of 'wolf' in it is not finite"),
-        ({"vectors": VECTORS[:0]}, {"classes": [], "groups": {"seen": [], "val": [], "novel": []}}, "names 0 classes"),
-        ({}, {"classes": None}, "lacks its class names"),
+        (
+            {"vectors": np.where(np.arange(4)[:, None] == 1, np.nan, VECTORS)},
+            {},
+            "'vectors' in it is not finite: it has nan",
+        ),
+        (
+            {"vectors": np.where(np.arange(4)[:, None] == 1, np.inf, VECTORS)},
+            {},
+            "'vectors' in it is not finite: it has inf",
+        ),
+        (
+            {"vectors": VECTORS[:0]},
+            {"classes": [], "groups": {"seen": [], "val": [], "novel": []}},
+            "classes is .* 1 item",
+        ),
+        ({}, {"classes": None}, "classes is null: input should be a valid array"),
+        ({}, {"classes": ["bear", 7, "fox", "owl"]}, r"classes\[1\] is 7: input should be a valid string"),
         ({}, {"classes": ["bear", "wolf", "fox", "BEAR"]}, "has a class twice"),
-        ({}, {"groups": {"seen": [0, 1]}}, "lacks its class names or groups"),
-        ({}, {"groups": {"seen": ["a", 1], "val": [None], "novel": []}}, "lacks its class names or groups"),
-        ({}, {"groups": {"seen": [0, 1], "val": [2], "novel": []}}, "groups that do not cover them"),
-        ({}, {"groups": {"seen": [0, 1], "val": [1, 2], "novel": [3]}}, "groups that do not cover them"),
-        ({}, {"groups": {"seen": [0, 1], "val": [2], "novel": [4]}}, "groups that do not cover them"),
-        ({}, {"origin": 3}, "lacks"),
-        ({}, {"expansion": {}}, "lacks"),
-        ({}, {"expansion": {"theta_max": "wide"}}, "lacks"),
-        ({}, {"expansion": {"theta_max": 0.0}}, "expansion in it is damaged"),
-        ({}, {"expansion": {"theta_max": float("nan")}}, "expansion in it is damaged"),
+        ({}, {"groups": {"seen": [0, 1]}}, "groups lacks 'val'"),
+        (
+            {},
+            {"groups": {"seen": ["a", 1], "val": [None], "novel": []}},
+            r"groups\.seen\[0\] is .a.",
+        ),
+        ({}, {"groups": {"seen": [0, 1], "val": [2.0], "novel": [3]}}, r"groups\.val\[0\] is 2.0"),
+        ({}, {"groups": {"seen": [0, 1], "val": [2], "novel": []}}, "the groups do not cover each of the 4 classes once"),
+        ({}, {"groups": {"seen": [0, 1], "val": [1, 2], "novel": [3]}}, "the groups do not cover each of the 4 classes once"),
+        ({}, {"groups": {"seen": [0, 1], "val": [2], "novel": [4]}}, "the groups do not cover each of the 4 classes once"),
+        ({}, {"origin": 3}, "origin is 3"),
+        ({}, {"expansion": {}}, "expansion lacks 'theta_max'"),
+        ({}, {"expansion": {"theta_max": "wide"}}, 'theta_max is "wide"'),
+        ({}, {"expansion": {"theta_max": 0.0}}, "theta_max is 0.0: input should be greater than 0"),
         ({"expansion.centre": np.ones(4)}, {}, "shape"),
-        ({"expansion.centre": np.ones(3)}, {}, "expansion in it is damaged"),
-        ({"expansion.centre": np.full(3, np.nan)}, {}, "expansion in it is damaged"),
+        ({"vectors": np.ones((4, 3), np.int64)}, {}, "'vectors' in it has numbers of type int64, expected floating point"),
+        ({"expansion.centre": np.ones(3)}, {}, "centre of the expansion in it does not have unit length"),
+        ({"expansion.centre": np.full(3, np.nan)}, {}, "expansion.centre' in it is not finite"),
     ],
 )
 def test_damaged_sets_are_refused(tensors: dict[str, Any], params: dict[str, Any], message: str) -> None:
+    data = to_bytes(changed(EXPANDED.to_artifact(), tensors, **params))
     with pytest.raises(InputError, match=message):
-        AnchorSet.from_artifact(changed(EXPANDED.to_artifact(), tensors, **params), "it")
+        AnchorSet.from_artifact(from_bytes(data, where="it"), "it")
 
 
 @pytest.mark.parametrize("name", ["vectors", "expansion.centre"])

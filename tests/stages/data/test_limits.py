@@ -147,7 +147,7 @@ def test_a_row_group_that_unpacks_to_far_more_is_refused(tmp_path: Path, monkeyp
         images = cells if column == "image" else [png(noise(0))] * 20
         labels = ["x"] * 20 if column == "image" else [cell.decode("latin-1") for cell in cells]
         data = write(tmp_path / column, images, labels, compression="zstd", use_dictionary=False)
-        with pytest.raises(InputError, match=rf"the column '{column}' of 'train\.parquet' has a row group of 2,0.* bytes"):
+        with pytest.raises(InputError, match=r"'train\.parquet' has a row group of 2,0.* bytes"):
             load(data)
     data = write(tmp_path / "plain", [bmp(noise(at, 200, 200)) for at in range(20)], ["x"] * 20, compression="zstd")
     assert load(data) == 20

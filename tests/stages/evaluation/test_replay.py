@@ -74,7 +74,7 @@ def test_other_episodes_are_evaluated_and_noted(checkpoint: Classifier, images: 
     ("record", "columns", "text"),
     [
         ({"data_sha256": "ab"}, {}, "are of other images: sha256 ab, and those at hand have"),
-        ({"protocol": {"name": "all-way"}}, {}, "lacks the protocol of its episodes: 'shots'"),
+        ({"protocol": {"name": "all-way"}}, {}, "lacks the protocol of its episodes"),
         ({"protocol": {**SHOWN.to_record(), "ways": 3}}, {}, r"has 10 episodes of 2 x 3, 2 shots, unlike its record"),
         ({}, {"classes": lambda values: [["ant", "yak"], *values[1:]]}, "yak"),
         ({}, {"classes": lambda values: [head[::-1] for head in values]}, "in another class than the data"),

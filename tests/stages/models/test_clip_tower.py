@@ -151,7 +151,7 @@ def tower(**changes: Any) -> dict[str, Any]:
         (lambda: tower(vision={"timm_model_name": "hf-hub:some/thing"}), "timm has no model 'hf-hub:some/thing'"),
         (lambda: tower(embed_dim=-1), "cannot be built: no image tower"),
         (lambda: tower(vision_cfg=None), "cannot be built: no image tower"),
-        (lambda: {**tower(), "tower": "tower"}, "cannot be built: no image tower"),
+        (lambda: {**tower(), "tower": "tower"}, "architecture.tower is .tower.: input should be an object"),
         (lambda: {**tower(), "tower": None}, "lacks its architecture"),
         (lambda: {**tower(), "backbone": "conv4-8"}, "lacks its architecture"),
     ],

@@ -1,0 +1,193 @@
+"""What the parameters of each kind of artifact must have, as types. Entries that are not named here may be anything."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from typing_extensions import Self
+
+from stages.epoch_metrics import EpochMetrics, check_epochs
+from stages.errors import InputError
+from stages.records import Record, first_fault
+
+
+class Lineage(Record):
+    """One input of an artifact, and its own inputs."""
+
+    inputs: dict[str, Lineage] = Field(default_factory=dict)
+    kind: str
+    sha256: str
+
+
+class Groups(Record):
+    """Positions of the seen, validation and novel classes."""
+
+    seen: list[NonNegativeInt]
+    val: list[NonNegativeInt]
+    novel: list[NonNegativeInt]
+
+
+class Expanded(Record, extra="allow"):
+    """The map that was applied to the anchors."""
+
+    theta_max: Annotated[float, Field(gt=0, le=math.pi)]
+
+
+class AnchorOrigin(Record, extra="allow"):
+    """Where anchors come from."""
+
+    source: str | None = None
+    model: str | None = None
+    pretrained: str | None = None
+    weights_sha256: str | None = None
+    config_sha256: str | None = None
+    activation: str | None = None
+    templates: list[str] = Field(default_factory=list)
+    allow_truncation: bool = False
+
+
+class AnchorParams(Record, extra="allow"):
+    """Parameters of anchors."""
+
+    classes: Annotated[list[str], Field(min_length=1)]
+    groups: Groups
+    origin: AnchorOrigin = AnchorOrigin()
+    expansion: Expanded | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        members = sorted(self.groups.seen + self.groups.val + self.groups.novel)
+        if members != list(range(len(self.classes))):
+            raise ValueError(f"the groups do not cover each of the {len(self.classes)} classes once")
+        return self
+
+
+class Architecture(Record, extra="allow"):
+    """What a model is built from: a backbone, or a module of the user."""
+
+    backbone: str | None = None
+    module: str | None = None
+    width: PositiveInt
+    image_size: PositiveInt
+    tower: dict[str, Any] | None = None
+
+
+class Settings(Record, extra="allow"):
+    """The settings of a training that later commands read."""
+
+    tau: Annotated[float, Field(ge=1e-38, le=1e38)]  # whose inverse is finite in float32
+    objective: str | None = None
+    eps: str | None = None
+
+
+class Data(Record, extra="allow"):
+    """Provenance of the images."""
+
+    source: str
+    sha256: str | None = None
+    """Of pixels, labels and class names."""
+
+
+class TrainingData(Record, extra="allow"):
+    """Provenance of the training images."""
+
+    source: str | None = None
+    white: PositiveFloat | None = None
+
+
+class Training(Record, extra="allow"):
+    """How a model was trained."""
+
+    settings: Settings
+    data: TrainingData = TrainingData()
+    identity: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    resize: PositiveInt | None = None
+
+
+class ModelParams(AnchorParams):
+    """Parameters of a checkpoint."""
+
+    architecture: Architecture
+    training: Training
+
+
+class Threat(Record):
+    """The threat model."""
+
+    clip: Annotated[list[float], Field(min_length=2, max_length=2)]
+    eps: str
+    """Exact, in pixel units: 8/255."""
+    norm: str
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.clip[0] < self.clip[1]:
+            raise ValueError(f"the pixel range {self.clip} is empty")
+        return self
+
+
+class SavedAttack(Record, extra="allow"):
+    """The attack that made images."""
+
+    name: str | None = None
+    seed: int = 0
+
+
+class AdversarialParams(Record, extra="allow"):
+    """Parameters of adversarial images."""
+
+    attack: SavedAttack
+    classes: Annotated[list[str], Field(min_length=1)]
+    data: Data
+    group: str
+    source_splits: list[tuple[str, NonNegativeInt]] | None = None
+    threat: Threat
+
+
+class StateParams(Record, extra="allow"):
+    """Parameters of an unfinished run."""
+
+    best_sha256: str
+    identity: dict[str, dict[str, Any]]
+    reports: list[EpochMetrics]
+    step: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_epochs(self.reports)
+        if any(one.loss is None or one.selection_clean is None for one in self.reports):
+            raise ValueError("a finished epoch has no loss or no score")
+        return self
+
+
+class _Whole(Record, extra="ignore"):
+    inputs: dict[str, Lineage]
+
+
+_PARAMS: dict[str, type[Record]] = {
+    "anchors": AnchorParams,
+    "model": ModelParams,
+    "adversarial": AdversarialParams,
+    "training-state": StateParams,
+}
+
+
+def check_record(record: Mapping[str, Any], where: str) -> None:
+    """Raise InputError unless the parameters and the lineage in the record of an artifact are of the types they must have.
+
+    Args:
+        record: of `artifact_record.read_record`.
+        where: name of the file in errors.
+    """
+    try:
+        _Whole.model_validate({"inputs": record["inputs"]})
+        # of JSON, where a list can be a tuple
+        _PARAMS[record["kind"]].model_validate_json(json.dumps(record["params"]))
+    except ValidationError as error:
+        raise InputError(
+            f"{where} has a damaged laat record: {first_fault(error)}", "make it again with the command that wrote it"
+        ) from None
