@@ -2,7 +2,7 @@
 # make test    run the tests
 # make check   lint, types and tests
 # make bench   benchmarks
-# make soak    kill and resume a training and an evaluation 100 times each
+# make soak    kill and resume a training and an evaluation 100 times each; open 100,000 damaged and hostile files
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,7 @@ test: $(READY)
 soak: $(READY)
 	OMP_NUM_THREADS=1 LAAT_SOAK_KILLS=100 $(BIN)/python -m pytest -k killed \
 		tests/laatcli/test_resume.py tests/stages/evaluation/test_resume_eval.py
+	OMP_NUM_THREADS=1 LAAT_FUZZ_CASES=100000 $(BIN)/python -m pytest -rP tests/fuzz
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -102,7 +102,7 @@ def _parsed(text: Any, where: str) -> dict[str, Any]:
         reason = "" if sound else "an entry is of another type"
     except KeyError as error:
         reason = f"it lacks {error}"
-    except (ValueError, TypeError) as error:  # TypeError: no text
+    except ValueError as error:
         reason = str(error)
     if not reason and version <= FORMAT:
         # exactly these: without its digest, a file of format 2 does not pass for one of format 1

@@ -18,6 +18,8 @@ def parse_json(data: bytes | str) -> Any:
     Raises ValueError with the reason, one that completes "FILE is damaged: …": not JSON, NaN or Infinity, a number or an
     integer out of range, half a surrogate pair or a NUL in a text, more than `MAX_DEPTH` levels, a key given twice.
     """
+    if not isinstance(data, bytes | str):
+        raise ValueError("it is not JSON")
     try:
         text = data if isinstance(data, str) else data.decode()
         value = json.loads(

@@ -56,6 +56,8 @@ def rows_of_report(report: Report, path: Path) -> list[RowPart]:
     if report.rows is None:
         raise InputError(f"'{path}' was written without its rows", f"{AGAIN}, without `--rows none`")
     place = path.parent / report.rows.file
+    if os.path.exists(place) and not os.path.isfile(place):  # a device has no end
+        raise InputError(f"'{place}', the rows of '{path}', is not a file", AGAIN)
     parts = read_rows(place, report.rows.sha256)[0]
     _check_figures(report, parts, f"'{path}'")
     return parts

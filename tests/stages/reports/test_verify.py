@@ -133,5 +133,5 @@ def test_rows_of_seen_and_novel_classes_together_agree_with_their_report(tmp_pat
 def test_a_device_named_as_the_rows_is_not_read(path: Path) -> None:
     edit(path, lambda report: report["rows"].update(file="/dev/zero"))
     assert read_report(path).rows is not None
-    with pytest.raises(InputError, match="is a device, expected a file"):
+    with pytest.raises(InputError, match="is not a file"):
         compare_reports(Source(path), Source(path))
