@@ -23,6 +23,7 @@ _BEFORE_DIGEST = rb"{\"digest\":\""
 _ENTRIES = {"format", "inputs", "kind", "params", "tool"}
 # safetensors refuses longer headers
 _MAX_HEADER = 100_000_000
+_BLOCK = 2**24
 
 
 def with_digest(data: bytes) -> bytes:
@@ -76,10 +77,15 @@ def read_stream(stream: BinaryIO) -> bytes:
         return start
     header = stream.read(length)
     try:
-        ends = [about["data_offsets"][1] for name, about in json.loads(header).items() if name != "__metadata__"]
-        return start + header + stream.read(max(ends, default=0) + 1)
-    except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError, OverflowError):
+        ends = [int(about["data_offsets"][1]) for name, about in parse_json(header).items() if name != "__metadata__"]
+        left = max((0, *ends)) + 1
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return start + header
+    blocks = [start, header]
+    while left and (block := stream.read(min(left, _BLOCK))):  # a claim alone allocates nothing
+        blocks.append(block)
+        left -= len(block)
+    return b"".join(blocks)
 
 
 def _header_length(data: bytes, where: str) -> int:

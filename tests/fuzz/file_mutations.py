@@ -232,7 +232,10 @@ def toml(data: bytes, draw: random.Random) -> bytes:
     """Mutate a value of TOML."""
     lines = data.decode().splitlines()
     at = draw.choice([number for number, line in enumerate(lines) if "=" in line])
-    values = ("nan", "inf", "-inf", "1e999", "9" * 5000, "1" * 30, "-1", "0", "0.5", '"\\u0000"', '"a\\u0000b"', '"\\u001b[31m"', '""', "true", "[]", "[1]", '["a"]', "{}", "1979-05-27", "[" * 3000, '{a.b.c = 1}', "'''", '"[/]"', '"/dev/zero"', '"8/0"', f'"{"x" * 5000}"', "0x7fffffffffffffffff", "2147483648", '"nan"')  # fmt: skip
+    numbers = ("nan", "inf", "-inf", "1e999", "9" * 5000, "1" * 30, "-1", "0", "0.5", "0x7fffffffffffffffff", "2147483648")
+    texts = ("\\u0000", "a\\u0000b", "\\u001b[31m", "", "[/]", "/dev/zero", "8/0", "x" * 5000, "nan")
+    others = ("true", "[]", "[1]", '["a"]', "{}", "1979-05-27", "[" * 3000, "{a.b.c = 1}", "'''")
+    values = (*numbers, *(f'"{one}"' for one in texts), *others)
     lines[at] = f"{lines[at].split('=')[0]} = {draw.choice(values)}"
     if draw.random() < 0.1:
         lines.insert(at, lines[at])
@@ -244,7 +247,24 @@ def toml(data: bytes, draw: random.Random) -> bytes:
 def text(data: bytes, draw: random.Random) -> bytes:
     """Mutate a list of names."""
     lines = data.decode().splitlines()
-    new = draw.choice(("", "\0", "#", "a\0b", "\u2028", "\u200b", "\ufeff", "x" * 5000, "é", "\x1b]0;x\x07", "[/]", "{}", "=1+1", lines[0], "..", "a/b", "\U0001f34e", "\t", "́"))  # fmt: skip
+    odd = (
+        "",
+        "\0",
+        "#",
+        "a\0b",
+        "\u2028",
+        "\u200b",
+        "\ufeff",
+        "x" * 5000,
+        "é",
+        "\x1b]0;x\x07",
+        "[/]",
+        "{}",
+        "=1+1",
+        "..",
+        "a/b",
+    )
+    new = draw.choice((*odd, lines[0], "\U0001f34e", "\t", "\u0301"))
     lines[draw.randrange(len(lines))] = new
     ending = draw.choice(("\n", "\r\n", "\r", "\v", ""))
     return ending.join(lines).encode(draw.choice(("utf-8", "utf-8", "utf-8", "utf-16", "utf-8-sig", "latin-1")), "replace")

@@ -35,7 +35,9 @@ def test_what_is_refused(text: str | bytes, reason: str) -> None:
         parse_json(text)
 
 
-@pytest.mark.parametrize("value", [2**63 - 1, -(2**63), 1e308, 5e-324, "\U0001f34e \u2028", [], {}, None, True, {"": {"a": [0.5]}}])
+@pytest.mark.parametrize(
+    "value", [2**63 - 1, -(2**63), 1e308, 5e-324, "\U0001f34e \u2028", [], {}, None, True, {"": {"a": [0.5]}}]
+)
 def test_what_is_read_as_it_was_written(value: object) -> None:
     for ascii_only in (True, False):
         assert parse_json(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
