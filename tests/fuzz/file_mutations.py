@@ -8,21 +8,17 @@ import json
 import random
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.numpy import load, save
 
 from stages.artifact_record import NO_DIGEST, with_digest
 from stages.records import json_digest
-from stages.reports import episode_file
 from tests.fuzz.json_mutations import mutated_bytes, mutated_json
 
 Mutation = Callable[[bytes, random.Random], bytes]
-_NUMBERS = (0.0, -0.0, 1.0, -1.0, np.nan, np.inf, -np.inf, 1e30, 1e-30, 2**31, -(2**31), 255, 1e-45, 0.5)
+NUMBERS = (0.0, -0.0, 1.0, -1.0, np.nan, np.inf, -np.inf, 1e30, 1e-30, 2**31, -(2**31), 255, 1e-45, 0.5)
 _DTYPES = (np.float32, np.float64, np.float16, np.int64, np.int32, np.uint8, np.bool_, np.int8, np.uint64)
 
 
@@ -92,9 +88,9 @@ def _mutate_tensor(found: dict[str, np.ndarray], name: str, draw: random.Random)
     with np.errstate(all="ignore"):
         if how <= 2 and value.size:
             for _ in range(draw.choice((1, 3))):
-                value.reshape(-1)[draw.randrange(value.size)] = np.float64(draw.choice(_NUMBERS)).astype(value.dtype)
+                value.reshape(-1)[draw.randrange(value.size)] = np.float64(draw.choice(NUMBERS)).astype(value.dtype)
         elif how == 3:
-            value = np.full_like(value, np.float64(draw.choice(_NUMBERS)).astype(value.dtype))
+            value = np.full_like(value, np.float64(draw.choice(NUMBERS)).astype(value.dtype))
         elif how == 4:
             value = value.astype(draw.choice(_DTYPES))
         elif how == 5:
@@ -138,96 +134,6 @@ def json_lines(data: bytes, draw: random.Random) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
 
 
-def _table(data: bytes) -> Any:
-    return pq.read_table(pa.BufferReader(data))
-
-
-def _as_parquet(table: Any) -> bytes:
-    stream = io.BytesIO()
-    pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
-    return stream.getvalue()
-
-
-def parquet_record(data: bytes, draw: random.Random) -> bytes:
-    """Mutate the record in the metadata of rows or episodes."""
-    table = _table(data)
-    record = json.loads(table.schema.metadata[b"laat"])
-    text = mutated_json(record, draw, often=2)
-    if "digest" in record:
-        with contextlib.suppress(ValueError, AttributeError, RecursionError):
-            text = text.replace(record["digest"], episode_file._digest(table, json.loads(text)))
-    return _as_parquet(table.replace_schema_metadata({b"laat": text.encode("utf-8", "surrogatepass")}))
-
-
-def parquet_cells(data: bytes, draw: random.Random) -> bytes:
-    """Mutate cells, rows or columns of a table."""
-    table = _table(data)
-    for _ in range(draw.choice((1, 1, 2))):
-        table = _mutate_table(table, draw)
-    metadata = table.schema.metadata or {}
-    if b"laat" in metadata and b'"digest"' in metadata[b"laat"]:
-        record = json.loads(metadata[b"laat"])
-        with contextlib.suppress(ValueError):
-            text = json.dumps({**record, "digest": episode_file._digest(table, record)})
-            table = table.replace_schema_metadata({b"laat": text.encode()})
-    return _as_parquet(table)
-
-
-def _mutate_table(table: Any, draw: random.Random) -> Any:
-    how, name = draw.randrange(9), draw.choice(table.column_names)
-    at, field = table.column_names.index(name), table.schema.field(name)
-    rows = list(range(len(table)))
-    if how == 0:
-        return table.drop_columns([name]) if table.num_columns > 1 else table
-    if how == 1:
-        draw.shuffle(rows)
-        return table.take(pa.array(rows, pa.int64()))
-    if how == 2:
-        return table.take(pa.array(draw.sample(rows, draw.randrange(len(rows) + 1)), pa.int64()))
-    if how == 3:
-        return pa.concat_tables([table, table.slice(draw.randrange(len(rows) + 1))])
-    values = table[name].to_pylist()
-    with contextlib.suppress(pa.ArrowException, ValueError, TypeError, OverflowError):
-        if how == 4:
-            kind = draw.choice((pa.int64(), pa.float32(), pa.string(), pa.bool_(), pa.large_string(), pa.binary()))
-            return table.set_column(at, name, table[name].cast(kind))
-        for _ in range(draw.choice((1, 2, len(values)))):
-            if values:
-                values[draw.randrange(len(values))] = _cell(values, draw, 0)
-        return table.set_column(
-            at,
-            field,
-            pa.array(values, field.type)
-            if not pa.types.is_dictionary(field.type)
-            else pa.array(values).dictionary_encode().cast(field.type),
-        )
-    return table
-
-
-def _cell(values: list[Any], draw: random.Random, depth: int) -> Any:
-    """Another cell of the type of the others."""
-    one = draw.choice(values)
-    if isinstance(one, list) and depth < 3 and draw.random() < 0.9:
-        new = list(one)
-        how = draw.randrange(3)
-        if new and how == 0:
-            new[draw.randrange(len(new))] = _cell(new, draw, depth + 1)
-        elif how == 1:
-            new = new[1:]
-        else:
-            new += new[:1]
-        return new
-    if isinstance(one, bytes):
-        return mutated_bytes(one, draw)
-    if isinstance(one, str):
-        return draw.choice(("", "\0", "a", one * 2, "none", "clean", "worst", "é" * 300, None))
-    if isinstance(one, float):
-        return draw.choice((*map(float, _NUMBERS), one + 0.1, None))
-    if isinstance(one, int):
-        return draw.choice((-1, 0, one + 1, one - 1, 2**31 - 1, -(2**31), 10**6, None))
-    return draw.choice((None, one))
-
-
 def toml(data: bytes, draw: random.Random) -> bytes:
     """Mutate a value of TOML."""
     lines = data.decode().splitlines()
@@ -247,24 +153,8 @@ def toml(data: bytes, draw: random.Random) -> bytes:
 def text(data: bytes, draw: random.Random) -> bytes:
     """Mutate a list of names."""
     lines = data.decode().splitlines()
-    odd = (
-        "",
-        "\0",
-        "#",
-        "a\0b",
-        "\u2028",
-        "\u200b",
-        "\ufeff",
-        "x" * 5000,
-        "é",
-        "\x1b]0;x\x07",
-        "[/]",
-        "{}",
-        "=1+1",
-        "..",
-        "a/b",
-    )
-    new = draw.choice((*odd, lines[0], "\U0001f34e", "\t", "\u0301"))
+    odd = ("", "\0", "#", "a\0b", "\u2028", "\u200b", "\ufeff", "x" * 5000, "é", "\x1b]0;x\x07", "[/]", "{}", "=1+1", "..")
+    new = draw.choice((*odd, lines[0], "a/b", "\U0001f34e", "\t", "\u0301"))
     lines[draw.randrange(len(lines))] = new
     ending = draw.choice(("\n", "\r\n", "\r", "\v", ""))
     return ending.join(lines).encode(draw.choice(("utf-8", "utf-8", "utf-8", "utf-16", "utf-8-sig", "latin-1")), "replace")
@@ -297,8 +187,3 @@ def npy(data: bytes, draw: random.Random) -> bytes:
     dtype = draw.choice(("<f8", "|O", "|V8", "<c16", "|S5", "<M8[s]", ">f4", "|b1", "<f16", "O8", "[('a', '<f4')]"))
     text = f"{{'descr': '{dtype}', 'fortran_order': {draw.choice(('False', 'True', '7'))}, 'shape': {header}, }}\n".encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data[128:]
-
-
-def file_of(path: Path) -> bytes:
-    """The bytes of a file."""
-    return path.read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.fuzz import file_mutations as of
+from tests.fuzz import table_mutations as of_tables
 from tests.fuzz.file_mutations import Mutation
 from tests.fuzz.json_mutations import mutated_bytes
 from tests.fuzz.workplace import TRAIN
@@ -36,7 +37,7 @@ _OUT = ("-o", "out/a.st")
 _SUITE = ("--attack", "none", "--no-checks")
 _MODEL = ("run/model.st", "--data", "photos")
 _REPORT = ("-o", "out/report.json")
-_TABLE = (of.parquet_cells, of.parquet_cells, mutated_bytes)
+_TABLE = (of_tables.parquet_cells, of_tables.parquet_cells, mutated_bytes)
 _CLASSES = ("anchors", "--source", "random", "--dim", 8, *_OUT)
 
 
@@ -123,7 +124,13 @@ TARGETS: dict[str, Target] = {
     **{
         f"rows, {name}": Target(
             f"{name}.rows.parquet",
-            (of.parquet_record, of.parquet_cells, of.parquet_cells, of.parquet_cells, mutated_bytes),
+            (
+                of_tables.parquet_record,
+                of_tables.parquet_cells,
+                of_tables.parquet_cells,
+                of_tables.parquet_cells,
+                mutated_bytes,
+            ),
             (("report", f"{name}.json"), ("compare", f"{name}.json", f"other-{name}.json")),
             1,
             (f"{name}.json", "rows"),
@@ -132,7 +139,7 @@ TARGETS: dict[str, Target] = {
     },
     "episodes": Target(
         "episodes.episodes.parquet",
-        (of.parquet_record, of.parquet_record, of.parquet_cells, of.parquet_cells, mutated_bytes),
+        (of_tables.parquet_record, of_tables.parquet_record, of_tables.parquet_cells, of_tables.parquet_cells, mutated_bytes),
         (("eval", *_MODEL, "--replay", "episodes.episodes.parquet", *_SUITE, *_REPORT), ("report", "episodes.json")),
         1,
         ("episodes.json", "episodes"),

@@ -1,6 +1,6 @@
 """Damaged and hostile files: a command succeeds or ends with a typed error of one line, and never leaves half a file.
 
-A case is (kind of file, number): the number seeds its mutation and chooses mutation and command. `make soak` runs 100,000 cases.
+A case is a kind of file and a number, which seeds the choice of a mutation and a command. `make soak` runs 100,000 cases.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_a_hostile_file_ends_in_a_typed_error(workplace: Workplace, kind: str) -
         command, done, changed, data = attempt(workplace, target, number)
         ends[done.code] += 1
         names = [Path(target.file).name, *(Path(str(one)).name for one in command[1:])]
-        found = fault(done, [name for name in names if len(name) > 3])
+        found = fault(done, [] if kind == "laat.toml" else [name for name in names if len(name) > 3])
         if done.code and changed:
             found = found or f"exit code {done.code}, and it changed {', '.join(changed)}"
         if found:
