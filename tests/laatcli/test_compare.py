@@ -204,7 +204,7 @@ def test_reports_are_shown_again_in_every_format(reports: Path) -> None:
     assert r"\begin{tabular}" in run("report", "run.json", "--format", "latex", cwd=reports).stdout
     twice = run("report", "run.json", "run.json", cwd=reports)
     check_refusal(twice, 2, "a report is given twice. Name each report once")
-    check_refusal(run("report", "run.rows.parquet", cwd=reports), 3, "run.rows.parquet' is cut short or not JSON")
+    check_refusal(run("report", "run.rows.parquet", cwd=reports), 3, "run.rows.parquet' is cut short or damaged: it is not JSON")
 
 
 def test_episodes_are_replayed_to_the_same_bytes(reports: Path, pipeline: Pipeline, tmp_path: Path) -> None:
@@ -262,8 +262,8 @@ def test_compare_shows_a_table_json_or_text(reports: Path) -> None:
         (("run.json", "seen.json"), 3, ["different data: 'run.json' has sha256", "and 'seen.json' has sha256"]),
         (("run.json", "run-episodes.json"), 3, ["different protocols", "'run.json' has name all-way"]),
         (("run.json", "none.json"), 3, ["'none.json' does not exist"]),
-        (("run.json", "run.st"), 3, ["'run.st' is cut short or not JSON"]),
-        (("run.json", "run.rows.parquet"), 3, ["'run.rows.parquet' is cut short or not JSON"]),
+        (("run.json", "run.st"), 3, ["'run.st' is cut short or damaged: it is not JSON"]),
+        (("run.json", "run.rows.parquet"), 3, ["'run.rows.parquet' is cut short or damaged: it is not JSON"]),
         (("run.json", "both.json"), 2, ["'both.json' has several models: run, other", "Say which: both.json:run"]),
         (("run.json", "both.json:rnu"), 2, ["has no model 'rnu'", "'run'"]),
         (("run.json", "other.json", "--format", "html"), 2, ["unknown format 'html'", "markdown"]),
