@@ -204,7 +204,7 @@ def test_reports_are_shown_again_in_every_format(reports: Path) -> None:
     assert r"\begin{tabular}" in run("report", "run.json", "--format", "latex", cwd=reports).stdout
     twice = run("report", "run.json", "run.json", cwd=reports)
     check_refusal(twice, 2, "a report is given twice. Name each report once")
-    check_refusal(run("report", "run.rows.parquet", cwd=reports), 3, "run.rows.parquet' is cut short or damaged: it is not JSON")
+    check_refusal(run("report", "run.rows.parquet", cwd=reports), 3, "is cut short or damaged: it is not JSON")
 
 
 def test_episodes_are_replayed_to_the_same_bytes(reports: Path, pipeline: Pipeline, tmp_path: Path) -> None:
