@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.classes import fold
+from stages.data.folders.class_level import check_level, check_split_level
 from stages.data.folders.splits import KEYWORDS, split_of_folder, splits_of_stems, words_of
 from stages.data.folders.walk import Found, list_folder, walk, why_no_image
 from stages.errors import InputError
@@ -95,7 +96,12 @@ def read_image_folder(path: Path, name: str, layout: str | None) -> ImageFolder:
     if not folders:
         what = "images, but not in class folders" if beside.files else "no class folders"
         raise InputError(f"the folder '{name}' has {what}", "put the images into one folder per class")
-    found = _as_splits(folders, name) if (layout or _decide(folders, name)) == "splits" else _as_classes(path, folders)
+    kind = layout or _decide(folders, name)
+    if layout is None and kind == "classes":
+        check_level(path, name, {folder.name: (folder.own, folder.inner) for folder in folders if folder.has_images})
+    found = _as_splits(folders, name) if kind == "splits" else _as_classes(path, folders)
+    if kind == "splits":
+        check_split_level(found.classes, name)
     found.passed_over[""] = found.passed_over.get("", Counter()) + beside.passed + _outside(len(beside.files))
     return found
 
@@ -138,9 +144,12 @@ def _check_no_splits_in(folder: TopFolder, name: str, *, alone: bool) -> None:
         paths = [f"{inside}/{file}" for inside, found in folder.inner.items() for file in found.files]
         inner = sorted({part for path in paths for part in path.split("/")[:-1] if split_of_folder(part)})
     if several or (alone and inner):
+        files = (f"{inside}/{file}".split("/") for inside, found in folder.inner.items() for file in found.files)
+        parts = next(parts for parts in files if inner[0] in parts[:-1])
+        data = "/".join([folder.name, *parts[: parts.index(inner[0])]])
         raise InputError(
             f"the folder '{folder.name}' of '{name}' contains the splits {listed(inner)}, so it is a class or data of its own",
-            f"give '{folder.name}' itself as the data, put the class folders into split folders ({inner[0]}/{folder.name}), or "
+            f"give '{data}' itself as the data, put the class folders into split folders ({inner[0]}/{folder.name}), or "
             "read all its images as one class of one split with --layout classes",
         )
 

@@ -18,7 +18,17 @@ from stages.errors import InputError
 
 # Folders that operating systems and network drives create; some contain thumbnails.
 SYSTEM = frozenset(
-    ["__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "$recycle.bin", "lost+found", "system volume information"]
+    [
+        "__macosx",
+        "__pycache__",
+        "@eadir",
+        "@recycle",
+        "#recycle",
+        "$recycle.bin",
+        "lost+found",
+        "system volume information",
+        "node_modules",
+    ]
 )
 PARQUET = (".parquet", ".pq")
 # What editors and copying programs add to a name for a second copy of the file.
