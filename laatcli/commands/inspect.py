@@ -60,7 +60,7 @@ def _show_classes(console: Console, params: dict[str, Any]) -> None:
         if members:
             names = ", ".join(classes[at] for at in members[:_NAMES_SHOWN])
             more = f", … ({len(members) - _NAMES_SHOWN} more)" if len(members) > _NAMES_SHOWN else ""
-            console.line(f"{len(members)} {group} classes: {names}{more}")
+            console.line(f"{len(members)} {group} {'class' if len(members) == 1 else 'classes'}: {names}{more}")
 
 
 def _show_params(console: Console, params: dict[str, Any]) -> None:

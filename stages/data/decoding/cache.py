@@ -28,7 +28,7 @@ DECODER = 3  # increase it when decoding gives other pixels
 TOTAL_BYTES = 20 * 2**30  # of all entries; the least recently used are removed first
 PIXEL_BYTES = 4 * 2**30  # larger image sets are not cached
 MIN_SECONDS = 0.5  # what takes less time to compute is not cached
-_SUBFOLDER = "images-v1"  # entries of earlier versions lie beside it, named by path, size and time
+SUBFOLDER = "images-v1"  # entries of earlier versions lie beside it, named by path, size and time
 _ABANDONED_SECONDS = 24 * 3600.0
 _PART = ".part"
 _OWN = re.compile(r"(pixels|scan|images)-[0-9a-f]{16}(-[0-9a-f]{64}\.(st|arrow)|\.lock)")
@@ -45,7 +45,7 @@ def cache_folder() -> Path | None:
         folder = Path(given).expanduser() if given is not None else (Path(base) if base else Path.home() / ".cache") / "laat"
     except RuntimeError:  # no home
         return None
-    return folder / _SUBFOLDER
+    return folder / SUBFOLDER
 
 
 def entry_group(kind: str, **facts: Any) -> str:

@@ -12,24 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from stages.data.decoding.cache import SUBFOLDER
 from stages.data.decoding.metadata import JPEG, PNG
 from stages.data.decoding.rgb import SUFFIXES, formats
 from stages.errors import InputError
 
 # Folders that operating systems and network drives create; some contain thumbnails.
 SYSTEM = frozenset(
-    [
-        "__macosx",
-        "__pycache__",
-        "@eadir",
-        "@recycle",
-        "#recycle",
-        "$recycle.bin",
-        "lost+found",
-        "system volume information",
-        "node_modules",
-    ]
-)
+    ["__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "$recycle.bin", "lost+found", "system volume information"]
+) | {"node_modules", SUBFOLDER}
+_NO_DISKS = ("/proc", "/sys", "/dev")  # the system's own tables, without an end
 PARQUET = (".parquet", ".pq")
 # What editors and copying programs add to a name for a second copy of the file.
 _BACKUP = re.compile(r".*(~\d*|\.(bak|backup|orig|old|save|tmp|temp)\d*)|#.*#", re.IGNORECASE | re.DOTALL)
@@ -122,6 +114,7 @@ def _sort_in(entry: os.DirEntry[str], found: Listing, reject: Reject) -> None:
     hidden = "hidden" if entry.name.startswith(".") else ""
     if _is(entry.is_dir):
         hidden = hidden or ("in a system folder" if entry.name.casefold() in SYSTEM else "")
+        hidden = hidden or ("linked to a folder above it or of the system" if _leads_out(entry) else "")
         if hidden:
             found.passed[hidden] += 1 if entry.is_symlink() else sum(len(files) for *_, files in os.walk(entry.path))
         else:
@@ -143,6 +136,15 @@ def _why_no_file(entry: os.DirEntry[str]) -> str:
     """Why an entry must not be opened; '' for a file, and for a link to nothing, whose opening fails."""
     broken = entry.is_symlink() and not os.path.exists(entry.path)
     return "" if broken or _is(entry.is_file) else "not a regular file"
+
+
+def _leads_out(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link to a folder that contains it, such as /, or to the system's own tables."""
+    if not entry.is_symlink():
+        return False
+    target = Path(os.path.realpath(entry.path))
+    home = Path(os.path.realpath(os.path.dirname(entry.path)))
+    return home.is_relative_to(target) or any(target.is_relative_to(system) for system in _NO_DISKS)
 
 
 def _leads_into(folder: Path, data: Path) -> bool:

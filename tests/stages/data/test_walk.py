@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from stages.data.decoding import cache
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
 from stages.data.summary import summary_of
 from stages.errors import InputError
 from tests.stages.data.pictures import class_folders, noise, solid
+
+OUT = "linked to a folder above it or of the system"
 
 
 def read(root: Path, **options: object) -> ImageSet:
@@ -101,7 +104,27 @@ def test_linked_folders_are_read_once(tmp_path: Path) -> None:
     (root / "dog" / "5.png").mkdir()
     images = read(root)
     assert images.counts() == [2, 6]
-    assert passed(images) == {"hidden": 2, "linked to a folder that is read already": 4}
+    assert passed(images) == {"hidden": 2, OUT: 2, "linked to a folder that is read already": 2}
+
+
+@pytest.mark.parametrize("target", ["/", "/proc", "/dev/fd", "..", "../.."])
+def test_links_out_of_the_data_are_not_walked(tmp_path: Path, target: str) -> None:
+    root = class_folders(tmp_path / "zoo", {"cat": 1, "dog": 1})
+    (root / "out").symlink_to(target)
+    (root / "cat" / "out").symlink_to(target)
+    images = read(root)
+    assert images.counts() == [1, 1]
+    assert passed(images) == {OUT: 2}
+
+
+def test_the_disk_cache_inside_the_data_is_no_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = class_folders(tmp_path / "zoo", {"cat": 1, "dog": 1})
+    monkeypatch.setenv("LAAT_CACHE", str(root))
+    folder = cache.cache_folder()
+    assert folder is not None
+    folder.mkdir()
+    (folder / "pixels-0.st").touch()
+    assert read(root).classes == ("cat", "dog")
 
 
 def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
