@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from laatcli.command import command
+from laatcli.command import command, guarded
 from laatcli.console import Console
 from stages.parameters import check, parameter
 
@@ -93,6 +93,25 @@ def test_the_declared_bounds_hold(capsys: pytest.CaptureFixture[str], args: tupl
     code, out, err = ran(capsys, *args)
     assert (code, out) == (2, "")
     assert err.strip() == f"error: {message}"
+
+
+@pytest.mark.parametrize(
+    ("error", "advised"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA out of memory"), True),
+        (RuntimeError("no kernel"), False),
+        (RecursionError(), False),
+    ],
+)
+def test_a_smaller_batch_is_advised_only_when_memory_ran_out(
+    capsys: pytest.CaptureFixture[str], error: Exception, advised: bool
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert guarded(fail, Console(), debug=False) == 5
+    assert ("Try a smaller --batch-size" in capsys.readouterr().err) == advised
 
 
 def test_help_comes_from_the_declaration(capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,14 @@ def test_a_header_that_claims_10_to_the_15_rows_is_refused(tmp_path: Path) -> No
         read_features(str(tmp_path / "f.npy"))
 
 
+@pytest.mark.parametrize("shape", ["(1.5, 4)", f"({2**70}, 4)", "(-1, 4)", "(" * 500, "None", "(True, 4)"])
+def test_a_header_that_is_no_header_is_refused(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    (tmp_path / "f.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    with pytest.raises(InputError, match=r"not a plain \.npy array|expected numbers"):
+        read_features(str(tmp_path / "f.npy"))
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00\x10\x00"]), st.binary(max_size=100))
 def test_random_bytes_are_refused(tmp_path: Path, start: bytes, rest: bytes) -> None:

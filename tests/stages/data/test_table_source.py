@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -12,6 +14,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
+from stages.data.tables import parquet_table
 from stages.errors import InputError, UsageError
 from tests.stages.data.pictures import class_names, noise, png
 
@@ -186,6 +189,30 @@ def test_a_broken_saved_dataset_is_named(tmp_path: Path) -> None:
     (tmp_path / "saved" / "data-00000-of-00001.arrow").write_bytes(b"broken")
     with pytest.raises(InputError, match="the saved dataset 'saved' cannot be read"):
         class_names(ImageRequest(str(tmp_path / "saved")))
+
+
+@pytest.mark.parametrize("name", [["dog"], 7, "\ud800"])
+def test_class_names_that_are_not_text_are_refused(tmp_path: Path, name: object) -> None:
+    table([0]).save_to_disk(tmp_path / "saved")
+    path = tmp_path / "saved" / "dataset_info.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    next(one for one in record["features"].values() if "names" in one)["names"][1] = name
+    path.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(InputError, match=r"class name 1 of the data 'saved' is not text|cannot be read"):
+        class_names(ImageRequest(str(tmp_path / "saved")))
+
+
+def test_a_saved_dataset_without_a_split_is_named(tmp_path: Path) -> None:
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": []}', encoding="utf-8")
+    with pytest.raises(InputError, match="the saved dataset 'saved' has no split"):
+        class_names(ImageRequest(str(tmp_path / "saved")))
+
+
+def test_the_metadata_of_a_column_is_never_asked_for(tmp_path: Path) -> None:
+    """pyarrow aborts the process where they are damaged: what is asked for here has nothing but the size of a row group."""
+    (tmp_path / "f").write_bytes(b"x")
+    assert parquet_table._unpacked_bytes(SimpleNamespace(total_byte_size=10), tmp_path / "f") == 10
 
 
 def test_two_label_columns(tmp_path: Path) -> None:

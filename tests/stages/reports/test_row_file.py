@@ -154,6 +154,38 @@ def test_files_that_are_not_rows_are_refused(parts: list[RowPart], tmp_path: Pat
     refused("has other points than the first one")
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("norm", np.nan, "has the norm nan in row 5"),
+        ("norm", -1.0, "has the norm -1.0 in row 5"),
+        ("norm", np.inf, "has the norm inf in row 5"),
+        ("clean_margin", np.nan, "has the clean_margin nan in row 5"),
+        ("image", -1, "has the image -1 in row 5"),
+        ("episode", -2, "has the episode -2 in row 5"),
+        ("episode", 7, "the episodes do not count from 0"),
+        ("row", 2**31 - 1, "is inconsistent"),
+    ],
+)
+def test_forged_rows_are_refused(parts: list[RowPart], tmp_path: Path, column: str, value: float, says: str) -> None:
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(rows_bytes([RowPart("one", "seen", "all-way", NAMES, rows_of(Protocol(), attacks=()))], RECORD))
+    held = pq.read_table(path)
+    values = held[column].to_pylist()
+    values[5] = value
+    at, field = held.column_names.index(column), held.schema.field(column)
+    rewritten(path, {"kind": "laat-rows", "schema_version": 3}, held.set_column(at, field, pa.array(values, field.type)))
+    with pytest.raises(InputError, match=rf"'.*rows\.parquet' {says}|'.*rows\.parquet' is inconsistent: {says}"):
+        read_rows(path)
+
+
+def test_a_record_of_rows_has_types(parts: list[RowPart], tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(rows_bytes(parts, {**RECORD, "models": [1]}))
+    with pytest.raises(InputError, match="has a damaged laat record: models is"):
+        read_rows(path)
+
+
 def test_episodes_come_back_as_they_were_drawn(parts: list[RowPart], tmp_path: Path) -> None:
     path = tmp_path / "episodes.parquet"
     again = RowPart("two", *parts[2].key[1:], NAMES, parts[2].rows)

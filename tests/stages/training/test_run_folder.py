@@ -98,6 +98,19 @@ def test_a_damaged_state_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"state\.st.*damaged"):
         attempted(tmp_path, resume=True)
     state.write_bytes(whole)
+    sound = artifacts.read(state)
+    momentum = next(name for name in sound.tensors if name.startswith("momentum."))
+    for params, tensors, says in (
+        ({"step": 10**6}, {}, "has 1 finished epochs and 1000000 steps"),
+        ({"reports": []}, {}, "finished epochs and"),
+        ({}, {momentum: sound.tensors[momentum].astype("int32")}, "momentum.* is torch.int32"),
+        ({}, {momentum: sound.tensors[momentum][None]}, "momentum.* is torch.float32"),
+    ):
+        forged = replace(sound, params={**sound.params, **params}, tensors={**sound.tensors, **tensors})
+        artifacts.write(forged, state)
+        with pytest.raises(InputError, match=says):
+            attempted(tmp_path, resume=True)
+    state.write_bytes(whole)
     (tmp_path / "model.st").unlink()
     with pytest.raises(InputError, match=r"model\.st', the best epoch of the unfinished run, is missing"):
         attempted(tmp_path, resume=True)
