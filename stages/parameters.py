@@ -13,6 +13,7 @@ from typing import Any
 from stages.errors import UsageError, require_above_zero, require_at_least
 
 WHOLE = 2**31  # bound of whole numbers, unless declared otherwise
+REAL = 1e30  # of all others: float32 has no numbers above 3e38
 SEEDS = 2**63
 _KEY = "parameter"
 
@@ -87,7 +88,7 @@ def check(values: Any) -> None:
 def check_value(option: str, about: Parameter, value: Any) -> None:
     """Check one value against the bounds and choices declared for it; None is not checked. Raises UsageError.
 
-    Every number must be finite; a whole one lies between -2^31 and 2^31, or within what `below` says for both signs.
+    Every number must be finite and at most 1e30; whole ones lie between -2^31 and 2^31, or within `below` for both signs.
     """
     if value is None:
         return
@@ -98,6 +99,8 @@ def check_value(option: str, about: Parameter, value: Any) -> None:
         _check_size(name, value, WHOLE if about.below is None else int(about.below))
     elif isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{name} is {value}", "choose a finite number")
+    elif isinstance(value, float) and abs(value) > REAL:
+        raise UsageError(f"{name} is {value:g}", f"choose a number of at most {REAL:g}")
     if about.at_least is not None:
         require_at_least(name, value, about.at_least)
     if about.positive:
