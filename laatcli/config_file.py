@@ -35,6 +35,8 @@ _KINDS: dict[Any, tuple[Any, str]] = {
     bool: (bool, "true or false"),
 }
 _TEXT = (str, "text")
+# the time that Python's parser needs grows with the square of the dots in a key
+_MOST_BYTES, _MOST_DOTS = 2**18, 1000
 # where the context keeps what a recipe set: its name and the options
 _FROM_RECIPE = "laat.recipe"
 _HIDDEN = ("as_json", "quiet", "debug", "dry_run")
@@ -101,6 +103,9 @@ def _end_with(error: UsageError) -> NoReturn:
 
 def _parse_toml(data: bytes, where: str) -> dict[str, Any]:
     """The tables of a TOML file. Raises UsageError with the place of the fault; `where` is how errors call the file."""
+    if len(data) > _MOST_BYTES or any(line.count(b".") > _MOST_DOTS for line in data.splitlines()):
+        what = f"{where} is no list of options: it has over {_MOST_BYTES:,} bytes, or {_MOST_DOTS:,} dots in a line"
+        raise UsageError(what, "fix or remove it")
     try:
         tables = tomllib.loads(data.decode())
         check_values(tables)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import datasets
 import numpy as np
 from safetensors.numpy import save_file
 
+from stages.records import json_digest
 from tests.fuzz.commands import run
 from tests.laatcli.conftest import NAMES, class_folders
 from tests.stages.anchors.encoders import tiny_folder
@@ -114,36 +117,44 @@ class Workplace:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.sound = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-        self._folders = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir()}
+        self.sound = {name: (folder / name).read_bytes() for name in self._stamps()}
+        self._before = self._stamps()
+        self._folders = {path for path in folder.rglob("*") if path.is_dir()}
 
-    def restore(self, *, keep: str = "") -> list[str]:
+    def _stamps(self) -> dict[str, tuple[int, ...]]:
+        """What changes when a file is written or replaced, of every file."""
+        found: dict[str, tuple[int, ...]] = {}
+        start = len(str(self.folder)) + 1
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                path = os.path.join(folder, name)
+                about = os.lstat(path)
+                found[path[start:]] = about.st_ino, about.st_size, about.st_mtime_ns
+        return found
+
+    def restore(self, *, keep: str) -> list[str]:
         """Make every file what it was; returns the files that were otherwise, but for `keep`."""
-        found = {str(path.relative_to(self.folder)): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
-        changed = []
-        for name in sorted(found.keys() | self.sound.keys()):
-            path, before = self.folder / name, self.sound.get(name)
-            if name in found and before is not None and path.stat().st_size == len(before) and path.read_bytes() == before:
+        now, changed = self._stamps(), []
+        for name in sorted(now.keys() | self.sound.keys()):
+            if now.get(name) == self._before.get(name):
                 continue
-            if name != keep:
+            path, before = self.folder / name, self.sound.get(name)
+            if name != keep and (name not in now or path.read_bytes() != before):
                 changed.append(name)
             if before is None:
                 path.unlink()
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(before)
-        for path in sorted(self.folder.rglob("*"), reverse=True):
-            if path.is_dir() and str(path.relative_to(self.folder)) not in self._folders:
+        for path in sorted(self.folder.rglob("*"), reverse=True) if changed else ():
+            if path.is_dir() and path not in self._folders:
                 shutil.rmtree(path)
+        self._before = self._stamps()
         return changed
 
 
 def rows_digest(folder: Path, report: str, rows: str, part: str = "rows") -> None:
     """Write the SHA-256 of the rows into their report, with its digest."""
-    import hashlib
-
-    from stages.records import json_digest
-
     path = folder / report
     record = json.loads(path.read_bytes())
     record[part]["sha256"] = hashlib.sha256((folder / rows).read_bytes()).hexdigest()

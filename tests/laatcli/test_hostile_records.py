@@ -110,6 +110,8 @@ def test_figures_of_large_numbers_are_json(expanded: Path) -> None:
         (f"seed = {2**63}", "the integer 9223372036854775808 has more than 64 bits"),
         ('classes = "a\\u0000b"', "has a NUL character in it"),
         (f"classes = {'[' * 5000}", "is not a TOML file"),
+        (f"{'a.' * 100_000}b = 1", "it has over 262,144 bytes, or 1,000 dots in a line"),
+        (f"classes = '{'x' * 300_000}'", "it has over 262,144 bytes"),
     ],
 )
 def test_a_hostile_laat_toml_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, says: str) -> None:
