@@ -118,3 +118,13 @@ def test_evaluations_against_plain_programs_from_beginning_to_end(tmp_path: Path
         rows = list(csv.DictReader(file))
     assert len(rows) == 2  # an attack on episodes, and AutoAttack's four
     assert all(float(row["plain/ours"]) > 0 and float(row["points/s"]) > 0 for row in rows)
+
+
+def test_the_growth_with_the_number_of_classes_from_beginning_to_end(tmp_path: Path) -> None:
+    done = run("many_classes.py", "--classes", "20", "--repeats", "1", "--csv", str(tmp_path / "growth.csv"))
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "growth.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["classes"] == "20"
+    assert all(float(row[f"{command} s"]) > 0 for command in ("anchors", "expand", "inspect"))
+    assert float(row["plain/ours"]) > 0
