@@ -13,7 +13,7 @@ from typing import Any
 from stages.errors import UsageError, require_above_zero, require_at_least
 
 WHOLE = 2**31  # bound of whole numbers, unless declared otherwise
-REAL = 1e30  # of all others: float32 has no numbers above 3e38
+REAL = 3e38  # of all others: float32 has no larger ones
 SEEDS = 2**63
 _KEY = "parameter"
 
@@ -88,7 +88,7 @@ def check(values: Any) -> None:
 def check_value(option: str, about: Parameter, value: Any) -> None:
     """Check one value against the bounds and choices declared for it; None is not checked. Raises UsageError.
 
-    Every number must be finite and at most 1e30; whole ones lie between -2^31 and 2^31, or within `below` for both signs.
+    Every number must be finite and at most 3e38; whole ones lie between -2^31 and 2^31, or within `below` for both signs.
     """
     if value is None:
         return

@@ -34,8 +34,8 @@ from stages.training.run import train_run
 from tests.stages.data.pictures import class_folders
 from tests.stages.training.synthetic import made_up_anchors, quick
 
-NAMES = ("ant", "bee", "cat")
-ANCHORS: AnchorSet = replace(made_up_anchors(NAMES), groups=ClassGroups((0, 1), (), (2,)))
+NAMES = ("ant", "bee", "cat", "dog")
+ANCHORS: AnchorSet = replace(made_up_anchors(NAMES), groups=ClassGroups((0, 1), (), (2, 3)))
 THREAT = ThreatModel(Fraction(2, 255))
 
 
@@ -54,7 +54,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder `pets` with test and training images, and a run on the latter."""
     folder = tmp_path_factory.mktemp("trained")
     class_folders(folder / "pets/train", {"ant": 10, "bee": 10}, size=20)
-    for name, count in (("ant", 3), ("bee", 3), ("cat", 4)):
+    for name, count in (("ant", 3), ("bee", 3), ("cat", 4), ("dog", 2)):
         class_folders(folder / f"test-{name}", {name: count}, size=21)
         shutil.move(folder / f"test-{name}/{name}", folder / "pets/test" / name)
     train(folder / "pets", folder / "run")
@@ -107,7 +107,7 @@ def test_some_of_the_images_are_counted_also_as_another_class(trained: Path, tmp
     for at in range(3):
         shutil.copy(trained / f"pets/train/ant/00{at}.png", tmp_path / f"test/cat/trained-{at}.png")
     found = notes(trained / "run/model.st", read(tmp_path, "test", NAMES[2:]), "novel")
-    assert all(" of 7 evaluated images were " in note for note in found)
+    assert all(" of 9 evaluated images were " in note for note in found)
     assert sum(int(note.split()[1]) for note in found) == 3
 
 
