@@ -98,7 +98,7 @@ def test_numbers_that_fit_no_group_are_refused_before_anything_is_scored(checkpo
     shown: list[str] = []
     for protocol, shots, text in (
         (EPISODES, (0, 1, 10), "class 'ant' has 12 images, an episode needs 10 shots"),
-        (replace(EPISODES, episodes=0), (), "--episodes 0 is too few"),
+        (replace(EPISODES, queries=13), (), "class 'ant' has 12 images, an episode needs 13 queries"),
         (EPISODES, (0, -1), "--shots -1 is too few"),
     ):
         with pytest.raises(UsageError, match=text):
