@@ -254,7 +254,6 @@ def _stage(path: Path, data: bytes) -> tuple[BinaryIO, Path]:
         file.write(data)
         file.flush()
         os.fsync(descriptor)
-        os.chmod(temporary, 0o666 & ~_umask())
     except BaseException:
         temporary.unlink(missing_ok=True)
         with suppress(OSError):  # what could not be written
@@ -279,12 +278,6 @@ def check_writable(path: Path | str) -> None:
 def _is_device(path: Path) -> bool:
     """Whether `path` is a device or a pipe, such as /dev/null."""
     return path.exists() and not path.is_file() and not path.is_dir()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def describe(tensors: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

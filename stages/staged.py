@@ -57,6 +57,9 @@ def sync_folder(folder: Path) -> None:
 def _new_file(**place: object) -> str:
     descriptor, name = tempfile.mkstemp(**place)  # type: ignore[call-overload]
     os.close(descriptor)
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(name, 0o666 & ~mask)  # those of an ordinary file; mkstemp gives them to the owner alone
     return str(name)
 
 
