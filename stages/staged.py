@@ -59,7 +59,11 @@ def _new_file(**place: object) -> str:
     os.close(descriptor)
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(name, 0o666 & ~mask)  # those of an ordinary file; mkstemp gives them to the owner alone
+    try:
+        os.chmod(name, 0o666 & ~mask)  # those of an ordinary file; mkstemp gives them to the owner alone
+    except BaseException:
+        os.unlink(name)
+        raise
     return str(name)
 
 
