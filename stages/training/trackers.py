@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stages.errors import MissingError, UsageError, nearest
+from stages.errors import InputError, MissingError, UsageError, nearest
 
 TRACKERS = ("tensorboard", "wandb")
 
@@ -122,6 +123,9 @@ def _run_id(folder: Path, resumed: bool) -> str:
         if not (resumed and path.is_file()):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"{uuid.uuid4().hex[:12]}\n", encoding="utf-8")
-        return path.read_text(encoding="utf-8").strip()
+        found = path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError as error:
         raise MissingError(f"cannot write '{path}': {error.strerror or error}", "choose another place with --out") from None
+    if not re.fullmatch(r"[\w-]{1,64}", found, re.ASCII):
+        raise InputError(f"'{path}' has no id of a run", "remove it, and the resumed run is a new one at the service")
+    return found

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import MissingError, UsageError
+from stages.errors import InputError, MissingError, UsageError
+from stages.training import trackers
 from stages.training.trackers import TRACKERS, check_tracker, open_tracker
 
 SETTINGS = {"lr": 0.1, "eps": "8/255"}
@@ -147,3 +148,11 @@ class TestWandb:
         last = done.stderr.strip().splitlines()[-1]
         assert "MissingError: Weights & Biases does not start: " in last
         assert "WANDB_MODE=offline" in last
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"", b"a b", b"a\0", b"x" * 100])
+def test_a_damaged_id_of_a_run_is_named(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb/run-id.txt").write_bytes(data)
+    with pytest.raises(InputError, match=r"run-id\.txt' has no id of a run; remove it"):
+        trackers._run_id(tmp_path, resumed=True)
