@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from laatcli.command import command
+from laatcli.command import command, guarded
 from laatcli.commands import anchors, attack, compare, demo, doctor, eval, expand, inspect, plot, report, suites, train
 from laatcli.config_file import apply_file
 from laatcli.console import Console
+from laatcli.streams import prepare_streams
 from stages.version import __version__
 
 PIPELINE, HELPERS = "Pipeline", "Utilities"
@@ -51,26 +54,26 @@ def laat(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Read options from this file, not from the nearest laat.toml.", show_default=False),
+    ] = None,
 ) -> None:
     """Adversarially robust zero-shot image classifiers: class names to anchors, anchors to a robust model.
 
-    Options can also be set in laat.toml, one table per command; the command line wins.
+    Options can also be set in laat.toml, one table per command, in the current folder or the nearest above it, up to the
+    root of a repository. Relative paths in the file begin at its folder. The command line wins.
+
+    With --json the result is one object on standard output, and an error is the last line of standard error:
+    {"code": exit code, "what": what happened, "fix": what to do next or ""}.
     """
-    apply_file(context)
-
-
-# Typer exports only this child of the class that all its usage errors have
-_WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
+    apply_file(context, config)
 
 
 def main() -> None:
-    """Entry point of the console script. A wrong command line is one line on standard error and exit code 2."""
-    try:
-        code = app(prog_name="laat", standalone_mode=False)
-    except _WrongUsage as error:
-        code = getattr(error, "exit_code", 2)
-        if type(error).__name__ != "NoArgsIsHelpError":  # there the help is printed already
-            context = getattr(error, "ctx", None)
-            message = getattr(error, "format_message", error.__str__)()
-            Console().error(f"{message} (`{context.command_path if context else 'laat'} --help` shows the options)")
+    """Entry point of the console script. Every error is one line on standard error and an exit code."""
+    arguments = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+    prepare_streams()
+    Console.json_errors = "--json" in arguments
+    code = guarded(partial(app, prog_name="laat", standalone_mode=False), Console(), debug="--debug" in arguments)
     sys.exit(code)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from laatcli.config_file import file_used, set_elsewhere
 from laatcli.console import Console
 from stages.devices import is_out_of_memory
 from stages.errors import LaatError, UnverifiedWarning, UsageError
@@ -21,8 +22,11 @@ from stages.launch import read_launch
 from stages.parameters import Parameter, check_value, declaration, parameters
 
 INTERRUPTED = 130
+# Typer exports only this child of the class that all its usage errors have
+WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
+JSON_HELP = "Print the result as one JSON object; an error is one line of JSON on standard error: code, what and fix."
 _SHARED = {
-    "as_json": Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")],
+    "as_json": Annotated[bool, typer.Option("--json", help=JSON_HELP)],
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")],
     "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
 }
@@ -35,30 +39,34 @@ def command(
 
     A parameter whose default is a `stages.parameters.parameter` is the option declared there. One whose type is a dataclass of
     such parameters becomes one option per field, and the function gets the object. `--json`, `--quiet` and `--debug` are added
-    and reach it as `console`. Typed errors become one line on standard error and their exit code; Ctrl-C becomes 130. With
+    and reach it as `console`. Errors become one line on standard error and an exit code; Ctrl-C becomes 130. With
     `together` the command is one run of all the processes that were launched: rank 0 prints for all.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        own = [one for one in list(inspect.signature(function, eval_str=True).parameters.values())[1:] if one.name != "context"]
+        wanted = "context" in inspect.signature(function).parameters
         groups = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
         singles = {one.name: declaration(one.default) for one in own if isinstance(one.default, Field)}
 
-        def run(*, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
+        def run(*, context: typer.Context, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
             console = Console(as_json=as_json, quiet=quiet, rank=_rank() if together else 0)
 
             def body() -> None:
                 built = {name: _take(kind, options) for name, kind in groups.items()}
                 for one, about in singles.items():
                     check_value(one.replace("_", "-"), about, options[one])
-                function(console, **options, **built)
+                function(console, **({"context": context} if wanted else {}), **options, **built)
 
+            if (used := file_used(context)) is not None:
+                console.note(f"settings from {used}")
             with _unverified_files_noted(console):
-                code = guarded(body, console, debug=debug)
+                code = guarded(body, console, context, debug=debug)
             if code:
                 raise typer.Exit(code)
 
-        shown = [option for one in own for option in _options(one)]
+        shown = [_keyword("context", typer.Context, inspect.Parameter.empty)]
+        shown += [option for one in own for option in _options(one)]
         shown += [_keyword(name, annotation, False) for name, annotation in _SHARED.items()]
         run.__signature__ = inspect.Signature([one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in shown])  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in shown}
@@ -89,7 +97,7 @@ def _option(option: str, kind: Any, default: Any, about: Parameter) -> inspect.P
     flags = [f"--{option}/--no-{option}" if kind is bool and default else f"--{option}", *about.short]
     help = about.help.replace("[", r"\[") + (rf" \[default: {about.unset}]" if about.unset else "")
     made = typer.Option(*flags, help=help, rich_help_panel=about.panel)
-    return _keyword(option.replace("-", "_"), Annotated[kind, made], default)
+    return _keyword(option.replace("-", "_"), Annotated[kind, made, about], default)
 
 
 def _take(kind: Any, options: dict[str, Any]) -> Any:
@@ -106,39 +114,67 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def guarded(run: Callable[[], None], console: Console, *, debug: bool) -> int:
-    """Run a command's body and return its exit code; a user's mistake never shows a traceback unless `debug`."""
-    failure: BaseException
+def guarded(run: Callable[[], Any], console: Console, context: typer.Context | None = None, *, debug: bool) -> int:
+    """Run a command, or its body in its context, and return the exit code; no error shows a traceback unless `debug`."""
     try:
-        run()
+        code = run()
     except typer.Exit:  # it is a RuntimeError, too
         raise
-    except LaatError as error:
-        failure, code = error, error.exit_code
-        if not _reported_elsewhere(error, console.rank):
-            fix = f". {error.fix[0].upper()}{error.fix[1:]}" if error.fix else ""
-            console.error(f"{error.what}{fix}")
-    except KeyboardInterrupt as error:
-        failure, code = error, INTERRUPTED
-        if console.rank == 0:  # all are interrupted together
-            console.error("interrupted")
-    except BrokenPipeError as error:  # the reader of our output went away, as `| head` does
-        failure, code = error, 0
-        _forget_stdout()
-    except OSError as error:
-        failure, code = error, 4
-        console.error(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-        _forget_stdout()
-    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeError for memory and device faults alike
-        failure, code = error, 5
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        fix = "try a smaller --batch-size, or see where with --debug" if is_out_of_memory(error) else "see where with --debug"
-        console.error(f"the computation failed: {reason}. {fix[0].upper()}{fix[1:]}")
-    else:
-        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        return _report(error, console, context, debug=debug)
+    return code or 0
+
+
+def _report(error: BaseException, console: Console, context: typer.Context | None, *, debug: bool) -> int:
+    """Print an error and return the exit code that it ends with."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed already
+        return 2
     if debug:
-        traceback.print_exception(failure)
+        traceback.print_exception(error)
+    if isinstance(error, BrokenPipeError):  # the reader of our output went away, as `| head` does
+        _forget_stdout()
+        return 0
+    code, what, fix = describe(error)
+    context = getattr(error, "ctx", context)
+    if code == 2 and context is not None and (where := set_elsewhere(context, what)):
+        what = f"{what} ({where})"
+    elsewhere = console.rank > 0 if code == INTERRUPTED else _reported_elsewhere(error, console.rank)
+    if not elsewhere:
+        console.error(what, fix, code)
+    if isinstance(error, OSError):
+        _forget_stdout()
     return code
+
+
+def describe(error: BaseException) -> tuple[int, str, str]:
+    """The exit code that an error ends with, what happened, and what to do next."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    match error:
+        case LaatError():
+            found = error.exit_code, error.what, error.fix
+        case WrongUsage():
+            found = 2, *_wrong_usage(error)
+        case KeyboardInterrupt():
+            found = INTERRUPTED, "interrupted", ""
+        case OSError():
+            found = 4, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", ""
+        case MemoryError() | RuntimeError():  # torch raises RuntimeError for memory and device faults alike
+            fix = (
+                "try a smaller --batch-size, or see where with --debug" if is_out_of_memory(error) else "see where with --debug"
+            )
+            found = 5, f"the computation failed: {reason}", fix
+        case _:
+            what = f"unexpected error: {type(error).__name__}: {reason}"
+            found = 1, what, "this is a bug in laat: please report it with what --debug shows"
+    return found
+
+
+def _wrong_usage(error: Exception) -> tuple[str, str]:
+    message = getattr(error, "format_message", error.__str__)().rstrip(".")
+    if "No such option: --config" in message:
+        return message, "it goes before the command: `laat --config FILE COMMAND`"
+    context = getattr(error, "ctx", None)
+    return message, f"`{context.command_path if context else 'laat'} --help` shows the options"
 
 
 @contextmanager
@@ -167,8 +203,10 @@ def _rank() -> int:
         return 0
 
 
-def _reported_elsewhere(error: LaatError, rank: int) -> bool:
+def _reported_elsewhere(error: BaseException, rank: int) -> bool:
     """Whether another process of the run reports the same error."""
+    if not isinstance(error, LaatError):
+        return False
     if error.repeated is None:  # the processes had not met
         return rank > 0 and isinstance(error, UsageError)  # all have the same command line
     return error.repeated

@@ -1,22 +1,29 @@
 """Options from files: laat.toml, one table per command, and the recipes that come with the package. The command line wins.
 
+laat.toml is the file of `--config`, else the one in the current folder or the nearest above it, up to the root of a repository
+(a folder with `.git`). Relative paths in it begin at its folder.
+
 `--dry-run` shows every option with its value and where that value comes from.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
+import re
 import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 import typer
 
 from laatcli.console import Column, Console
+from stages.artifacts import read_file
 from stages.errors import UsageError, nearest
+from stages.parameters import Parameter
 from stages.strict_json import check_values
 
 if sys.version_info >= (3, 11):
@@ -27,7 +34,7 @@ else:
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-FILE = Path("laat.toml")
+NAME = "laat.toml"
 # a type -> what it is in TOML, and in words; all others are text
 _KINDS: dict[Any, tuple[Any, str]] = {
     int: (int, "a whole number"),
@@ -39,32 +46,55 @@ _TEXT = (str, "text")
 _MOST_BYTES, _MOST_DOTS = 2**18, 1000
 # where the context keeps what a recipe set: its name and the options
 _FROM_RECIPE = "laat.recipe"
+# ... and the path of the file that was used, for messages
+_FROM_FILE = "laat.file"
+_NO_PATHS = ("-", "none")
+_LOCAL = "local-dir:"
+_OPTION = re.compile(r"--[a-z][a-z0-9-]*")
+_TYPED = ("default", "environment", "command line")
 _HIDDEN = ("as_json", "quiet", "debug", "dry_run")
 
 
-def apply_file(context: typer.Context) -> None:
-    """Make the values of ./laat.toml the defaults of the commands. Ends with exit code 2 when the file is not valid."""
-    if not FILE.is_file():
-        return
-    try:
-        context.default_map = _checked_file(context)
-    except UsageError as error:
-        _end_with(error)
+def apply_file(context: typer.Context, given: Path | None) -> None:
+    """Make the values of laat.toml, or of the file `given`, the defaults of the commands.
+
+    Raises UsageError when the file is not valid, InputError when it cannot be read.
+    """
+    path = given or _find_file()
+    if path is not None:
+        context.default_map = _checked_file(context, path)
+        context.meta[_FROM_FILE] = str(path)
 
 
-def _checked_file(context: typer.Context) -> dict[str, Any]:
+def file_used(context: typer.Context) -> str | None:
+    """The path of the file that sets options of the context's command, if there is one."""
+    tables = {} if context.parent is None else context.parent.default_map or {}
+    return context.meta[_FROM_FILE] if tables.get(str(context.info_name)) else None
+
+
+def _find_file() -> Path | None:
+    """The nearest laat.toml in this folder and those above it, relative to here."""
     try:
-        data = FILE.read_bytes()
-    except OSError as error:
-        raise UsageError(f"'{FILE}' cannot be read: {error.strerror}", "fix or remove it") from None
+        here = Path.cwd()
+    except OSError:  # the folder was removed
+        return None
+    for folder in (here, *here.parents):
+        if os.path.isfile(folder / NAME):
+            return Path(os.path.relpath(folder / NAME, here))
+        if os.path.exists(folder / ".git"):
+            return None
+    return None
+
+
+def _checked_file(context: typer.Context, path: Path) -> dict[str, Any]:
     commands = context.command.commands  # type: ignore[attr-defined]
     defaults: dict[str, Any] = {}
-    for name, table in _parse_toml(data, f"'{FILE}'").items():
+    for name, table in _parse_toml(read_file(path), f"'{path}'").items():
         if name not in commands:
-            raise UsageError(f"'{FILE}' has a table for the unknown command '{name}'", f"nearest: {nearest(name, commands)}")
+            raise UsageError(f"'{path}' has a table for the unknown command '{name}'", f"nearest: {nearest(name, commands)}")
         if not isinstance(table, dict):
-            raise UsageError(f"'{name}' in '{FILE}' is not a table", f"write it as [{name}] with one option per line")
-        defaults[name] = _checked_options(table, commands[name], f"table [{name}] of '{FILE}'")
+            raise UsageError(f"'{name}' in '{path}' is not a table", f"write it as [{name}] with one option per line")
+        defaults[name] = _checked_options(table, commands[name], f"table [{name}] of '{path}'", path.parent)
     return defaults
 
 
@@ -77,14 +107,11 @@ def _apply_recipe(context: typer.Context, name: str | None) -> str | None:
     """Put the recipe's values below those of laat.toml. Called while options are parsed, before the others are looked up."""
     if name is None or context.resilient_parsing:
         return name
-    try:
-        known = recipe_names()
-        if name not in known:
-            raise UsageError(f"unknown recipe '{name}'", f"nearest: {nearest(name, known)}")
-        table = _parse_toml(_recipes().joinpath(f"{name}.toml").read_bytes(), f"the recipe '{name}'")
-        values = _checked_options(table, context.command, f"the recipe '{name}'")
-    except UsageError as error:
-        _end_with(error)
+    known = recipe_names()
+    if name not in known:
+        raise UsageError(f"unknown recipe '{name}'", f"nearest: {nearest(name, known)}")
+    table = _parse_toml(_recipes().joinpath(f"{name}.toml").read_bytes(), f"the recipe '{name}'")
+    values = _checked_options(table, context.command, f"the recipe '{name}'")
     given = context.default_map or {}
     context.default_map = {**values, **given}
     context.meta[_FROM_RECIPE] = (name, frozenset(values) - frozenset(given))
@@ -95,19 +122,13 @@ def _recipes() -> Traversable:
     return resources.files("stages.training").joinpath("recipes")
 
 
-def _end_with(error: UsageError) -> NoReturn:
-    """End while options are still parsed, outside of `laatcli.command.guarded`."""
-    Console().error(f"{error.what}. {error.fix[0].upper()}{error.fix[1:]}")
-    raise typer.Exit(error.exit_code) from None
-
-
 def _parse_toml(data: bytes, where: str) -> dict[str, Any]:
     """The tables of a TOML file. Raises UsageError with the place of the fault; `where` is how errors call the file."""
     if len(data) > _MOST_BYTES or any(line.count(b".") > _MOST_DOTS for line in data.splitlines()):
         what = f"{where} is no list of options: it has over {_MOST_BYTES:,} bytes, or {_MOST_DOTS:,} dots in a line"
         raise UsageError(what, "fix or remove it")
     try:
-        tables = tomllib.loads(data.decode())
+        tables = tomllib.loads(data.decode("utf-8-sig"))
         check_values(tables)
     except ValueError as error:  # of TOML, of UTF-8, of an integer with thousands of digits
         raise UsageError(f"{where} is not a TOML file: {error}", "fix or remove it") from None
@@ -116,13 +137,14 @@ def _parse_toml(data: bytes, where: str) -> dict[str, Any]:
     return tables
 
 
-def _checked_options(table: Mapping[str, Any], command: Any, where: str) -> dict[str, Any]:
+def _checked_options(table: Mapping[str, Any], command: Any, where: str, folder: Path = Path()) -> dict[str, Any]:
     """The values of `table` under the parser's names.
 
     Args:
         table: option as typed, without dashes (the argument's name for an argument) -> value.
         command: the parser's command.
         where: how errors call the table, for example "table [train] of 'laat.toml'".
+        folder: that relative paths begin at.
 
     Raises UsageError for an unknown option, naming the nearest, and for a value of the wrong type.
     """
@@ -132,13 +154,41 @@ def _checked_options(table: Mapping[str, Any], command: Any, where: str) -> dict
     for key, value in table.items():
         if key not in known:
             raise UsageError(f"{where} has the unknown option '{key}'", f"nearest: {nearest(key, known)}")
-        expected = _expected(value, declared[known[key]].annotation)
+        annotation = declared[known[key]].annotation
+        expected = _expected(value, annotation)
         if expected:
             shown = repr(value) if isinstance(value, str) else _shown(value)
             shown = shown if len(shown) <= 40 else f"{shown[:40]}…"
             raise UsageError(f"{where} sets '{key}' to {shown}, expected {expected}", "fix the value")
-        values[known[key]] = value
+        values[known[key]] = _placed(value, annotation, folder)
     return values
+
+
+def _placed(value: Any, declared: Any, folder: Path) -> Any:
+    """A value of an option of the `declared` type, as typed where laat.toml is in `folder`: paths begin there."""
+    if isinstance(value, list):
+        return [_placed(one, declared, folder) for one in value]
+    kind, *more = get_args(declared) if get_origin(declared) is Annotated else (declared,)
+    if folder == Path() or not isinstance(value, str):
+        return value
+    if Path in (kind, *get_args(kind), *(inner for one in get_args(kind) for inner in get_args(one))):
+        return value if value in _NO_PATHS else str(folder / value)
+    places = next((one.places for one in more if isinstance(one, Parameter)), None)
+    if places is None or value in places:
+        return value
+    # what may also be a name is a path where there is such a file, before the last colon in FILE:TENSOR
+    prefix, rest = (_LOCAL, value.removeprefix(_LOCAL)) if value.startswith(_LOCAL) else ("", value)
+    found = any(part and os.path.exists(folder / part) for part in (rest, rest.rpartition(":")[0]))
+    return f"{prefix}{folder / rest}" if found else value
+
+
+def set_elsewhere(context: typer.Context, what: str) -> str:
+    """Of an error, which options that it names were not typed but set in a file; '' if there are none."""
+    named = {
+        f"--{option}": name for option, name in _options(context.command).items() if f"--{option}" in _OPTION.findall(what)
+    }
+    origins = {option: _origin(context, name) for option, name in named.items()}
+    return ", ".join(f"{option} is set in {origin}" for option, origin in origins.items() if origin not in _TYPED)
 
 
 def _options(command: Any) -> dict[str, str]:
@@ -184,7 +234,7 @@ def _origin(context: typer.Context, name: str) -> str:
         return "default"
     if source.name == "DEFAULT_MAP":
         recipe, options = context.meta.get(_FROM_RECIPE, ("", frozenset()))
-        return f"recipe {recipe}" if name in options else str(FILE)
+        return f"recipe {recipe}" if name in options else str(context.meta[_FROM_FILE])
     return "environment" if source.name == "ENVIRONMENT" else "command line"
 
 

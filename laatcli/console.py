@@ -1,13 +1,18 @@
-"""The one place that prints. Results go to standard output, progress and notes to standard error."""
+"""The one place that prints. Results go to standard output, progress and notes to standard error.
+
+All text that is printed may contain names from outside. Here, and nowhere else, characters that a terminal obeys or does not
+show are spelled out, and what looks like Rich's markup or an emoji's name is left as it is.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar, TextIO
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -15,6 +20,8 @@ from rich.table import Column as TableColumn
 from rich.text import Text
 
 from laatcli.layout import Column, table_lines, wrap
+from laatcli.streams import fitted, is_utf8
+from stages.text import texts_in, visible
 
 __all__ = ["Column", "Console", "ProgressLine", "percent"]
 
@@ -22,10 +29,24 @@ __all__ = ["Column", "Console", "ProgressLine", "percent"]
 _PLAIN_SECONDS, _PLAIN_SHARE, _PLAIN_MOST = 10.0, 1 / 20, 300.0
 _WARNINGS_SHOWN = 10
 _BAR_WIDTH = 100  # of a terminal: in a narrower one the figures need the room of the bar
+# what JSON may hold as it is and a terminal should not get: see `stages.text.visible`
+_HIDDEN_IN_JSON = re.compile("[\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
 
 class _Output(RichConsole):
     """Rich ends the process with code 1 when the reader of its output goes away; here the command decides."""
+
+    def __init__(self, *, stderr: bool, soft_wrap: bool = True) -> None:
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+
+    def safe(self, text: str) -> str:
+        """Text from outside, as it can be printed: one line."""
+        return fitted(visible(text), self.file)
+
+    def wrapped(self, text: str) -> str:
+        """The same, on a terminal wrapped between words; elsewhere a line stays one, for `grep` and the like."""
+        line = self.safe(text)
+        return "\n".join(wrap(line, self.width, "    " if line.startswith(" ") else "")) if self.is_terminal else line
 
     def on_broken_pipe(self) -> None:
         """Called while the error is handled: let it go on."""
@@ -40,30 +61,35 @@ class Console:
         quiet: no tables, no notes, no progress.
         rank: of this process among several that do one command together; those above 0 print errors only.
         stdout_taken: an artifact is written to standard output, so results go to standard error.
+
+    `json_errors`: whether errors are JSON, for all consoles of the process.
     """
+
+    json_errors: ClassVar[bool] = False
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, rank: int = 0) -> None:
         self.rank = rank
         self.as_json = as_json and rank == 0
         self.quiet = quiet or rank > 0
         self.stdout_taken = False
-        self._err = _Output(stderr=True, highlight=False, soft_wrap=True)  # above the bar, while there is one
+        self._errors_as_json = as_json or self.json_errors
+        self._err = _Output(stderr=True)  # above the bar, while there is one
 
     @property
     def human(self) -> bool:
         """Whether tables and notes are wanted."""
         return not self.as_json and not self.quiet
 
-    def note(self, text: str) -> None:
-        """A remark on standard error."""
+    def note(self, text: str = "") -> None:
+        """A remark on standard error, one line."""
         if not self.quiet:
-            self._err.print(_fitted(text, self._err), markup=False)
+            self._err.print(self._err.wrapped(text))
 
     def warn(self, text: str) -> None:
         """A remark on standard error that the user should not miss."""
         if not self.quiet:
-            _, rest = _fitted(f"warning: {text}", self._err).split(" ", 1)
-            self._err.print(f"[yellow]warning:[/yellow] {_escaped(rest)}")
+            word, rest = self._err.wrapped(f"warning: {text}").split(" ", 1)
+            self._err.print(Text.assemble((word, "yellow"), " ", rest))
 
     def warn_each(self, texts: Sequence[str], count: int) -> None:
         """Warnings of one kind, of which there can be very many: the first ten, and how many more of `count` there are."""
@@ -72,17 +98,28 @@ class Console:
         if count > _WARNINGS_SHOWN:
             self.note(f"and {count - _WARNINGS_SHOWN:,} more like these; see --json")
 
-    def error(self, text: str) -> None:
-        """One line on standard error, in every mode; a terminal shows it wrapped between words."""
+    def error(self, what: str, fix: str = "", code: int = 1) -> None:
+        """One line on standard error, in every mode: a sentence, wrapped on a terminal, or with --json an object.
+
+        Args:
+            what: what happened.
+            fix: what to do next, if that is known.
+            code: the exit code.
+        """
+        if self._errors_as_json:
+            rank = {"rank": self.rank} if self.rank else {}
+            _write_json(sys.stderr, {"code": code, "what": what, "fix": fix, **rank}, indent=None)
+            return
+        text = f"{what}. {fix[0].upper()}{fix[1:]}" if fix else what
         whose = f"[rank {self.rank}] " if self.rank else ""
-        before, error, rest = _fitted(f"{whose}error: {' '.join(text.splitlines())}", self._err).partition("error:")
-        self._err.print(f"{_escaped(before)}[red]{error}[/red]{_escaped(rest)}")
+        before, word, rest = self._err.wrapped(f"{whose}error: {' '.join(text.splitlines())}").partition("error:")
+        self._err.print(Text.assemble(before, (word, "red"), rest))
 
     def line(self, text: str) -> None:
         """One line of a human result; on a terminal it is wrapped between words."""
         if self.human:
             out = self._out()
-            out.print(_fitted(text, out), markup=False)
+            out.print(out.wrapped(text))
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """A table of a human result, as wide as the terminal, or 80 characters."""
@@ -91,16 +128,25 @@ class Console:
         if title:
             self.line(title)
         out = self._out()
-        for line in table_lines(columns, rows, out.width):
-            out.print(line.text, style="bold" if line.heading else "", markup=False)
+        heads = [Column(out.safe(column.name), column.figures) for column in columns]
+        for line in table_lines(heads, [[*map(out.safe, row)] for row in rows], out.width):
+            out.print(line.text, style="bold" if line.heading else "")
+
+    def document(self, text: str) -> None:
+        """A human result that is text for other programs, such as LaTeX, as it stands."""
+        if self.human:
+            stream = self._stream()
+            stream.write(text)
+            stream.flush()
 
     def result(self, record: Mapping[str, Any]) -> None:
         """The result of the command as JSON, printed in `--json` mode alone."""
         if self.as_json:
-            stream = sys.stderr if self.stdout_taken else sys.stdout
-            json.dump(record, stream, ensure_ascii=False, indent=2, allow_nan=False)
-            stream.write("\n")
-            stream.flush()
+            self.json(record)
+
+    def json(self, record: Mapping[str, Any]) -> None:
+        """JSON in every mode."""
+        _write_json(self._stream(), record, indent=2)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[ProgressLine]:
@@ -108,28 +154,31 @@ class Console:
 
         Both show what runs, the share of all of it that is done, the time so far, the time left, and a note.
         """
-        if self.quiet or not self._err.is_terminal:
+        if self.quiet or not self._err.is_terminal or self._err.is_dumb_terminal:
             line = ProgressLine(None, None, what, None if self.quiet else self._err)
             yield line
             line.end()
             return
         # the figures keep their places at 80 columns; only the note may be cut
         columns = (
-            TextColumn("{task.description}", table_column=TableColumn(no_wrap=True, min_width=len(what))),
+            TextColumn("{task.description}", markup=False, table_column=TableColumn(no_wrap=True, min_width=len(what))),
             *([BarColumn(bar_width=10)] if self._err.width >= _BAR_WIDTH else []),
             TextColumn("{task.percentage:>3.0f}%", table_column=TableColumn(no_wrap=True, min_width=4)),
             _Times(table_column=TableColumn(no_wrap=True, min_width=11)),
             TextColumn("{task.fields[note]}", markup=False, table_column=TableColumn(no_wrap=True, overflow="ellipsis")),
         )
-        err, self._err = self._err, _Output(stderr=True, highlight=False)
+        err, self._err = self._err, _Output(stderr=True, soft_wrap=False)
         try:
             with Progress(*columns, console=self._err, transient=True) as bar:
                 yield ProgressLine(bar, bar.add_task(what, total=None, note="", first=0.0), what, self._err)
         finally:
             self._err = err
 
-    def _out(self) -> RichConsole:
-        return _Output(stderr=self.stdout_taken, highlight=False, soft_wrap=True)
+    def _stream(self) -> TextIO:
+        return sys.stderr if self.stdout_taken else sys.stdout
+
+    def _out(self) -> _Output:
+        return _Output(stderr=self.stdout_taken)
 
 
 class _Times(ProgressColumn):
@@ -147,8 +196,8 @@ class _Times(ProgressColumn):
 class ProgressLine:
     """What a stage's progress callback drives."""
 
-    def __init__(self, bar: Progress | None, task: Any, what: str, plain: RichConsole | None) -> None:
-        self._bar, self._task, self._what, self._plain = bar, task, what, plain
+    def __init__(self, bar: Progress | None, task: Any, what: str, console: _Output | None) -> None:
+        self._bar, self._task, self._what, self._console = bar, task, what, console
         self._start = self._last = time.monotonic()
         self._first: float | None = None
         self._shown = False
@@ -157,37 +206,30 @@ class ProgressLine:
         """Show that `done` of `total` is done, with a short note: what runs now, and the figures so far."""
         if self._first is None:
             self._first = done / max(total, 1)  # more than 0 where a run is resumed
+        if self._console is None:
+            return
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, note=note, first=self._first)
+            self._bar.update(self._task, completed=done, total=total, note=self._console.safe(note), first=self._first)
             return
         now = time.monotonic()
         elapsed = now - self._start
-        if self._plain is None or now - self._last < min(max(_PLAIN_SECONDS, _PLAIN_SHARE * elapsed), _PLAIN_MOST):
+        if now - self._last < min(max(_PLAIN_SECONDS, _PLAIN_SHARE * elapsed), _PLAIN_MOST):
             return
         self._last, self._shown = now, True
         left = _left(elapsed, self._first, done / max(total, 1))
         remaining = "" if left is None else f", {_clock(left)} left"
         text = f"{self._what} {100 * done // max(total, 1)}% in {_clock(elapsed)}{remaining}"
-        self._plain.print(f"{text}: {note}" if note else text, markup=False)
+        self.line(f"{text}: {note}" if note else text)
 
     def end(self) -> None:
         """The last plain line, where there were others."""
-        if self._shown and self._plain is not None:
-            self._plain.print(f"{self._what} done in {_clock(time.monotonic() - self._start)}", markup=False)
+        if self._shown:
+            self.line(f"{self._what} done in {_clock(time.monotonic() - self._start)}")
 
     def line(self, text: str) -> None:
         """A line that stays, above the bar on a terminal and in a plain log alike."""
-        if self._bar is not None:
-            self._bar.console.print(_fitted(text, self._bar.console), markup=False, soft_wrap=True)
-        elif self._plain is not None:
-            self._plain.print(text, markup=False)
-
-
-def _fitted(text: str, console: RichConsole) -> str:
-    """The text, on a terminal wrapped between words; elsewhere a line stays one, for `grep` and the like."""
-    lines = text.split("\n")
-    fitted = [wrap(line, console.width, "    " if line.startswith(" ") else "") for line in lines]
-    return "\n".join(part for line in fitted for part in line) if console.is_terminal else text
+        if self._console is not None:
+            self._console.print(self._console.wrapped(text), soft_wrap=True)
 
 
 def _left(elapsed: float, first: float, done: float) -> float | None:
@@ -202,8 +244,11 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
 
 
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
+def _write_json(stream: TextIO, record: Mapping[str, Any], indent: int | None) -> None:
+    """Write valid JSON with the exact values, whatever the stream's encoding; only names that are no text are spelled out."""
+    text = json.dumps(texts_in(record), ensure_ascii=not is_utf8(stream), indent=indent, allow_nan=False)
+    stream.write(_HIDDEN_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    stream.flush()
 
 
 def percent(value: float, half: float | None = None) -> str:

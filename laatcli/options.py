@@ -21,6 +21,7 @@ CLASSES, ATTACKS, OUTPUT = "Classes", "Attacks", "Output"
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
 Device = Annotated[str, typer.Option(help=DEVICES)]
+GROUPS = ("novel", "seen", "val", "all")
 CLASSES_FROM, CLASSES_UNSET = "novel, seen, val, all, or a file of class names", "novel if there are any, else seen"
 ModelFile = Annotated[Path, typer.Argument(help="A checkpoint, run/model.st.", show_default=False)]
 OTHER_ANCHORS = "Use these anchors instead, for classes named after training."

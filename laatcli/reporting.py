@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from laatcli.options import OUTPUT
 from stages import artifacts
 from stages.errors import UsageError
 from stages.reports import tables
+from stages.text import is_text
 
 if TYPE_CHECKING:
     from stages.evaluation.chunks import Chunks
@@ -57,15 +59,17 @@ def end(console: Console, chunks: Chunks, write: Callable[[], None]) -> None:
         chunks.saved.remove()
 
 
-def rows_place(asked: str | None, output: Path) -> Path | None:
+def rows_place(asked: Path | None, output: Path) -> Path | None:
     """Where to write the rows; None for `--rows none`, or if the report goes to standard output and no file was named."""
-    if asked == "none" or (asked is None and str(output) == artifacts.STDIO):
+    if str(asked) == "none" or (asked is None and str(output) == artifacts.STDIO):
         return None
     from stages.reports.row_file import default_rows_path
 
-    path = default_rows_path(output) if asked is None else Path(asked)
+    path = asked or default_rows_path(output)
     if str(path) == artifacts.STDIO:
         raise UsageError("--rows cannot be standard output", "name a parquet file, or none")
+    if not is_text(os.path.relpath(path, output.parent)):
+        raise UsageError(f"'{path}' is not UTF-8, and the report names it", "choose another name with --rows, or --rows none")
     return path
 
 
@@ -106,8 +110,8 @@ def show_reports(console: Console, reports: Mapping[str, Report], form: str) -> 
     from stages.reports.report_tables import check_lines, report_tables
 
     for number, table in enumerate(report_tables(reports)):
-        if number and form != "table" and console.human:
-            typer.echo(err=console.stdout_taken)
+        if number and form != "table":
+            console.document("\n")
         show_table(console, table, form)
     show = console.line if form == "table" else console.note
     for name, report in reports.items():
@@ -133,7 +137,7 @@ def show_table(console: Console, table: tables.FigureTable, form: str) -> None:
         for note in table.notes:
             console.line(note)
     elif console.human:
-        typer.echo(tables.render(table, form), nl=False, err=console.stdout_taken)
+        console.document(tables.render(table, form))
         if form == "csv":
             console.note(table.title)
             for note in table.notes:

@@ -26,6 +26,7 @@ from safetensors.numpy import save as save_tensors
 from stages.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, read_record, read_stream, with_digest
 from stages.errors import InputError, MissingError
 from stages.staged import new_part, sync_folder
+from stages.text import texts_in
 from stages.version import __version__
 
 STDIO = "-"
@@ -93,7 +94,7 @@ def to_bytes(artifact: Artifact) -> bytes:
         "params": artifact.params,
         "tool": artifact.tool,
     }
-    text = json.dumps(record, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(texts_in(record), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # not ascontiguousarray: it turns a scalar into a vector
     tensors = {name: np.asarray(artifact.tensors[name], order="C") for name in sorted(artifact.tensors)}
     return with_digest(save_tensors(tensors, metadata={METADATA_KEY: text}))

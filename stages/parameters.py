@@ -32,6 +32,7 @@ class Parameter:
     below: float | None
     choices: Sequence[str]
     parse: Callable[[str], Any] | None
+    places: Sequence[str] | None
 
 
 def parameter(
@@ -47,6 +48,7 @@ def parameter(
     below: float | None = None,
     choices: Sequence[str] = (),
     parse: Callable[[str], Any] | None = None,
+    places: Sequence[str] | None = None,
 ) -> Any:
     """A dataclass field that is a parameter.
 
@@ -60,8 +62,9 @@ def parameter(
         at_least, positive, below: bounds of a number: smallest value, above zero, upper limit (not included).
         choices: the values that it can have.
         parse: from the text on the command line to the value; str(default) must be such a text.
+        places: of text that may be a path: the names that it may be instead. None: it is no path.
     """
-    declared = Parameter(help, option, short, panel, unset, at_least, positive, below, choices, parse)
+    declared = Parameter(help, option, short, panel, unset, at_least, positive, below, choices, parse, places)
     return field(default=default, metadata={_KEY: declared})
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stages.artifacts import read_file
 from stages.errors import InputError
+from stages.text import decode_text
 
 MAX_BYTES = 64 * 2**20
 _COMMENT = re.compile(r"#+(\s.*)?", re.DOTALL)
@@ -22,23 +23,17 @@ def read_list(path: Path | str, what: str, entry: str) -> list[tuple[int, str]]:
     entry.
 
     Args:
-        path: the file; UTF-8, with or without a byte order mark.
+        path: the file; see `decode_text` for its encoding.
         what: the file is, for messages: 'class file'.
         entry: what an entry is: 'class name'.
 
-    Raises InputError if the file is missing, not plain UTF-8 text, larger than 64 MiB, or has more than one column.
+    Raises InputError if the file is missing, not text, larger than 64 MiB, or has more than one column.
     """
     write = f"write a text file with one {entry} per line"
     table = _TABLES.get(Path(path).suffix.casefold())
     if table is not None:
         raise InputError(f"{what} '{path}' is {table} by its name, not a list", f"{write}, and name it .txt")
-    data = read_file(path, most=MAX_BYTES)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{what} '{path}' is not UTF-8 text", f"save it as plain text, one {entry} per line") from None
-    if "\0" in text:
-        raise InputError(f"{what} '{path}' is binary", write)
+    text = decode_text(read_file(path, most=MAX_BYTES), what, path)
     # the byte order mark of a file that was appended to another
     lines = ((number, line.replace("\ufeff", "").strip()) for number, line in enumerate(_LINE_END.split(text), 1))
     found = [(number, line) for number, line in lines if line and not _COMMENT.fullmatch(line)]

@@ -18,6 +18,7 @@ from stages.cosines import CosineFigures
 from stages.data.request import LAYOUT, LAYOUT_UNSET, LAYOUTS, ImageRequest
 from stages.errors import UsageError
 from stages.parameters import parameter
+from stages.text import is_text
 
 EXAMPLES = (
     "laat anchors --classes classes.txt",
@@ -39,9 +40,14 @@ class ClassNames:
     """The class names and their groups."""
 
     classes: str | None = parameter(
-        None, "File with one class name per line ('# ' begins a comment), or 'shapes' or 'cifar-fs'.", panel=CLASSES
+        None,
+        "File with one class name per line ('# ' begins a comment), or 'shapes' or 'cifar-fs'.",
+        panel=CLASSES,
+        places=BUNDLED_LISTS,
     )
-    data: str | None = parameter(None, "Take the class names of these images, see `laat train --help`.", panel=CLASSES)
+    data: str | None = parameter(
+        None, "Take the class names of these images, see `laat train --help`.", panel=CLASSES, places=BUNDLED_LISTS
+    )
     label_column: str | None = parameter(None, "Column with the labels of --data.", unset="found by its type", panel=CLASSES)
     layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=CLASSES, choices=LAYOUTS)
     seen: int | None = parameter(None, "The first N classes are seen.", unset="all", panel=CLASSES, at_least=1)
@@ -85,18 +91,33 @@ class ClassNames:
 class Encoding:
     """The text encoder and its prompts."""
 
-    model: str = parameter("ViT-B-16", "open_clip name, local-dir:PATH, hf-hub:ORG/NAME, or demo.", panel=ENCODER)
+    model: str = parameter(
+        "ViT-B-16", "open_clip name, local-dir:PATH, hf-hub:ORG/NAME, or demo.", panel=ENCODER, places=("demo",)
+    )
     pretrained: str | None = parameter(
-        None, "open_clip tag, or a safetensors weights file.", unset="openai, or the model's own weights", panel=ENCODER
+        None,
+        "open_clip tag, or a safetensors weights file.",
+        unset="openai, or the model's own weights",
+        panel=ENCODER,
+        places=("openai",),
     )
     template: list[str] | None = parameter(
         None, "Prompt with {} for the class name; repeatable.", unset="This is a photo of a {}", panel=ENCODER
     )
     templates: str | None = parameter(
-        None, "'openai' (CLIP's ImageNet templates) or a file with one template per line.", panel=ENCODER
+        None, "'openai' (CLIP's ImageNet templates) or a file with one template per line.", panel=ENCODER, places=("openai",)
     )
     allow_truncation: bool = parameter(False, "Accept prompts longer than the tokenizer's context.", panel=ENCODER)
     device: str = parameter("auto", DEVICES, panel=ENCODER)
+
+    def __post_init__(self) -> None:
+        for option, value in (
+            ("model", self.model),
+            ("pretrained", self.pretrained or ""),
+            *(("template", one) for one in self.template or ()),
+        ):
+            if not is_text(value):
+                raise UsageError(f"--{option} '{value}' is not UTF-8, and the anchors record it", "write or rename it in UTF-8")
 
     def anchors(self, console: Console, names: list[str], groups: ClassGroups) -> AnchorSet:
         """Encode the names. Raises UsageError, InputError and MissingError."""
@@ -120,7 +141,9 @@ def anchors(
     class_names: ClassNames,
     encoding: Encoding,
     source: Source = parameter(Source.text, "text, or anchors without language: simplex (MMC) or random."),
-    features: str | None = parameter(None, "Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR."),
+    features: str | None = parameter(
+        None, "Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR.", places=()
+    ),
     dim: int = parameter(512, "Width of simplex and random anchors.", at_least=1, below=2**20),
     seed: int = options.seed(),
     output: Path = parameter(Path("anchors.st"), options.OUTPUT_FILE, short=("-o",)),

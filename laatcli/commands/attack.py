@@ -30,7 +30,9 @@ def attack(
     request: ImageRequest,
     threat: ThreatModel,
     computing: options.Computing,
-    classes_from: str | None = parameter(None, f"{options.CLASSES_FROM}.", unset=options.CLASSES_UNSET, panel=options.CLASSES),
+    classes_from: str | None = parameter(
+        None, f"{options.CLASSES_FROM}.", unset=options.CLASSES_UNSET, panel=options.CLASSES, places=options.GROUPS
+    ),
     anchors: Path | None = parameter(None, options.OTHER_ANCHORS, panel=options.CLASSES),
     backbone: str | None = parameter(None, options.OWN_BACKBONE),
     attack: str = parameter("pgd-20", f"{FORMS}, {', '.join(ENSEMBLE)}.", panel=options.ATTACKS),

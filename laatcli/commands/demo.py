@@ -35,13 +35,15 @@ def demo_command(app: typer.Typer) -> Callable[..., None]:
         plan = list(commands(out, epochs, seed, device))
         for number, title, line in plan:
             if title:
-                console.note(f"\n[{number}/5] {title}")
+                console.note()
+                console.note(f"[{number}/5] {title}")
             console.note(f"$ {line}")
             _run(app, line, console)
         minutes = (time.monotonic() - start) / 60
         report = json.loads(artifacts.read_file(out / "report.json"))
         console.result({**report, "minutes": round(minutes, 2)})
-        console.note(f"\n{minutes:.1f} minutes; results are in {out}, plots in {out / 'report.png'} and {out / 'cosines.png'}")
+        console.note()
+        console.note(f"{minutes:.1f} minutes; results are in {out}, plots in {out / 'report.png'} and {out / 'cosines.png'}")
 
     return demo
 

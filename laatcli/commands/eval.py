@@ -24,6 +24,7 @@ from stages.launch import read_launch
 from stages.parameters import parameter
 from stages.reports.episode_file import episodes_path
 from stages.reports.figures import check_format as check_picture
+from stages.text import as_text
 from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def evaluate(
     computing: options.Computing,
     plotting: options.Plotting,
     classes_from: list[str] | None = parameter(
-        None, f"{options.CLASSES_FROM}; repeatable.", unset=options.CLASSES_UNSET, panel=options.CLASSES
+        None, f"{options.CLASSES_FROM}; repeatable.", unset=options.CLASSES_UNSET, panel=options.CLASSES, places=options.GROUPS
     ),
     anchors: Path | None = parameter(None, options.OTHER_ANCHORS, panel=options.CLASSES),
     backbone: str | None = parameter(None, options.OWN_BACKBONE),
@@ -56,13 +57,14 @@ def evaluate(
         None,
         "File of class names of other data; they are encoded and expanded as the training anchors were.",
         panel=options.CLASSES,
+        places=(),
     ),
     shots: str = parameter(
         "0", "Support images per class; 0 is zero-shot, from the names alone. 0,1,5 gives a row each.", panel=PROTOCOL
     ),
     replay: Path | None = parameter(None, "Reuse the episodes saved with a report.", panel=PROTOCOL),
     output: Path = parameter(Path("report.json"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
-    rows: str | None = parameter(
+    rows: Path | None = parameter(
         None,
         "Parquet file, one row per sample and attack; or none.",
         unset="report.rows.parquet beside the report",
@@ -170,5 +172,5 @@ def _run_name(path: Path, models: Sequence[Path]) -> str:
         lambda p: f"{p.resolve().parent.name}/{p.stem}",
     ):
         if len({name(other) for other in models}) == len(models):
-            return name(path)
+            return as_text(name(path))
     return f"{models.index(path) + 1}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,7 @@ def report(
     from stages.reports.report_tables import report_tables
 
     if schema:
-        typer.echo(json.dumps(report_schema(), indent=2, ensure_ascii=False))
+        console.json(report_schema())
         return
     if not reports:
         raise UsageError("no report was given", "name a report of laat eval, for example report.json")

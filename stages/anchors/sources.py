@@ -17,6 +17,7 @@ from stages.classes import ClassGroups, spelled
 from stages.cosines import Progress
 from stages.errors import InputError, UsageError, require_at_least
 from stages.randomness import numpy_generator
+from stages.text import as_text
 from stages.text_lists import read_list
 
 PUBLISHED = "This is a photo of a {}"
@@ -140,7 +141,7 @@ def resolve_templates(given: Sequence[str], preset: str | None) -> list[str]:
 
     Raises UsageError for a template without `{}`, InputError for an unreadable file.
     """
-    templates = list(given)
+    templates = [as_text(template) for template in given]
     if preset == "openai":
         from open_clip import OPENAI_IMAGENET_TEMPLATES
 

@@ -41,7 +41,10 @@ class ImageRequest:
     """
 
     data: Any = parameter(
-        None, "Folder of class folders, parquet file or folder, saved dataset, hub id (ORG/NAME), or 'shapes'.", panel=IMAGES
+        None,
+        "Folder of class folders, parquet file or folder, saved dataset, hub id (ORG/NAME), or 'shapes'.",
+        panel=IMAGES,
+        places=("shapes",),
     )
     split: str | None = parameter(
         None, "train, test or train+test.", unset="train for training, test for evaluation", panel=IMAGES

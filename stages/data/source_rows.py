@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.text import as_text
+
 UNNAMED = "unnamed"  # the split of data without split names
 
 # (split, rows (n,)) -> n keys
@@ -91,8 +93,8 @@ def starts_of(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def portable(path: Path | str) -> str:
-    """A relative path as text in UTF-8: bytes of a file name that are not are escaped."""
-    return Path(path).as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A relative path as valid text, see `as_text`."""
+    return as_text(Path(path).as_posix())
 
 
 def relative_names(files: Sequence[Path], root: Path) -> list[str]:

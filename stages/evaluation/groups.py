@@ -12,6 +12,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.classes import fold, match_classes, read_class_file
 from stages.errors import InputError, nearest
 from stages.models.classifier import GROUPS, Classifier
+from stages.text import as_text
 
 _SEEN = " of seen classes"
 UNKNOWN = "whether these images were trained on is unknown: the checkpoint was written before laat recorded it"
@@ -69,7 +70,7 @@ def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:
     found = match_classes(
         read_class_file(spec), anchors.classes, wanted_from=f"'{spec}'", available_from="the checkpoint's anchors"
     )
-    return ClassChoice(Path(spec).stem, tuple(anchors.classes[at] for at in found))
+    return ClassChoice(as_text(Path(spec).stem), tuple(anchors.classes[at] for at in found))
 
 
 def seen_and_novel(anchors: AnchorSet) -> ClassChoice:

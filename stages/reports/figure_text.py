@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from stages.text import as_text
+
 _FONT = "DejaVu Sans"  # comes with matplotlib
 _PLAIN = ("normal", 400, "normal")  # style, weight, stretch
 _BREAKS = "-_/.:,"
@@ -39,7 +41,7 @@ def shown_text(text: str) -> str:
     """A name as a figure shows it: one line, and what no installed font has as \\uXXXX, so that two names stay different."""
     shown = "".join(
         sign if sign == " " or (sign.isprintable() and _family_of(sign)) else sign.encode("unicode_escape").decode()
-        for sign in " ".join(text.split())
+        for sign in " ".join(as_text(text).split())
     )
     turned = any(unicodedata.bidirectional(sign) in ("R", "AL") for sign in shown)
     return f"{_LEFT_TO_RIGHT}{shown}{_LEFT_TO_RIGHT}" if turned else shown

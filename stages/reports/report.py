@@ -23,6 +23,7 @@ from stages.reports.results import Row
 from stages.reports.row_file import RowPart, rows_bytes
 from stages.reports.verify import check_digest, check_files, with_digest
 from stages.strict_json import parse_json
+from stages.text import texts_in
 from stages.threat import ThreatModel
 from stages.version import __version__
 
@@ -78,7 +79,7 @@ def make_report(
         "tool": __version__,
         **more,
     }
-    return Report.model_validate(record)
+    return Report.model_validate(texts_in(record))
 
 
 def report_bytes(report: Report) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import InputError, MissingError, UsageError, nearest
+from stages.text import is_text
 
 TRACKERS = ("tensorboard", "wandb")
 
@@ -47,12 +48,14 @@ def open_tracker(name: str | None, folder: Path, settings: Mapping[str, Any], *,
             run of its own (Weights & Biases).
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, or a folder whose name is not UTF-8.
         MissingError: the package is not installed, or the service does not start.
     """
     check_tracker(name)
     if name is None:
         return Tracker()
+    if not is_text(str(folder.resolve())):
+        raise UsageError(f"--log {name} needs a folder whose name is UTF-8, unlike '{folder}'", "choose another with --out")
     return (_TensorBoard if name == "tensorboard" else _Wandb)(folder, settings, resumed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from stages.data.folders.layout import listed, read_image_folder
 from stages.data.source import Source
 from stages.data.source_rows import portable
 from stages.errors import InputError
+from stages.text import as_text, is_text
 
 
 class FolderSource(Source):
@@ -69,8 +71,11 @@ def _check_names(found: Mapping[str, Mapping[str, Sequence[str]]], name: str) ->
     first: dict[str, tuple[str, str]] = {}
     for split, folders in found.items():
         for folder in folders:
-            if _is_no_text(folder):
-                raise InputError(f"the name of the class folder {folder!a} of '{name}' is not UTF-8", "rename the folder")
+            if not is_text(folder):
+                raise InputError(
+                    f"the name of the class folder '{folder}' of '{name}' is not UTF-8",
+                    f"rename it; in Latin-1 it reads '{os.fsencode(folder).decode('latin-1')}'",
+                )
             if is_blank(folder):
                 raise InputError(f"the name of the class folder {folder!a} of '{name}' does not show", "rename the folder")
             other, before = first.setdefault(fold(folder), (folder, split))
@@ -83,14 +88,9 @@ def _check_names(found: Mapping[str, Mapping[str, Sequence[str]]], name: str) ->
                 )
 
 
-def _is_no_text(name: str) -> bool:
-    """Whether the bytes of a name are not UTF-8, which the system hands over as lone surrogates."""
-    return any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
 def _by_class(folders: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The files of each class, sorted by class; of those of its folders."""
     found: dict[str, list[str]] = {}
     for folder in sorted(folders, key=lambda name: (spelled(name), name)):
-        found.setdefault(spelled(folder) or folder, []).extend(folders[folder])
+        found.setdefault(spelled(as_text(folder)), []).extend(folders[folder])
     return found

@@ -12,6 +12,7 @@ from stages.data.folders.class_level import check_level, check_split_level
 from stages.data.folders.splits import KEYWORDS, split_of_folder, splits_of_stems, words_of
 from stages.data.folders.walk import Found, list_folder, walk, why_no_image
 from stages.errors import InputError
+from stages.text import as_text
 
 OUTSIDE = "outside a class folder"
 CHOICES = "--layout classes or --layout splits"
@@ -177,7 +178,7 @@ def _as_splits(folders: Sequence[TopFolder], name: str) -> ImageFolder:
         if not folder.inner:
             found.passed_over[""] += passed
             continue
-        split = splits_of_stems([folder.name], last=True)[0] or folder.name
+        split = splits_of_stems([folder.name], last=True)[0] or as_text(folder.name)
         if split in found.classes:
             raise InputError(
                 f"the folder '{name}' has the {split} split twice ('{folder.name}')",

@@ -12,6 +12,7 @@ from stages.data.folders.parquet_folder import parquet_files
 from stages.data.folders.walk import PARQUET
 from stages.errors import InputError, UsageError
 from stages.strict_json import parse_json
+from stages.text import as_text
 
 Kind = Literal["shapes", "parquet", "saved", "folders", "hub"]
 BUNDLED = "shapes"
@@ -51,7 +52,7 @@ def locate(data: str, layout: str | None = None) -> Location:
         is_file, is_folder = path.is_file(), path.is_dir()
     except (OSError, ValueError):  # a name too long for the file system, or with a NUL in it
         is_file = is_folder = False
-    name = path.resolve().name if is_file or is_folder else data
+    name = as_text(path.resolve().name if is_file or is_folder else data)
     if is_file:
         if path.suffix.casefold() in PARQUET:
             return Location("parquet", _no_folder(name, layout), path)

@@ -11,6 +11,7 @@ from pathlib import Path
 from stages.data.folders.splits import FILLERS, KEYWORDS, SHARD, split_of_folder, splits_of_stems, words_of
 from stages.data.folders.walk import walk, why_no_parquet
 from stages.errors import InputError
+from stages.text import as_text
 
 _COPIES = frozenset(["copy", "bak", "backup", "orig", "old", "tmp"])
 
@@ -43,7 +44,7 @@ def parquet_splits(path: Path) -> dict[str, list[Path]]:
     of_files = {file: _split_of(file.relative_to(path), split) for file, split in zip(files, named, strict=True)}
     splits: dict[str, list[Path]] = {}
     for file, split in of_files.items():
-        splits.setdefault(split or (file.stem if any(of_files.values()) else "train"), []).append(file)
+        splits.setdefault(split or (as_text(file.stem) if any(of_files.values()) else "train"), []).append(file)
     if len(splits) == 1:
         _check_understood(files)
     for split, own in splits.items():

@@ -16,6 +16,7 @@ from stages.classes import fold
 from stages.data.by_class import rows_by_class
 from stages.errors import InputError, UsageError
 from stages.randomness import numpy_generator
+from stages.text import as_text
 
 Side = Literal["train", "test"]
 
@@ -119,6 +120,7 @@ def choose_splits(available: Sequence[str], split: str | None, side: Side, *, so
     by_kind: dict[str, list[str]] = {}
     for name in available:
         by_kind.setdefault(KEYWORDS.get(name.casefold(), name), []).append(name)
+    split = None if split is None else as_text(split)
     if split is not None and len(available) == 1 and _kinds(split) == ["test", "train"]:
         return Choice((available[0],), joined=True)
     if split is not None:

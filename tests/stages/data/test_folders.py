@@ -184,7 +184,7 @@ def test_class_folders_that_fold_alike_are_an_error(tmp_path: Path) -> None:
 
 def test_a_class_folder_whose_name_is_no_text_is_an_error(tmp_path: Path) -> None:
     class_folders(tmp_path, {"cat": 1, os.fsdecode(b"caf\xe9"): 1})
-    with pytest.raises(InputError, match=r"class folder 'caf\\udce9' of '.*' is not UTF-8; rename the folder"):
+    with pytest.raises(InputError, match=r"class folder 'caf\udce9' of '.*' is not UTF-8; .* in Latin-1 it reads 'café'"):
         class_names(ImageRequest(str(tmp_path)))
 
 
