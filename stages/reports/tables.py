@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stages.errors import UsageError
+from stages.text import visible
 
 FORMATS = ("table", "markdown", "csv", "latex")
+# signs with a meaning in a Markdown cell, all of which a backslash takes away
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>&~|$#]")
+# what a spreadsheet takes for the beginning of a formula, also after blanks, and the sign that stands before those
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠'\t\r\n]")
+_UNQUOTED = re.compile(r"[\w .:/()≥–-]*")
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"|": r"\textbar{}", "`": r"\textasciigrave{}", '"': r"\textquotedbl{}"},
     **{"±": r"$\pm$", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$"},
 }
 
@@ -100,34 +106,57 @@ def render(table: FigureTable, form: str) -> str:
     """The table as 'markdown', 'csv' or 'latex' text with a final newline.
 
     CSV has plain numbers (accuracies as fractions of 1, intervals in columns of their own) and no notes; the others show
-    what the console shows.
+    what the console shows. Characters that do not show are spelled out in all three (see `stages.text.visible`).
+
+    In CSV, text that a spreadsheet would take for a formula, or that begins with an apostrophe, has an apostrophe in front: the
+    text is what follows the first one.
     """
     return {"markdown": _markdown, "csv": _csv, "latex": _latex}[form](table)
 
 
 def _markdown(table: FigureTable) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    def plain(text: str) -> str:
+        return _MARKDOWN.sub(lambda found: f"\\{found[0]}", visible(text))
 
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    # only names may have such signs; those of figures mean nothing here
+    rows = [
+        [plain(cell) if isinstance(cell, str) else text for cell, text in zip(row, texts, strict=True)]
+        for row, texts in zip(table.rows, table.texts(), strict=True)
+    ]
     rule = line(["---:" if right else "---" for right in table.figures()])
-    notes = [f"\n{note}" for note in table.notes]
-    return "\n".join([f"{table.title}\n", line(table.columns), rule, *map(line, table.texts()), *notes]) + "\n"
+    notes = [f"\n{plain(note)}" for note in table.notes]
+    return "\n".join([f"{plain(table.title)}\n", line([*map(plain, table.columns)]), rule, *map(line, rows), *notes]) + "\n"
 
 
 def _latex(table: FigureTable) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join("".join(_LATEX.get(sign, sign) for sign in cell) for cell in cells) + r" \\"
+    def plain(text: str) -> str:
+        return "".join(_LATEX.get(sign, sign) for sign in visible(text)).replace("--", "-{}-")
 
-    comments = [f"% {text}" for text in (table.title, *table.notes)]
+    def line(cells: Sequence[str]) -> str:
+        first, *others = map(plain, cells)
+        # a bracket or a star at the beginning of a line belongs to the command before it
+        first = f"{{{first[0]}}}{first[1:]}" if first[:1] in ("[", "*") else first
+        return " & ".join([first, *others]) + r" \\"
+
+    comments = [f"% {visible(text)}" for text in (table.title, *table.notes)]
     places = "".join("r" if right else "l" for right in table.figures())
     head = [rf"\begin{{tabular}}{{{places}}}", r"\toprule", line(table.columns), r"\midrule"]
     return "\n".join([*comments, *head, *map(line, table.texts()), r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def _csv(table: FigureTable) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(table.plain_numbers())
-    return stream.getvalue()
+    return "".join(",".join(map(_csv_cell, row)) + "\n" for row in table.plain_numbers())
+
+
+def _csv_cell(cell: Any) -> str:
+    if not isinstance(cell, str):
+        return str(cell)
+    text = f"{chr(39) if _FORMULA.match(cell) else ''}{visible(cell)}"
+    # quoted also where another separator than the comma would divide it, as in many countries
+    return text if _UNQUOTED.fullmatch(text) else '"{}"'.format(text.replace('"', '""'))
 
 
 def _text(cell: Cell) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -16,7 +17,8 @@ BIN = Path(sys.executable).parent
 LAAT = BIN / "laat"
 # what a command may say on standard error before its error line
 NOTES = re.compile(
-    r"settings from |reading |read |images are |loading |one split only: |warning: |accuracies are |the best epoch |anchors |epoch +\d+ "
+    r"settings from |"
+    r"reading |read |images are |loading |one split only: |warning: |accuracies are |the best epoch |anchors |epoch +\d+ "
 )
 OUTPUTS = ("anchors.st", "expanded.st", "run/model.st", "run/last.st", "adversarial.st", "report.json", "report.rows.parquet")
 
@@ -105,6 +107,10 @@ def check_refusal(done: Done, code: int, *says: str) -> None:
     assert "Traceback" not in done.stderr, done.stderr
     assert lines, done
     *notes, error = lines
+    if error.startswith("{"):  # with --json
+        record = json.loads(error)
+        assert record["code"] == code
+        error = f"error: {record['what']}. {record['fix'][:1].upper()}{record['fix'][1:]}"
     assert error.startswith("error: "), done.stderr
     assert all(NOTES.match(note) for note in notes), done.stderr
     assert done.code == code, done
