@@ -20,7 +20,6 @@ PIPELINE, HELPERS = "Pipeline", "Utilities"
 
 app = typer.Typer(
     name="laat",
-    help="Adversarially robust zero-shot image classifiers: class names to anchors, anchors to a robust model.",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -61,11 +60,12 @@ def laat(
 ) -> None:
     """Adversarially robust zero-shot image classifiers: class names to anchors, anchors to a robust model.
 
-    Options can also be set in laat.toml, one table per command, in the current folder or the nearest above it, up to the
-    root of a repository. Relative paths in the file begin at its folder. The command line wins.
+    Options can also be set in laat.toml, one table per command. The file is
+    searched here and in the folders above, up to the root of a repository;
+    relative paths in it begin at its folder. The command line wins.
 
-    With --json the result is one object on standard output, and an error is the last line of standard error:
-    {"code": exit code, "what": what happened, "fix": what to do next or ""}.
+    With --json, an error is one JSON object, the last line of standard error:
+    code (the exit code), what (happened), and fix (what to do next, or empty).
     """
     apply_file(context, config)
 

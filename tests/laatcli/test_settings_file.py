@@ -1,0 +1,98 @@
+"""laat.toml: where it is found, what its paths mean, and how its errors name it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.laatcli.conftest import NAMES
+from tests.laatcli.inside import inside
+
+TABLE = '[anchors]\nclasses = "classes.txt"\nsource = "random"\ndim = 16\noutput = "made/a.st"\n'
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with laat.toml at its root."""
+    root = tmp_path / "project"
+    (root / "sub/deep").mkdir(parents=True)
+    (root / ".git").mkdir()
+    (root / "classes.txt").write_text("\n".join(NAMES), encoding="utf-8")
+    (root / "laat.toml").write_text(TABLE, encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize(("where", "file"), [("", "laat.toml"), ("sub", "../laat.toml"), ("sub/deep", "../../laat.toml")])
+def test_it_is_found_above_and_its_paths_begin_at_its_folder(project: Path, where: str, file: str) -> None:
+    done = inside(project / where, "anchors")
+    assert done.code == 0, done.stderr
+    assert done.stderr.startswith(f"settings from {file}\n")
+    assert (project / "made/a.st").is_file()
+
+
+def test_the_nearest_file_counts_alone(project: Path) -> None:
+    (project / "sub/laat.toml").write_text("[train]\nepochs = 3\n", encoding="utf-8")
+    done = inside(project / "sub/deep", "anchors")
+    assert (done.code, "--classes" in done.stderr) == (2, True)
+    assert "settings from" not in done.stderr  # it has no table for this command
+
+
+def test_the_search_ends_at_the_root_of_a_repository(project: Path) -> None:
+    (project.parent / "laat.toml").write_text("[anchors]\nnonsense = 1\n", encoding="utf-8")
+    assert inside(project, "anchors").code == 0
+    inner = project / "sub/inner"
+    inner.mkdir()
+    (inner / ".git").write_text("gitdir: elsewhere", encoding="utf-8")  # as in a worktree
+    assert "give the class names" in inside(inner, "anchors").stderr
+
+
+def test_config_names_the_file(project: Path, tmp_path: Path) -> None:
+    (project / "laat.toml").rename(project / "other.toml")
+    done = inside(tmp_path, "--config", "project/other.toml", "anchors", "--dim", 8, "--json")
+    assert done.code == 0, done.stderr
+    assert json.loads(done.stdout)["width"] == 8
+    assert (project / "made/a.st").is_file()
+    assert "settings from project/other.toml" in done.stderr
+    assert "'nope.toml' does not exist" in inside(tmp_path, "--config", "nope.toml", "suites").stderr
+    assert "it goes before the command" in inside(tmp_path, "suites", "--config", "x").stderr.lower()
+
+
+def test_names_stay_names_and_files_become_paths(project: Path) -> None:
+    (project / "photos").mkdir()
+    (project / "shapes").mkdir()
+    for value, meant in (("photos", "../photos"), ("shapes", "shapes"), ("org/name", "org/name"), ("/x", "/x")):
+        (project / "laat.toml").write_text(f'[train]\ndata = "{value}"\nout = "run"\n', encoding="utf-8")
+        settings = json.loads(inside(project / "sub", "train", "--dry-run", "--json").stdout)
+        assert settings["settings"]["data"] == meant
+        assert settings["settings"]["out"] == "../run"
+        assert settings["from"]["data"] == "../laat.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[anchors]\ndimm = 1\n", ["table [anchors] of '../laat.toml' has the unknown option 'dimm'", "Nearest: 'dim'"]),
+        ("[anchor]\n", ["'../laat.toml' has a table for the unknown command 'anchor'", "Nearest: 'anchors'"]),
+        ("[anchors]\ndim = 'x'\n", ["table [anchors] of '../laat.toml' sets 'dim' to 'x', expected a whole number"]),
+        ("[anchors]\nsource = 'rondom'\n", ["'rondom'", "(--source is set in ../laat.toml)"]),
+        (TABLE.replace("16", "0"), ["--dim is 0 (--dim is set in ../laat.toml)"]),
+        ("[anchors\n", ["'../laat.toml' is not a TOML file", "line 1"]),
+    ],
+)
+def test_errors_name_the_file_the_key_and_the_nearest(project: Path, text: str, says: list[str]) -> None:
+    (project / "laat.toml").write_text(text, encoding="utf-8")
+    done = inside(project / "sub", "anchors")
+    assert (done.code, done.stdout) == (2, "")
+    for part in says:
+        assert part in done.stderr
+
+
+def test_what_is_typed_is_not_blamed_on_the_file(project: Path) -> None:
+    assert "is set in" not in inside(project, "anchors", "--dim", 0).stderr
+
+
+def test_a_byte_order_mark_is_no_error(project: Path) -> None:
+    (project / "laat.toml").write_text(TABLE, encoding="utf-8-sig")
+    assert inside(project, "anchors").code == 0
