@@ -64,7 +64,9 @@ def decode_text(data: bytes, what: str, path: Path | str) -> str:
     """
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in data:
-        raise InputError(f"{what} '{path}' is binary, or UTF-16 without a byte order mark", "save it as UTF-8 text")
+        raise InputError(
+            f"{what} '{path}' is not UTF-8 text: it is binary, or UTF-16 without a byte order mark", "save it as UTF-8 text"
+        )
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:

@@ -20,7 +20,7 @@ RANDOM = ("--source", "random", "--dim", "8")
         (b"", ["class file 'names.txt' has no class"]),
         (b"# only a remark\n\n", ["class file 'names.txt' has no class"]),
         (b"\x89PNG\r\n\x1a\n\xff\xfe\x00", ["class file 'names.txt' is not UTF-8 text"]),
-        (b"cat\0dog\n", ["class file 'names.txt' is binary"]),
+        (b"cat\0dog\n", ["it is binary"]),
         (
             b"# pets\nGuinea_pig\ncat\n\nguinea  pig\n",
             ["'names.txt' has a class twice", "lines 2 ('Guinea_pig') and 5 ('guinea  pig')", "Remove one"],

@@ -37,7 +37,7 @@ def test_text_with_a_byte_order_mark_is_read(encoding: str) -> None:
     ("data", "says"),
     [
         ("dog\ncafé".encode("latin-1"), r"class file 'x.txt' is not UTF-8 text: line 2 is 'caf\\xe9'; .*iconv -f latin1"),
-        ("café".encode("utf-16-le"), "is binary, or UTF-16 without a byte order mark; save it as UTF-8"),
+        ("café".encode("utf-16-le"), "is not UTF-8 text: it is binary, or UTF-16 without a byte order mark; save it as UTF-8"),
         (b"\x89PNG\0\0", "is binary, or"),
         (b"\xff\xfea", "is not UTF-8 text: it begins as UTF-16"),
     ],
