@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from typer.main import get_command
 
 from laatcli.app import app
+from laatcli.command import describe
 
 _SECONDS = 20.0
 _MEMORY = 6 * 2**30  # of addresses, more than the process has at the start
@@ -47,11 +48,9 @@ def run(*args: object) -> Ended:
         try:
             code = int(_COMMAND.main([str(one) for one in args], prog_name="laat", standalone_mode=False) or 0)
         except Exception as raised:
-            code = getattr(raised, "exit_code", -1)
-            if code < 0:
-                error = raised
-            else:
-                print(f"error: {raised.format_message()}", file=err)
+            code, what, fix = describe(raised)
+            error = raised if code == 1 else None
+            print(f"error: {what}. {fix}", file=err)
         except TooSlowError as raised:
             code, error = -1, raised
     return Ended(code, err.buffer.getvalue().decode("utf-8", "replace"), error)
@@ -62,7 +61,7 @@ def fault(done: Ended, files: list[str]) -> str:
     if done.error is not None:
         return f"{type(done.error).__name__}: {done.error}"[:300]
     if done.code not in _EXPECTED:
-        return f"exit code {done.code}"
+        return f"exit code {done.code}: {done.stderr[-300:]}"
     if done.code == 0:
         return ""
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -160,7 +160,7 @@ def test_attack_and_eval_options(tmp_path: Path, args: list[str], code: int, say
         (["--classes-from", "val"], ["no val classes", "--classes-from"]),
         (["--classes-from", "pets.txt"], ["'blue stars' (nearest: 'blue star'", "pets.txt"]),
         (["--protocol", "episodes", "--ways", "2", "--queries", "4", "--shots", "3"], ["3 shots + 4 queries"]),
-        (["--protocol", "episodes", "--episodes", "0"], ["--episodes 0"]),
+        (["--protocol", "episodes", "--episodes", "0"], ["--episodes is 0"]),
         (["--split", "validation"], ["no split 'validation'", "'test', 'train'"]),
         (["--resize", "0"], ["--resize is 0"]),
         (["--resize", "24"], ["24x24", "16x16", "--resize 16"]),
