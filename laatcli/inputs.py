@@ -145,7 +145,8 @@ def load_group_images(
         wanted = classifier.image_size
         if wanted is not None and images.size != (wanted, wanted):
             raise InputError(
-                f"the images of '{images.provenance.source}' are {images.size[1]}x{images.size[0]} and the checkpoint was trained at {wanted}x{wanted}",
+                f"the images of '{images.provenance.source}' are {images.size[1]}x{images.size[0]} and the checkpoint was "
+                f"trained at {wanted}x{wanted}",
                 f"add --resize {wanted}",
             )
     return choices, images

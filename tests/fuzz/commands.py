@@ -64,7 +64,7 @@ def fault(done: Ended, files: list[str]) -> str:
         return f"exit code {done.code}: {done.stderr[-300:]}"
     if done.code == 0:
         return ""
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    errors = [line for line in done.stderr.splitlines() if line.startswith(("error: ", '{"code": '))]
     if len(errors) != 1:
         return f"{len(errors)} error lines: {done.stderr[-300:]}"
     line = errors[0]
