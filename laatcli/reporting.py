@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,15 +14,17 @@ import typer
 from laatcli.console import Column, Console
 from laatcli.options import OUTPUT
 from stages import artifacts
-from stages.errors import UsageError
+from stages.errors import ComputeError, UsageError
 from stages.reports import tables
 from stages.text import is_text
 
 if TYPE_CHECKING:
     from stages.evaluation.chunks import Chunks
     from stages.evaluation.evaluate import Evaluation
+    from stages.identity import Identity
     from stages.launch import Launch
     from stages.reports.records import Report
+    from stages.world import World
 
 # how long the processes of one evaluation wait for each other
 WAIT_SECONDS = 86400.0
@@ -73,36 +76,87 @@ def rows_place(asked: Path | None, output: Path) -> Path | None:
     return path
 
 
-def write_report(
-    console: Console, done: Evaluation, output: Path, rows_file: Path | None, plot: tuple[Path | None, str], form: str
-) -> None:
-    """Write the report, its rows and its episodes together, draw the plot (path and size), and show the tables.
+@dataclass(frozen=True)
+class Output:
+    """Where an evaluation is written (None: not written), and how its plot and tables are shown."""
+
+    report: Path
+    rows: Path | None
+    episodes: Path | None
+    plot: Path | None
+    plot_size: str
+    form: str
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether the report goes to standard output."""
+        return str(self.report) == artifacts.STDIO
+
+
+def up_to_date(console: Console, world: World, output: Output, identity: Identity) -> tuple[bool, Report | None]:
+    """Whether the same report is there already; one process shows and returns it. All processes call it.
+
+    Raises UsageError and InputError, see `earlier_report`.
+    """
+    from stages.reports.earlier import earlier_report
+
+    found = None
+    if world.leader:
+        found = earlier_report(output.report, [path for path in (output.rows, output.episodes) if path is not None], identity)
+    (there,) = world.any(found is not None)
+    if found is None:
+        return there, None
+    draw_plot(found, output)
+    console.result(found.to_record())
+    show_reports(console, {str(output.report): found}, output.form)
+    show = console.line if output.form == "table" and console.human else console.note
+    show(f"{output.report} is up to date: same models, images and parameters (--force evaluates again)")
+    return True, found
+
+
+def draw_plot(report: Report, output: Output) -> None:
+    """Plot the report, where a plot is wanted. Raises MissingError if it cannot be written."""
+    if output.plot is not None:
+        from stages.reports.plots import plot_report
+
+        plot_report(report, output.plot, output.plot_size)
+
+
+def write_report(console: Console, done: Evaluation, output: Output) -> None:
+    """Write the report, its rows and its episodes together, draw the plot, and show the tables.
 
     Raises MissingError if a file cannot be written.
     """
-    from stages.reports.plots import plot_report
     from stages.reports.report import report_bytes, with_rows
     from stages.reports.verify import with_digest
 
     report = done.report
     files: dict[Path, bytes] = {}
-    to_stdout = str(output) == artifacts.STDIO
-    if rows_file is not None:
-        report, files = with_rows(report, done.rows, rows_file, None if to_stdout else output)
-    picture, size = plot
-    if picture is not None:
-        plot_report(report, picture, size)
+    if output.rows is not None:
+        report, files = with_rows(report, done.rows, output.rows, None if output.to_stdout else output.report)
+    draw_plot(report, output)
     report = with_digest(report)
     data = report_bytes(report)
-    if to_stdout:
+    if output.to_stdout:
         artifacts.write_files(files)
         typer.get_binary_stream("stdout").write(data)
     else:
-        artifacts.write_files({**files, output: data})
+        artifacts.write_files({**files, output.report: data})
     console.result(report.to_record())
-    show_reports(console, {str(output): report}, form)
-    if form == "table":
-        console.line(f"report: {output}")
+    show_reports(console, {str(output.report): report}, output.form)
+    if output.form == "table":
+        console.line(f"report: {output.report}")
+
+
+def require_checks(report: Report) -> None:
+    """Raise ComputeError if a check of the report failed, or none had enough points."""
+    from stages.reports.report_tables import failed_checks, unchecked
+
+    fix = "the report says why; --no-checks leaves them out"
+    if failed := failed_checks(report):
+        raise ComputeError(f"checks failed: {', '.join(failed)}", fix)
+    if few := unchecked(report):
+        raise ComputeError(f"too few points to check {'; '.join(few)}", "evaluate more images; --no-checks leaves them out")
 
 
 def show_reports(console: Console, reports: Mapping[str, Report], form: str) -> None:

@@ -25,6 +25,7 @@ from stages.evaluation.evaluate import Evaluation, evaluate_classifiers
 from stages.evaluation.groups import ClassChoice, seen_and_novel
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
+from stages.evaluation.task import Task
 from stages.models.checkpoint import KIND as MODEL
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import GROUPS, Classifier, Progress
@@ -147,7 +148,7 @@ def evaluate(
     else:
         named.check_fits(threat, ways)
     images = _images(ImageRequest(dataset, split=split, layout=layout, resize=resize), classifier, choice.classes)
-    return evaluate_classifiers(
+    task = Task(
         {"model": classifier},
         [choice],
         images,
@@ -155,13 +156,11 @@ def evaluate(
         specs,
         threat,
         seed=seed,
-        batch_size=batch_size,
-        device=str(classifier.device),
         suite=None if named is None else named.label,
         sample=Sample(max_images, seed=seed),
         checks=checks,
-        progress=progress,
     )
+    return evaluate_classifiers(task, batch_size=batch_size, device=str(classifier.device), progress=progress)
 
 
 def train(

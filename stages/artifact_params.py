@@ -143,7 +143,10 @@ class AdversarialParams(Record, extra="allow"):
     attack: SavedAttack
     classes: Annotated[list[str], Field(min_length=1)]
     data: Data
+    figures: dict[str, dict[str, float]] | None = None
+    """Accuracies with their intervals; null in older files."""
     group: str
+    identity: dict[str, dict[str, Any]] | None = None
     source_splits: list[tuple[str, NonNegativeInt]] | None = None
     threat: Threat
 

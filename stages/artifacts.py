@@ -13,7 +13,6 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +24,7 @@ from safetensors.numpy import save as save_tensors
 
 from stages.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, read_record, read_stream, with_digest
 from stages.errors import InputError, MissingError
-from stages.staged import new_part, sync_folder
+from stages.staged import has_bytes, remove_abandoned, stage_bytes, sync_folder
 from stages.text import texts_in
 from stages.version import __version__
 
@@ -217,14 +216,21 @@ def write_file(path: Path | str, data: bytes) -> None:
 def write_files(files: Mapping[Path, bytes]) -> None:
     """Write several files like `write_file`, renaming them once all are on the disk.
 
+    A file that has these bytes already is left alone and keeps its time of modification, so that `make` does not remake what
+    depends on it.
+
     Raises MissingError, naming the file that cannot be written.
     """
     staged: list[tuple[BinaryIO, Path, Path]] = []
     place = Path()
     try:
         for place, data in files.items():
-            if not _is_device(place):
-                staged.append((*_stage(place, data), place))
+            if _is_device(place):
+                continue
+            if has_bytes(place, data):
+                remove_abandoned(place)
+            else:
+                staged.append((*stage_bytes(place, data), place))
         for place, data in files.items():
             if _is_device(place):
                 place.write_bytes(data)
@@ -242,25 +248,6 @@ def write_files(files: Mapping[Path, bytes]) -> None:
         for file, temporary, _ in staged:
             temporary.unlink(missing_ok=True)
             file.close()
-
-
-def _stage(path: Path, data: bytes) -> tuple[BinaryIO, Path]:
-    """Write `data` to a temporary file beside `path` and flush it to the disk; the file stays open, which keeps its lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(21, "a folder is in the way")
-    descriptor, temporary = new_part(path)
-    file = os.fdopen(descriptor, "wb")
-    try:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        with suppress(OSError):  # what could not be written
-            file.close()
-        raise
-    return file, temporary
 
 
 def check_writable(path: Path | str) -> None:

@@ -13,10 +13,12 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 if sys.platform != "win32":
     import fcntl
 
+_BLOCK = 1 << 20
 _NAME_BYTES = 200  # of the target's name: with dots, random letters and the ending, a file name has at most 255
 
 
@@ -30,8 +32,7 @@ def new_part(target: Path, *, folder: bool = False, before: Callable[[Path], Non
 
     Returns its descriptor, which holds the lock until it is closed, and its path. Raises OSError.
     """
-    for old in _parts_of(target):
-        _remove_if_abandoned(old, before)
+    remove_abandoned(target, before)
     make = tempfile.mkdtemp if folder else _new_file
     while True:
         part = Path(make(dir=target.parent, prefix=_prefix(target), suffix=".part"))
@@ -95,3 +96,39 @@ def _lock(descriptor: int) -> None:
     if sys.platform == "win32":
         raise OSError("no locks")
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_abandoned(target: Path, before: Callable[[Path], None] = lambda part: None) -> None:
+    """Remove the parts of dead writers of `target`; `before` is called with each."""
+    for old in _parts_of(target):
+        _remove_if_abandoned(old, before)
+
+
+def has_bytes(path: Path, data: bytes) -> bool:
+    """Whether the file at `path` has exactly these bytes; read up to the first block that differs."""
+    try:
+        if path.stat().st_size != len(data):
+            return False
+        with path.open("rb") as file:
+            return all(file.read(_BLOCK) == data[at : at + _BLOCK] for at in range(0, len(data), _BLOCK))
+    except OSError:  # missing, a folder, unreadable: writing says so
+        return False
+
+
+def stage_bytes(path: Path, data: bytes) -> tuple[BinaryIO, Path]:
+    """Write `data` to a temporary file beside `path` and flush it to the disk; the file stays open, which keeps its lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(21, "a folder is in the way")
+    descriptor, temporary = new_part(path)
+    file = os.fdopen(descriptor, "wb")
+    try:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be written
+            file.close()
+        raise
+    return file, temporary

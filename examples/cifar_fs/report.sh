@@ -26,7 +26,7 @@ laat train --anchors "$out/expanded.st" --data "$data" --split train --backbone 
 evaluate() {
     name=$1
     shift
-    [ -f "$out/$name.json" ] || laat eval "$out/model/model.st" --data "$data" -o "$out/$name.json" "$@"
+    laat eval "$out/model/model.st" --data "$data" -o "$out/$name.json" "$@"
 }
 
 # novel classes were not used in training: evaluate on all 600 images of each

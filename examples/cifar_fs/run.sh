@@ -8,7 +8,7 @@
 #           encoded with CLIP ViT-B/16, whose weights open_clip downloads
 #
 # Environment: SEEDS="0 1 2", ANCHORS="expanded raw random", OUT=runs/cifar_fs, EPISODES=500.
-# About 17 minutes per run (12 to train, 5 to evaluate) on one core of a busy 2-core machine. Finished runs are skipped.
+# About 17 minutes per run (12 to train, 5 to evaluate) on one core of a busy 2-core machine. Finished runs and reports are skipped.
 set -eu
 data=$1
 features=${2:-}
@@ -24,10 +24,9 @@ for seed in ${SEEDS:-0}; do
     for anchors in ${ANCHORS:-expanded raw random}; do
         laat train --anchors "$out/$anchors.st" --data "$data" --split train+test --backbone conv4-64 \
             --epochs 4 --batch-size 128 --lr 0.1 --schedule one-cycle --steps 3 --seed "$seed" --out "$out/$anchors-$seed"
-        [ -f "$out/$anchors-$seed/report.json" ] ||
-            laat eval "$out/$anchors-$seed/model.st" --data "$data" --split train+test --classes-from novel \
-                --protocol episodes --ways 5 --shots 0 --queries 10 --episodes "${EPISODES:-500}" \
-                --attack pgd-20 --attack margin-pgd-20 -o "$out/$anchors-$seed/report.json"
+        laat eval "$out/$anchors-$seed/model.st" --data "$data" --split train+test --classes-from novel \
+            --protocol episodes --ways 5 --shots 0 --queries 10 --episodes "${EPISODES:-500}" \
+            --attack pgd-20 --attack margin-pgd-20 -o "$out/$anchors-$seed/report.json"
     done
 done
 python "$(dirname "$0")/table.py" "$out"

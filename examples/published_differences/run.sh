@@ -27,9 +27,8 @@ evaluate() { # RUN REPORT OPTIONS...
     run=$1
     report=$2
     shift 2
-    [ -f "$out/$run/$report.json" ] ||
-        laat eval "$out/$run/last.st" --data "$data" --split train+test --resize 16 --classes-from val --protocol episodes \
-            --queries 10 --episodes "${EPISODES:-500}" --attack pgd-20 --attack margin-pgd-20 -o "$out/$run/$report.json" "$@"
+    laat eval "$out/$run/last.st" --data "$data" --split train+test --resize 16 --classes-from val --protocol episodes \
+        --queries 10 --episodes "${EPISODES:-500}" --attack pgd-20 --attack margin-pgd-20 -o "$out/$run/$report.json" "$@"
 }
 
 for seed in ${SEEDS:-0 1 2}; do

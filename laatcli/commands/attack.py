@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from laatcli import options
 from laatcli.console import Column, Console
 from laatcli.inputs import load_classifier, load_group_images
 from stages import artifacts
 from stages.attacks.png_folder import check_png_folder, folder_names, write_png_folder
-from stages.attacks.spec import ENSEMBLE, FORMS, AttackPlan, parse_attack
+from stages.attacks.spec import ENSEMBLE, FORMS, AttackPlan, AttackSpec, parse_attack
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.parameters import parameter
 from stages.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from stages.evaluation.attack_stage import Attacked
 
 EXAMPLES = (
     "laat attack run/model.st --data photos --classes-from seen --attack margin-pgd-20 --eps 4/255 -o adversarial.st",
@@ -49,7 +53,11 @@ def attack(
         "Also write each image as an 8-bit PNG in this folder, CLASS/ROW.png, ROW as in the data, rounded as with --quantize.",
         panel=options.OUTPUT,
     ),
-    force: bool = parameter(False, "Overwrite the images in the folder of --png.", panel=options.OUTPUT),
+    force: bool = parameter(
+        False,
+        "Attack again, and replace the output, also that of another attack, and the folder of --png.",
+        panel=options.OUTPUT,
+    ),
     output: Path = parameter(Path("adversarial.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
 ) -> None:
     """Attack images and save them, with labels, predictions and the threat model."""
@@ -65,41 +73,47 @@ def attack(
     if png is not None:
         folder_names(names)
     from stages.devices import resolve_device
-    from stages.evaluation.attack_stage import attack_group
+    from stages.evaluation.attack_stage import attack_group, attack_identity, earlier_attack
     from stages.models.embedding import place
 
     place(classifier, resolve_device(computing.device))
-    with console.progress("attack") as bar:
-        done = attack_group(
-            classifier.over(names),
-            choice.name,
-            images.restricted_to(names, names_from="the checkpoint"),
-            AttackPlan(spec, threat, seed=computing.seed, batch_size=computing.batch_size, early_stop=not full),
-            round_images=png is not None,
-            save_rounded=quantize,
-            inputs=lineage,
-            progress=bar.update,
-        )
-    written = artifacts.write(done.saved.to_artifact(), output)
+    group = classifier.over(names), choice.name, images.restricted_to(names, names_from="the checkpoint")
+    plan = AttackPlan(spec, threat, seed=computing.seed, batch_size=computing.batch_size, early_stop=not full)
+    identity = attack_identity(*group, plan, save_rounded=quantize, inputs=lineage)
+    done = None if force else earlier_attack(output, identity)
+    again = done is None or png is not None  # pictures are made from a new attack
+    if done is None or again:
+        with console.progress("attack") as bar:
+            done = attack_group(
+                *group, plan, round_images=png is not None, save_rounded=quantize, inputs=lineage, progress=bar.update
+            )
+        done = replace(done, sha256=artifacts.write(done.saved.to_artifact(), output).sha256)
     if png is not None and done.levels is not None:
         rows = None if done.saved.source_rows is None else done.saved.source_rows.index
         write_png_folder(png, done.levels.numpy(), done.saved.labels.numpy(), names, force=force, rows=rows)
+    _show(console, done, spec, output, png)
+    if not again:
+        console.line(f"{output} is up to date: same model, images and parameters (--force attacks again)")
+
+
+def _show(console: Console, done: Attacked, spec: AttackSpec, output: Path, png: Path | None) -> None:
+    saved = done.saved
     console.result(
         {
             "output": str(output),
             "pictures": None if png is None else str(png),
-            "sha256": written.sha256,
-            "group": choice.name,
-            "images": len(done.saved.images),
-            "ways": len(names),
+            "sha256": done.sha256,
+            "group": saved.group,
+            "images": len(saved.images),
+            "ways": len(saved.classes),
             "attack": spec.to_record(),
-            "threat": threat.to_record(),
+            "threat": saved.threat.to_record(),
             "largest_perturbation": done.largest,
             **{name: asdict(value) for name, value in done.figures.items()},
         }
     )
-    where = f"{len(done.saved.images):,} images of {len(names)} {choice.name} classes"
-    console.line(f"{output}: {where} under {spec.name}, {threat}")
+    where = f"{len(saved.images):,} images of {len(saved.classes)} {saved.group} classes"
+    console.line(f"{output}: {where} under {spec.name}, {saved.threat}")
     if png is not None:
         console.line(f"{png}: the images as 8-bit PNG, DIR/CLASS/ROW.png")
     console.table(
@@ -116,5 +130,3 @@ def _check_png(output: Path, png: Path | None, *, force: bool) -> None:
         check_png_folder(png, force=force)
         if png.resolve() in output.resolve().parents:
             raise UsageError(f"'{output}' is in the folder of --png", "choose another path with -o or --png")
-    elif force:
-        raise UsageError("--force is given without --png", "it overwrites images; leave it out")

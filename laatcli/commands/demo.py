@@ -63,10 +63,10 @@ def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, 
         (3, "", f"laat train --anchors {here}/anchors.st {train} --out {here}/laat-raw"),
         (3, "", f"laat train --anchors {here}/expanded.st {train} --out {here}/laat-expanded"),
         (4, "attack images of novel classes",
-         f"laat attack {here}/laat-expanded/model.st --data shapes --attack pgd-20{extra} -o {here}/adversarial.st"),
+         f"laat attack {here}/laat-expanded/model.st --data shapes --attack pgd-20{extra} --force -o {here}/adversarial.st"),
         (5, "clean and robust accuracy, seen and novel classes",
          f"laat eval {models} --data shapes --classes-from seen --classes-from novel "
-         f"--attack pgd-20 --attack margin-pgd-20{extra} "
+         f"--attack pgd-20 --attack margin-pgd-20{extra} --force "
          f"--plot {here}/report.png -o {here}/report.json"),
     ]  # fmt: skip
 

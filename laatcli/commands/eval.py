@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,10 @@ from laatcli import options
 from laatcli.console import Console
 from laatcli.evaluation import AttackChoice, check_together, read_protocol, with_named_classes
 from laatcli.inputs import load_classifier, load_group_images
-from laatcli.reporting import Format, check_format, end, rows_place, working, write_report
+from laatcli.reporting import Format, Output, check_format, end, require_checks, rows_place, up_to_date, working, write_report
 from stages import artifacts
 from stages.data.request import ImageRequest
-from stages.errors import ComputeError, UsageError
+from stages.errors import UsageError
 from stages.evaluation.protocol import PROTOCOL, Protocol
 from stages.evaluation.sample import Sample
 from stages.launch import read_launch
@@ -29,6 +29,7 @@ from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
     from stages.evaluation.evaluate import Evaluation
+    from stages.identity import Identity
     from stages.models.classifier import Classifier
 
 EXAMPLES = (
@@ -73,6 +74,9 @@ def evaluate(
     plot: Path | None = parameter(
         None, "Plot the results, or with gzsl the seen-unseen curves, to this .png, .svg or .pdf file.", panel=options.OUTPUT
     ),
+    force: bool = parameter(
+        False, "Evaluate again, and replace the report, also one of other models, images or parameters.", panel=options.OUTPUT
+    ),
     form: Format = "table",
 ) -> None:
     """Measure clean and robust accuracy with 95 % intervals, by default on novel classes.
@@ -106,63 +110,59 @@ def evaluate(
     classifiers = {_run_name(path, models): load_classifier(path, anchors, backbone)[0] for path in models}
     from stages.devices import resolve_device
     from stages.evaluation.evaluate import evaluate_classifiers
-    from stages.reports.report_tables import failed_checks, unchecked
+    from stages.evaluation.task import Task
 
     place = resolve_device(computing.device, launch)
     with working(console, output, place, launch) as chunks:
         if classes is not None:
             classifiers = {name: with_named_classes(console, one, classes) for name, one in classifiers.items()}
         if attacks.adversarial is not None:
-            done = _on_saved(console, classifiers, attacks.adversarial, computing.batch_size, place)
+            identity, run = _on_saved(classifiers, attacks.adversarial, computing.batch_size, place)
         else:
             groups: list[str | None] = [*(classes_from or asked.groups)] or [None if classes is None else "all"]
             choices, images = load_group_images(console, list(classifiers.values()), groups, request, gzsl=asked.gzsl)
             if asked.ways is None:
                 attacks.check_fits(threat, min(len(choice.classes) for choice in choices))
+            task = Task(
+                classifiers,
+                choices,
+                images,
+                asked.protocol,
+                specs,
+                threat,
+                seed=computing.seed,
+                suite=attacks.named.label if attacks.named else None,
+                shots=asked.sweep,
+                sample=replace(sample, seed=computing.seed),
+                checks=attacks.checks,
+                replay=asked.replay,
+            )
+            task.check()
+            identity = task.identity
+            run = partial(evaluate_classifiers, task, batch_size=computing.batch_size, device=place, chunks=chunks)
+        episodes_file = episodes_file if asked.protocol.name == "episodes" else None
+        written = Output(output, rows_file, episodes_file, plot, plotting.plot_size, form)
+        there, report = (False, None) if force else up_to_date(console, chunks.world, written, identity)
+        if not there:
             with console.progress("eval") as bar:
-                done = evaluate_classifiers(
-                    classifiers,
-                    choices,
-                    images,
-                    asked.protocol,
-                    specs,
-                    threat,
-                    seed=computing.seed,
-                    batch_size=computing.batch_size,
-                    device=place,
-                    suite=attacks.named.label if attacks.named else None,
-                    shots=asked.sweep,
-                    sample=replace(sample, seed=computing.seed),
-                    checks=attacks.checks,
-                    replay=asked.replay,
-                    chunks=chunks,
-                    progress=bar.update,
-                )
-        end(console, chunks, partial(write_report, console, done, output, rows_file, (plot, plotting.plot_size), form))
-        failed = failed_checks(done.report)
-        if attacks.strict_checks and failed:
-            raise ComputeError(f"checks failed: {', '.join(failed)}", "the report says why; --no-checks leaves them out")
-        if attacks.strict_checks and (few := unchecked(done.report)):
-            raise ComputeError(f"too few points to check {'; '.join(few)}", "evaluate more images; --no-checks leaves them out")
+                done = run(progress=bar.update)
+            report = done.report
+            end(console, chunks, partial(write_report, console, done, written))
+        if attacks.strict_checks and report is not None:
+            require_checks(report)
 
 
-def _on_saved(console: Console, classifiers: Mapping[str, Classifier], path: Path, batch_size: int, device: str) -> Evaluation:
-    """The classifiers on the adversarial images in a file."""
+def _on_saved(
+    classifiers: Mapping[str, Classifier], path: Path, batch_size: int, device: str
+) -> tuple[Identity, Callable[..., Evaluation]]:
+    """The evaluation of the classifiers on the adversarial images in a file: its identity, and what runs it."""
     from stages.attacks.adversarial import KIND, AdversarialSet
-    from stages.evaluation.saved_images import evaluate_saved
+    from stages.evaluation.saved_images import evaluate_saved, saved_identity
 
     artifact, where = artifacts.read(path, KIND), f"'{path}'"
-    saved = AdversarialSet.from_artifact(artifact, where)
-    with console.progress("eval") as bar:
-        return evaluate_saved(
-            classifiers,
-            saved,
-            artifact.lineage(),
-            where=where,
-            batch_size=batch_size,
-            device=device,
-            progress=bar.update,
-        )
+    saved, lineage = AdversarialSet.from_artifact(artifact, where), artifact.lineage()
+    run = partial(evaluate_saved, classifiers, saved, lineage, where=where, batch_size=batch_size, device=device)
+    return saved_identity(classifiers, lineage), run
 
 
 def _run_name(path: Path, models: Sequence[Path]) -> str:

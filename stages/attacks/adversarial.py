@@ -37,6 +37,8 @@ class AdversarialSet:
         data: provenance record of the images.
         inputs: lineage.
         source_rows: which images of the data these are; None if unknown.
+        identity, figures: everything that determines the images, see `stages.identity`, and the accuracies of the attack by
+            name, records of `Estimate`; None in older files.
     """
 
     images: Tensor
@@ -51,6 +53,8 @@ class AdversarialSet:
     data: dict[str, Any]
     inputs: Mapping[str, Any] = field(default_factory=dict)
     source_rows: SourceRows | None = None
+    identity: dict[str, Any] | None = None
+    figures: dict[str, Any] | None = None
 
     def to_artifact(self) -> Artifact:
         """The artifact of kind 'adversarial'."""
@@ -62,6 +66,8 @@ class AdversarialSet:
             "group": self.group,
             "threat": self.threat.to_record(),
         }
+        if self.identity is not None:
+            params |= {"identity": self.identity, "figures": self.figures}
         if self.source_rows is not None:
             tensors |= _packed(self.source_rows)
             params["source_splits"] = [list(one) for one in self.source_rows.starts.items()]
@@ -102,6 +108,8 @@ class AdversarialSet:
             data=params["data"],
             inputs=artifact.inputs,
             source_rows=source_rows,
+            identity=params.get("identity"),
+            figures=params.get("figures"),
         )
 
 

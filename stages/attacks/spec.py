@@ -216,6 +216,11 @@ def check_dlr(name: str, ways: int) -> None:
         )
 
 
+def library_versions(specs: Sequence[AttackSpec]) -> dict[str, str]:
+    """The version of the library that runs AutoAttack's attacks, where there are some."""
+    return {"pyautoattack": _library_version()} if any(isinstance(spec, EnsembleSpec) for spec in specs) else {}
+
+
 def _library_version() -> str:
     try:
         return version("pyautoattack")

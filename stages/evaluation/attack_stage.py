@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stages.attacks.adversarial import AdversarialSet
+from stages.artifacts import STDIO, read
+from stages.attacks.adversarial import KIND, AdversarialSet
 from stages.attacks.perturb import attack_images
 from stages.attacks.quantize import quantize
-from stages.attacks.spec import AttackPlan
+from stages.attacks.spec import AttackPlan, library_versions
 from stages.data.image_set import ImageSet
+from stages.errors import InputError
+from stages.identity import Identity, digest_of, require_same, versions
 from stages.models.classifier import Classifier, Progress, predict
 from stages.statistics.intervals import Estimate, estimate
+
+ROUNDED = "robust_8bit"
 
 
 @dataclass(frozen=True)
@@ -26,13 +32,18 @@ class Attacked:
         saved: the images with labels, predictions and threat model.
         figures: accuracies by name: 'clean', 'robust' and, for rounded images, 'robust_8bit'.
         levels: (N, 3, H, W) uint8, the adversarial images rounded inside the threat model, or None.
-        largest: the largest perturbation, in the norm of the threat model.
+        sha256: of the file of `saved`; empty until it is written or read.
     """
 
     saved: AdversarialSet
     figures: dict[str, Estimate]
-    levels: Tensor | None
-    largest: float
+    levels: Tensor | None = None
+    sha256: str = ""
+
+    @property
+    def largest(self) -> float:
+        """The largest perturbation, in the norm of the threat model."""
+        return float(self.saved.threat.distance(self.saved.images, self.saved.clean_images / 255).max())
 
 
 def attack_group(
@@ -68,7 +79,7 @@ def attack_group(
     if round_images or save_rounded:
         levels = quantize(x_adv, images.images, threat)
         judged = predict(classifier, levels, batch_size=plan.batch_size, progress=progress, what="8 bits")
-        figures["robust_8bit"] = estimate(right & (judged == images.labels).numpy())
+        figures[ROUNDED] = estimate(right & (judged == images.labels).numpy())
         if save_rounded:
             x_adv, attacked = levels.to(torch.float32) / 255, judged
     saved = AdversarialSet(
@@ -84,5 +95,58 @@ def attack_group(
         {**images.provenance.to_record(), "sha256": images.sha256()},
         dict(inputs or {}),
         images.source_rows,
+        attack_identity(classifier, group, images, plan, save_rounded=save_rounded, inputs=inputs),
+        {name: asdict(value) for name, value in figures.items() if save_rounded or name != ROUNDED},
     )
-    return Attacked(saved, figures, levels, float(threat.distance(x_adv, images.images / 255).max()))
+    return Attacked(saved, figures, levels)
+
+
+def attack_identity(
+    classifier: Classifier,
+    group: str,
+    images: ImageSet,
+    plan: AttackPlan,
+    *,
+    save_rounded: bool = False,
+    inputs: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Everything that determines the result, JSON-able, see `stages.identity`; arguments as for `attack_group`."""
+    return {
+        "inputs": {
+            **{name: one["sha256"] for name, one in (inputs or {}).items()},
+            "data": images.sha256(),
+            "list of images": digest_of(images.source_rows.names()),
+            "classes": digest_of(list(classifier.classes)),
+        },
+        "settings": {
+            "classes_from": group,
+            "attack": plan.spec.name,
+            **plan.threat.to_record(),
+            "seed": plan.seed,
+            "full": not plan.early_stop,
+            "quantize": save_rounded,
+        },
+        "versions": versions(**library_versions([plan.spec])),
+    }
+
+
+def earlier_attack(output: Path, identity: Identity) -> Attacked | None:
+    """The result of the same attack at `output`; None if there is no file.
+
+    Raises:
+        UsageError: the images of another attack.
+        InputError: the file is damaged or of another kind.
+    """
+    if str(output) == STDIO or not output.is_file():
+        return None
+    where, fix = f"'{output}'", "choose another file with -o, or replace it with --force"
+    try:
+        artifact = read(output, KIND)
+        saved = AdversarialSet.from_artifact(artifact, where)
+        figures = {name: Estimate(**value) for name, value in (saved.figures or {}).items()}
+    except InputError as error:
+        raise InputError(error.what, fix) from None
+    except (TypeError, ValueError):
+        raise InputError(f"{where} has damaged accuracies", fix) from None
+    require_same(saved.identity, identity, f"{where} has the images of another attack", fix)
+    return Attacked(saved, figures, sha256=artifact.sha256)

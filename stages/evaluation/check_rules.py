@@ -1,4 +1,4 @@
-"""Seven checks of a robust accuracy, each a function of a probe of the model (see `checks`).
+"""Nine checks of a robust accuracy, each a function of a probe of the model (see `checks`).
 
 Counts are judged by exact binomial tests, which account for the sample size. No check passes on too few points or images.
 """
@@ -6,21 +6,18 @@ Counts are judged by exact binomial tests, which account for the sample size. No
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from stages.attacks.losses import LOSSES, margin_loss
-from stages.attacks.perturb import attack_samples
-from stages.attacks.samples import Samples
-from stages.attacks.spec import AttackPlan, AttackSpec, parse_attack
+from stages.attacks.losses import LOSSES
+from stages.attacks.spec import AttackSpec, parse_attack
 from stages.errors import InputError
+from stages.evaluation.probe import CLIMB, STEPS, Probe
 from stages.threat import ThreatModel, format_eps
 
 PASS, WARN, FAIL, FEW = "pass", "warn", "fail", "few"
@@ -30,7 +27,10 @@ AGREE = 1e-5  # largest difference of two clean passes, relative to the largest 
 FAIL_SHARE, FAIL_LEVEL = 0.05, 0.01
 WARN_SHARE, WARN_LEVEL = 0.02, 0.05
 QUERIES = 300
-STEPS = (1, 5, 20)
+LOOKS = (1, 5, STEPS)  # steps after which the loss is compared
+DRAWS = STEPS
+ALIKE = 1e-3  # largest difference between batches, as for AGREE; other batch sizes round in another order
+_ALONE = "the figures hold for these batches only, and an attack reaches an image through its neighbours"
 
 
 @dataclass(frozen=True)
@@ -48,60 +48,6 @@ class Finding:
     result: str
     figures: dict[str, Any]
     sentence: str
-
-
-@dataclass(frozen=True)
-class Probe:
-    """n samples that are classified correctly when clean, and what the report says about them.
-
-    Attributes:
-        samples: the samples.
-        threat: of the report.
-        seed: of random starts.
-        batch_size: samples in one forward pass.
-        robust: (n,) bool on the CPU, correct under every attack of the report.
-        scale: logits are scale * cosine.
-        pair: correct under the report's cross-entropy attack and under its margin attack, (P,) bool each, over all samples of
-            the report; None if it does not have two such attacks with the same number of steps.
-    """
-
-    samples: Samples
-    threat: ThreatModel
-    seed: int
-    batch_size: int
-    robust: Tensor
-    scale: float = 1.0
-    pair: tuple[np.ndarray, np.ndarray] | None = None
-
-    def __len__(self) -> int:
-        return len(self.robust)
-
-    def batches(self) -> Sequence[Tensor]:
-        """The rows of the samples, batch by batch."""
-        return torch.arange(len(self)).split(self.batch_size)
-
-    def logits(self, rows: Tensor) -> Tensor:
-        """The clean logits of `rows`."""
-        x = self.samples.source(rows)
-        return self.samples.scores(x, rows.to(x.device))
-
-    def robust_under(self, spec: AttackSpec, threat: ThreatModel | None = None, rows: Tensor | None = None) -> Tensor:
-        """Whether each sample is correct after the attack, (n,) bool; with `rows`, only these are attacked."""
-        robust = torch.ones(len(self), dtype=torch.bool)
-        labels = self.samples.labels.cpu()
-        rows = torch.arange(len(self)) if rows is None else rows
-        for judged in attack_samples(self.samples, rows, AttackPlan(spec, threat or self.threat, self.seed, self.batch_size)):
-            robust[judged.rows] = judged.predicted.cpu() == labels[judged.rows]
-        return robust
-
-    def margin_after(self, spec: AttackSpec) -> np.ndarray:
-        """Margin loss after all steps of the attack, in cosine, (n,)."""
-        found = np.empty(len(self))
-        plan = AttackPlan(spec, self.threat, self.seed, self.batch_size, early_stop=False)
-        for judged in attack_samples(self.samples, torch.arange(len(self)), plan):
-            loss = margin_loss(judged.logits / self.scale, self.samples.labels_of(judged.rows))
-            found[judged.rows.numpy()] = loss.double().cpu().numpy()
-        return found
 
 
 def clean_passes(probe: Probe) -> Finding:
@@ -145,12 +91,41 @@ def gradients(probe: Probe) -> Finding:
     return Finding("gradients", result, figures, f"zero or non-finite gradients: {counts}; gradient attacks fail there")
 
 
+def batch_independence(probe: Probe) -> Finding:
+    """Logits of clean and attacked images do not depend on the other images of the batch, to 1e-3 of the largest one.
+
+    The images go through the model in the batches of the evaluation, each alone, and in batches of other neighbours.
+    """
+    rows = torch.arange(len(probe))
+    others = [part for half in (rows[::2], rows[1::2]) for part in half.split(probe.batch_size) if len(part)]
+    kinds = {"clean": None} | ({"attacked": probe.climb.x_adv} if probe.threat.eps else {})
+    figures: dict[str, Any] = {"points": len(probe), "allowed": ALIKE}
+    again = apart = 0.0
+    changed = 0
+    for kind, images in kinds.items():
+        first, repeated, alone, mixed = (
+            probe.logits_in(groups, images) for groups in (probe.batches(), probe.batches(), rows.split(1), others)
+        )
+        largest = max(probe.scale, float(first.abs().max()))
+        again = max(again, float((repeated - first).abs().max()) / largest)
+        most = max(float((one - first).abs().max()) / largest for one in (alone, mixed))
+        wrong = int(((alone.argmax(1) != first.argmax(1)) | (mixed.argmax(1) != first.argmax(1))).sum())
+        figures |= {f"difference_{kind}": float(f"{most:.1g}"), f"changed_{kind}": wrong}
+        apart, changed = max(apart, most), max(changed, wrong)
+    if apart <= ALIKE:
+        return Finding("batch", PASS, figures, "a decision does not depend on the other images of its batch")
+    if not again <= AGREE:
+        return Finding("batch", WARN, figures, "whether a decision depends on its batch is unknown: the model is randomized")
+    differ = f"logits differ by {apart:.1g} of the largest, {changed} of {len(probe)} predictions change"
+    return Finding("batch", FAIL, figures, f"decisions depend on the other images of the batch ({differ}): {_ALONE}")
+
+
 def loss_grows(probe: Probe) -> Finding:
     """The margin loss after 20 steps is higher than after 1, and does not decrease from 1 to 5 or from 5 to 20 steps."""
-    losses = [probe.margin_after(AttackSpec("check", "margin", steps, Fraction(1, 4), random_start=True)) for steps in STEPS]
+    losses = [probe.climb.loss[steps] for steps in LOOKS]
     means = [round(float(loss.mean()), 4) for loss in losses]
-    figures = {"points": len(probe), **{f"loss_{steps}": mean for steps, mean in zip(STEPS, means, strict=True)}}
-    values = f"margin loss {means[0]:.3f}, {means[1]:.3f}, {means[2]:.3f} after {STEPS[0]}, {STEPS[1]} and {STEPS[2]} steps"
+    figures = {"points": len(probe), **{f"loss_{steps}": mean for steps, mean in zip(LOOKS, means, strict=True)}}
+    values = f"margin loss {means[0]:.3f}, {means[1]:.3f}, {means[2]:.3f} after {LOOKS[0]}, {LOOKS[1]} and {LOOKS[2]} steps"
     gain = float((losses[2] - losses[0]).mean())
     if not gain > 0:
         return Finding("loss", FAIL, figures, f"the loss does not grow with the number of attack steps: {values}")
@@ -162,6 +137,22 @@ def loss_grows(probe: Probe) -> Finding:
     return Finding("loss", PASS, figures, f"the loss grows with the number of attack steps: {values}")
 
 
+def noise(probe: Probe) -> Finding:
+    """As many random images at the radius as the gradient attack has steps rarely reach a higher loss than it does."""
+    gradient, random = probe.climb.loss.max(0), probe.noise_loss(DRAWS)
+    higher = random > gradient + AGREE
+    fell = int((higher & probe.climb.robust.numpy() & (random > 0)).sum())
+    count = int(higher.sum())
+    figures = {"points": len(probe), "draws": DRAWS, "higher": count, "fell": fell}
+    against = f"random noise reaches a higher loss than {STEPS} gradient steps on {count} of {len(probe)} samples"
+    result = judge_count(count, len(probe))
+    if result == PASS:
+        return Finding("noise", PASS, figures, against)
+    return Finding(
+        "noise", result, figures, f"gradients mislead: {against} and misclassifies {fell} that withstand the gradient"
+    )
+
+
 def accuracy_falls(probe: Probe) -> Finding:
     """Accuracy does not rise with eps, and a gradient attack brings it near 0 at eps 0.5.
 
@@ -169,10 +160,15 @@ def accuracy_falls(probe: Probe) -> Finding:
     L2 the largest ball contains that grey image: 0.5 * sqrt(pixels).
     """
     radii = _radii(probe)
-    spec = AttackSpec("check", "margin", STEPS[-1], Fraction(1, 4), random_start=True)
-    last = AttackSpec("checkx2", "margin", STEPS[-1], Fraction(1, 4), random_start=True, restarts=2)
-    norm, clip = probe.threat.norm, probe.threat.clip
-    robust = [probe.robust_under(last if eps == radii[-1] else spec, ThreatModel(eps, norm, clip)) for eps in radii]
+    last = replace(CLIMB, name="checkx2", restarts=2)
+
+    def robust_at(eps: Fraction) -> Tensor:
+        if eps == probe.threat.eps and eps != radii[-1]:
+            return probe.climb.robust
+        threat = ThreatModel(eps, probe.threat.norm, probe.threat.clip)
+        return probe.robust_under(last if eps == radii[-1] else CLIMB, threat)
+
+    norm, robust = probe.threat.norm, [robust_at(eps) for eps in radii]
     counts = {format_eps(eps, norm): int(found.sum()) for eps, found in zip(radii, robust, strict=True)}
     figures: dict[str, Any] = {"points": len(probe), "standing": counts}
     values = ", ".join(f"{100 * count / len(probe):.0f} % at {eps}" for eps, count in counts.items())
@@ -219,7 +215,8 @@ def losses_agree(probe: Probe) -> Finding:
     )
 
 
-CHECKS = (clean_passes, gradients, loss_grows, accuracy_falls, strength, black_box, losses_agree)
+OF_MODEL = (clean_passes, batch_independence, gradients)  # also without an attack
+CHECKS = (*OF_MODEL, loss_grows, noise, accuracy_falls, strength, black_box, losses_agree)
 
 
 def _more(probe: Probe, spec: AttackSpec, name: str, what: str, verdict: str) -> Finding:

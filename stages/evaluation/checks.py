@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from stages.attacks.samples import Samples
-from stages.attacks.spec import AttackSpec, EnsembleSpec
+from stages.attacks.spec import GRADIENT, AttackSpec, EnsembleSpec
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
-from stages.evaluation.check_rules import CHECKS, FAIL, FEW, FEWEST, PASS, Finding, Probe, clean_passes, gradients
+from stages.evaluation.check_rules import CHECKS, FAIL, FEW, FEWEST, OF_MODEL, PASS, Finding
 from stages.evaluation.points import Points, all_way_points, episode_points
+from stages.evaluation.probe import Probe
 from stages.evaluation.protocol import Protocol
-from stages.models.classifier import Classifier, inference
+from stages.models.classifier import Classifier, Progress, inference
 from stages.pixels import to_pixels
 from stages.randomness import numpy_generator
 from stages.reports.rows import CLEAN, PointRows
@@ -24,6 +25,8 @@ from stages.threat import ThreatModel
 
 MOST = 64
 PURPOSE = "evaluate/checks"
+# forward passes, and passes with a gradient, that the checks make of a sample that nothing misclassifies, at most
+FORWARD, BACKWARD = 344, 262
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,12 @@ def run_checks(
     seed: int = 0,
     batch_size: int = MOST,
     most: int = MOST,
+    progress: Progress | None = None,
 ) -> Checked:
     """Check the result of an evaluation (see `check_rules` for the checks and their thresholds).
 
-    The subset is sampled from the samples that are correct when clean, with their heads of the evaluation. At eps 0 only clean
-    passes and gradients are checked.
+    The subset is sampled from the samples that are correct when clean, with their heads of the evaluation. At eps 0 only the
+    model is checked, without an attack.
 
     Args:
         classifier, images, protocol, seed: as given to `score.evaluate`.
@@ -70,9 +74,11 @@ def run_checks(
         threat: of the report.
         batch_size: samples in one forward pass; at most `most`, so that larger values do not change the result.
         most: size of the subset.
+        progress: called with (forward passes done, most of them, current check); a gradient counts as GRADIENT passes.
     """
     correct = rows.correct()
     right = np.flatnonzero(correct[CLEAN])
+    spent = _Spent(progress, len(right[:most]))
     words = numpy_generator(seed, PURPOSE).bit_generator.random_raw(len(right))
     picked = np.sort(right[np.argsort(words, kind="stable")[:most]])
     if not len(picked):
@@ -85,6 +91,7 @@ def run_checks(
             points.judge(classifier),
             lambda chosen: to_pixels(images.images, points.image[chosen], device),
             points.label.to(device),
+            on_pass=spent.add,
         )
         probe = Probe(
             samples=samples,
@@ -95,10 +102,37 @@ def run_checks(
             scale=classifier.logit_scale,
             pair=_pair(correct, attacks),
         )
-        checks = CHECKS if threat.eps and points.ways > 1 else (clean_passes, gradients)
+        checks = CHECKS if threat.eps and points.ways > 1 else OF_MODEL
         images_used = len(np.unique(rows.image[picked]))
-        found = tuple(_with_enough(check(probe), len(picked), images_used) for check in checks)
-        return Checked(found, len(picked), len(right), seed)
+        found = []
+        for check in checks:
+            spent.begin(check.__name__.replace("_", " "))
+            found.append(_with_enough(check(probe), len(picked), images_used))
+        return Checked(tuple(found), len(picked), len(right), seed)
+
+
+class _Spent:
+    """Counts the passes of the checks of `points` samples, for the progress line."""
+
+    def __init__(self, progress: Progress | None, points: int) -> None:
+        self._progress, self._most = progress, most_passes(points)
+        self._done, self._name = 0, ""
+
+    def begin(self, name: str) -> None:
+        """The next check."""
+        self._name = name
+        self.add(0)
+
+    def add(self, points: int) -> None:
+        """A pass over `points` samples, with or without gradient."""
+        self._done += points * (GRADIENT if torch.is_grad_enabled() else 1)
+        if self._progress is not None:
+            self._progress(min(self._done, self._most), self._most, f"checks: {self._name}")
+
+
+def most_passes(points: int) -> int:
+    """Forward passes that the checks of `points` samples make at most, a gradient counted as GRADIENT of them."""
+    return min(points, MOST) * (FORWARD + GRADIENT * BACKWARD)
 
 
 def _with_enough(found: Finding, points: int, images: int) -> Finding:

@@ -6,7 +6,6 @@ A chunk's file is named by the digest of everything that determines its results.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from torch import Tensor
 from stages import artifacts
 from stages.attacks.spec import AttackSpec
 from stages.errors import MissingError
+from stages.identity import digest_of
 from stages.world import World
 
 # attack steps on full batches per chunk, approximately: the most that an interrupted evaluation loses
@@ -28,15 +28,6 @@ _CHUNK_STEPS = 160
 _SAVE_EVERY_SECONDS = 1.0
 _ENDING = ".part"
 _DIGEST_BYTES = 32
-
-
-def digest_of(record: Mapping[str, Any], *columns: np.ndarray) -> str:
-    """SHA-256 (hex) over `record` (JSON-able) and the columns with their types and shapes."""
-    found = hashlib.sha256(json.dumps(record, sort_keys=True, ensure_ascii=False).encode())
-    for column in columns:
-        found.update(f"\0{column.dtype.str}{column.shape}\0".encode())
-        found.update(np.ascontiguousarray(column).data)
-    return found.hexdigest()
 
 
 def chunk_size(spec: AttackSpec, batch_size: int) -> int:

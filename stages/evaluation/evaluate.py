@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,17 @@ import numpy as np
 import torch
 
 from stages import artifacts
-from stages.attacks.autoattack import check_size
-from stages.attacks.spec import AttackSpec, EnsembleSpec
 from stages.attacks.suites import variant_notes
-from stages.data.episodes import Episodes, check_episodes
-from stages.data.image_set import ImageSet, restricted_labels
-from stages.evaluation.checks import run_checks
-from stages.evaluation.chunks import Chunks, digest_of
+from stages.data.episodes import Episodes
+from stages.evaluation.checks import most_passes, run_checks
+from stages.evaluation.chunks import Chunks
+from stages.evaluation.features import CleanFeatures
 from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
+from stages.evaluation.progress import with_checks
 from stages.evaluation.protocol import Protocol
-from stages.evaluation.replay import OTHER_EPISODES, Replay
-from stages.evaluation.sample import Sample, sample_note, subset_of
-from stages.evaluation.score import evaluate
+from stages.evaluation.score import evaluate, forward_size
+from stages.evaluation.task import Task
+from stages.identity import digest_of
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
 from stages.reports.records import Model, Report, Result
@@ -31,13 +29,7 @@ from stages.reports.report_tables import report_tables
 from stages.reports.results import ALIKE, Row
 from stages.reports.row_file import default_rows_path
 from stages.reports.tables import render
-from stages.threat import ThreatModel
 from stages.version import __version__
-
-UPPER_BOUND = (
-    "the attacks were run at bias 0, with every step on every sample for the curve, and not at each bias: "
-    "away from bias 0 the robust seen-unseen curve and its area are upper bounds"
-)
 
 
 @dataclass(frozen=True)
@@ -71,141 +63,117 @@ class Evaluation:
 
 
 def evaluate_classifiers(
-    classifiers: Mapping[str, Classifier],
-    choices: Sequence[ClassChoice],
-    images: ImageSet,
-    protocol: Protocol,
-    attacks: Sequence[AttackSpec],
-    threat: ThreatModel,
+    task: Task,
     *,
-    seed: int = 0,
     batch_size: int = 256,
     device: str = "cpu",
-    suite: str | None = None,
-    shots: Sequence[int] = (),
-    sample: Sample | None = None,
-    checks: bool = False,
-    replay: Replay | None = None,
     chunks: Chunks | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score every classifier on every group of classes, with the same images, episodes and random starts.
 
     Args:
-        classifiers: name in the report -> classifier; all with the same classes.
-        choices: the groups.
-        images: the images of all groups.
-        protocol, attacks, threat, seed, batch_size: see `score.evaluate`.
+        task: what is evaluated.
+        batch_size: see `score.evaluate`.
         device: torch device.
-        suite: label of the attacks, if they are a suite.
-        shots: a sweep over several numbers of shots, each a row with the same queries; empty uses those of `protocol`.
-        sample: evaluate a subset of the images.
-        checks: whether to check each result under attack (see `checks.run_checks`).
-        replay: use these episodes instead of sampling them; `protocol` and `shots` are those of the file.
         chunks: processes that share the work, and where finished chunks are saved.
         progress: called with (done, total, what) over the whole evaluation.
 
     Raises UsageError for a protocol that does not fit a group, before scoring; InputError if the processes of `chunks` have
     different inputs.
     """
-    sample = sample or Sample()
-    whole, images = len(images), subset_of(images, sample)
-    for spec in attacks:
-        if isinstance(spec, EnsembleSpec):
-            check_size(spec, threat, *images.size)
-    swept = [replace(protocol, shots=count) for count in shots] or [protocol]
-    for choice in choices:
-        _check_episodes(images, choice.classes, swept)
-    jobs = [(name, choice, one) for choice in choices for name in classifiers for one in swept]
-    rows: list[Row] = []
-    checked: list[dict[str, Any]] = []
-    notes: dict[str, None] = dict.fromkeys([sample_note(sample, len(images), whole)] if sample.asked else [])
-    if protocol.name == "gzsl" and attacks:
-        notes[UPPER_BOUND] = None
-    about_model: dict[str, list[str]] = {name: [] for name in classifiers}
-    data, sha256, hashes = images.provenance.to_record(), images.sha256(), images.hashes()
     chunks = chunks or Chunks()
-    if replay is not None:
-        replay.check([choice.name for choice in choices], sha256)
-    _agree(chunks, classifiers, choices, {
-        "attacks": [spec.to_record() for spec in attacks],
-        "batch_size": batch_size,
-        "checks": checks,
-        "data": sha256,
-        "protocols": [one.to_record() for one in swept],
-        "replay": None if replay is None else replay.sha256,
-        "seed": seed,
-        "suite": suite,
-        "threat": threat.to_record(),
-    })  # fmt: skip
-    for at, (name, choice, one) in enumerate(jobs):
-        place(classifiers[name], device)
-        classifier = classifiers[name].over(choice.classes)
-        kept = _restricted_labels(images, choice.classes)[0].cpu().numpy()
-        group = images.restricted_to(choice.classes, names_from="the checkpoint")
-        given = None if replay is None else replay.episodes(choice.name, group, one, kept)
-        if given is not None:
-            notes[OTHER_EPISODES] = None
-        show = within(progress, at, len(jobs), f"{name} {choice.name}{f' {one.shots}-shot' if shots else ''}")
-        about = _follows_from(classifier, choice, one, given, sha256)
+    task.check()
+    task.agree(chunks.world, batch_size)
+    found = _Findings(dict.fromkeys(task.notes))
+    jobs = [(choice, name) for choice in task.choices for name in task.classifiers]
+    for at, (choice, name) in enumerate(jobs):
+        place(task.classifiers[name], device)
+        _evaluate_group(task, name, choice, found, batch_size, chunks, within(progress, at, len(jobs), f"{name} {choice.name}"))
+    return Evaluation(_report_of(task, found), found.rows)
+
+
+@dataclass
+class _Findings:
+    """What an evaluation has found so far: notes, rows, checks, and notes about each model."""
+
+    notes: dict[str, None]
+    rows: list[Row] = field(default_factory=list)
+    checked: list[dict[str, Any]] = field(default_factory=list)
+    about_model: dict[str, list[str]] = field(default_factory=dict)
+
+
+def _evaluate_group(
+    task: Task, name: str, choice: ClassChoice, found: _Findings, batch_size: int, chunks: Chunks, progress: Progress | None
+) -> None:
+    """Score one classifier on one group of classes, for each number of shots, and add to what was found."""
+    classifier = task.classifiers[name].over(choice.classes)
+    kept = task.kept(choice)[0].cpu().numpy()
+    group = task.images.restricted_to(choice.classes, names_from="the checkpoint")
+    features = CleanFeatures(classifier, group, forward_size(classifier, batch_size))
+    about = found.about_model.setdefault(name, [])
+    for at, one in enumerate(task.swept):
+        given = task.replayed.get((choice.name, one.shots))
+        shown_as = f"{one.shots}-shot" if task.shots else ""
+        show, checking = within(progress, at, len(task.swept), shown_as), None
+        if task.checked:
+            show, checking = with_checks(show, most_passes(len(group)))
         result = evaluate(
             classifier,
             group,
             one,
-            attacks,
-            threat if attacks else None,
-            seed=seed,
+            task.attacks,
+            task.threat if task.attacks else None,
+            seed=task.seed,
             batch_size=batch_size,
             episodes=given,
-            chunks=replace(chunks, about=about),
+            features=features,
+            chunks=replace(chunks, about=_follows_from(classifier, choice, one, given, task.data_sha256)),
             progress=show,
         )
-        notes |= dict.fromkeys([*variant_notes(attacks, result.ways), *[ALIKE] * result.alike])
+        found.notes |= dict.fromkeys([*variant_notes(task.attacks, result.ways), *[ALIKE] * result.alike])
         assert result.rows is not None
-        shown_as = f"{one.shots}-shot" if shots else ""
-        rows.append(Row(name, choice.name, result, group.classes, shown_as, group.source_rows))
-        if checks and attacks:
-            if show is not None:
-                show(1, 1, "checks")
-            found = run_checks(classifier, group, one, result.rows, attacks, threat, seed=seed, batch_size=batch_size)
-            which = {"model": name, "group": choice.name, "protocol": rows[-1].protocol or one.name}
-            checked.append({**which, **found.to_record()})
+        found.rows.append(Row(name, choice.name, result, group.classes, shown_as, group.source_rows))
+        if task.checked:
+            checks = run_checks(
+                classifier,
+                group,
+                one,
+                result.rows,
+                task.attacks,
+                task.threat,
+                seed=task.seed,
+                batch_size=batch_size,
+                progress=checking,
+            )
+            which = {"model": name, "group": choice.name, "protocol": shown_as or one.name}
+            found.checked.append({**which, **checks.to_record()})
         used = np.union1d(result.rows.image, result.rows.support)
-        about_model[name] += _new_class_notes(classifiers[name])
-        about_model[name] += leak_notes(classifier, choice, hashes[kept[used]], group.labels.cpu().numpy()[used])
-    notes |= dict.fromkeys(merged_notes(about_model))
-    report = make_report(
-        models=[model_entry(name, one) for name, one in classifiers.items()],
-        data={**data, "sha256": sha256},
+        about += _new_class_notes(task.classifiers[name])
+        about += leak_notes(task.classifiers[name], choice, task.hashes[kept[used]], group.labels.cpu().numpy()[used])
+
+
+def _report_of(task: Task, found: _Findings) -> Report:
+    """The report of what was found."""
+    notes = {**found.notes, **dict.fromkeys(merged_notes(found.about_model))}
+    return make_report(
+        models=[model_entry(name, one) for name, one in task.classifiers.items()],
+        data={**task.images.provenance.to_record(), "sha256": task.data_sha256},
         protocol={
-            **protocol.to_record(),
-            **({**protocol.heads, "shots": list(shots)} if shots else {}),
-            **({"replayed": replay.sha256} if OTHER_EPISODES in notes and replay is not None else {}),
+            **task.protocol.to_record(),
+            **({**task.protocol.heads, "shots": list(task.shots)} if task.shots else {}),
+            **({"replayed": task.replay.sha256} if task.replay is not None and task.replayed else {}),
         },
-        attacks=attacks,
-        threat=threat if attacks else None,
-        seed=seed,
-        rows=rows,
-        suite=suite,
-        notes=[*images.provenance.notes, *notes],
-        checks=checked or None,
-        sample={**sample.to_record(), "images": len(images), "of": whole} if sample.asked else None,
+        attacks=task.attacks,
+        threat=task.threat if task.attacks else None,
+        seed=task.seed,
+        rows=found.rows,
+        suite=task.suite,
+        notes=[*task.images.provenance.notes, *notes],
+        identity=task.identity,
+        checks=found.checked or None,
+        sample=task.sample_record,
     )
-    return Evaluation(report, rows)
-
-
-def _agree(
-    chunks: Chunks, classifiers: Mapping[str, Classifier], choices: Sequence[ClassChoice], options: Mapping[str, Any]
-) -> None:
-    """Raise InputError unless all processes have the same inputs."""
-    same = {
-        **options,
-        "groups": [[choice.name, choice.seen, *choice.classes] for choice in choices],
-        "models": [[name, one.origin.sha256] for name, one in classifiers.items()],
-        "tool": [__version__, torch.__version__],
-    }
-    anchors = [one.anchor_set.vectors for one in classifiers.values()]
-    chunks.world.agree(digest_of(same, *anchors), "evaluation: options, images or checkpoints")
 
 
 def _new_class_notes(classifier: Classifier) -> list[str]:
@@ -236,19 +204,6 @@ def _follows_from(
     }
 
 
-def _check_episodes(images: ImageSet, names: Sequence[str], protocols: Sequence[Protocol]) -> None:
-    """Raise UsageError if the episodes of a protocol cannot be sampled from the images of the classes `names`."""
-    if protocols[0].name == "episodes":
-        _, labels = _restricted_labels(images, names)
-        for one in protocols:
-            check_episodes(labels, names, **one.numbers)
-
-
-def _restricted_labels(images: ImageSet, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    source = images.provenance
-    return restricted_labels(images.labels, images.classes, names, names_from="the checkpoint", provenance=source)
-
-
 def model_entry(name: str, classifier: Classifier) -> Model:
     """The entry of a classifier in the report: its objective and anchors."""
     anchors, settings = classifier.anchor_set, classifier.origin.training.get("settings", {})
@@ -261,4 +216,4 @@ def within(progress: Progress | None, at: int, jobs: int, label: str) -> Progres
     """Progress of job `at` of `jobs` equal ones."""
     if progress is None:
         return None
-    return lambda done, total, note: progress(at * total + done, jobs * total, f"{label} {note}")
+    return lambda done, total, note: progress(at * total + done, jobs * total, f"{label} {note}".strip())

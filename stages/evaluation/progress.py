@@ -92,3 +92,17 @@ def after_clean(points: Points, clean: Judgement, progress: Progress | None, att
     for spec in attacks:
         passes += [spec.passes(points.ways)] * (2 if points.seen else 1)
     return AccuracySoFar(progress, passes, labels, int((clean.predicted == labels).sum()))
+
+
+def with_checks(progress: Progress | None, passes: int) -> tuple[Progress | None, Progress | None]:
+    """The progress of an evaluation and of its checks, of at most `passes`, as one; both count passes of samples."""
+    if progress is None:
+        return None, None
+    before = 0
+
+    def evaluating(done: int, total: int, what: str) -> None:
+        nonlocal before
+        before = total
+        progress(done, total + passes, what)
+
+    return evaluating, lambda done, _, what: progress(before + done, before + passes, what)

@@ -14,9 +14,9 @@ from stages.classes import match_classes
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
-from stages.evaluation.chunks import digest_of
 from stages.evaluation.points import protocol_episodes
 from stages.evaluation.protocol import Protocol
+from stages.identity import digest_of
 from stages.reports.episode_file import SavedEpisodes, read_episodes
 from stages.reports.parquet import AGAIN, OLDEST_VERSION
 

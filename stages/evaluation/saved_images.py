@@ -17,6 +17,7 @@ from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
 from stages.evaluation.points import all_way_points
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import make_rows, record
+from stages.evaluation.task import anchors_digest, report_versions
 from stages.models.classifier import Classifier, Progress, decide, inference
 from stages.models.embedding import place
 from stages.pixels import to_pixels
@@ -68,6 +69,7 @@ def evaluate_saved(
         rows.append(Row(name, saved.group, result, saved.classes, images=saved.source_rows))
         notes[name] = leak_notes(one, ClassChoice(saved.group, saved.classes), hashes, saved.labels.numpy())
     report = make_report(
+        identity=saved_identity(classifiers, lineage),
         models=[model_entry(name, one) for name, one in classifiers.items()],
         data=saved.data,
         protocol=Protocol().to_record(),
@@ -79,6 +81,15 @@ def evaluate_saved(
         notes=merged_notes(notes),
     )
     return Evaluation(report, rows)
+
+
+def saved_identity(classifiers: Mapping[str, Classifier], lineage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Everything that determines the report on saved images, see `stages.identity`."""
+    return {
+        "models": {name: one.origin.sha256 for name, one in classifiers.items()},
+        "inputs": {"adversarial images": lineage["sha256"], "anchors": anchors_digest(classifiers)},
+        "versions": report_versions(),
+    }
 
 
 def score_saved(

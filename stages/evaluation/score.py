@@ -17,6 +17,7 @@ from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
 from stages.errors import InputError, UsageError
 from stages.evaluation.chunks import Chunks, chunk_size
+from stages.evaluation.features import CleanFeatures
 from stages.evaluation.points import Points, all_way_points, episode_points, protocol_episodes
 from stages.evaluation.progress import AccuracySoFar, after_clean
 from stages.evaluation.protocol import Protocol
@@ -42,6 +43,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 256,
     episodes: Episodes | None = None,
+    features: CleanFeatures | None = None,
     chunks: Chunks | None = None,
     progress: Progress | None = None,
 ) -> GroupResult:
@@ -60,6 +62,7 @@ def evaluate(
         seed: of random starts; the protocol has the seed of episodes.
         batch_size: samples in one forward pass.
         episodes: use these instead of sampling them with the protocol's seed.
+        features: embeddings of the same images by the same model, to share them among several protocols.
         chunks: processes that share the work, and where finished chunks are saved.
         progress: called between batches with (passes done, total, the current attack and the accuracy so far).
 
@@ -70,8 +73,8 @@ def evaluate(
     """
     _check_fit(classifier, images)
     seen = _seen_classes(classifier, images) if protocol.name == "gzsl" else 0
-    size = min(batch_size, MOST_ON_CPU) if classifier.device.type == "cpu" else batch_size
-    scorer = _Scorer(classifier, images, size, chunks or Chunks())
+    size = forward_size(classifier, batch_size)
+    scorer = _Scorer(classifier, images, size, features or CleanFeatures(classifier, images, size), chunks or Chunks())
     with inference(classifier):
         points, embeddings, sampled = scorer.points(protocol, episodes, seen)
         clean = scorer.judge(points, embeddings)
@@ -86,6 +89,11 @@ def evaluate(
     rows = make_rows(points, clean, found, sampled)
     result = summarise_rows(rows, classes=len(classifier.classes), ways=points.ways)
     return replace(result, gzsl=gzsl_of(rows, seen, len(classifier.classes), seed)) if seen else result
+
+
+def forward_size(classifier: Classifier, batch_size: int) -> int:
+    """The number of samples in one forward pass on the classifier's device."""
+    return min(batch_size, MOST_ON_CPU) if classifier.device.type == "cpu" else batch_size
 
 
 def _check_fit(classifier: Classifier, images: ImageSet) -> None:
@@ -160,6 +168,7 @@ class _Scorer:
     classifier: Classifier
     images: ImageSet
     batch_size: int
+    features: CleanFeatures
     chunks: Chunks
 
     @property
@@ -173,20 +182,12 @@ class _Scorer:
         """The protocol's samples, the clean raw embeddings (images, D) of all images in use, and the episodes."""
         if protocol.name != "episodes":
             points = all_way_points(self.images.labels, len(self.classifier.classes), seen)
-            return points, self.embed(points.image), None
+            return points, self.features.of(points.image), None
         episodes = given or protocol_episodes(self.images, protocol)
         used = torch.cat((episodes.query.reshape(-1), episodes.support.reshape(-1))).unique()
-        embeddings = self.embed(used)
+        embeddings = self.features.of(used)
         self.classifier.logits(embeddings[:1])  # raises for anchors of another width
         return episode_points(episodes, self.classifier.anchors, embeddings, **protocol.heads), embeddings, episodes
-
-    def embed(self, used: Tensor) -> Tensor:
-        """Raw embeddings (images, D), computed for the rows `used` (at least one), zero elsewhere."""
-        embedding = self.classifier.embedding
-        batches = [embedding(filled(self.pixels(rows))).float()[: len(rows)] for rows in used.split(self.batch_size)]
-        table = torch.zeros((len(self.images), batches[0].shape[1]), device=self.device)
-        table[used.to(self.device)] = torch.cat(batches)
-        return table
 
     def judge(self, points: Points, embeddings: Tensor) -> Judgement:
         """Predictions from the clean raw embeddings (images, D)."""

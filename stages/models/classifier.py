@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups, fold
+from stages.devices import keep_freed_memory
 from stages.errors import ComputeError, InputError
 from stages.models.embedding import images_for
 from stages.models.new_anchors import anchors_for_names, matching_anchors
@@ -226,7 +227,11 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Freeze `model`, disable gradients, and run CUDA convolutions in float32, not TF32, for reproducible predictions."""
+    """Freeze `model`, disable gradients, and run CUDA convolutions in float32, not TF32, for reproducible predictions.
+
+    On the CPU the process keeps the memory of freed tensors, see `keep_freed_memory`.
+    """
+    keep_freed_memory(str(_device(model, torch.device("cpu"))))
     cudnn = torch.backends.cudnn
     exact = cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
     with frozen(model), exact, torch.no_grad():

@@ -87,6 +87,19 @@ def _check_size(about: Any, size: int) -> None:
         raise ValueError(f"{about.num_rows:,} rows and {unpacked:,} bytes, in a file of {size:,} bytes")
 
 
+def evaluation_of(path: Path) -> str | None:
+    """The digest of the identity of the evaluation that wrote a file, from its metadata; None if it has none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(pa.BufferReader(artifacts.read_file(path)))
+        found = parse_json_object((schema.metadata or {})[_KEY])["evaluation"]
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def _record(metadata: Mapping[bytes, bytes] | None, where: str, kind: str) -> dict[str, Any]:
     try:
         record = parse_json_object((metadata or {})[_KEY])

@@ -214,6 +214,8 @@ class Report(Record):
     digest: str | None = None
     """SHA-256 of all other entries; absent in reports of schema version 2."""
     episodes: FileReference | None
+    identity: dict[str, dict[str, Any]] | None = None
+    """Everything that determines the results, by part; a command with the same one is up to date. Null in older reports."""
     kind: Literal["laat-report"]
     models: Annotated[list[Model], Field(min_length=1)]
     notes: list[str]

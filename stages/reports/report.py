@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from stages import artifacts
 from stages.attacks.spec import AttackSpec
 from stages.errors import InputError
+from stages.identity import digest_of
 from stages.records import first_fault
 from stages.reports.episode_file import episodes_bytes, episodes_path
 from stages.reports.parquet import AGAIN, SCHEMA_VERSION, check_version
@@ -57,7 +58,7 @@ def make_report(
         suite: the named set of attacks; None for attacks named one by one.
         adversarial: lineage record of saved adversarial images that were evaluated instead of running attacks.
         notes: what a reader must know, for example that these classes or images were trained on.
-        more: the records `checks` and `sample`.
+        more: the records `checks`, `identity` and `sample`.
 
     Raises pydantic.ValidationError when the records do not fit together.
     """
@@ -130,6 +131,7 @@ def with_rows(report: Report, rows: Sequence[Row], path: Path, report_path: Path
     whole = report.to_record()
     record = {
         "data_sha256": report.data.sha256,
+        **({} if report.identity is None else {"evaluation": digest_of(report.identity)}),
         "models": {model.name: model.sha256 for model in report.models},
         **{name: whole[name] for name in ("protocol", "seed", "suite", "threat")},
     }

@@ -10,11 +10,13 @@ from typing import Any, Literal
 from stages import artifacts
 from stages.epoch_metrics import read_epochs
 from stages.errors import InputError, LaatError, MissingError, UsageError
-from stages.training.state import KIND, RunState, require_same_run
+from stages.identity import require_same
+from stages.training.state import KIND, RunState
 from stages.version import __version__
 
 BEST, LAST, METRICS, STATE, LOCK = "model.st", "last.st", "metrics.jsonl", "state.st", ".lock"
 Next = Literal["start", "resume", "done"]
+_OTHERWISE = "choose another folder with --out, or replace it with --force"
 
 
 @contextmanager
@@ -60,16 +62,16 @@ def what_next(folder: Path, identity: dict[str, Any], *, resume: bool, force: bo
                 f"'{folder}' has an unfinished run ({len(before.reports)} epochs done)",
                 "resume it with --resume auto, choose another folder with --out, or replace it with --force",
             )
-        require_same_run(before.identity, identity, str(folder))
+        require_same(before.identity, identity, f"the run in '{folder}' cannot be resumed with other parameters", _OTHERWISE)
         return "resume"
     if not (folder / BEST).exists():
         return "start"
     finished = _finished_identity(folder)
-    if finished == identity:
-        return "done"
+    what = f"'{folder}' already has a run"
     if resume and finished is not None:
-        require_same_run(finished, identity, str(folder))
-    raise UsageError(f"'{folder}' already has a run", "choose another folder with --out, or replace it with --force")
+        what = f"the run in '{folder}' cannot be resumed with other parameters"
+    require_same(finished, identity, what, _OTHERWISE)
+    return "done"
 
 
 def read_state(folder: Path) -> artifacts.Artifact:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from stages.artifacts import Artifact
-from stages.errors import ComputeError, InputError, UsageError
+from stages.errors import ComputeError, InputError
 from stages.training.loop import Trainer
 from stages.training.reports import EpochReport
 
@@ -86,32 +86,6 @@ class RunState:
         params = artifact.params
         reports = [EpochReport.from_row(row) for row in params["reports"]]
         return cls(params["identity"], reports, params["best_sha256"])
-
-
-def require_same_run(before: dict[str, Any], now: dict[str, Any], folder: str) -> None:
-    """Raise UsageError naming every parameter in which two identities (see `stages.training.task`) differ."""
-    changed = [
-        f"{label} was {_shown(before.get(part, {}).get(key))} and is {_shown(value)}"
-        for part, names in now.items()
-        for key, value in names.items()
-        if before.get(part, {}).get(key) != value
-        for label in [_label(part, key)]
-    ]
-    if changed:
-        raise UsageError(
-            f"the run in '{folder}' cannot be resumed with other parameters: {'; '.join(changed)}",
-            "give the same ones, choose another folder with --out, or replace the run with --force",
-        )
-
-
-def _label(part: str, key: str) -> str:
-    names = {"settings": f"--{key.replace('_', '-')}", "model": f"the model's {key}"}
-    return names.get(part, f"the {key}")
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text
 
 
 def _named(part: str, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

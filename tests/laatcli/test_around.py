@@ -130,7 +130,7 @@ def test_doctor(tmp_path: Path) -> None:
 
 def accuracies(pipeline: Pipeline, cwd: Path, *args: object) -> list[dict[str, object]]:
     quick = () if "--adversarial" in args else ("--no-checks",)
-    done = run("eval", pipeline.model, *args, *quick, "--json", cwd=cwd)
+    done = run("eval", pipeline.model, *args, *quick, "--json", "--force", cwd=cwd)
     assert done.code == 0, done.stderr
     return json.loads(done.stdout)["results"]  # type: ignore[no-any-return]
 
@@ -189,7 +189,7 @@ def test_groups_models_and_saved_images_in_one_table(pipeline: Pipeline, tmp_pat
     assert "seen: 4 of 4 classes were trained on" in done.stdout
     with Image.open(tmp_path / "r.png") as picture:
         assert picture.size[0] > 500
-    saved = run("eval", *models, "--adversarial", pipeline.folder / "adversarial.st", cwd=tmp_path)
+    saved = run("eval", *models, "--adversarial", pipeline.folder / "adversarial.st", "-o", "saved.json", cwd=tmp_path)
     assert saved.code == 0, saved.stderr
     assert "saved pgd-2" in saved.stdout
 

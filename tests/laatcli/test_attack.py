@@ -63,7 +63,20 @@ def test_quantized_images_are_levels_inside_the_ball_and_pictures_hold_the_same(
     assert rounded["robust_8bit"]["accuracy"] == pytest.approx(right.mean())
     # the pictures are the images, as any other program reads them
     read = run(
-        *("attack", pipeline.model, "--data", "pics", "--split", "train", "--classes-from", "all", "--eps", "0", "--json"),
+        *(
+            "attack",
+            pipeline.model,
+            "--data",
+            "pics",
+            "--split",
+            "train",
+            "--classes-from",
+            "all",
+            "--eps",
+            "0",
+            "--json",
+            "--force",
+        ),
         cwd=tmp_path,
     )
     assert read.code == 0, read.stderr
@@ -94,7 +107,6 @@ def test_dlr_runs_with_four_classes(pipeline: Pipeline, tmp_path: Path) -> None:
         (["--png", "pics", "--force"], 2, ["'pics' has other files than images", "notes.txt"]),
         (["--png", "pics/notes.txt"], 4, ["a file is in the way"]),
         (["--png", "new", "-o", "new/a.st"], 2, ["is in the folder of --png"]),
-        (["--force"], 2, ["--force is given without --png"]),
         (["--norm", "l1"], 2, ["unknown norm 'l1'", "linf, l2"]),
         (["--norm", "l2", "--attack", "cw-linf"], 2, ["cw-linf is an L-inf attack", "margin-pgd-N"]),
         (["--norm", "l2", "--eps", "-1"], 2, ["not a number of at least 0", "128/255"]),

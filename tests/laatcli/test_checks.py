@@ -47,7 +47,7 @@ def test_a_failed_check_is_told_and_written(pipeline: Pipeline, saturated: Path,
 def test_checks_can_be_left_out_and_need_an_attack(pipeline: Pipeline, saturated: Path, tmp_path: Path) -> None:
     line = ("eval", saturated, "--data", pipeline.photos, "--classes-from", "seen")
     for more in (("--no-checks", "--attack", "fgsm"), ("--attack", "none", "--strict-checks")):
-        done = run(*line, *more, cwd=tmp_path)
+        done = run(*line, *more, "--force", cwd=tmp_path)
         assert done.code == 0, done.stderr
         assert "checks of" not in done.stdout
         assert json.loads((tmp_path / "report.json").read_text())["checks"] is None

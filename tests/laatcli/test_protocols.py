@@ -16,7 +16,7 @@ EPISODES = ("--protocol", "episodes", "--ways", 2, "--queries", 3, "--episodes",
 
 
 def evaluated(pipeline: Pipeline, cwd: Path, *args: object) -> dict[str, Any]:
-    done = run("eval", pipeline.model, "--data", pipeline.photos, *args, "--no-checks", "--json", cwd=cwd)
+    done = run("eval", pipeline.model, "--data", pipeline.photos, *args, "--no-checks", "--json", "--force", cwd=cwd)
     assert done.code == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -109,7 +109,7 @@ def test_another_data_set_by_its_names(named: Path) -> None:
     # the same as encoding the names by hand
     made = run("anchors", "--classes", "other.txt", "--model", "demo", "-o", "other.st", cwd=named)
     assert made.code == 0, made.stderr
-    by_hand = run(*args[:6], "--anchors", "other.st", "--classes-from", "all", *args[8:], "-o", "other.json", cwd=named)
+    by_hand = run(*args[:6], "--anchors", "other.st", "--classes-from", "all", *args[8:], "-o", "by-hand.json", cwd=named)
     assert by_hand.code == 0, by_hand.stderr
     assert json.loads(by_hand.stdout)["results"] == report["results"]
 

@@ -69,7 +69,7 @@ def test_a_report_carries_its_suite(pipeline: Pipeline, tmp_path: Path) -> None:
 def test_autoattack_runs_on_two_and_on_four_classes(pipeline: Pipeline, tmp_path: Path) -> None:
     args = ("--data", pipeline.photos, "--attack", "apgd-t-5", "--attack", "fab-t-3", "--attack", "square-20", "--eps", "2/255")
     for group, targets in (("novel", 1), ("seen", 3)):
-        done = run("eval", pipeline.model, *args, "--classes-from", group, "--json", cwd=tmp_path)
+        done = run("eval", pipeline.model, *args, "--classes-from", group, "--json", "-o", f"{group}.json", cwd=tmp_path)
         assert done.code == 0, done.stderr
         report = json.loads(done.stdout)
         (result,) = report["results"]

@@ -22,7 +22,7 @@ from tests.stages.training.synthetic import made_up_anchors, made_up_images
 IMAGES = made_up_images(per_class=30, seed=5)
 GROUP = Group(IMAGES.classes, torch.from_numpy(made_up_anchors().vectors), IMAGES.images, IMAGES.labels, seen=4)
 THREAT = ThreatModel(Fraction(8, 255))
-ALL = ["clean passes", "gradients", "loss", "accuracy", "strength", "black box", "losses"]
+ALL = ["clean passes", "batch", "gradients", "loss", "noise", "accuracy", "strength", "black box", "losses"]
 
 
 def checked(
@@ -70,7 +70,7 @@ def few(found: Checked) -> list[str]:
 
 
 def test_no_check_passes_on_too_few_points() -> None:
-    for count, passes in ((6, False), (FEWEST - 1, False), (FEWEST, True)):
+    for count, passes in ((1, False), (FEWEST - 1, False), (FEWEST, True)):
         found = checked(trained("laat"), most=count)
         results = {one.result for one in found.findings}
         assert ("pass" in results, "few" in results) == (passes, not passes), results
@@ -142,7 +142,7 @@ def test_the_same_seed_finds_the_same_and_batches_change_no_result() -> None:
 
 def test_at_eps_0_only_the_model_is_checked() -> None:
     found = checked(trained("laat"), threat=ThreatModel(Fraction(0)))
-    assert [(one.name, one.result) for one in found.findings] == [("clean passes", "pass"), ("gradients", "pass")]
+    assert [(one.name, one.result) for one in found.findings] == [(name, "pass") for name in ALL[:3]]
 
 
 def test_without_a_correct_sample_there_is_nothing_to_check() -> None:

@@ -19,6 +19,7 @@ from stages.evaluation.evaluate import Evaluation, evaluate_classifiers
 from stages.evaluation.groups import choose_classes, seen_and_novel
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
+from stages.evaluation.task import Task
 from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel
 from stages.reports.report import report_bytes
@@ -53,7 +54,9 @@ def images() -> ImageSet:
 def score(checkpoint: Classifier, images: ImageSet, protocol: Protocol, *attacks: str, **more: Any) -> Evaluation:
     own = checkpoint.anchor_set
     choice = seen_and_novel(own) if protocol.name == "gzsl" else choose_classes(own, more.pop("group", "all"))
-    found = evaluate_classifiers({"run": checkpoint}, [choice], images, protocol, parse_attacks(attacks), THREAT, **more)
+    how = {name: more.pop(name) for name in ("progress", "chunks", "batch_size") if name in more}
+    task = Task({"run": checkpoint}, [choice], images, protocol, parse_attacks(attacks), THREAT, **more)
+    found = evaluate_classifiers(task, **how)
     assert report_bytes(found.report)
     return found
 

@@ -60,7 +60,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     source: Path, here: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:
     line = (*EVAL, *EPISODES, "--episodes", 100 + 40 * KILLS, "--attack", "pgd-40", "--attack", "margin-pgd-80")
-    whole = run(*line, cwd=source)
+    whole = run(*line, "--force", cwd=source)
     assert whole.code == 0, whole.stderr
     parts = here / ".report.json.parts"
     draw = random.Random(0)
@@ -107,7 +107,7 @@ def test_interrupted_it_says_how_to_go_on(here: Path, start: Callable[..., subpr
 def test_any_number_of_processes_writes_the_same_bytes(protocol: str, source: Path, here: Path) -> None:
     how = (*EPISODES, "--episodes", 40, "--shots", 1) if protocol == "episodes" else ("--protocol", protocol, "--eps", "1/255")
     line = (*EVAL, *how, "--attack", "pgd-10", "--attack", "margin-pgd-5", "--batch-size", 8)
-    alone = run(*line, cwd=source)
+    alone = run(*line, "--force", cwd=source)
     assert alone.code == 0, alone.stderr
     done = ended(torchrun(2, "laatcli", *line, cwd=here))
     assert done.code == 0, done.stderr
@@ -166,7 +166,7 @@ def test_processes_that_evaluate_otherwise_are_refused(here: Path) -> None:
 
 def test_memory_does_not_grow_with_the_episodes(here: Path) -> None:
     def peak(episodes: int) -> int:
-        line = (*EVAL, *EPISODES, "--shots", 1, "--episodes", episodes, "--attack", "fgsm", "--attack", "pgd-1")
+        line = (*EVAL, *EPISODES, "--shots", 1, "--episodes", episodes, "--attack", "fgsm", "--attack", "pgd-1", "--force")
         with elsewhere(here) as home:
             done = subprocess.run(
                 [sys.executable, "-c", MEASURED, *map(str, line)],

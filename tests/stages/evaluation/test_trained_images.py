@@ -27,6 +27,7 @@ from stages.evaluation.evaluate import evaluate_classifiers
 from stages.evaluation.groups import UNKNOWN, choose_classes
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.saved_images import evaluate_saved
+from stages.evaluation.task import Task
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier
 from stages.threat import ThreatModel
@@ -65,7 +66,7 @@ def notes(model: Path | Classifier, images: ImageSet, group: str = "seen") -> li
     """Those on images."""
     classifier = model if isinstance(model, Classifier) else checkpoint(model)
     choice = choose_classes(classifier.anchor_set, group)
-    found = evaluate_classifiers({"run": classifier}, [choice], images, Protocol(), (), THREAT)
+    found = evaluate_classifiers(Task({"run": classifier}, [choice], images, Protocol(), (), THREAT))
     return [note for note in found.report.notes if "image" in note and "classes named" not in note]
 
 

@@ -1,0 +1,176 @@
+"""What is evaluated on what: the inputs of an evaluation, and its identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages.attacks.autoattack import check_size
+from stages.attacks.spec import AttackSpec, EnsembleSpec, library_versions
+from stages.data.episodes import Episodes, check_episodes
+from stages.data.image_set import ImageSet, restricted_labels
+from stages.evaluation.groups import ClassChoice
+from stages.evaluation.protocol import Protocol
+from stages.evaluation.replay import OTHER_EPISODES, Replay
+from stages.evaluation.sample import Sample, sample_note, subset_of
+from stages.identity import digest_of, versions
+from stages.models.classifier import Classifier
+from stages.reports.parquet import SCHEMA_VERSION
+from stages.threat import ThreatModel
+from stages.world import World
+
+UPPER_BOUND = (
+    "the attacks were run at bias 0, with every step on every sample for the curve, and not at each bias: "
+    "away from bias 0 the robust seen-unseen curve and its area are upper bounds"
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The inputs of an evaluation.
+
+    Attributes:
+        classifiers: name in the report -> classifier; all with the same classes.
+        choices: the groups of classes.
+        whole: the images of all groups.
+        protocol, attacks, threat, seed: see `score.evaluate`.
+        suite: label of the attacks, if they are a suite.
+        shots: a sweep over several numbers of shots, each a row with the same queries; empty uses those of `protocol`.
+        sample: evaluate a subset of the images.
+        checks: whether to check each result under attack (see `checks.run_checks`).
+        replay: use these episodes instead of sampling them; `protocol` and `shots` are those of the file.
+    """
+
+    classifiers: Mapping[str, Classifier]
+    choices: Sequence[ClassChoice]
+    whole: ImageSet
+    protocol: Protocol
+    attacks: Sequence[AttackSpec]
+    threat: ThreatModel
+    seed: int = 0
+    suite: str | None = None
+    shots: Sequence[int] = ()
+    sample: Sample = field(default_factory=Sample)
+    checks: bool = False
+    replay: Replay | None = None
+
+    @cached_property
+    def images(self) -> ImageSet:
+        """The images of the sample. Raises UsageError for a sample that leaves out a class."""
+        return subset_of(self.whole, self.sample)
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """Of the images of the sample."""
+        return self.images.sha256()
+
+    @property
+    def swept(self) -> list[Protocol]:
+        """The protocols of the rows: one, or one for each number of shots."""
+        return [replace(self.protocol, shots=count) for count in self.shots] or [self.protocol]
+
+    @property
+    def checked(self) -> bool:
+        """Whether there is something to check."""
+        return self.checks and bool(self.attacks)
+
+    @cached_property
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """Everything that determines the report, JSON-able; see `stages.identity`."""
+        settings: dict[str, Any] = {"attack": [spec.name for spec in self.attacks]}
+        if self.attacks:
+            settings |= {"suite": self.suite, **self.threat.to_record()}
+        protocol = self.protocol.to_record()
+        settings |= {"protocol": protocol.pop("name"), **protocol, "seed": self.seed, "checks": self.checked}
+        if self.shots:
+            settings |= {"shots": list(self.shots), **self.protocol.heads}
+        if self.sample.asked:
+            settings |= {"max_images": self.sample.images, "max_per_class": self.sample.per_class}
+        replayed = {"replayed episodes": self.replay.sha256} if self.replay is not None and self.replayed else {}
+        return {
+            "models": {name: one.origin.sha256 for name, one in self.classifiers.items()},
+            "inputs": {
+                "anchors": anchors_digest(self.classifiers),
+                "data": self.data_sha256,
+                "list of images": digest_of(self.images.source_rows.names()),
+                "classes": digest_of([[choice.name, choice.seen, *choice.classes] for choice in self.choices]),
+                **replayed,
+            },
+            "settings": {"classes_from": [choice.name for choice in self.choices], **settings},
+            "versions": report_versions(self.attacks),
+        }
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """(N,) int64, of the images of the sample, see `stages.data.image_hashes`."""
+        return self.images.hashes()
+
+    @cached_property
+    def replayed(self) -> dict[tuple[str, int], Episodes]:
+        """The episodes from a file that differ from those of the seed, by group and number of shots."""
+        found: dict[tuple[str, int], Episodes] = {}
+        if self.replay is None:
+            return found
+        for choice in self.choices:
+            group = self.images.restricted_to(choice.classes, names_from="the checkpoint")
+            for one in self.swept:
+                given = self.replay.episodes(choice.name, group, one, self.kept(choice)[0].cpu().numpy())
+                if given is not None:
+                    found[choice.name, one.shots] = given
+        return found
+
+    @property
+    def notes(self) -> list[str]:
+        """What the report says about the way of evaluating."""
+        notes = [sample_note(self.sample, len(self.images), len(self.whole))] if self.sample.asked else []
+        if self.protocol.name == "gzsl" and self.attacks:
+            notes.append(UPPER_BOUND)
+        return [*notes, OTHER_EPISODES] if self.replayed else notes
+
+    @property
+    def sample_record(self) -> dict[str, Any] | None:
+        """The entry 'sample' of the report."""
+        if not self.sample.asked:
+            return None
+        return {**self.sample.to_record(), "images": len(self.images), "of": len(self.whole)}
+
+    def agree(self, world: World, batch_size: int) -> None:
+        """Raise InputError unless all processes have the same inputs."""
+        same = {**self.identity, "batch size": batch_size, "torch": torch.__version__}
+        world.agree(digest_of(same), "evaluation: options, images or checkpoints")
+
+    def check(self) -> None:
+        """Raise UsageError or InputError for a protocol or attack that does not fit the images."""
+        for spec in self.attacks:
+            if isinstance(spec, EnsembleSpec):
+                check_size(spec, self.threat, *self.images.size)
+        for choice in self.choices if self.protocol.name == "episodes" else ():
+            _, labels = self.kept(choice)
+            for one in self.swept:
+                check_episodes(labels, choice.classes, **one.numbers)
+        if self.replay is not None:
+            self.replay.check([choice.name for choice in self.choices], self.data_sha256)
+
+    def kept(self, choice: ClassChoice) -> tuple[torch.Tensor, torch.Tensor]:
+        """The positions of the images of a group, ascending, and their labels in it. Raises InputError."""
+        found = self.images
+        return restricted_labels(
+            found.labels, found.classes, choice.classes, names_from="the checkpoint", provenance=found.provenance
+        )
+
+
+def anchors_digest(classifiers: Mapping[str, Classifier]) -> str:
+    """Digest of the anchors of all classifiers and their classes."""
+    return digest_of(
+        [[name, *one.classes] for name, one in classifiers.items()], *(one.anchor_set.vectors for one in classifiers.values())
+    )
+
+
+def report_versions(attacks: Sequence[AttackSpec] = ()) -> dict[str, Any]:
+    """The part 'versions' of the identity of a report."""
+    return versions(**{"report schema": SCHEMA_VERSION}, **library_versions(attacks))

@@ -1,0 +1,82 @@
+"""The identity of a result: everything that determines it. It is stored with the result, so that a repeated command is up to
+date, and a command with other inputs says which ones differ.
+
+An identity has parts, each a mapping of names to JSON values: 'settings' (the options of the command), 'inputs' (digests),
+'versions', and others that a stage adds. What may change figures by float rounding only is left out: device, threads, batch
+size of an evaluation, version of PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stages.errors import UsageError
+from stages.version import __version__
+
+Identity = Mapping[str, Mapping[str, Any]]
+_SHORT = 12  # characters of a digest that are shown
+_MOST = 60  # of another value
+
+
+def digest_of(record: Any, *columns: np.ndarray) -> str:
+    """SHA-256 (hex) over `record` (JSON-able) and the columns with their types and shapes."""
+    found = hashlib.sha256(json.dumps(record, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    for column in columns:
+        found.update(f"\0{column.dtype.str}{column.shape}\0".encode())
+        found.update(np.ascontiguousarray(column).data)
+    return found.hexdigest()
+
+
+def versions(**others: Any) -> dict[str, Any]:
+    """The part 'versions': that of laat and `others`."""
+    return {"laat": __version__, **others}
+
+
+def differences(before: Identity, now: Identity) -> list[str]:
+    """What differs between two identities, one text each: "--epochs was 2 and is 3"."""
+    changed = []
+    for part in dict.fromkeys((*now, *before)):
+        old, new = before.get(part, {}), now.get(part, {})
+        changed += [
+            f"{_label(part, key)} was {_shown(old.get(key))} and is {_shown(new.get(key))}"
+            for key in dict.fromkeys((*new, *old))
+            if old.get(key) != new.get(key)
+        ]
+    return changed
+
+
+def require_same(before: Identity | None, now: Identity, what: str, fix: str) -> None:
+    """Raise UsageError unless a result is the one that the command would make.
+
+    Args:
+        before: the identity stored with the result; None if there is none.
+        now: that of the command.
+        what: the beginning of the error, for example "'report.json' is the report of another evaluation".
+        fix: what to type next.
+    """
+    if before is None:
+        raise UsageError(what, fix)
+    changed = differences(before, now)
+    if changed:
+        raise UsageError(f"{what}: {'; '.join(changed)}", fix)
+
+
+def _label(part: str, key: str) -> str:
+    labels = {
+        "settings": f"--{key.replace('_', '-')}",
+        "model": f"the model's {key}",
+        "models": f"the model '{key}'",
+        "versions": f"the version of {key}",
+    }
+    return labels.get(part, f"the {key}")
+
+
+def _shown(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    most = _SHORT if len(text) == 64 else _MOST
+    return text if len(text) <= most else f"{text[:most]}…"
