@@ -15,7 +15,7 @@ FORMATS = ("table", "markdown", "csv", "latex")
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>&~|$#]")
 # what a spreadsheet takes for the beginning of a formula, also after blanks, and the sign that stands before those
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠'\t\r\n]")
-_UNQUOTED = re.compile(r"[\w .:/()≥–-]*")
+_SEPARATORS = re.compile(r'[",;|]')
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
@@ -156,7 +156,7 @@ def _csv_cell(cell: Any) -> str:
         return str(cell)
     text = f"{chr(39) if _FORMULA.match(cell) else ''}{visible(cell)}"
     # quoted also where another separator than the comma would divide it, as in many countries
-    return text if _UNQUOTED.fullmatch(text) else '"{}"'.format(text.replace('"', '""'))
+    return '"{}"'.format(text.replace('"', '""')) if _SEPARATORS.search(text) else text
 
 
 def _text(cell: Cell) -> str:
