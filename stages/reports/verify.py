@@ -43,7 +43,7 @@ def check_files(report: Report, path: Path) -> None:
     if report.episodes is not None:
         place = path.parent / report.episodes.file
         if os.path.isfile(place) and hashlib.sha256(read_file(place)).hexdigest() != report.episodes.sha256:
-            raise InputError(f"'{place}' is not the file written with the report: its SHA-256 differs", AGAIN)
+            raise InputError(f"'{place}' is not the file written with the report '{path}': its SHA-256 differs", AGAIN)
     if report.rows is not None and os.path.isfile(path.parent / report.rows.file):
         rows_of_report(report, path)
 
@@ -56,8 +56,9 @@ def rows_of_report(report: Report, path: Path) -> list[RowPart]:
     if report.rows is None:
         raise InputError(f"'{path}' was written without its rows", f"{AGAIN}, without `--rows none`")
     place = path.parent / report.rows.file
-    if os.path.exists(place) and not os.path.isfile(place):  # a device has no end
-        raise InputError(f"'{place}', the rows of '{path}', is not a file", AGAIN)
+    if not os.path.isfile(place):  # a device has no end
+        what = "is not a file" if os.path.exists(place) else "does not exist"
+        raise InputError(f"'{place}', the rows of '{path}', {what}", AGAIN)
     parts = read_rows(place, report.rows.sha256)[0]
     _check_figures(report, parts, f"'{path}'")
     return parts

@@ -70,6 +70,8 @@ def fault(done: Ended, files: list[str]) -> str:
     line = errors[0]
     if "the computation failed" in line or "smaller --batch-size" in line:
         return line[:300]
+    if any(ord(one) < 32 or 0x7F <= ord(one) < 0xA0 for one in line):
+        return f"control characters: {line!r}"[:300]
     if done.code == 3 and files and not any(name in line for name in files):
         return f"names none of {', '.join(files)}: {line}"[:300]
     return ""

@@ -35,8 +35,10 @@ class Target:
 _ARTIFACT = (of.artifact_record, of.artifact_record, of.artifact_record, of.artifact_header, of.tensors, mutated_bytes)
 _OUT = ("-o", "out/a.st")
 _SUITE = ("--attack", "none", "--no-checks")
+_QUICK = ("--attack", "fgsm", "--attack", "pgd-2", "--no-checks")
 _MODEL = ("run/model.st", "--data", "photos")
-_REPORT = ("-o", "out/report.json")
+_REPORT = ("--force", "-o", "out/report.json")
+_SAVED = ("--force", "-o", "out/a.st")
 _TABLE = (of_tables.parquet_cells, of_tables.parquet_cells, mutated_bytes)
 _CLASSES = ("anchors", "--source", "random", "--dim", 8, *_OUT)
 
@@ -68,7 +70,7 @@ TARGETS: dict[str, Target] = {
         _ARTIFACT,
         (
             ("eval", *_MODEL, "--anchors", "expanded.st", *_SUITE, *_REPORT),
-            ("attack", *_MODEL, "--anchors", "expanded.st", "--attack", "fgsm", *_OUT),
+            ("attack", *_MODEL, "--anchors", "expanded.st", "--attack", "fgsm", *_SAVED),
             (*TRAIN[:3], *TRAIN[5:], "--epochs", 1, "--anchors", "expanded.st", "--out", "out/run"),
         ),
         0.5,
@@ -80,7 +82,7 @@ TARGETS: dict[str, Target] = {
         (
             ("eval", *_MODEL, *_SUITE, *_REPORT),
             ("eval", *_MODEL, "--protocol", "gzsl", *_SUITE, *_REPORT),
-            ("attack", *_MODEL, "--attack", "fgsm", *_OUT),
+            ("attack", *_MODEL, "--attack", "fgsm", *_SAVED),
             ("eval", "run/model.st", "--adversarial", "adversarial.st", *_REPORT),
             (*TRAIN, "--init", "run/model.st", "--epochs", 1, "--out", "out/run"),
         ),
@@ -105,6 +107,18 @@ TARGETS: dict[str, Target] = {
         0.3,
     ),
     "adversarial images": Target("adversarial.st", _ARTIFACT, (("inspect", "adversarial.st"),), 2),
+    "earlier adversarial images": Target(
+        "adversarial.st",
+        _ARTIFACT,
+        (("attack", *_MODEL, "--attack", "fgsm", "--classes-from", "all", "-o", "adversarial.st"),),
+        0.5,
+    ),
+    "earlier report": Target(
+        "report.json",
+        (of.report, of.report, of.report, mutated_bytes),
+        (("eval", *_MODEL, *_QUICK, "-o", "report.json"), ("eval", *_MODEL, *_SUITE, "-o", "report.json")),
+        0.5,
+    ),
     "adversarial images in use": Target(
         "adversarial.st", _ARTIFACT, (("eval", "run/model.st", "--adversarial", "adversarial.st", *_REPORT),), 1
     ),
