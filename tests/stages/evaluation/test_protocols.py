@@ -119,6 +119,19 @@ def test_episodes_that_are_all_alike_are_said_to_be(checkpoint: Classifier, imag
     assert ALIKE not in score(checkpoint, images, EPISODES).report.notes
 
 
+def test_clean_images_are_embedded_once_for_all_numbers_of_shots(checkpoint: Classifier, images: ImageSet) -> None:
+    passed: list[int] = []
+    hook = checkpoint.embedding.register_forward_pre_hook(lambda _, given: passed.append(len(given[0])))
+    try:
+        swept = score(checkpoint, images, EPISODES, shots=(0, 1, 5, 2))
+    finally:
+        hook.remove()
+    used = [np.union1d(row.result.rows.image, row.result.rows.support) for row in swept.rows if row.result.rows is not None]
+    assert len(used) == 4
+    padding = 16 * len(passed)  # small batches are filled up
+    assert sum(passed) <= len(images) + padding < sum(map(len, used))
+
+
 def test_seen_and_novel_together(checkpoint: Classifier, images: ImageSet) -> None:
     found = score(checkpoint, images, Protocol("gzsl"), "fgsm", "margin-pgd-2")
     (row,) = found.report.results
