@@ -63,6 +63,8 @@ def read_table(
         source = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
         _check_size(source.metadata, len(data))
         table = source.read(use_threads=False)
+        if table.nbytes > max(_UNPACKED_BYTES, 100 * len(data)):  # lists of equal values take no space in the file
+            raise ValueError(f"{table.nbytes:,} bytes of values, in a file of {len(data):,} bytes")
         table.validate(full=True)  # text in UTF-8, positions inside dictionaries
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
         reason = (str(error).strip().splitlines() or ["not parquet"])[0]

@@ -14,6 +14,7 @@ from stages.errors import InputError
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import gzsl_of
 from stages.reports.episode_file import episodes_bytes, read_episodes
+from stages.reports.parquet import read_table, table_bytes
 from stages.reports.row_file import RowPart, read_rows, rows_bytes
 from stages.reports.rows import PointRows
 from tests.stages.evaluation.models import Channels, Group, evaluate
@@ -177,6 +178,19 @@ def test_forged_rows_are_refused(parts: list[RowPart], tmp_path: Path, column: s
     rewritten(path, {"kind": "laat-rows", "schema_version": 3}, held.set_column(at, field, pa.array(values, field.type)))
     with pytest.raises(InputError, match=rf"'.*rows\.parquet' {says}|'.*rows\.parquet' is inconsistent: {says}"):
         read_rows(path)
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_UNPACKED_BYTES", 10_000), ("_FEWEST_ROWS", 1000)):
+        monkeypatch.setattr(f"stages.reports.parquet.{name}", value)
+    wide, long = pa.table({"x": [[0] * 300_000]}), pa.table({"x": [0] * 100_000})
+    for table, says in (
+        (wide, "2,4.* bytes of values, in a file"),
+        (long, "100,000 rows and .* bytes, in a file"),
+    ):
+        (tmp_path / "f").write_bytes(table_bytes(table, "laat-rows", {}))
+        with pytest.raises(InputError, match=f"is cut short, damaged or no parquet file: {says}"):
+            read_table(tmp_path / "f", table.schema, "laat-rows")
 
 
 def test_a_record_of_rows_has_types(parts: list[RowPart], tmp_path: Path) -> None:
