@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 import typer
 
 from laatcli.console import Column, Console
-from stages.artifacts import read_file
 from stages.errors import UsageError, nearest
+from stages.files.reading import read_file
+from stages.files.strict_json import check_values
 from stages.parameters import Parameter
-from stages.strict_json import check_values
 
 if sys.version_info >= (3, 11):
     import tomllib

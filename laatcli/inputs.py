@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laatcli.console import Console
-from stages import artifacts
 from stages.classes import fold
 from stages.data.request import ImageRequest
 from stages.errors import InputError
+from stages.files import artifacts
 
 if TYPE_CHECKING:
     from stages.data.image_set import ImageSet, LabelledImages

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from stages import artifacts
 from stages.devices import check_device_name
 from stages.errors import UsageError
+from stages.files.reading import STDIO
+from stages.files.writing import check_writable
 from stages.parameters import SEEDS, check, parameter
 from stages.reports.figures import DEFAULT_SIZE, SIZES
 
@@ -81,9 +82,9 @@ def check_places(outputs: Iterable[Place], inputs: Iterable[Place]) -> None:
     """
     taken: dict[Path, str] = {}
     for name, path in outputs:
-        if path is None or str(path) == artifacts.STDIO:
+        if path is None or str(path) == STDIO:
             continue
-        artifacts.check_writable(path)
+        check_writable(path)
         place = Path(path).resolve()
         if place.exists() and not place.is_file():  # a device or a pipe is not replaced
             continue
@@ -91,6 +92,6 @@ def check_places(outputs: Iterable[Place], inputs: Iterable[Place]) -> None:
             raise UsageError(f"{taken[place]} and {name} name the same file", "name two files")
         taken[place] = name
     for name, path in inputs:
-        place = Path(path or artifacts.STDIO).resolve()
+        place = Path(path or STDIO).resolve()
         if path is not None and place in taken:
             raise UsageError(f"{taken[place]} would replace '{path}', which {name} reads", "choose another path for it")

@@ -13,8 +13,9 @@ import typer
 
 from laatcli.console import Column, Console
 from laatcli.options import OUTPUT
-from stages import artifacts
 from stages.errors import ComputeError, UsageError
+from stages.files.reading import STDIO
+from stages.files.writing import write_files
 from stages.reports import tables
 from stages.text import is_text
 
@@ -64,12 +65,12 @@ def end(console: Console, chunks: Chunks, write: Callable[[], None]) -> None:
 
 def rows_place(asked: Path | None, output: Path) -> Path | None:
     """Where to write the rows; None for `--rows none`, or if the report goes to standard output and no file was named."""
-    if str(asked) == "none" or (asked is None and str(output) == artifacts.STDIO):
+    if str(asked) == "none" or (asked is None and str(output) == STDIO):
         return None
     from stages.reports.row_file import default_rows_path
 
     path = asked or default_rows_path(output)
-    if str(path) == artifacts.STDIO:
+    if str(path) == STDIO:
         raise UsageError("--rows cannot be standard output", "name a parquet file, or none")
     if not is_text(os.path.relpath(path, output.parent)):
         raise UsageError(f"'{path}' is not UTF-8, and the report names it", "choose another name with --rows, or --rows none")
@@ -90,7 +91,7 @@ class Output:
     @property
     def to_stdout(self) -> bool:
         """Whether the report goes to standard output."""
-        return str(self.report) == artifacts.STDIO
+        return str(self.report) == STDIO
 
 
 def up_to_date(console: Console, world: World, output: Output, identity: Identity) -> tuple[bool, Report | None]:
@@ -138,10 +139,10 @@ def write_report(console: Console, done: Evaluation, output: Output) -> None:
     report = with_digest(report)
     data = report_bytes(report)
     if output.to_stdout:
-        artifacts.write_files(files)
+        write_files(files)
         typer.get_binary_stream("stdout").write(data)
     else:
-        artifacts.write_files({**files, output.report: data})
+        write_files({**files, output.report: data})
     console.result(report.to_record())
     show_reports(console, {str(output.report): report}, output.form)
     if output.form == "table":

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stages import artifacts
 from stages.anchors.anchor_set import KIND as ANCHORS
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.perturb import attack_images
@@ -26,6 +25,7 @@ from stages.evaluation.groups import ClassChoice, seen_and_novel
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
 from stages.evaluation.task import Task
+from stages.files import artifacts
 from stages.models.checkpoint import KIND as MODEL
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import GROUPS, Classifier, Progress

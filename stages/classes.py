@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.errors import InputError, UsageError, nearest
-from stages.text_lists import read_list
+from stages.files.text_lists import read_list
 
 # characters without a width, among them soft hyphens and byte order marks, and control characters other than white space
 _INVISIBLE = re.compile(

@@ -16,8 +16,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from stages.errors import InputError
-from stages.records import Record, first_fault, json_digest
-from stages.strict_json import parse_json_object
+from stages.files.records import Record, first_fault, json_digest
+from stages.files.strict_json import parse_json_object
 
 _CONTEXT_LENGTH = 77  # of open_clip where the configuration has none
 

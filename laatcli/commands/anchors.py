@@ -10,13 +10,15 @@ from laatcli import options
 from laatcli.console import Console
 from laatcli.cosines import measure_cosines, show_cosines
 from laatcli.options import CLASSES, DEVICES
-from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
 from stages.classes import ClassGroups, fold, read_class_file
 from stages.cosines import CosineFigures
 from stages.data.request import LAYOUT, LAYOUT_UNSET, LAYOUTS, ImageRequest
 from stages.errors import UsageError
+from stages.files import artifacts
+from stages.files.reading import STDIO
+from stages.files.writing import check_writable
 from stages.parameters import parameter
 from stages.text import is_text
 
@@ -149,8 +151,8 @@ def anchors(
     output: Path = parameter(Path("anchors.st"), options.OUTPUT_FILE, short=("-o",)),
 ) -> None:
     """Encode class names with a CLIP text tower into unit anchors."""
-    console.stdout_taken = str(output) == artifacts.STDIO
-    artifacts.check_writable(output)
+    console.stdout_taken = str(output) == STDIO
+    check_writable(output)
     names, groups = class_names.read(console)
     if features is not None:
         from stages.anchors.sources import imported_anchors

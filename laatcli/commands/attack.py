@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from laatcli import options
 from laatcli.console import Column, Console
 from laatcli.inputs import load_classifier, load_group_images
-from stages import artifacts
 from stages.attacks.png_folder import check_png_folder, folder_names, write_png_folder
 from stages.attacks.spec import ENSEMBLE, FORMS, AttackPlan, AttackSpec, parse_attack
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
+from stages.files import artifacts
+from stages.files.reading import STDIO
 from stages.parameters import parameter
 from stages.threat import ThreatModel
 
@@ -61,7 +62,7 @@ def attack(
     output: Path = parameter(Path("adversarial.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
 ) -> None:
     """Attack images and save them, with labels, predictions and the threat model."""
-    console.stdout_taken = str(output) == artifacts.STDIO
+    console.stdout_taken = str(output) == STDIO
     spec = parse_attack(attack)
     spec.check_fits(threat)
     options.check_places([("--output", output)], [("MODEL", model), ("--anchors", anchors), ("--classes-from", classes_from)])

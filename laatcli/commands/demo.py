@@ -12,7 +12,8 @@ import typer
 
 from laatcli import options
 from laatcli.console import Console
-from stages import artifacts
+from stages.files.reading import read_file
+from stages.files.writing import check_writable
 from stages.parameters import parameter
 
 EXAMPLES = ("laat demo", "laat demo --out /tmp/demo --epochs 2")
@@ -30,7 +31,7 @@ def demo_command(app: typer.Typer) -> Callable[..., None]:
         device: options.Device = "auto",
     ) -> None:
         """Run the whole pipeline on bundled data and compare standard training with LAAT on raw and expanded anchors."""
-        artifacts.check_writable(out / "report.json")
+        check_writable(out / "report.json")
         start = time.monotonic()
         plan = list(commands(out, epochs, seed, device))
         for number, title, line in plan:
@@ -40,7 +41,7 @@ def demo_command(app: typer.Typer) -> Callable[..., None]:
             console.note(f"$ {line}")
             _run(app, line, console)
         minutes = (time.monotonic() - start) / 60
-        report = json.loads(artifacts.read_file(out / "report.json"))
+        report = json.loads(read_file(out / "report.json"))
         console.result({**report, "minutes": round(minutes, 2)})
         console.note()
         console.note(f"{minutes:.1f} minutes; results are in {out}, plots in {out / 'report.png'} and {out / 'cosines.png'}")

@@ -15,11 +15,12 @@ from laatcli.console import Console
 from laatcli.evaluation import AttackChoice, check_together, read_protocol, with_named_classes
 from laatcli.inputs import load_classifier, load_group_images
 from laatcli.reporting import Format, Output, check_format, end, require_checks, rows_place, up_to_date, working, write_report
-from stages import artifacts
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.evaluation.protocol import PROTOCOL, Protocol
 from stages.evaluation.sample import Sample
+from stages.files import artifacts
+from stages.files.reading import STDIO
 from stages.launch import read_launch
 from stages.parameters import parameter
 from stages.reports.episode_file import episodes_path
@@ -84,7 +85,7 @@ def evaluate(
     Verdicts: above chance; at chance; collapsed (below chance, or one class for all images); too few images to tell.
     """
     launch = read_launch()
-    console.stdout_taken = str(output) == artifacts.STDIO
+    console.stdout_taken = str(output) == STDIO
     specs = attacks.specs()
     asked = read_protocol(context, protocol, shots, replay)
     attacks.check_fits(threat, asked.ways)

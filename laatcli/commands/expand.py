@@ -10,10 +10,12 @@ import typer
 from laatcli import options
 from laatcli.console import Console
 from laatcli.cosines import show_cosines
-from stages import artifacts
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.expanded import ExpansionFigures, expand_anchors
 from stages.errors import UsageError
+from stages.files import artifacts
+from stages.files.reading import STDIO
+from stages.files.writing import check_writable
 from stages.parameters import parameter
 from stages.reports.figures import check_format
 
@@ -32,12 +34,12 @@ def expand(
     plot: Path | None = parameter(None, "Plot both cosine matrices to this .png, .svg or .pdf file."),
 ) -> None:
     """Spread crowded anchors apart with a map that is fitted on the seen classes only."""
-    console.stdout_taken = str(output) == artifacts.STDIO
-    artifacts.check_writable(output)
+    console.stdout_taken = str(output) == STDIO
+    check_writable(output)
     if plot is not None:
-        if str(plot) == artifacts.STDIO:
+        if str(plot) == STDIO:
             raise UsageError("--plot cannot be standard output", "name a file")
-        artifacts.check_writable(plot)
+        check_writable(plot)
         check_format(plot)
     source = artifacts.read(anchors, KIND)
     before = AnchorSet.from_artifact(source, f"'{anchors}'")

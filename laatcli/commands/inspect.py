@@ -10,8 +10,8 @@ import typer
 
 from laatcli.console import Column, Console
 from laatcli.cosines import measure_cosines
-from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
+from stages.files import artifacts
 
 EXAMPLES = ("laat inspect expanded.st", "laat inspect run/model.st --json")
 _NAMES_SHOWN = 12

@@ -9,8 +9,9 @@ import typer
 
 from laatcli.console import Column, Console, percent
 from laatcli.options import Plotting
-from stages import artifacts
 from stages.errors import UsageError
+from stages.files.reading import STDIO
+from stages.files.writing import check_writable
 from stages.parameters import parameter
 from stages.reports.figures import check_format
 
@@ -36,7 +37,7 @@ def plot(
     ),
 ) -> None:
     """Plot the learning curves of one or several runs, or the results of a report."""
-    if output is not None and str(output) == artifacts.STDIO:
+    if output is not None and str(output) == STDIO:
         raise UsageError("--output cannot be standard output", "name a file")
     twice = next((one for at, one in enumerate(sources) if one.resolve() in [other.resolve() for other in sources[:at]]), None)
     if twice is not None:
@@ -72,7 +73,7 @@ def _plot_runs(console: Console, runs: list[Path], target: Path, size: str) -> N
 
 
 def _check(target: Path) -> None:
-    artifacts.check_writable(target)
+    check_writable(target)
     check_format(target)
 
 

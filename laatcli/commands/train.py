@@ -12,13 +12,14 @@ from laatcli.console import Console
 from laatcli.inputs import open_training_images
 from laatcli.options import DEVICES, parse_duration
 from laatcli.training import Shown, show
-from stages import artifacts
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.bundled import bundled_classes
 from stages.classes import fold
 from stages.data.request import ImageRequest
 from stages.devices import check_device_name
 from stages.errors import InputError
+from stages.files import artifacts
+from stages.files.writing import check_writable
 from stages.launch import read_launch
 from stages.parameters import check, parameter
 from stages.threat import format_eps
@@ -71,7 +72,7 @@ def train(
     if dry_run:
         show_resolved(console, context, {"beta": settings.second_weight, "step_size": format_eps(settings.step)})
         return
-    artifacts.check_writable(out / "model.st")
+    check_writable(out / "model.st")
     path, artifact, anchor_set = _anchors(anchors)
     start = None if init is None else artifacts.read(init, "model")
     from stages.devices import resolve_device

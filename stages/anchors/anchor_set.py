@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.artifacts import Artifact
 from stages.classes import ClassGroups, check_unique, spelled
 from stages.cosines import blocks_of, row_norms
 from stages.errors import InputError
 from stages.expand import Expansion
+from stages.files.artifacts import Artifact
 
 KIND = "anchors"
 _REMAKE = "make it again with the command that wrote it"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
-from stages.artifacts import read_file
 from stages.errors import InputError, UsageError, nearest
+from stages.files.reading import read_file
 
 # how safetensors calls types -> how numpy and torch do
 _OF_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?"} | {

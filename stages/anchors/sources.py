@@ -16,9 +16,9 @@ from stages.anchors.features import read_features
 from stages.classes import ClassGroups, spelled
 from stages.cosines import Progress
 from stages.errors import InputError, UsageError, require_at_least
+from stages.files.text_lists import read_list
 from stages.randomness import numpy_generator
 from stages.text import as_text
-from stages.text_lists import read_list
 
 PUBLISHED = "This is a photo of a {}"
 _BATCH = 256

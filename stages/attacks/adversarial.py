@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.artifacts import Artifact
 from stages.classes import check_unique, spelled
 from stages.data.source_rows import SourceRows
 from stages.errors import InputError
+from stages.files.artifacts import Artifact
 from stages.threat import ThreatModel
 
 KIND = "adversarial"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.errors import InputError, MissingError, UsageError
-from stages.staged import new_part, sync_folder
+from stages.files.writing import new_part, sync_folder
 
 _ELSEWHERE = "choose another place with --png"
 # white space, and characters that some file systems do not allow; `laat` reads `_` as a space

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.artifacts import STDIO, read
 from stages.attacks.adversarial import KIND, AdversarialSet
 from stages.attacks.perturb import attack_images
 from stages.attacks.quantize import quantize
 from stages.attacks.spec import AttackPlan, library_versions
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
+from stages.files.artifacts import read
+from stages.files.reading import STDIO
 from stages.identity import Identity, digest_of, require_same, versions
 from stages.models.classifier import Classifier, Progress, predict
 from stages.statistics.intervals import Estimate, estimate

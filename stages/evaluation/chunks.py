@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages import artifacts
 from stages.attacks.spec import AttackSpec
 from stages.errors import MissingError
+from stages.files.writing import write_file
 from stages.identity import digest_of
 from stages.world import World
 
@@ -82,7 +82,7 @@ class SavedChunks:
         with suppress(MissingError):
             while self._unsaved:
                 name, data = next(iter(self._unsaved.items()))
-                artifacts.write_file(self._folder / f"{name}{_ENDING}", data)
+                write_file(self._folder / f"{name}{_ENDING}", data)
                 del self._unsaved[name]
         self._unsaved.clear()
         self._saved_at = time.monotonic()

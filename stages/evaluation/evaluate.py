@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages import artifacts
 from stages.attacks.suites import variant_notes
 from stages.data.episodes import Episodes
 from stages.evaluation.checks import most_passes, run_checks
@@ -20,6 +19,7 @@ from stages.evaluation.progress import with_checks
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import evaluate, forward_size
 from stages.evaluation.task import Task
+from stages.files.writing import write_files
 from stages.identity import digest_of
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
@@ -59,7 +59,7 @@ class Evaluation:
         """
         place = Path(path)
         report, files = with_rows(self.report, self.rows, default_rows_path(place), place)
-        artifacts.write_files({**files, place: report_bytes(report)})
+        write_files({**files, place: report_bytes(report)})
 
 
 def evaluate_classifiers(

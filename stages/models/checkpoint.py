@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from stages.anchors.anchor_set import AnchorSet
-from stages.artifacts import Artifact
 from stages.errors import InputError, LaatError, UsageError
+from stages.files.artifacts import Artifact
 from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel
 from stages.models.own_parts import import_path_of, is_own_backbone, load_backbone

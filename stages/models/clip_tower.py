@@ -180,7 +180,7 @@ def _checked(config: dict[str, Any]) -> dict[str, Any]:
     from pydantic import ValidationError
 
     from stages.clip_config import Tower
-    from stages.records import first_fault
+    from stages.files.records import first_fault
 
     try:
         tower = {"embed_dim": config["embed_dim"], "quick_gelu": config.get("quick_gelu", False)}

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.artifacts import Artifact
 from stages.errors import InputError
+from stages.files.artifacts import Artifact
 from stages.models.checkpoint import weights_of
 from stages.models.embedding import EmbeddingModel
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.classes import fold
 from stages.errors import InputError, UsageError, nearest
-from stages.records import Record
+from stages.files.records import Record
 from stages.reports.measures import OF_CLASS_MEANS, OF_DRAWS, Measure, compare_rows
 from stages.reports.parquet import AGAIN
 from stages.reports.records import Report

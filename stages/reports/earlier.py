@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages import artifacts
 from stages.errors import InputError, UsageError
+from stages.files.reading import STDIO
 from stages.identity import Identity, digest_of, require_same
 from stages.reports.parquet import evaluation_of
 from stages.reports.records import FileReference, Report
@@ -28,7 +28,7 @@ def earlier_report(output: Path, files: Sequence[Path], identity: Identity) -> R
         InputError: the file is damaged or no report.
     """
     found = None
-    if str(output) != artifacts.STDIO and output.is_file():
+    if str(output) != STDIO and output.is_file():
         try:
             found = read_report(output)
         except InputError as error:

@@ -98,7 +98,7 @@ def with_digest(table: Any, record: Mapping[str, Any]) -> bytes:
 
 
 def _digest(table: Any, record: Mapping[str, Any]) -> str:
-    from stages.records import json_digest  # pydantic is slow to import, and `laat --help` imports this module
+    from stages.files.records import json_digest  # pydantic is slow to import, and `laat --help` imports this module
 
     given = {key: value for key, value in record.items() if key not in ("digest", "kind", "schema_version")}
     return json_digest(json.dumps({"episodes": table.to_pylist(), "record": given}))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stages.artifacts import write_file
 from stages.errors import UsageError
+from stages.files.writing import write_file
 from stages.reports.figure_text import families_of, wrapped
 
 FORMATS = ("png", "svg", "pdf")

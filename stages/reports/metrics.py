@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.epoch_metrics import read_epochs
 from stages.errors import InputError
+from stages.files.epoch_metrics import read_epochs
 
 FILE = "metrics.jsonl"
 ACCURACIES = ("train_clean", "train_robust", "selection_clean", "selection_robust")

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages import artifacts
 from stages.errors import InputError
-from stages.strict_json import parse_json_object
+from stages.files.reading import read_file
+from stages.files.strict_json import parse_json_object
 from stages.version import __version__
 
 # of report.json, its rows and its episodes together
@@ -55,7 +55,7 @@ def read_table(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    data, where = artifacts.read_file(path), f"'{path}'"
+    data, where = read_file(path), f"'{path}'"
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise InputError(f"{where} is not the file written with the report: its SHA-256 differs", AGAIN)
     try:
@@ -95,7 +95,7 @@ def evaluation_of(path: Path) -> str | None:
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(pa.BufferReader(artifacts.read_file(path)))
+        schema = pq.read_schema(pa.BufferReader(read_file(path)))
         found = parse_json_object((schema.metadata or {})[_KEY])["evaluation"]
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return None

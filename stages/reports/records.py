@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from typing_extensions import Self
 
-from stages.artifact_params import Data, Threat
 from stages.errors import InputError
-from stages.records import Record, Share, first_fault
+from stages.files.artifact_params import Data, Threat
+from stages.files.records import Record, Share, first_fault
 from stages.reports.parquet import AGAIN, OLDEST_VERSION, SCHEMA_VERSION
 from stages.reports.rows import CLEAN, WORST
 from stages.statistics.chance import Verdict, verdict

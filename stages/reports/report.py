@@ -12,18 +12,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stages import artifacts
 from stages.attacks.spec import AttackSpec
 from stages.errors import InputError
+from stages.files.reading import STDIO, read_file, read_pipe
+from stages.files.records import first_fault
+from stages.files.strict_json import parse_json
 from stages.identity import digest_of
-from stages.records import first_fault
 from stages.reports.episode_file import episodes_bytes, episodes_path
 from stages.reports.parquet import AGAIN, SCHEMA_VERSION, check_version
 from stages.reports.records import FileReference, Model, Report
 from stages.reports.results import Row
 from stages.reports.row_file import RowPart, rows_bytes
 from stages.reports.verify import check_digest, check_files, with_digest
-from stages.strict_json import parse_json
 from stages.text import texts_in
 from stages.threat import ThreatModel
 from stages.version import __version__
@@ -95,8 +95,8 @@ def read_report(path: Path | str) -> Report:
     Raises InputError: missing, truncated, not a report, of another schema version, changed since it was written, or figures
     that contradict each other or the rows. Warns with `UnverifiedWarning` about an older report, which has no digest.
     """
-    where = "standard input" if str(path) == artifacts.STDIO else f"'{path}'"
-    data = artifacts.read_pipe(sys.stdin.buffer) if str(path) == artifacts.STDIO else artifacts.read_file(path)
+    where = "standard input" if str(path) == STDIO else f"'{path}'"
+    data = read_pipe(sys.stdin.buffer) if str(path) == STDIO else read_file(path)
     try:
         record = parse_json(data)
     except ValueError as error:
@@ -109,7 +109,7 @@ def read_report(path: Path | str) -> Report:
     except ValidationError as error:
         raise InputError(f"{where} is damaged or was edited: {first_fault(error)}", AGAIN) from None
     check_digest(report, data, where)
-    if str(path) != artifacts.STDIO:
+    if str(path) != STDIO:
         check_files(report, Path(path))
     return report
 

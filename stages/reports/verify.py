@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.artifacts import read_file
 from stages.errors import InputError, note_unverified
-from stages.records import json_digest
+from stages.files.reading import read_file
+from stages.files.records import json_digest
 from stages.reports.parquet import AGAIN, OLDEST_VERSION
 from stages.reports.records import Report, Result
 from stages.reports.row_file import RowPart, read_rows

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 from typing_extensions import Self
 
-from stages.records import STRICT, Record, Share
+from stages.files.records import STRICT, Record, Share
 from stages.statistics.intervals import NO_SPREAD, Estimate, check_inside, wilson_share
 from stages.statistics.seen_unseen import DRAWS, SeenUnseen
 

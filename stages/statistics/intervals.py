@@ -10,7 +10,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from typing_extensions import Self
 
-from stages.records import STRICT, Share
+from stages.files.records import STRICT, Share
 
 # a smaller spread of accuracies is rounding
 NO_SPREAD = 1e-12

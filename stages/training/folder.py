@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from stages import artifacts
-from stages.epoch_metrics import read_epochs
 from stages.errors import InputError, LaatError, MissingError, UsageError
+from stages.files import artifacts
+from stages.files.epoch_metrics import read_epochs
 from stages.identity import require_same
 from stages.training.state import KIND, RunState
 from stages.version import __version__

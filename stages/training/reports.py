@@ -48,7 +48,7 @@ class EpochReport:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> EpochReport:
-        """The inverse of `to_row`, of a row that was checked (see `stages.artifact_params.EpochMetrics`)."""
+        """The inverse of `to_row`, of a row that was checked (see `stages.files.artifact_params.EpochMetrics`)."""
         figures = Figures(row["loss"], row["train_clean"], row["train_robust"])
         return cls(row["epoch"], figures, Score(row["selection_clean"], row["selection_robust"]), row["best_so_far"])
 

@@ -14,13 +14,14 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
 from stages.data.streaming_set import StreamingImageSet
 from stages.devices import has_bf16
-from stages.epoch_metrics import read_epochs
 from stages.errors import InputError, UsageError
+from stages.files import artifacts
+from stages.files.epoch_metrics import read_epochs
+from stages.files.writing import write_file
 from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
@@ -272,7 +273,7 @@ class _Run:
             self._write(LAST, report)
             if report.best:
                 self._state = replace(self._state, best_sha256=self._write(BEST, report))
-            artifacts.write_file(self._folder / METRICS, to_lines(self._state.reports))
+            write_file(self._folder / METRICS, to_lines(self._state.reports))
         self._options.world.barrier()  # while the leader writes
         if report.epoch < self._settings.epochs:
             self._save()

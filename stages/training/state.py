@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.artifacts import Artifact
 from stages.errors import ComputeError, InputError
+from stages.files.artifacts import Artifact
 from stages.training.loop import Trainer
 from stages.training.reports import EpochReport
 

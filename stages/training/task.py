@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
 from stages.data.normalization import normalization_of
 from stages.data.streaming_set import StreamingImageSet
+from stages.files import artifacts
 from stages.models.backbones import recorded_backbone
 from stages.models.checkpoint import image_hashes_of
 from stages.models.embedding import EmbeddingModel

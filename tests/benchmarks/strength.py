@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages import artifacts
 from stages.attacks.autoattack import library_seed
 from stages.attacks.spec import MOST_TARGETS, EnsembleSpec, parse_attacks
 from stages.data.image_set import ImageSet
@@ -33,6 +32,7 @@ from stages.evaluation.groups import choose_classes
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample, subset_of
 from stages.evaluation.score import evaluate
+from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier, inference
 from stages.reports.results import GroupResult

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from stages.artifact_record import NO_DIGEST, with_digest
-from stages.records import json_digest
+from stages.files.artifact_record import NO_DIGEST, with_digest
+from stages.files.records import json_digest
 from tests.fuzz.json_mutations import mutated_bytes, mutated_json
 
 Mutation = Callable[[bytes, random.Random], bytes]

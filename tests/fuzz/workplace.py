@@ -12,7 +12,7 @@ import datasets
 import numpy as np
 from safetensors.numpy import save_file
 
-from stages.records import json_digest
+from stages.files.records import json_digest
 from tests.fuzz.commands import run
 from tests.laatcli.conftest import NAMES, class_folders
 from tests.stages.anchors.encoders import tiny_folder

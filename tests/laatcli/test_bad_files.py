@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import artifacts
+from stages.files import artifacts
 from tests.laatcli.conftest import QUICK, Pipeline, class_folders
 from tests.laatcli.shell import check_refusal, place_results, refused, run, run_on_full_disk, tree
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stages import artifacts
-from stages.artifacts import Artifact
+from stages.files import artifacts
+from stages.files.artifacts import Artifact
 from tests.laatcli.conftest import Pipeline
 from tests.laatcli.shell import check_refusal, run
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from typer.testing import CliRunner
 
 from laatcli.app import app
-from stages import artifacts
+from stages.files import artifacts
 
 
 def laat(*args: object) -> Result:

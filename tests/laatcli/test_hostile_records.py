@@ -13,8 +13,8 @@ from safetensors.numpy import load, save
 from typer.testing import CliRunner
 
 from laatcli.app import app
-from stages.artifact_record import NO_DIGEST, with_digest
-from stages.artifacts import Artifact, read, write
+from stages.files.artifact_record import NO_DIGEST, with_digest
+from stages.files.artifacts import Artifact, read, write
 
 
 def laat(*args: object) -> Result:

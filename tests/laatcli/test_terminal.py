@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from laatcli.streams import degraded
-from stages import artifacts
+from stages.files import artifacts
 from stages.reports.report import report_bytes
 from tests.laatcli.conftest import NAMES
 from tests.laatcli.inside import inside

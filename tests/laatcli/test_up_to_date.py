@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from laatcli.app import app
-from stages import artifacts
+from stages.files import artifacts
 from tests.laatcli.conftest import Pipeline
 from tests.laatcli.shell import tree
 

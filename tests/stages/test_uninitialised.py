@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from stages import artifacts
 from stages.anchors.bundled import bundled_classes
 from stages.anchors.encoder import load_encoder
 from stages.anchors.sources import PUBLISHED, text_anchors
 from stages.classes import ClassGroups
+from stages.files import artifacts
 from stages.models.checkpoint import checkpoint_of
 from stages.models.embedding import EmbeddingModel
 from stages.uninitialised import Uninitialised

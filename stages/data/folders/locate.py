@@ -11,7 +11,7 @@ from stages.data.folders.layout import TopFolder, listed, read_top_folders
 from stages.data.folders.parquet_folder import parquet_files
 from stages.data.folders.walk import PARQUET
 from stages.errors import InputError, UsageError
-from stages.strict_json import parse_json
+from stages.files.strict_json import parse_json
 from stages.text import as_text
 
 Kind = Literal["shapes", "parquet", "saved", "folders", "hub"]

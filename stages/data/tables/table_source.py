@@ -18,7 +18,7 @@ from stages.data.tables.columns import alike, image_column, kind_of, label_colum
 from stages.data.tables.labels import read_labels
 from stages.data.tables.parquet_table import ParquetTable
 from stages.errors import InputError, MissingError
-from stages.strict_json import check_text
+from stages.files.strict_json import check_text
 
 Table = ArrowTable | ParquetTable
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from stages.anchors.anchor_set import AnchorSet, normalised
-from stages.artifacts import Artifact, from_bytes, to_bytes
 from stages.classes import ClassGroups
 from stages.errors import InputError
 from stages.expand import Expansion
+from stages.files.artifacts import Artifact, from_bytes, to_bytes
 
 VECTORS = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [0, 0.6, 0.8]], np.float32)
 ANCHORS = AnchorSet(VECTORS, ("bear", "wolf", "fox", "sea lion"), ClassGroups.from_counts(4, 2, 1), {"source": "text"})

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages import artifacts
 from stages.attacks.adversarial import KIND, AdversarialSet
 from stages.attacks.png_folder import write_png_folder
 from stages.attacks.spec import AttackPlan, parse_attack
@@ -25,6 +24,7 @@ from stages.evaluation.evaluate import Evaluation
 from stages.evaluation.replay import read_replay
 from stages.evaluation.sample import Sample, subset_of
 from stages.evaluation.saved_images import evaluate_saved
+from stages.files import artifacts
 from stages.models.classifier import Classifier
 from stages.reports.compare import Source, compare_reports
 from stages.reports.parquet import table_bytes

@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 
-from stages import artifacts
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.spec import AttackPlan, parse_attack
 from stages.classes import ClassGroups
@@ -28,6 +27,7 @@ from stages.evaluation.groups import UNKNOWN, choose_classes
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.saved_images import evaluate_saved
 from stages.evaluation.task import Task
+from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier
 from stages.threat import ThreatModel

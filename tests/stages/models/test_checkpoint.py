@@ -9,9 +9,9 @@ import torch
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.expanded import expand_anchors
-from stages.artifacts import Artifact, from_bytes, to_bytes
 from stages.classes import ClassGroups
 from stages.errors import InputError
+from stages.files.artifacts import Artifact, from_bytes, to_bytes
 from stages.models.checkpoint import checkpoint_of, read_checkpoint
 from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel, place

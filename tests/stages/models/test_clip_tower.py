@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from stages import clip_weights
-from stages.artifacts import Artifact, from_bytes, to_bytes
 from stages.clip_weights import OptionNames
 from stages.errors import InputError, MissingError, UsageError
+from stages.files.artifacts import Artifact, from_bytes, to_bytes
 from stages.models.backbones import build_backbone, check_backbone_name, required_image_size
 from stages.models.checkpoint import checkpoint_of, read_checkpoint
 from stages.models.classifier import Classifier, unit

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.artifacts import Artifact
 from stages.errors import InputError
+from stages.files.artifacts import Artifact
 from stages.models.checkpoint import checkpoint_of
 from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import initialise_from

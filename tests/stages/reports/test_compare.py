@@ -13,7 +13,7 @@ import torch
 from stages.attacks.spec import parse_attacks
 from stages.errors import InputError, LaatError, UsageError
 from stages.evaluation.protocol import Protocol
-from stages.records import json_digest
+from stages.files.records import json_digest
 from stages.reports.compare import Source, compare_reports, comparison_tables
 from stages.reports.records import Model
 from stages.reports.report import make_report, with_rows

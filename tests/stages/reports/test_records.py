@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.records import first_fault
+from stages.files.records import first_fault
 from stages.reports.records import Report, report_schema
 from tests.stages.reports.test_plots import gzsl_report
 from tests.stages.reports.test_report import EPISODES, report

@@ -12,7 +12,7 @@ import pytest
 
 from stages.errors import InputError, UnverifiedWarning
 from stages.evaluation.protocol import Protocol
-from stages.records import json_digest
+from stages.files.records import json_digest
 from stages.reports.compare import Source, compare_reports
 from stages.reports.episode_file import episodes_path, read_episodes
 from stages.reports.report import read_report

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages import artifacts
 from stages.data.image_set import ImageSet
 from stages.errors import InputError, UsageError
+from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint, weights_of
 from stages.models.classifier import predict
 from stages.training.objectives import Adversarial, Clean, Objective, Outcome

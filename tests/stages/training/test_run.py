@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages import artifacts
 from stages.errors import ComputeError
+from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier
 from stages.training.reports import EpochReport, RunResult

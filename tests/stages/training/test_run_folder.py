@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from stages import artifacts
 from stages.data.image_set import ImageSet
 from stages.errors import InputError, UsageError
+from stages.files import artifacts
 from stages.training.selection import Score, Selection
 from tests.stages.training.synthetic import NAMES, made_up_anchors, made_up_images, quick
 from tests.stages.training.test_run import EVERYTHING, INPUTS, attempted, loaded, names, rows, trained

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import PositiveInt
 
-from stages.artifacts import read_file
 from stages.errors import InputError
-from stages.records import Record, Share, parse_record
+from stages.files.reading import read_file
+from stages.files.records import Record, Share, parse_record
 
 _AGAIN = "train again"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from stages.artifacts import read_file
 from stages.errors import InputError
+from stages.files.reading import read_file
 from stages.text import decode_text
 
 MAX_BYTES = 64 * 2**20

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 from typing_extensions import Self
 
-from stages.epoch_metrics import EpochMetrics, check_epochs
 from stages.errors import InputError
-from stages.records import Record, first_fault
+from stages.files.epoch_metrics import EpochMetrics, check_epochs
+from stages.files.records import Record, first_fault
 
 
 class Lineage(Record):

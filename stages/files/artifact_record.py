@@ -11,7 +11,7 @@ import struct
 from typing import Any, BinaryIO
 
 from stages.errors import InputError, note_unverified
-from stages.strict_json import parse_json, parse_json_object
+from stages.files.strict_json import parse_json, parse_json_object
 from stages.version import __version__
 
 FORMAT = 2

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from stages import text_lists
-from stages.artifacts import read, read_file
 from stages.errors import InputError
-from stages.text_lists import read_list
+from stages.files import text_lists
+from stages.files.artifacts import read
+from stages.files.reading import read_file
+from stages.files.text_lists import read_list
 
 needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
 
@@ -93,7 +94,7 @@ def endless(path: Path) -> threading.Thread:
 @needs_fifo
 def test_a_pipe_without_an_end_is_not_read_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_lists, "MAX_BYTES", 2**20)
-    monkeypatch.setattr("stages.artifacts._PIPE_BYTES", 2**20)
+    monkeypatch.setattr("stages.files.reading._PIPE_BYTES", 2**20)
     path = tmp_path / "pipe"
     os.mkfifo(path)
     for reader in (read_file, read, lambda path: read_list(path, "class file", "class name")):

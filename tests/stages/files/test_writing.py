@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.artifacts import write_file, write_files
 from stages.attacks.png_folder import write_png_folder
-from stages.staged import new_part
+from stages.files.writing import new_part, write_file, write_files
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no locks of files")
 IMAGES, LABELS = np.zeros((2, 3, 4, 4), np.uint8), np.array([0, 1])

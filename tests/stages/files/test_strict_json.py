@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stages.strict_json import MAX_DEPTH, check_values, parse_json, parse_json_object
+from stages.files.strict_json import MAX_DEPTH, check_values, parse_json, parse_json_object
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
-"""Temporary files and folders beside their targets, locked while they are written.
+"""Writing files so that they are whole or not there at all.
 
-A killed writer leaves its own behind without the lock, so the next writer of the same target can tell and remove it.
+Temporary files and folders are made beside their targets and locked while they are written. A killed writer leaves its own
+behind without the lock, so the next writer of the same target can tell and remove it.
 """
 
 from __future__ import annotations
@@ -10,16 +11,82 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from stages.errors import MissingError
+from stages.files.reading import STDIO
 
 if sys.platform != "win32":
     import fcntl
 
 _BLOCK = 1 << 20
 _NAME_BYTES = 200  # of the target's name: with dots, random letters and the ending, a file name has at most 255
+
+
+def write_file(path: Path | str, data: bytes) -> None:
+    """Write a file atomically, with permissions of the user's umask; devices and pipes are written directly.
+
+    Raises MissingError (no space, read-only, a folder with that name).
+    """
+    write_files({Path(path): data})
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Write several files like `write_file`, renaming them once all are on the disk.
+
+    A file that has these bytes already is left alone and keeps its time of modification, so that `make` does not remake what
+    depends on it.
+
+    Raises MissingError, naming the file that cannot be written.
+    """
+    staged: list[tuple[BinaryIO, Path, Path]] = []
+    place = Path()
+    try:
+        for place, data in files.items():
+            if _is_device(place):
+                continue
+            if has_bytes(place, data):
+                remove_abandoned(place)
+            else:
+                staged.append((*stage_bytes(place, data), place))
+        for place, data in files.items():
+            if _is_device(place):
+                place.write_bytes(data)
+        while staged:
+            file, temporary, place = staged[0]
+            os.replace(temporary, place)
+            sync_folder(place.parent)
+            staged.pop(0)
+            file.close()
+    except OSError as error:
+        raise MissingError(
+            f"cannot write '{place}': {error.strerror or error}", "free some space or choose another place with -o / --out"
+        ) from None
+    finally:
+        for file, temporary, _ in staged:
+            temporary.unlink(missing_ok=True)
+            file.close()
+
+
+def check_writable(path: Path | str) -> None:
+    """Raise MissingError if `path` cannot be written, before the work starts."""
+    path = Path(path)
+    if str(path) == STDIO or (_is_device(path) and os.access(path, os.W_OK)):
+        return
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        why = "a folder is in the way" if path.is_dir() else "the folder is not writable"
+        raise MissingError(f"cannot write '{path}': {why}", "choose another place with -o / --out")
+
+
+def _is_device(path: Path) -> bool:
+    """Whether `path` is a device or a pipe, such as /dev/null."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def new_part(target: Path, *, folder: bool = False, before: Callable[[Path], None] = lambda part: None) -> tuple[int, Path]:

@@ -11,17 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.artifacts import (
-    check_writable,
-    describe,
-    read,
-    to_bytes,
-    write,
-    write_file,
-    write_files,
-)
 from stages.errors import InputError, MissingError
-from tests.stages.test_artifacts import small_artifact
+from stages.files.artifacts import describe, read, to_bytes, write
+from stages.files.writing import check_writable, write_file, write_files
+from tests.stages.files.test_artifacts import small_artifact
 
 
 def test_unreadable_paths(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from stages import __version__
-from stages.artifact_record import FORMAT
-from stages.artifacts import Artifact, from_bytes, read, to_bytes, write
 from stages.errors import InputError, UnverifiedWarning
+from stages.files.artifact_record import FORMAT
+from stages.files.artifacts import Artifact, from_bytes, read, to_bytes, write
 from tests.where import GOLDEN
 
 examples = settings(deadline=None, max_examples=100)

@@ -9,27 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from stages.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, read_record, read_stream, with_digest
-from stages.errors import InputError, MissingError
-from stages.staged import has_bytes, remove_abandoned, stage_bytes, sync_folder
+from stages.errors import InputError
+from stages.files.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, read_record, read_stream, with_digest
+from stages.files.reading import STDIO, read_file
+from stages.files.writing import write_file
 from stages.text import texts_in
 from stages.version import __version__
 
-STDIO = "-"
-_PIPE_BYTES = 256 * 2**20
 _REMAKE = "make it again with the command that wrote it"
 _KINDS_OF_NUMBERS = {"f": "floating point", "i": "signed integers", "u": "unsigned integers"}
 
@@ -115,7 +112,7 @@ def from_bytes(data: bytes, *, where: str, kind: str | None = None) -> Artifact:
         raise InputError(
             f"{where} is an artifact of kind {record['kind']}, expected {kind}", f"give a file of kind {kind}; {_MAKERS[kind]}"
         )
-    from stages.artifact_params import check_record  # pydantic is slow to import, and `laat --help` imports this module
+    from stages.files.artifact_params import check_record  # pydantic is slow to import, and `laat --help` imports this module
 
     check_record(record, where)
     tensors = _tensors(data, where)
@@ -153,44 +150,6 @@ def read(path: Path | str, kind: str | None = None) -> Artifact:
     return from_bytes(read_file(path, of_pipe=read_stream), where=f"'{path}'", kind=kind)
 
 
-def read_pipe(stream: BinaryIO) -> bytes:
-    """All bytes of a pipe. Raises InputError when there are more than 256 MiB."""
-    return _at_most(stream, _PIPE_BYTES, "the pipe")
-
-
-def read_file(path: Path | str, *, most: int | None = None, of_pipe: Callable[[BinaryIO], bytes] = read_pipe) -> bytes:
-    """The bytes of a file.
-
-    Args:
-        path: of it.
-        most: bytes that are read; None reads a file of any size.
-        of_pipe: reads a pipe, which may have no end.
-
-    Raises InputError with the reason if it cannot be read, is a device, or has more bytes than that.
-    """
-    try:
-        with open(path, "rb") as file:
-            kind = os.fstat(file.fileno()).st_mode
-            if stat.S_ISCHR(kind) or stat.S_ISBLK(kind):  # /dev/zero has no end
-                raise InputError(f"'{path}' is a device, expected a file", "name a file, or a pipe")
-            if most is not None:
-                return _at_most(file, most, f"'{path}'")
-            return file.read() if stat.S_ISREG(kind) else of_pipe(file)
-    except FileNotFoundError:
-        raise InputError(f"'{path}' does not exist", "check the path, or make the file first") from None
-    except IsADirectoryError:
-        raise InputError(f"'{path}' is a folder, expected a file", "name the file inside it") from None
-    except OSError as error:
-        raise InputError(f"'{path}' cannot be read: {error.strerror}", "check the path and its permissions") from None
-
-
-def _at_most(stream: BinaryIO, most: int, where: str) -> bytes:
-    data = stream.read(most + 1)
-    if len(data) > most:
-        raise InputError(f"{where} has more than {most / 2**20:.0f} MiB", "check that this is the file that you mean")
-    return data
-
-
 def write(artifact: Artifact, path: Path | str) -> Artifact:
     """Write an artifact atomically, or to standard output for `-`, and return it with its SHA-256.
 
@@ -203,69 +162,6 @@ def write(artifact: Artifact, path: Path | str) -> Artifact:
     else:
         write_file(path, data)
     return replace(artifact, sha256=hashlib.sha256(data).hexdigest(), format=FORMAT)
-
-
-def write_file(path: Path | str, data: bytes) -> None:
-    """Write a file atomically, with permissions of the user's umask; devices and pipes are written directly.
-
-    Raises MissingError (no space, read-only, a folder with that name).
-    """
-    write_files({Path(path): data})
-
-
-def write_files(files: Mapping[Path, bytes]) -> None:
-    """Write several files like `write_file`, renaming them once all are on the disk.
-
-    A file that has these bytes already is left alone and keeps its time of modification, so that `make` does not remake what
-    depends on it.
-
-    Raises MissingError, naming the file that cannot be written.
-    """
-    staged: list[tuple[BinaryIO, Path, Path]] = []
-    place = Path()
-    try:
-        for place, data in files.items():
-            if _is_device(place):
-                continue
-            if has_bytes(place, data):
-                remove_abandoned(place)
-            else:
-                staged.append((*stage_bytes(place, data), place))
-        for place, data in files.items():
-            if _is_device(place):
-                place.write_bytes(data)
-        while staged:
-            file, temporary, place = staged[0]
-            os.replace(temporary, place)
-            sync_folder(place.parent)
-            staged.pop(0)
-            file.close()
-    except OSError as error:
-        raise MissingError(
-            f"cannot write '{place}': {error.strerror or error}", "free some space or choose another place with -o / --out"
-        ) from None
-    finally:
-        for file, temporary, _ in staged:
-            temporary.unlink(missing_ok=True)
-            file.close()
-
-
-def check_writable(path: Path | str) -> None:
-    """Raise MissingError if `path` cannot be written, before the work starts."""
-    path = Path(path)
-    if str(path) == STDIO or (_is_device(path) and os.access(path, os.W_OK)):
-        return
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        why = "a folder is in the way" if path.is_dir() else "the folder is not writable"
-        raise MissingError(f"cannot write '{path}': {why}", "choose another place with -o / --out")
-
-
-def _is_device(path: Path) -> bool:
-    """Whether `path` is a device or a pipe, such as /dev/null."""
-    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def describe(tensors: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
