@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -42,7 +43,9 @@ class FolderSource(Source):
             labels = [number[one] for one, files in folders.items() for _ in files]
             self._labels[split] = np.array(labels, dtype=np.int64)
         if not any(self._files.values()):
-            raise InputError(f"the folder '{name}' has no images", "put the images into one folder per class")
+            passed = sum(found.passed_over.values(), Counter[str]())
+            only = ", only " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(passed.items())) if passed else ""
+            raise InputError(f"the folder '{name}' has no images{only}", "put the images into one folder per class")
         filled = np.unique(np.concatenate(list(self._labels.values())))
         empty = [one for at, one in enumerate(self.classes) if at not in filled]
         self.notes = (f"class folders without an image: {listed(empty)}",) if empty else ()

@@ -5,6 +5,8 @@ A folder such as `images` or `data` is no class, and neither is a folder whose i
 
 from __future__ import annotations
 
+import os.path
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +14,6 @@ from stages.data.folders.walk import Found
 from stages.errors import InputError
 
 GENERIC = frozenset(["data", "dataset", "images", "image", "imgs", "img", "jpg", "jpeg", "jpegimages", "png", "pictures"])
-_AS_CLASSES = "read the folders as classes with --layout classes"
 
 
 def is_generic(name: str) -> bool:
@@ -21,41 +22,54 @@ def is_generic(name: str) -> bool:
 
 
 def groups_in(inner: Mapping[str, Found]) -> list[str]:
-    """The folders that the images in the folders `inner` lie in, sorted: below generic names, which are no groups."""
-    paths = (f"{name}/{file}".split("/")[:-1] for name, found in inner.items() for file in found.files)
-    named = ([part for part in parts if not is_generic(part)] for parts in paths)
+    """The folders that the images in the folders `inner` lie in, sorted: the first level at which they lie in several.
+
+    Generic names are no groups.
+    """
+    named = [[part for part in parts if not is_generic(part)] for parts in _homes(inner)]
+    while named and all(len(parts) > 1 and parts[0] == named[0][0] for parts in named):
+        named = [parts[1:] for parts in named]
     return sorted({parts[0] for parts in named if parts})
 
 
-def check_level(path: Path, name: str, folders: Mapping[str, tuple[Found, Mapping[str, Found]]]) -> None:
+def check_level(
+    path: Path, name: str, folders: Mapping[str, tuple[Found, Mapping[str, Found]]], split: str | None = None
+) -> None:
     """Raise InputError where folders read as classes are not at the level of the classes.
 
     Args:
         path: the data.
         name: of it, for messages.
-        folders: each folder in it with an image -> the images directly in it, and those of each folder in it.
+        folders: each folder with an image -> the images directly in it, and those of each folder in it.
+        split: the folder of the split that contains `folders`; None where they are directly in the data.
     """
     groups = {top: groups_in(inner) for top, (_, inner) in folders.items()}
     generic = next((top for top in folders if is_generic(top)), None)
     alone = next(iter(folders)) if len(folders) == 1 else None
     above = generic or alone
-    if above is not None and len(groups[above]) > 1 and not folders[above][0].files:
-        deepest = _above(folders[above][1], groups[above])
+    where = name if split is None else f"{name}/{split}"
+    as_classes = f"read the folders {'' if split is None else 'in the splits '}as classes with --layout "
+    as_classes += "classes" if split is None else "splits"
+    if above is not None and len(groups[above]) > (above != generic) and not folders[above][0].files:
+        here = _above(above, folders[above][1], groups[above])
+        move = f"give --data {shlex.quote(f'{path}/{here}')}" if split is None else f"move these folders to '{path}/{split}'"
         raise InputError(
-            f"the folder '{name}' has its images in '{above}', in the folders {_listed(groups[above])}",
-            f"give --data {'/'.join([str(path), above, *deepest])}, or {_AS_CLASSES}",
+            f"the folder '{where}' has its images in '{here}', in the folders {_listed(groups[above])}",
+            f"{move}, or {as_classes}",
         )
     if generic is not None:
         raise InputError(
-            f"the folder '{generic}' of '{name}' contains images without class folders",
-            f"put them into one folder per class, or {_AS_CLASSES}",
+            f"the folder '{generic}' of '{where}' contains images without class folders",
+            f"put them into one folder per class, or {as_classes}",
         )
-    nested = next((top for top, found in groups.items() if len(found) > 1), None)
-    if nested is not None and not any(own.files for own, _ in folders.values()):
+    several = [top for top, found in groups.items() if len(found) > 1]
+    if not several and len({tuple(found) for found in groups.values()}) == len(groups) > 1 and all(groups.values()):
+        several = list(groups)  # each folder has its images in one other folder
+    if several and not any(own.files for own, _ in folders.values()):
         raise InputError(
-            f"the folder '{name}' can be read as the classes {_listed(list(folders))} or as groups of the classes in them: "
-            f"'{nested}' contains {_listed(groups[nested])}",
-            f"{_AS_CLASSES}, or put the folders of all classes into one folder",
+            f"the folder '{where}' can be read as the classes {_listed(list(folders))} or as groups of the classes in them: "
+            f"'{several[0]}' contains {_listed(groups[several[0]])}",
+            f"{as_classes}, or put the folders of all classes into one folder",
         )
 
 
@@ -71,10 +85,17 @@ def check_split_level(classes: Mapping[str, Mapping[str, Sequence[str]]], name: 
         )
 
 
-def _above(inner: Mapping[str, Found], groups: Sequence[str]) -> list[str]:
-    """The generic folders between a folder and its groups."""
-    parts = next(f"{name}/{file}".split("/") for name, found in inner.items() for file in found.files)
-    return parts[: next((at for at, part in enumerate(parts) if part in groups), 0)]
+def _above(top: str, inner: Mapping[str, Found], groups: Sequence[str]) -> str:
+    """The folder, at or below `top`, in which the groups are."""
+    shared = os.path.commonpath(["/".join(home) for home in _homes(inner)])
+    if len(groups) == 1:
+        shared = f"/{shared}/".partition(f"/{groups[0]}/")[0].strip("/")
+    return f"{top}/{shared}".rstrip("/")
+
+
+def _homes(inner: Mapping[str, Found]) -> list[list[str]]:
+    """The folders that each image in the folders `inner` lies in, from the outermost."""
+    return [f"{name}/{file}".split("/")[:-1] for name, found in inner.items() for file in found.files]
 
 
 def _listed(names: Sequence[str]) -> str:

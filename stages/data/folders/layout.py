@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stages.classes import fold
-from stages.data.folders.class_level import check_level, check_split_level
+from stages.data.folders.class_level import check_level, check_split_level, is_generic
 from stages.data.folders.splits import KEYWORDS, split_of_folder, splits_of_stems, words_of
 from stages.data.folders.walk import Found, list_folder, walk, why_no_image
 from stages.errors import InputError
 from stages.text import as_text
 
 OUTSIDE = "outside a class folder"
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 CHOICES = "--layout classes or --layout splits"
 
 
@@ -95,19 +98,45 @@ def read_image_folder(path: Path, name: str, layout: str | None) -> ImageFolder:
     """
     folders, beside = read_top_folders(path)
     if not folders:
-        what = "images, but not in class folders" if beside.files else "no class folders"
-        raise InputError(f"the folder '{name}' has {what}", "put the images into one folder per class")
-    kind = layout or _decide(folders, name)
+        raise _no_class_folders(path, name, bool(beside.files))
+    kind = layout or _decide(path, folders, name)
     if layout is None and kind == "classes":
         check_level(path, name, {folder.name: (folder.own, folder.inner) for folder in folders if folder.has_images})
     found = _as_splits(folders, name) if kind == "splits" else _as_classes(path, folders)
     if kind == "splits":
         check_split_level(found.classes, name)
+    if layout is None and kind == "splits":
+        for folder in folders:
+            inner = {inside: _levels(below) for inside, below in folder.inner.items() if below.files}
+            check_level(path, name, inner, folder.name)
     found.passed_over[""] = found.passed_over.get("", Counter()) + beside.passed + _outside(len(beside.files))
     return found
 
 
-def _decide(folders: Sequence[TopFolder], name: str) -> str:
+def _no_class_folders(path: Path, name: str, images: bool) -> InputError:
+    """The error for a folder without folders to read: says what is in it."""
+    names = sorted(as_text(entry) for entry in os.listdir(path))
+    if images:
+        what = "has images, but not in class folders"
+    else:
+        what = f"has no class folders, only {listed(names)}" if names else "is empty"
+    unpack = any(name.casefold().endswith(ARCHIVES) for name in names)
+    return InputError(
+        f"the folder '{name}' {what}",
+        f"{'unpack the archives, and ' if unpack else ''}put the images into one folder per class",
+    )
+
+
+def _levels(found: Found) -> tuple[Found, dict[str, Found]]:
+    """The images directly in a folder, and those of each folder in it, of all images below it."""
+    own, inner = Found([], Counter()), dict[str, Found]()
+    for file in found.files:
+        inside, _, rest = file.partition("/")
+        (inner.setdefault(inside, Found([], Counter())) if rest else own).files.append(rest or file)
+    return own, inner
+
+
+def _decide(path: Path, folders: Sequence[TopFolder], name: str) -> str:
     """'splits' where all names are words for splits and images lie in class folders; 'classes' where nothing is like splits."""
     splits = [folder for folder in folders if folder.names_split and folder.has_inner_images]
     if splits and all(folder.names_split and not folder.own.files for folder in folders):
@@ -116,14 +145,14 @@ def _decide(folders: Sequence[TopFolder], name: str) -> str:
     if splits and not own_everywhere:
         raise _two_readings(folders, splits, name)
     if not splits:
-        _check_not_like_splits([folder for folder in folders if folder.has_images], name)
+        _check_not_like_splits(path, [folder for folder in folders if folder.has_images], name)
     return "classes"
 
 
-def _check_not_like_splits(folders: Sequence[TopFolder], name: str) -> None:
+def _check_not_like_splits(path: Path, folders: Sequence[TopFolder], name: str) -> None:
     """Raise InputError where folders that are no splits by their names alone may be so by these and what is in them."""
     for folder in folders:
-        _check_no_splits_in(folder, name, alone=len(folders) == 1)
+        _check_no_splits_in(path, folder, name, alone=len(folders) == 1 or is_generic(folder.name))
     if folders and all(folder.may_name_split and not folder.has_inner_images for folder in folders):
         names = listed([folder.name for folder in folders])
         raise InputError(
@@ -137,8 +166,8 @@ def _check_not_like_splits(folders: Sequence[TopFolder], name: str) -> None:
         raise _two_readings(folders, folders, name)
 
 
-def _check_no_splits_in(folder: TopFolder, name: str, *, alone: bool) -> None:
-    """Raise InputError where a folder contains splits: several, or one at any depth where no other folder has images."""
+def _check_no_splits_in(path: Path, folder: TopFolder, name: str, *, alone: bool) -> None:
+    """Raise InputError where a folder contains splits: several, or one at any depth where it is no class beside others."""
     inner = [inside for inside, found in folder.inner.items() if found.files and split_of_folder(inside)]
     several = len({split_of_folder(inside) for inside in inner}) > 1
     if alone and not several:
@@ -147,10 +176,10 @@ def _check_no_splits_in(folder: TopFolder, name: str, *, alone: bool) -> None:
     if several or (alone and inner):
         files = (f"{inside}/{file}".split("/") for inside, found in folder.inner.items() for file in found.files)
         parts = next(parts for parts in files if inner[0] in parts[:-1])
-        data = "/".join([folder.name, *parts[: parts.index(inner[0])]])
+        data = "/".join([str(path), folder.name, *parts[: parts.index(inner[0])]])
         raise InputError(
             f"the folder '{folder.name}' of '{name}' contains the splits {listed(inner)}, so it is a class or data of its own",
-            f"give '{data}' itself as the data, put the class folders into split folders ({inner[0]}/{folder.name}), or "
+            f"give --data {shlex.quote(data)}, put the class folders into split folders ({inner[0]}/{folder.name}), or "
             "read all its images as one class of one split with --layout classes",
         )
 

@@ -196,13 +196,19 @@ def test_a_split_given_twice_is_an_error(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_no_data(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no class folders"):
+    with pytest.raises(InputError, match="is empty"):
+        class_names(ImageRequest(str(tmp_path)))
+    for name in ("x_train.npy", ".hidden", "shard-0.tar"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        InputError, match=r"no class folders, only '\.hidden', 'shard-0\.tar', 'x_train\.npy'; unpack the archives"
+    ):
         class_names(ImageRequest(str(tmp_path)))
     Image.new("RGB", (4, 4)).save(tmp_path / "loose.png")
     with pytest.raises(InputError, match="images, but not in class folders"):
         class_names(ImageRequest(str(tmp_path)))
     (tmp_path / "cat").mkdir()
-    with pytest.raises(InputError, match="has no images"):
+    with pytest.raises(InputError, match="has no images, only 2 empty, 1 hidden, 1 outside a class folder"):
         class_names(ImageRequest(str(tmp_path)))
 
 

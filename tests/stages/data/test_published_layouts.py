@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ REFUSED = {
         "give --data .*zoo/data,",
     ),
     "repository with a logo": ("docs/logo.png data/cat/1.png data/dog/1.png", "give --data .*zoo/data,"),
-    "repository with splits": ("README.txt data/train/cat/1.png data/test/cat/1.png", "give 'data' itself"),
+    "repository with splits": ("README.txt data/train/cat/1.png data/test/cat/1.png", "give --data .*zoo/data, put"),
     "CUB-200": (
         "images/001.A/1.png images/002.B/1.png parts/p.txt",
         "in the folders '001.A', '002.B'; give --data .*zoo/images,",
@@ -64,13 +65,37 @@ REFUSED = {
     "Stanford cars": ("cars_train/1.png cars_test/1.png devkit/a.txt", "whose images have no class"),
     "ImageNet": (
         "ILSVRC/Data/CLS-LOC/train/n01/1.png ILSVRC/Data/CLS-LOC/val/1.png ILSVRC/Annotations/a.txt",
-        "give 'ILSVRC/Data/CLS-LOC' itself",
+        "give --data .*zoo/ILSVRC/Data/CLS-LOC, put",
     ),
     "ImageNet, CLS-LOC": (
         "train/n01/1.png train/n02/1.png val/1.png test/1.png",
         "--layout classes or --layout splits",
     ),
     "SUN397": ("a/abbey/1.png a/airport/1.png b/bakery/shop/1.png", "as groups of .*: 'a' contains 'abbey', 'airport'"),
+    "SUN397, splits": (
+        "train/a/abbey/1.png train/a/airport/1.png train/b/bakery/1.png test/a/abbey/1.png test/b/bakery/1.png",
+        "'zoo/test' can be read as .*: 'a' contains 'abbey'; .*--layout splits",
+    ),
+    "iNaturalist, one class each": (
+        "train/Plantae/00001_a/1.png train/Aves/00003_c/1.png",
+        "'zoo/train' can be read as .*: 'Aves' contains '00003_c'",
+    ),
+    "splits of images": (
+        "train/images/cat/1.png train/images/dog/1.png test/images/cat/1.png",
+        "'zoo/test' has its images in 'images', in the folders 'cat'; move these folders to '.*zoo/test'",
+    ),
+    "splits of a folder": (
+        "train/photos/cat/1.png train/photos/dog/1.png",
+        "'zoo/train' has its images in 'photos', in the folders 'cat', 'dog'",
+    ),
+    "one class": ("images/cat/1.png", "has its images in 'images', in the folders 'cat'; give --data .*zoo/images,"),
+    "one class, deeper": ("data/images/cat/1.png", "give --data .*zoo/data/images,"),
+    "one class and a cover": ("data/images/cat/1.png data/images/1.png", "in 'data/images', .*give --data .*zoo/data/images,"),
+    "archive in an archive": ("photos/photos/cat/1.png photos/photos/dog/1.png", "give --data .*zoo/photos/photos,"),
+    "repository with one split": (
+        "data/train/cat/1.png data/train/dog/1.png docs/logo.png banner.png",
+        "contains the splits 'train', .*give --data .*zoo/data,",
+    ),
     "iNaturalist 2018": ("Aves/1/1.png Aves/2/1.png Insecta/3/1.png", "as groups of .*: 'Aves' contains '1', '2'"),
 }
 
@@ -87,10 +112,15 @@ def test_trees_that_are_refused(tmp_path: Path, files: str, says: str) -> None:
 
 
 def test_what_the_refusals_say_to_type(tmp_path: Path) -> None:
-    for name in ("CUB-200", "CUB-200, archive", "EuroSAT", "repository with a logo"):
+    for name in ("CUB-200", "CUB-200, archive", "EuroSAT", "archive in an archive", "repository with a logo"):
         root = place(tmp_path / name / "zoo", *REFUSED[name][0].split())
         with pytest.raises(InputError) as caught:
             read(root)
-        given = caught.value.fix.removeprefix("give --data ").partition(", or")[0]
+        given = shlex.split(caught.value.fix.removeprefix("give --data ").partition(", or")[0])[0]
         assert len(read(Path(given))["train"]) == 2
         assert sum(read(root, "classes")["train"].values()) >= 2
+
+
+def test_groups_in_splits_are_classes_where_chosen(tmp_path: Path) -> None:
+    root = place(tmp_path / "zoo", *REFUSED["SUN397, splits"][0].split())
+    assert read(root, "splits") == {"test": {"a": 1, "b": 1}, "train": {"a": 2, "b": 1}}
