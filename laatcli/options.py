@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from laatcli.config_file import file_used
 from stages.devices import check_device_name
 from stages.errors import UsageError
 from stages.files.reading import STDIO
@@ -73,8 +75,8 @@ def parse_duration(text: str) -> float:
 Place = tuple[str, Path | str | None]
 
 
-def check_places(outputs: Iterable[Place], inputs: Iterable[Place]) -> None:
-    """Check where a command writes, before the work begins.
+def check_places(context: typer.Context, outputs: Iterable[Place], inputs: Iterable[Place]) -> None:
+    """Check where a command writes, before the work begins. The file with its settings is one that it reads.
 
     Raises:
         UsageError: two outputs in one file, or one in a file that is read, naming both.
@@ -85,13 +87,12 @@ def check_places(outputs: Iterable[Place], inputs: Iterable[Place]) -> None:
         if path is None or str(path) == STDIO:
             continue
         check_writable(path)
-        place = Path(path).resolve()
+        place = Path(os.path.realpath(path))
         if place.exists() and not place.is_file():  # a device or a pipe is not replaced
             continue
         if place in taken:
             raise UsageError(f"{taken[place]} and {name} name the same file", "name two files")
         taken[place] = name
-    for name, path in inputs:
-        place = Path(path or STDIO).resolve()
-        if path is not None and place in taken:
+    for name, path in (*inputs, ("the command", file_used(context))):
+        if path is not None and (place := Path(os.path.realpath(path))) in taken:
             raise UsageError(f"{taken[place]} would replace '{path}', which {name} reads", "choose another path for it")

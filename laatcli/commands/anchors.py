@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+import typer
+
 from laatcli import options
 from laatcli.console import Console
 from laatcli.cosines import measure_cosines, show_cosines
@@ -18,7 +20,6 @@ from stages.data.request import LAYOUT, LAYOUT_UNSET, LAYOUTS, ImageRequest
 from stages.errors import UsageError
 from stages.files import artifacts
 from stages.files.reading import STDIO
-from stages.files.writing import check_writable
 from stages.parameters import parameter
 from stages.text import is_text
 
@@ -63,6 +64,13 @@ class ClassNames:
         seen_twice = self.seen is not None and self.seen_file
         if seen_twice or (self.val and (self.val_file or self.seen_file)):
             raise UsageError("the groups are given twice", "use --seen and --val, or --seen-file and --val-file")
+
+    def files(self) -> list[options.Place]:
+        """The files that may be read."""
+        return [
+            *(("--classes", self.classes), ("--data", self.data)),
+            *(("--seen-file", self.seen_file), ("--val-file", self.val_file)),
+        ]
 
     def read(self, console: Console) -> tuple[list[str], ClassGroups]:
         """The names and the groups; prints what was read of images. Raises UsageError, InputError and MissingError."""
@@ -121,6 +129,10 @@ class Encoding:
             if not is_text(value):
                 raise UsageError(f"--{option} '{value}' is not UTF-8, and the anchors record it", "write or rename it in UTF-8")
 
+    def files(self) -> list[options.Place]:
+        """The files that may be read."""
+        return [("--templates", self.templates), ("--pretrained", self.pretrained)]
+
     def anchors(self, console: Console, names: list[str], groups: ClassGroups) -> AnchorSet:
         """Encode the names. Raises UsageError, InputError and MissingError."""
         from stages.anchors.encoder import DEFAULT_TAG, load_encoder
@@ -140,6 +152,7 @@ class Encoding:
 
 def anchors(
     console: Console,
+    context: typer.Context,
     class_names: ClassNames,
     encoding: Encoding,
     source: Source = parameter(Source.text, "text, or anchors without language: simplex (MMC) or random."),
@@ -152,7 +165,7 @@ def anchors(
 ) -> None:
     """Encode class names with a CLIP text tower into unit anchors."""
     console.stdout_taken = str(output) == STDIO
-    check_writable(output)
+    options.check_places(context, [("--output", output)], [*class_names.files(), *encoding.files(), *_feature_files(features)])
     names, groups = class_names.read(console)
     if features is not None:
         from stages.anchors.sources import imported_anchors
@@ -167,6 +180,14 @@ def anchors(
     figures = measure_cosines(console, made.vectors)
     written = artifacts.write(made.to_artifact(), output)
     _show(console, made, figures, output, written.sha256)
+
+
+def _feature_files(features: str | None) -> list[options.Place]:
+    if features is None:
+        return []
+    from stages.anchors.features import split_spec
+
+    return [("--features", split_spec(features)[0])]
 
 
 def _others(names: list[str], vals: list[str]) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from laatcli import options
 from laatcli.console import Column, Console
@@ -31,6 +34,7 @@ _SHOWN = {"clean": "clean", "robust": "robust, exact", "robust_8bit": "robust, a
 
 def attack(
     console: Console,
+    context: typer.Context,
     model: options.ModelFile,
     request: ImageRequest,
     threat: ThreatModel,
@@ -65,8 +69,10 @@ def attack(
     console.stdout_taken = str(output) == STDIO
     spec = parse_attack(attack)
     spec.check_fits(threat)
-    options.check_places([("--output", output)], [("MODEL", model), ("--anchors", anchors), ("--classes-from", classes_from)])
-    _check_png(output, png, force=force)
+    sources: list[options.Place] = [("MODEL", model), ("--data", request.data), ("--anchors", anchors)]
+    sources.append(("--classes-from", classes_from))
+    options.check_places(context, [("--output", output)], sources)
+    _check_png(output, png, sources, force=force)
     classifier, lineage = load_classifier(model, anchors, backbone)
     (choice,), images = load_group_images(console, [classifier], [classes_from], request)
     names = choice.classes
@@ -126,8 +132,11 @@ def _show(console: Console, done: Attacked, spec: AttackSpec, output: Path, png:
     )
 
 
-def _check_png(output: Path, png: Path | None, *, force: bool) -> None:
+def _check_png(output: Path, png: Path | None, sources: list[options.Place], *, force: bool) -> None:
     if png is not None:
         check_png_folder(png, force=force)
+        for name, path in sources:
+            if path is not None and os.path.exists(path) and Path(os.path.realpath(path)).is_relative_to(png.resolve()):
+                raise UsageError(f"--png would replace '{path}', which {name} reads", "choose another path for it")
         if png.resolve() in output.resolve().parents:
             raise UsageError(f"'{output}' is in the folder of --png", "choose another path with -o or --png")

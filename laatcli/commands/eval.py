@@ -94,9 +94,11 @@ def evaluate(
     rows_file = rows_place(rows, output)
     episodes_file = None if rows_file is None else episodes_path(rows_file)
     options.check_places(
+        context,
         (("--output", output), ("--rows", rows_file), ("the file of episodes", episodes_file), ("--plot", plot)),
         (
             *(("MODEL", path) for path in models),
+            ("--data", request.data),
             ("--anchors", anchors),
             ("--adversarial", attacks.adversarial),
             ("--replay", replay),

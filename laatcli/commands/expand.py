@@ -15,7 +15,6 @@ from stages.anchors.expanded import ExpansionFigures, expand_anchors
 from stages.errors import UsageError
 from stages.files import artifacts
 from stages.files.reading import STDIO
-from stages.files.writing import check_writable
 from stages.parameters import parameter
 from stages.reports.figures import check_format
 
@@ -27,6 +26,7 @@ EXAMPLES = (
 
 def expand(
     console: Console,
+    context: typer.Context,
     anchors: Annotated[Path, typer.Argument(help="Anchors to expand; - is standard input.", show_default=False)],
     plotting: options.Plotting,
     output: Path = parameter(Path("expanded.st"), options.OUTPUT_FILE, short=("-o",)),
@@ -35,11 +35,10 @@ def expand(
 ) -> None:
     """Spread crowded anchors apart with a map that is fitted on the seen classes only."""
     console.stdout_taken = str(output) == STDIO
-    check_writable(output)
+    options.check_places(context, [("--output", output), ("--plot", plot)], [("ANCHORS", anchors), ("--like", like)])
     if plot is not None:
         if str(plot) == STDIO:
             raise UsageError("--plot cannot be standard output", "name a file")
-        check_writable(plot)
         check_format(plot)
     source = artifacts.read(anchors, KIND)
     before = AnchorSet.from_artifact(source, f"'{anchors}'")

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laatcli.console import Column, Console, percent
-from laatcli.options import Plotting
+from laatcli.options import Plotting, check_places
 from stages.errors import UsageError
 from stages.files.reading import STDIO
-from stages.files.writing import check_writable
 from stages.parameters import parameter
 from stages.reports.figures import check_format
 
@@ -24,6 +23,7 @@ CURVES = "curves.png"
 
 def plot(
     console: Console,
+    context: typer.Context,
     sources: Annotated[
         list[Path],
         typer.Argument(metavar="RUN", help="Run folders of laat train, or one report of laat eval.", show_default=False),
@@ -44,11 +44,15 @@ def plot(
         raise UsageError(f"'{twice}' is given twice", "name each once")
     report = next((path for path in sources if path.is_file() or path.suffix == ".json"), None)
     if report is None:
-        _plot_runs(console, sources, output or (sources[0] / CURVES if len(sources) == 1 else Path(CURVES)), plotting.plot_size)
+        target = output or (sources[0] / CURVES if len(sources) == 1 else Path(CURVES))
+        _check(context, target, [])
+        _plot_runs(console, sources, target, plotting.plot_size)
     elif len(sources) > 1:
         raise UsageError(f"'{report}' is a file, given with other sources", "name run folders, or one report alone")
     else:
-        _plot_report(console, report, output or report.with_suffix(".png"), plotting.plot_size)
+        target = output or report.with_suffix(".png")
+        _check(context, target, [report])
+        _plot_report(console, report, target, plotting.plot_size)
 
 
 def _plot_report(console: Console, path: Path, target: Path, size: str) -> None:
@@ -56,7 +60,6 @@ def _plot_report(console: Console, path: Path, target: Path, size: str) -> None:
     from stages.reports.report import read_report
 
     report = read_report(path)
-    _check(target)
     plot_report(report, target, size)
     console.result({"output": str(target), "report": str(path)})
     console.line(f"{target}: {'seen-unseen curves' if report.protocol.name == 'gzsl' else 'accuracies'} of {path}")
@@ -67,13 +70,12 @@ def _plot_runs(console: Console, runs: list[Path], target: Path, size: str) -> N
     from stages.reports.metrics import read_metrics
 
     found = [read_metrics(run) for run in runs]
-    _check(target)
     plot_curves(found, target, size)
     _show(console, found, target)
 
 
-def _check(target: Path) -> None:
-    check_writable(target)
+def _check(context: typer.Context, target: Path, reports: list[Path]) -> None:
+    check_places(context, [("--output", target)], [("REPORT", path) for path in reports])
     check_format(target)
 
 

@@ -10,7 +10,7 @@ import typer
 from laatcli.config_file import DryRun, Recipe, show_resolved
 from laatcli.console import Console
 from laatcli.inputs import open_training_images
-from laatcli.options import DEVICES, parse_duration
+from laatcli.options import DEVICES, check_places, parse_duration
 from laatcli.training import Shown, show
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.bundled import bundled_classes
@@ -19,7 +19,6 @@ from stages.data.request import ImageRequest
 from stages.devices import check_device_name
 from stages.errors import InputError
 from stages.files import artifacts
-from stages.files.writing import check_writable
 from stages.launch import read_launch
 from stages.parameters import check, parameter
 from stages.threat import format_eps
@@ -72,7 +71,10 @@ def train(
     if dry_run:
         show_resolved(console, context, {"beta": settings.second_weight, "step_size": format_eps(settings.step)})
         return
-    check_writable(out / "model.st")
+    from stages.training.folder import BEST, LAST, METRICS, STATE
+
+    written = [("--out", out / name) for name in (BEST, LAST, METRICS, STATE)]
+    check_places(context, written, [("--anchors", anchors), ("--init", init), ("--data", request.data)])
     path, artifact, anchor_set = _anchors(anchors)
     start = None if init is None else artifacts.read(init, "model")
     from stages.devices import resolve_device

@@ -31,7 +31,7 @@ def read_features(spec: str) -> tuple[np.ndarray, str, str]:
 
     Raises InputError if it is unreadable, not (C, D) or not numbers; UsageError for several tensors without a name.
     """
-    path, tensor = _split_spec(spec)
+    path, tensor = split_spec(spec)
     data = read_file(path)
     if data[:6] == b"\x93NUMPY":
         values, tensor = _from_npy(data, path), ""
@@ -45,7 +45,8 @@ def read_features(spec: str) -> tuple[np.ndarray, str, str]:
     return values, tensor, hashlib.sha256(data).hexdigest()
 
 
-def _split_spec(spec: str) -> tuple[Path, str]:
+def split_spec(spec: str) -> tuple[Path, str]:
+    """The file that `FILE` or `FILE:TENSOR` names, and the tensor ('' for none)."""
     if Path(spec).exists() or ":" not in spec:
         return Path(spec), ""
     path, _, tensor = spec.rpartition(":")

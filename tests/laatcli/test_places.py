@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.laatcli.conftest import QUICK, Pipeline, class_folders
+from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, refused, run, run_on_full_disk, shell, tree
 
 
@@ -59,3 +60,34 @@ def test_one_image_a_class_is_refused_before_training(pipeline: Pipeline, tmp_pa
     class_folders(tmp_path / "photos", 1)
     line = ("train", "--anchors", pipeline.folder / "expanded.st", "--data", "photos", *QUICK, "--out", "other")
     refused(tmp_path, *line, code=3, says=["one training image per class", "at least two images"])
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("anchors --classes c.txt --source random -o ./c.txt", "would replace 'c.txt', which --classes reads"),
+        ("anchors --classes c.txt --seen-file link --source random -o c2.txt", "which --seen-file reads"),
+        ("anchors --classes c.txt --features f.npy -o f.npy", "which --features reads"),
+        ("anchors --classes c.txt --features a.st:vectors -o a.st", "which --features reads"),
+        ("anchors --classes c.txt --templates c2.txt -o c2.txt", "which --templates reads"),
+        ("anchors --data t.parquet --source random -o t.parquet", "which --data reads"),
+        ("--config my.toml anchors --classes c.txt --source random -o my.toml", "which the command reads"),
+        ("expand a.st -o a.st", "which ANCHORS reads"),
+        ("expand a.st --like b.st -o b.st", "which --like reads"),
+        ("expand a.st -o e.png --plot ./e.png", "--output and --plot name the same file"),
+        ("plot a.png", "which REPORT reads"),
+        ("attack m.st --data t.parquet -o t.parquet", "which --data reads"),
+        ("attack m.st --data pics/in --png pics --force", "--png would replace 'pics/in', which --data reads"),
+        ("eval m.st --data t.parquet --plot t.parquet", "--plot would replace 't.parquet', which --data reads"),
+        ("train --anchors a.st --data shapes --init run/last.st --out run", "which --init reads"),
+    ],
+)
+def test_no_command_replaces_what_it_reads(tmp_path: Path, line: str, says: str) -> None:
+    for name in ("c.txt", "c2.txt", "f.npy", "a.st", "b.st", "m.st", "a.png", "t.parquet", "run/last.st", "pics/in/00001.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"mine")
+    (tmp_path / "my.toml").write_text("[anchors]\ndim = 8\n")
+    (tmp_path / "link").symlink_to("c2.txt")
+    before = tree(tmp_path)
+    check_refusal(inside(tmp_path, *line.split()), 2, says)
+    assert tree(tmp_path) == before
