@@ -33,7 +33,10 @@ class ArrowTable:
         return iter(found.chunks)
 
     def cells(self, name: str, rows: np.ndarray) -> Iterator[Any]:
-        """The cells of a column at `rows`, in any order. Raises InputError when they cannot be read."""
+        """The cells of a column at `rows`, in any order, one by one.
+
+        Raises InputError when they cannot be read, UnicodeDecodeError at a cell with text that is not UTF-8.
+        """
         import pyarrow as pa
 
         try:
@@ -41,7 +44,9 @@ class ArrowTable:
                 yield from self._mapped.cells(name, rows)
             else:
                 for start in range(0, len(rows), ROWS):
-                    yield from self._picked(name, rows[start : start + ROWS].tolist()).to_pylist()
+                    yield from (cell.as_py() for cell in self._picked(name, rows[start : start + ROWS].tolist()))
+        except UnicodeDecodeError:  # of this one cell; the caller knows its row
+            raise
         except (pa.ArrowException, OSError, ValueError) as error:
             what = f"rows {rows.min()} to {rows.max()} of split '{self._split}' cannot be read ({first_line(error)})"
             raise InputError(what, "write or download the data again") from error

@@ -99,6 +99,12 @@ def kind_of(feature: Any) -> str:
     return "decimal" if kind.startswith("decimal") else kind
 
 
+def not_utf8(where: str, error: UnicodeDecodeError) -> InputError:
+    """The error for text in a table, named `where`, that is not UTF-8."""
+    what = f"{where} has text that is not UTF-8 ({bytes(error.object[:20])!r})"
+    return InputError(what, "write the table again with UTF-8 text")
+
+
 def alike(feature: Any) -> Any:
     """What two columns that can be read as one have in common: text, bytes and numbers have several types each."""
     if isinstance(feature, Mapping):

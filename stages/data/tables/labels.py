@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stages.classes import is_blank, spelled
-from stages.data.tables.columns import NUMBERS, kind_of
+from stages.data.tables.columns import NUMBERS, kind_of, not_utf8
 from stages.errors import InputError
 
 _EXACT = 2**53  # up to here every whole number is a float of its own
@@ -34,11 +34,12 @@ def read_labels(cells: Mapping[str, Iterable[Any]], feature: Any, *, where: str)
         feature: of the column.
         where: names the column and its data in messages.
 
-    Raises InputError for a label that a ClassLabel does not name, and for a number that is not whole.
+    Raises InputError for a label that a ClassLabel does not name, for a number that is not whole, and for text that is not
+    UTF-8.
     """
     if hasattr(feature, "names"):
         return _of_class_label({split: _joined(map(_positions, parts)) for split, parts in cells.items()}, feature, where)
-    found = {split: [_named(part, where) for part in parts] for split, parts in cells.items()}
+    found = {split: list(_each_named(parts, split, where)) for split, parts in cells.items()}
     distinct = {name for parts in found.values() for names, _ in parts for name in names if name is not None}
     numbers = kind_of(feature) in NUMBERS
     classes = tuple(sorted(distinct, key=int if numbers else None))
@@ -61,14 +62,24 @@ def _of_class_label(labels: dict[str, np.ndarray], feature: Any, where: str) -> 
     return Labels(tuple(map(spelled, feature.names)), labels)
 
 
-def _named(part: Any, where: str) -> tuple[list[str | None], np.ndarray]:
-    """The names of the distinct values of an array (None for no label), and the position among these of each cell, -1: none."""
+def _each_named(parts: Iterable[Any], split: str, where: str) -> Iterator[tuple[list[str | None], np.ndarray]]:
+    """Of each array the names of its distinct values, None for no label, and the position of each cell among them, -1: none."""
     import pyarrow as pa
 
-    if pa.types.is_float16(part.type):  # pyarrow has no dictionaries of them
-        part = part.cast(pa.float32())
-    encoded = part if pa.types.is_dictionary(part.type) else part.dictionary_encode()
-    return [_name(value, where) for value in encoded.dictionary.to_pylist()], _positions(encoded.indices)
+    start = 0
+    for part in parts:
+        plain = part.cast(pa.float32()) if pa.types.is_float16(part.type) else part  # pyarrow has no dictionaries of float16
+        encoded = plain if pa.types.is_dictionary(plain.type) else plain.dictionary_encode()
+        positions = _positions(encoded.indices)
+        names: list[str | None] = []
+        for at, value in enumerate(encoded.dictionary):
+            try:
+                names.append(_name(value.as_py(), where))
+            except UnicodeDecodeError as error:
+                row = start + int(np.argmax(positions == at))
+                raise not_utf8(f"{where} in row {row} of split '{split}'", error) from None
+        yield names, positions
+        start += len(part)
 
 
 def _name(value: Any, where: str) -> str | None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,7 +26,6 @@ from stages.errors import InputError
 
 ROWS = 64  # rows decoded at once, and in a record batch of a copy, at most
 BATCH_BYTES = 128 * 2**20  # that these rows may take
-CELLS = 8  # of these rows as Python objects at once
 LABEL_ROWS = 2**16
 FEWEST_ROWS = 10**6  # up to which a file may have more rows than bytes
 UNPACKED_BYTES = 256 * 2**20  # up to which a row group may be compressed to less than a hundredth
@@ -64,12 +64,14 @@ class ParquetTable:
                 yield from (batch.column(0) for batch in opened.iter_batches(LABEL_ROWS, columns=[name]))
 
     def cells(self, name: str, rows: np.ndarray) -> Iterator[Any]:
-        """The cells of a column at `rows`, ascending; in any order after `random_access`."""
+        """The cells of a column at `rows`, ascending; in any order after `random_access`; one by one.
+
+        Raises UnicodeDecodeError at a cell with text that is not UTF-8.
+        """
         if self._copy is not None:
             copied, mapped = self._copy
             return mapped.cells(name, np.searchsorted(copied, rows))
-        batches = self._batches(name, rows)
-        return (cell for batch in batches for at in range(0, len(batch), CELLS) for cell in batch.slice(at, CELLS).to_pylist())
+        return (cell.as_py() for batch in self._batches(name, rows) for cell in batch)
 
     def keys(self, rows: np.ndarray) -> list[str]:
         """'test.parquet:17': the file and the row in it."""
@@ -131,6 +133,7 @@ class ParquetTable:
 
     def _batches(self, name: str, rows: np.ndarray) -> Iterator[Any]:
         """The cells of a column at `rows` (ascending) as pyarrow arrays, so many at a time that memory stays within bounds."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         start = 0
@@ -147,7 +150,11 @@ class ParquetTable:
                     for batch in opened.iter_batches(_rows_at_once(about, file), row_groups=[group], columns=[name]):
                         here = own[np.searchsorted(own, at) : np.searchsorted(own, at + batch.num_rows)] - at
                         at += batch.num_rows
-                        yield batch.column(0) if len(here) == batch.num_rows else batch.column(0).take(here)
+                        if len(here) == batch.num_rows:
+                            yield batch.column(0)
+                        elif len(here):
+                            # pyarrow does not take rows of all types, such as binary_view
+                            yield pa.concat_arrays([batch.column(0).slice(row, 1) for row in here])
 
 
 def _rows_at_once(group: Any, file: Path) -> int:
@@ -210,6 +217,9 @@ def _features_and_rows(file: Path) -> tuple[Any, int]:
     with _reading(file), pq.ParquetFile(file) as opened:
         schema = opened.schema_arrow
         fields = [field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in schema]
+        twice = [name for name, count in Counter(schema.names).items() if count > 1]
+        if twice:
+            raise InputError(f"'{file.name}' has several columns '{twice[0]}'", "write it again with one name for each column")
         features = _features(pa.schema(fields, metadata=schema.metadata))
         count, size = opened.metadata.num_rows, file.stat().st_size
         if count > max(FEWEST_ROWS, size):  # an image takes more than a byte; so many labels would fill the memory

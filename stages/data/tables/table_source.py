@@ -14,7 +14,7 @@ from stages.classes import check_unique, spelled
 from stages.data.decoding.encoded import Encoded
 from stages.data.source import Source
 from stages.data.tables.arrow_table import ArrowTable
-from stages.data.tables.columns import alike, image_column, kind_of, label_column
+from stages.data.tables.columns import alike, image_column, kind_of, label_column, not_utf8
 from stages.data.tables.labels import read_labels
 from stages.data.tables.parquet_table import ParquetTable
 from stages.errors import InputError, MissingError
@@ -65,6 +65,10 @@ class TableSource(Source):
         where = f"the column '{self._label}' of the data '{name}'"
         self.classes, self._labels, notes = read_labels(cells, features[self._label], where=where)
         self.notes += notes
+        if not self.classes:
+            raise InputError(
+                f"{where} has no label", "write a label for each image, or choose another column with --label-column"
+            )
         check_unique(self.classes, where=f"the data '{name}'")
 
     def labels(self, split: str) -> np.ndarray:
@@ -90,7 +94,13 @@ class TableSource(Source):
     def encoded(self, split: str, rows: np.ndarray) -> Iterator[Encoded]:
         """See `Source`."""
         table = self._tables[split]
-        for row, cell in zip(rows.tolist(), table.cells(self._image_column(split), rows), strict=True):
+        column = self._image_column(split)
+        cells = table.cells(column, rows)
+        for row in rows.tolist():
+            try:
+                cell = next(cells)
+            except UnicodeDecodeError as error:
+                raise not_utf8(f"the column '{column}' of the data '{self.name}' {table.place(row)}", error) from None
             yield self._encoded(table.place(row), cell)
 
     def keys(self, split: str, rows: np.ndarray) -> list[str]:

@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from stages.data.load import load_images, open_images
 from stages.data.request import ImageRequest
-from stages.errors import LaatError
+from stages.errors import InputError, LaatError
 from tests.stages.data.pictures import noise, png
 
 PNGS = [png(noise(at)) for at in range(4)]
@@ -34,11 +34,17 @@ CLEAR = {
     "float64": (pa.array([10.0, 9.0] * 2), ["9", "10"]),
     "decimal": (pa.array([Decimal("10.00"), Decimal("9.00")] * 2), ["9", "10"]),
 }
+LATIN_1 = pa.array([b"ok", b"\xff\xfe"] * 2).view(pa.string())
 UNCLEAR = {
     "fraction": (pa.array([0.5, 1.0] * 2), "the column 'label' of the data 't.parquet' has the value 0.5, which is no whole"),
     "decimal fraction": (pa.array([Decimal("1.5"), Decimal("1.0")] * 2), "has the value 1.5, which is no whole"),
     "infinity": (pa.array([float("inf"), 1.0] * 2), "has the value inf, which is no whole"),
     "large float": (pa.array([1e20, 1.0] * 2), r"has the value 1e\+20, which is no whole"),
+    "NaN alone": (pa.array([float("nan")] * 4), "the column 'label' of the data 't.parquet' has no label"),
+    "null alone": (pa.array([None] * 4, pa.string()), "has no label"),
+    "blank text": (pa.array(["", " "] * 2), "has no label"),
+    "Latin-1": (LATIN_1, r"'label' of the data 't\.parquet' in row 1 of split 'train' has text that is not UTF-8 \(b'\\xff"),
+    "Latin-1 dictionary": (LATIN_1.dictionary_encode(), "in row 1 of split 'train' has text that is not UTF-8"),
     "NaN": (pa.array([float("nan"), 1.0] * 2), "2 rows without a label"),
     "null": (pa.array([None, True] * 2), "2 rows without a label"),
     "nulls": (pa.nulls(4), r"\(null\).*a label is text, a whole number"),
@@ -109,6 +115,7 @@ def test_images_of_all_types_of_bytes(tmp_path: Path, kind: Any) -> None:
     request = table_of(tmp_path / "t.parquet", TEXT, column)
     for cache in ("ram", "none"):
         assert len(open_images(request, side="train", cache=cache)[0]) == 4
+        assert len(open_images(request, side="train", cache=cache, classes=["cat"])[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -124,3 +131,26 @@ def test_images_of_other_types_are_refused_by_name_and_type(tmp_path: Path, colu
     request = table_of(tmp_path / "t.parquet", TEXT, column)
     with pytest.raises(LaatError, match=rf"'image' \({kind}\).*an image is the content of an image file: .*binary"):
         load_images(request, side="train")
+
+
+def test_a_path_that_is_not_utf8_is_refused_by_column_and_row(tmp_path: Path) -> None:
+    paths = pa.array([b"1.png", b"2.png", b"\xff.png", b"4.png"]).view(pa.string())
+    request = table_of(tmp_path / "t.parquet", TEXT, pa.StructArray.from_arrays([pa.array(PNGS), paths], ["bytes", "path"]))
+    for data in (request.data, Dataset(pq.read_table(tmp_path / "t.parquet"))):
+        for cache in ("ram", "none"):
+            with pytest.raises(InputError, match=r"the column 'image' .* in row 2 of .* text that is not UTF-8 \(b'\\xff"):
+                open_images(ImageRequest(data, split="train"), side="train", cache=cache)
+
+
+@pytest.mark.parametrize("twice", ["image", "label", "id"])
+def test_columns_of_one_name_are_refused(tmp_path: Path, twice: str) -> None:
+    columns = {"image": IMAGE, "label": pa.array(TEXT), "id": pa.array([1, 2, 3, 4])}
+    names = [*columns, twice]
+    pq.write_table(pa.Table.from_arrays([columns[name] for name in names], names), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=f"'t.parquet' has several columns '{twice}'"):
+        load_images(ImageRequest(str(tmp_path / "t.parquet"), split="train"), side="train")
+
+
+def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the column 'label' of the data .* has no label"):
+        load_images(table_of(tmp_path / "t.parquet", pa.array([], pa.string()), IMAGE[:0]), side="train")
