@@ -152,5 +152,5 @@ def test_columns_of_one_name_are_refused(tmp_path: Path, twice: str) -> None:
 
 
 def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the column 'label' of the data .* has no label"):
+    with pytest.raises(InputError, match=r"the column 'label' of the data .* has no label"):
         load_images(table_of(tmp_path / "t.parquet", pa.array([], pa.string()), IMAGE[:0]), side="train")
