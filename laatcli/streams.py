@@ -1,10 +1,11 @@
-"""The standard streams: what their encoding lacks is written in other characters, and nothing fails for it."""
+"""The standard streams: they write what their encoding lacks in other characters, and lose notes rather than fail."""
 
 from __future__ import annotations
 
 import codecs
 import sys
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 from stages.text import as_text
 
@@ -37,8 +38,29 @@ def _degrade(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_DEGRADED, _degrade)
 
 
+class _Optional:
+    """A stream of notes: what cannot be written, for example to a full disk, is lost, and the command goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def prepare_streams() -> None:
     """Let the standard streams degrade what they cannot write. Called once, before anything is printed."""
+    if sys.stderr is not None:
+        sys.stderr = cast(TextIO, _Optional(sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from laatcli.app import main
+from laatcli.console import Console
 from tests.laatcli.conftest import QUICK, Pipeline, class_folders
 from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, refused, run, run_on_full_disk, shell, tree
@@ -17,6 +21,25 @@ def test_without_network_the_default_weights_have_three_ways_out(tmp_path: Path)
     ways = ("connect to the network once", "--pretrained FILE.safetensors", "--model local-dir:PATH", "--model demo")
     texts = ("the weights", "cannot be downloaded", *ways)
     refused(tmp_path, "anchors", "--classes", "c.txt", code=4, says=texts)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(("line", "code"), [("train --dry-run", 0), ("inspect nowhere.st", 3), ("suites --unknown", 2)])
+@pytest.mark.parametrize("errors", [[], ["--json"]])
+def test_notes_and_errors_that_do_not_fit_are_lost(
+    tmp_path: Path, line: str, code: int, errors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "laat.toml").write_text("[train]\nepochs = 2\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["laat", *line.split(), *errors])
+    monkeypatch.setattr(Console, "json_errors", False)
+    full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", buffering=1)
+    monkeypatch.setattr(sys, "stderr", full)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    with suppress(OSError):
+        full.close()
+    assert ended.value.code == code
 
 
 def test_without_network_a_hub_data_set_is_missing(pipeline: Pipeline, tmp_path: Path) -> None:
