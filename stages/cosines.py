@@ -74,6 +74,11 @@ def cosine_figures(anchors: np.ndarray, progress: Progress | None = None) -> Cos
     return scan.figures(anchors, mean)
 
 
+def simplex_figures(classes: int) -> CosineFigures:
+    """The figures of a regular simplex, known without its anchors: all cosines are -1 / (C - 1)."""
+    return CosineFigures(*[-1 / (classes - 1)] * 3)
+
+
 def pooled_cosines(anchors: np.ndarray, most: int) -> tuple[np.ndarray, float]:
     """The cosines of anchors (C, D) as a matrix of at most `most` rows, and their mean over all pairs of classes.
 

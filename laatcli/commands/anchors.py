@@ -15,7 +15,7 @@ from laatcli.options import CLASSES, DEVICES
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
 from stages.classes import ClassGroups, fold, read_class_file
-from stages.cosines import CosineFigures
+from stages.cosines import CosineFigures, simplex_figures
 from stages.data.request import LAYOUT, LAYOUT_UNSET, LAYOUTS, ImageRequest
 from stages.errors import UsageError
 from stages.files import artifacts
@@ -177,7 +177,8 @@ def anchors(
         made = constructed_anchors(names, groups, source.value, dim, seed)
     else:
         made = encoding.anchors(console, names, groups)
-    figures = measure_cosines(console, made.vectors)
+    simplex = made.origin["source"] == Source.simplex.value
+    figures = simplex_figures(len(names)) if simplex else measure_cosines(console, made.vectors)
     written = artifacts.write(made.to_artifact(), output)
     _show(console, made, figures, output, written.sha256)
 

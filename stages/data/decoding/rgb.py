@@ -39,6 +39,7 @@ SUFFIXES = frozenset(
 )
 # Only plain image formats: Pillow starts other programs to read PostScript and the like.
 FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+_JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 LARGE = 16_000_000  # pixels; such images are decoded one at a time
 _UNLIMITED = Lock()
 
@@ -87,9 +88,28 @@ def _decoded(raw: bytes | Image, options: DecodeOptions, large: AbstractContextM
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImageError("it is not an image") from None
+        raise _not_recognised(raw if isinstance(raw, bytes) else b"") from None
     except Exception as error:  # Pillow's readers raise nearly anything on broken files
         raise UnreadableImageError(str(error).rstrip(".") or type(error).__name__) from error
+
+
+def _not_recognised(raw: bytes) -> UnreadableImageError:
+    """The error for a file that Pillow does not recognise, by how it begins."""
+    from PIL import Image as Pillow
+
+    if raw.startswith(b"version https://git-lfs"):
+        return UnreadableImageError("it is a Git LFS pointer, not the image itself", "get the images with `git lfs pull`")
+    start = raw[:16].ljust(16)
+    known = [name for name, (_, accept) in Pillow.OPEN.items() if accept is not None and accept(start) is True]
+    readable = next((name for name in known if name in formats()), None)
+    heic = raw[4:8] == b"ftyp" and b"hei" in raw[8:64]  # the brands; it may share others with AVIF
+    if readable is not None and not heic:
+        what = f"it begins as {readable}, but is damaged or of an unsupported kind"
+        return UnreadableImageError(what, "repair it or convert it to PNG")
+    other = "HEIC" if heic else "JPEG XL" if raw.startswith(_JPEG_XL) else next(iter(known), None)
+    if other is not None:
+        return UnreadableImageError(f"it is in the unsupported format {other}", "convert it to PNG or JPEG")
+    return UnreadableImageError("it is not an image")
 
 
 def to_rgb(image: Image, white: float | None = None, raw: bytes = b"") -> tuple[Image, bool]:

@@ -5,6 +5,7 @@ import pytest
 
 from stages.anchors.sources import constructed_anchors, random_anchors, simplex_anchors
 from stages.classes import ClassGroups
+from stages.cosines import cosine_figures, simplex_figures
 from stages.errors import UsageError
 
 
@@ -16,6 +17,12 @@ def test_every_pair_of_a_simplex_has_the_same_cosine(classes: int, width: int) -
     cosines = anchors.astype(np.float64) @ anchors.T
     np.testing.assert_allclose(cosines[~np.eye(classes, dtype=bool)], -1 / (classes - 1), atol=1e-6)
     np.testing.assert_allclose(np.diag(cosines), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 100])
+def test_the_cosines_of_a_simplex_are_known_without_measuring(classes: int) -> None:
+    measured = cosine_figures(simplex_anchors(classes, classes)).to_record()
+    assert simplex_figures(classes).to_record() == pytest.approx(measured, abs=1e-5)
 
 
 def test_a_simplex_that_does_not_fit_is_refused() -> None:

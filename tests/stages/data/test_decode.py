@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,35 @@ BROKEN = {
 def test_a_corrupt_image_is_named(content: bytes | None) -> None:
     with pytest.raises(InputError, match=r"'1\.png' of the data 'zoo' cannot be decoded.*--skip-corrupt"):
         decode([png(noise(0)), content, png(noise(1))])
+
+
+def tiff(tag: int, value: bytes) -> bytes:
+    """An RGB TIFF file whose entry `tag` has another value, two bytes."""
+    buffer = io.BytesIO()
+    noise(0).save(buffer, "TIFF")
+    content = buffer.getvalue()
+    at = content.index(struct.pack("<H", tag), struct.unpack("<I", content[4:8])[0])
+    return content[: at + 8] + value + content[at + 10 :]
+
+
+UNSUPPORTED = {
+    "Git LFS": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "a Git LFS pointer.*get the images with `git lfs pull`",
+    ),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "unsupported format HEIC.*convert it"),
+    "HEIC, brand of HEIF": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "unsupported format HEIC.*convert it"),
+    "JPEG XL": (b"\xff\x0a" + bytes(40), "unsupported format JPEG XL.*convert it"),
+    "PSD": (b"8BPS\0\1" + bytes(40), "unsupported format PSD.*convert it"),
+    "TIFF": (tiff(262, b"\x63\0"), "begins as TIFF, but is damaged or of an unsupported kind.; repair it or convert it to PNG"),
+    "no image": (b"\n", "it is not an image"),
+}
+
+
+@pytest.mark.parametrize(("content", "says"), UNSUPPORTED.values(), ids=UNSUPPORTED)
+def test_an_unsupported_file_is_told_from_no_image(content: bytes, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        decode([content])
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
