@@ -76,7 +76,8 @@ def cosine_figures(anchors: np.ndarray, progress: Progress | None = None) -> Cos
 
 def simplex_figures(classes: int) -> CosineFigures:
     """The figures of a regular simplex, known without its anchors: all cosines are -1 / (C - 1)."""
-    return CosineFigures(*[-1 / (classes - 1)] * 3)
+    cosine = -1 / (classes - 1)
+    return CosineFigures(cosine, cosine, cosine)
 
 
 def pooled_cosines(anchors: np.ndarray, most: int) -> tuple[np.ndarray, float]:
