@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def parquet_splits(path: Path) -> dict[str, list[Path]]:
             "give the folder or the file of one of them",
         )
     named = splits_of_stems([file.stem for file in files])
-    of_files = {file: _split_of(file.relative_to(path), split) for file, split in zip(files, named, strict=True)}
+    of_files = {file: _split_of(path, file.relative_to(path), split) for file, split in zip(files, named, strict=True)}
     splits: dict[str, list[Path]] = {}
     for file, split in of_files.items():
         splits.setdefault(split or (as_text(file.stem) if any(of_files.values()) else "train"), []).append(file)
@@ -143,14 +144,14 @@ def _same_contents(files: Sequence[Path]) -> tuple[Path, Path] | None:
     return None
 
 
-def _split_of(file: Path, named: str | None) -> str | None:
-    """The split of a file by its name and by the folders that it is in, which must agree."""
-    folders = {part: split for part in file.parent.parts if (split := split_of_folder(part))}
+def _split_of(path: Path, file: Path, named: str | None) -> str | None:
+    """The split of a file in `path` by its name and by the folders that it is in, which must agree."""
+    folders = {folder: split for folder in reversed(file.parents) if (split := split_of_folder(folder.name))}
     found = set(folders.values()) | ({named} if named else set())
     if len(found) > 1:
         raise InputError(
             f"the path '{file.as_posix()}' names two splits, {' and '.join(sorted(found))}",
-            f"rename the file or its folder, or give the folder '{next(iter(folders))}' itself",
+            f"rename the file or its folder, or give --data {shlex.quote(str(path / next(iter(folders))))}",
         )
     return found.pop() if found else None
 

@@ -18,9 +18,13 @@ from stages.data.decoding.rgb import SUFFIXES, formats
 from stages.errors import InputError
 
 # Folders that operating systems and network drives create; some contain thumbnails.
-SYSTEM = frozenset(
-    ["__macosx", "__pycache__", "@eadir", "@recycle", "#recycle", "$recycle.bin", "lost+found", "system volume information"]
-) | {"node_modules", SUBFOLDER}
+_SYSTEM = re.compile(
+    r"__macosx|network trash folder|temporary items"  # macOS
+    r"|\$recycle\.bin|recycler|system volume information|found\.\d{3}"  # Windows
+    r"|@eadir|@tmp|@syno\w*|[@#]recycle|[@#~](recently-)?snapshots?|@__thumb"  # Synology, QNAP, NetApp
+    r"|lost\+found|__pycache__|node_modules|" + re.escape(SUBFOLDER),
+    re.IGNORECASE,
+)
 _NO_DISKS = ("/proc", "/sys", "/dev")  # the system's own tables, without an end
 PARQUET = (".parquet", ".pq")
 # What editors and copying programs add to a name for a second copy of the file.
@@ -113,7 +117,7 @@ def walk(top: Path, reject: Reject, above: Sequence[Path] = ()) -> Found:
 def _sort_in(entry: os.DirEntry[str], found: Listing, reject: Reject) -> None:
     hidden = "hidden" if entry.name.startswith(".") else ""
     if _is(entry.is_dir):
-        hidden = hidden or ("in a system folder" if entry.name.casefold() in SYSTEM else "")
+        hidden = hidden or ("in a system folder" if _SYSTEM.fullmatch(entry.name) else "")
         hidden = hidden or ("linked to a folder above it or of the system" if _leads_out(entry) else "")
         if hidden:
             found.passed[hidden] += 1 if entry.is_symlink() else sum(len(files) for *_, files in os.walk(entry.path))
@@ -153,7 +157,7 @@ def _leads_into(folder: Path, data: Path) -> bool:
         return False
     found, root = folder.resolve(), data.resolve()
     parts = found.relative_to(root).parts if found.is_relative_to(root) else (".outside",)
-    return not any(part.startswith(".") or part.casefold() in SYSTEM for part in parts)
+    return not any(part.startswith(".") or _SYSTEM.fullmatch(part) for part in parts)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -57,6 +57,10 @@ def test_an_image_is_read_whatever_its_name(tmp_path: Path, name: str, kind: str
         (".cache/a/b.png", b"x", "hidden"),
         ("__MACOSX/1.png", b"x", "in a system folder"),
         ("@eaDir/1.png/thumb.jpg", b"x", "in a system folder"),
+        *[
+            (f"{folder}/deep/thumb.jpg", b"x", "in a system folder")
+            for folder in ("#snapshot", "@tmp", "@Recently-Snapshot", "@SynoResource", "~snapshot", "FOUND.000", "#recycle")
+        ],
         ("Thumbs.db", b"\xd0\xcf\x11\xe0", "not an image"),
         ("notes.txt", b"BMW and P3 are no images", "not an image"),
         ("P", b"P", "not an image"),
