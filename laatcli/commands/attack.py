@@ -134,7 +134,7 @@ def _show(console: Console, done: Attacked, spec: AttackSpec, output: Path, png:
 
 def _check_png(output: Path, png: Path | None, sources: list[options.Place], *, force: bool) -> None:
     if png is not None:
-        check_png_folder(png, force=force)
+        check_png_folder(png, force=force or output.is_file())  # of the same attack, or it is refused for that
         for name, path in sources:
             if path is not None and os.path.exists(path) and Path(os.path.realpath(path)).is_relative_to(png.resolve()):
                 raise UsageError(f"--png would replace '{path}', which {name} reads", "choose another path for it")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.errors import InputError, MissingError, UsageError
-from stages.files.writing import new_part, sync_folder
+from stages.files.writing import has_bytes, new_part, obstacle, sync_folder
 
 _ELSEWHERE = "choose another place with --png"
 # white space, and characters that some file systems do not allow; `laat` reads `_` as a space
@@ -29,21 +29,22 @@ def check_png_folder(folder: Path, *, force: bool) -> None:
         UsageError: it is not empty, and `force` is not given; or it has other files than `write_png_folder` writes.
         MissingError: it is not a folder, or cannot be created.
     """
-    if folder.exists() and not folder.is_dir():
-        raise MissingError(f"cannot write '{folder}': a file is in the way", _ELSEWHERE)
-    parent = folder.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise MissingError(f"cannot write '{folder}': the folder is not writable", _ELSEWHERE)
+    in_the_way = os.path.exists(folder) and not folder.is_dir()
+    why = "a file is in the way" if in_the_way else obstacle(Path(os.path.realpath(folder)))
+    if why:
+        raise MissingError(f"cannot write '{folder}': {why}", _ELSEWHERE)
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not force:
-        raise UsageError(f"'{folder}' is not empty", f"{_ELSEWHERE}, or replace the images in it with --force")
+        raise _not_empty(folder)
     for entry in folder.iterdir():
         strays = [entry] if entry.is_symlink() or not entry.is_dir() else [f for f in entry.iterdir() if not _is_ours(f)]
         if strays:
             raise UsageError(f"'{folder}' has other files than images of an attack: '{strays[0].name}'", _ELSEWHERE)
+
+
+def _not_empty(folder: Path) -> UsageError:
+    return UsageError(f"'{folder}' is not empty", f"{_ELSEWHERE}, or replace the images in it with --force")
 
 
 def _is_ours(file: Path) -> bool:
@@ -81,14 +82,14 @@ def write_png_folder(
 ) -> None:
     """Write one 8-bit PNG per image: FOLDER/<class>/<row>.png.
 
-    The folder is replaced once all images are written; an error leaves it unchanged.
+    The folder is replaced once all images are written; an error leaves it unchanged, and so do the images that it has already.
 
     Args:
         folder: see `check_png_folder`.
         images: (N, 3, H, W) uint8.
         labels: (N,), positions in `classes`.
         classes: their names.
-        force: replace the images in the folder.
+        force: replace other images in the folder.
         rows: (N,), the row of each image in its source (see `SourceRows.index`), from 0; None numbers the images.
 
     Raises:
@@ -97,7 +98,7 @@ def write_png_folder(
     """
     from PIL import Image
 
-    check_png_folder(folder, force=force)
+    check_png_folder(folder, force=True)
     names = folder_names(classes)
     place = folder.resolve()  # a link to a folder stays a link
     rows = np.arange(len(images)) if rows is None else rows
@@ -114,6 +115,11 @@ def write_png_folder(
         for row, image, label in zip(rows.tolist(), images, labels, strict=True):
             png = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
             png.save(home / names[label] / f"{row:0{width}}.png")
+        if place.exists() and any(place.iterdir()):
+            if _same_images(place, home):  # the process that made them was killed after its work
+                return
+            if not force:
+                raise _not_empty(folder)
         if place.exists():
             os.replace(place, made / "old")
         os.replace(home, place)
@@ -125,6 +131,11 @@ def write_png_folder(
             _put_back(made, place)
             shutil.rmtree(made, ignore_errors=True)
             os.close(descriptor)
+
+
+def _same_images(one: Path, two: Path) -> bool:
+    names, others = ({path.relative_to(folder) for path in folder.rglob("*.png")} for folder in (one, two))
+    return names == others and all(has_bytes(one / name, (two / name).read_bytes()) for name in names)
 
 
 def _put_back(part: Path, place: Path) -> None:

@@ -29,6 +29,8 @@ _NAME_BYTES = 200  # of the target's name: with dots, random letters and the end
 def write_file(path: Path | str, data: bytes) -> None:
     """Write a file atomically, with permissions of the user's umask; devices and pipes are written directly.
 
+    A link stays a link: the file that it names is written.
+
     Raises MissingError (no space, read-only, a folder with that name).
     """
     write_files({Path(path): data})
@@ -48,10 +50,11 @@ def write_files(files: Mapping[Path, bytes]) -> None:
         for place, data in files.items():
             if _is_device(place):
                 continue
-            if has_bytes(place, data):
-                remove_abandoned(place)
+            target = _target(place)
+            if has_bytes(target, data):
+                remove_abandoned(target)
             else:
-                staged.append((*stage_bytes(place, data), place))
+                staged.append((*stage_bytes(target, data), target))
         for place, data in files.items():
             if _is_device(place):
                 place.write_bytes(data)
@@ -62,8 +65,9 @@ def write_files(files: Mapping[Path, bytes]) -> None:
             staged.pop(0)
             file.close()
     except OSError as error:
+        reason = obstacle(place) or error.strerror or error
         raise MissingError(
-            f"cannot write '{place}': {error.strerror or error}", "free some space or choose another place with -o / --out"
+            f"cannot write '{place}': {reason}", "free some space or choose another place with -o / --out"
         ) from None
     finally:
         for file, temporary, _ in staged:
@@ -76,17 +80,35 @@ def check_writable(path: Path | str) -> None:
     path = Path(path)
     if str(path) == STDIO or (_is_device(path) and os.access(path, os.W_OK)):
         return
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        why = "a folder is in the way" if path.is_dir() else "the folder is not writable"
+    why = "a folder is in the way" if os.path.isdir(path) else obstacle(_target(path))
+    if why:
         raise MissingError(f"cannot write '{path}': {why}", "choose another place with -o / --out")
+
+
+def obstacle(path: Path) -> str:
+    """Why nothing can be made at `path`, for example a file where it needs a folder; empty if nothing is in the way."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # for example a name that is too long
+        return error.strerror
+    folder = path.absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"'{folder}' is not a folder"
+    return "" if os.access(folder, os.W_OK) else "the folder is not writable"
+
+
+def _target(path: Path) -> Path:
+    """The file that a link names, also one that is not there yet; any other path as it is."""
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
 
 def _is_device(path: Path) -> bool:
     """Whether `path` is a device or a pipe, such as /dev/null."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    return os.path.exists(path) and not path.is_file() and not path.is_dir()
 
 
 def new_part(target: Path, *, folder: bool = False, before: Callable[[Path], None] = lambda part: None) -> tuple[int, Path]:

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.laatcli.conftest import Pipeline
+from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, run, tree
 
 
@@ -87,10 +88,16 @@ def test_quantized_images_are_levels_inside_the_ball_and_pictures_hold_the_same(
 
 
 def test_the_table_shows_both_accuracies(pipeline: Pipeline, tmp_path: Path) -> None:
-    done = run("attack", pipeline.model, "--data", pipeline.photos, "--attack", "fgsm", "--png", "pics", cwd=tmp_path)
+    line = ("attack", pipeline.model, "--data", pipeline.photos, "--attack", "fgsm", "--png", "pics")
+    done = inside(tmp_path, *line)
     assert done.code == 0, done.stderr
     for text in ("robust, exact", "robust, after rounding to 8 bits", "pics: the images as 8-bit PNG"):
         assert text in done.stdout
+    before = tree(tmp_path)
+    assert inside(tmp_path, *line).code == 0, "as if the first process was killed after its work"
+    assert tree(tmp_path) == before
+    next((tmp_path / "pics").rglob("*.png")).unlink()
+    check_refusal(inside(tmp_path, *line), 2, "'pics' is not empty")
 
 
 def test_dlr_runs_with_four_classes(pipeline: Pipeline, tmp_path: Path) -> None:

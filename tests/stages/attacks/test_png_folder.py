@@ -96,3 +96,14 @@ def test_names_that_a_folder_cannot_have() -> None:
         folder_names(["é" * 128])
     with pytest.raises(InputError, match="would share the folder"):
         folder_names(["Bear", "bear."])
+
+
+def test_the_same_pictures_again_are_left_alone(tmp_path: Path) -> None:
+    write_png_folder(tmp_path / "p", IMAGES, LABELS, CLASSES, force=False)
+    before = (tmp_path / "p").stat().st_ino
+    write_png_folder(tmp_path / "p", IMAGES, LABELS, CLASSES, force=False)
+    assert (tmp_path / "p").stat().st_ino == before
+    assert names(tmp_path) == [f"p/{name}" for name in names(tmp_path / "p")]
+    with pytest.raises(UsageError, match="is not empty"):
+        write_png_folder(tmp_path / "p", 255 - IMAGES, LABELS, CLASSES, force=False)
+    assert names(tmp_path) == [f"p/{name}" for name in names(tmp_path / "p")]

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.attacks.png_folder import write_png_folder
-from stages.files.writing import new_part, write_file, write_files
+from stages.attacks.png_folder import check_png_folder, write_png_folder
+from stages.errors import MissingError
+from stages.files.writing import check_writable, new_part, write_file, write_files
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no locks of files")
 IMAGES, LABELS = np.zeros((2, 3, 4, 4), np.uint8), np.array([0, 1])
@@ -64,3 +65,24 @@ def test_a_killed_replacement_of_pictures_is_put_back_and_removed(tmp_path: Path
     assert names(tmp_path) == [new_part_of_another[1].name, "png"]
     assert names(folder) == ["cat"]
     os.close(new_part_of_another[0])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_a_link_and_its_target_is_written(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "link").symlink_to("deep/target")
+    if there:
+        (tmp_path / "deep").mkdir()
+        (tmp_path / "deep/target").write_bytes(b"old")
+    check_writable(tmp_path / "link")
+    write_file(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "deep/target").read_bytes() == b"new"
+    assert (names(tmp_path), names(tmp_path / "deep")) == (["deep", "link"], ["target"])
+
+
+@pytest.mark.parametrize(("name", "says"), [("file/a.st", "file' is not a folder"), ("x" * 256, "File name too long")])
+def test_what_is_in_the_way_is_said(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "file").touch()
+    for refuse in (check_writable, lambda path: write_file(path, b""), lambda path: check_png_folder(path, force=True)):
+        with pytest.raises(MissingError, match=rf"cannot write '.*': .*{says}; .*choose another place"):
+            refuse(tmp_path / name)
