@@ -59,7 +59,10 @@ def rows_of_report(report: Report, path: Path) -> list[RowPart]:
     if not os.path.isfile(place):  # a device has no end
         what = "is not a file" if os.path.exists(place) else "does not exist"
         raise InputError(f"'{place}', the rows of '{path}', {what}", AGAIN)
-    parts = read_rows(place, report.rows.sha256)[0]
+    try:
+        parts = read_rows(place, report.rows.sha256)[0]
+    except InputError as error:
+        raise InputError(f"{error.what} (the rows of '{path}')", error.fix) from None
     _check_figures(report, parts, f"'{path}'")
     return parts
 

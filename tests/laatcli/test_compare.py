@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_report_and_rows_as_they_were(reports: Path, pipeline
     for name in ("run.json", "run.rows.parquet"):
         shutil.copy(reports / name, tmp_path)
     before = tree(tmp_path)
-    args = ("eval", reports / "other.st", "--data", pipeline.photos, *FAST, "-o", "run.json")
+    args = ("eval", reports / "other.st", "--data", pipeline.photos, *FAST, "--force", "-o", "run.json")
     check_refusal(run_on_full_disk(*args, cwd=tmp_path, room=2000), 4, "cannot write 'run.")
     # a slow machine may also leave finished chunks, for the next try
     assert {name: data for name, data in tree(tmp_path).items() if not name.startswith(".run.json.parts")} == before
@@ -281,7 +281,14 @@ def test_reports_and_rows_that_are_damaged_are_refused(reports: Path, tmp_path: 
     rows = tmp_path / "other.rows.parquet"
     whole = rows.read_bytes()
     rows.write_bytes(whole[: len(whole) // 2])
-    refused(tmp_path, "compare", "run.json", "other.json", code=3, says=["other.rows.parquet", "SHA-256 differs"])
+    refused(
+        tmp_path,
+        "compare",
+        "run.json",
+        "other.json",
+        code=3,
+        says=["other.rows.parquet", "SHA-256 differs (the rows of 'other.json')"],
+    )
     rows.unlink()
     refused(tmp_path, "compare", "run.json", "other.json", code=3, says=["other.rows.parquet', the rows of", "does not exist"])
     rows.write_bytes(whole)
