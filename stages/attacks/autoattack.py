@@ -17,8 +17,9 @@ from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import Tensor
 
+from stages.attacks.gradient import input_gradient
 from stages.attacks.losses import margin_loss
-from stages.attacks.samples import Finished, Samples
+from stages.attacks.samples import Finished, Samples, require_gradient
 from stages.attacks.spec import AttackPlan, AttackSpec, EnsembleSpec
 from stages.attacks.start import LibraryStarts, seeded_library
 from stages.errors import InputError
@@ -113,9 +114,12 @@ class _Batch:
         return self.at(x, self.rows)
 
     def at(self, x: Tensor, rows: Tensor) -> Tensor:
-        """The logits (n, C) of the samples `rows` at the images `x` (n, 3, H, W). Raises ComputeError if not finite."""
+        """The logits (n, C) of the samples `rows` at the images `x` (n, 3, H, W). Raises ComputeError if not finite, or without
+        the gradient that the library asks for."""
         logits = self._samples.scores(x.contiguous(memory_format=self._layout), rows)
         decide(logits.detach())
+        if x.requires_grad and torch.is_grad_enabled():
+            require_gradient(logits)
         return logits
 
     @torch.no_grad()
@@ -209,7 +213,7 @@ class _FAB(FABAttack_PT):
             variable = imgs.detach().clone().requires_grad_(True)
             logits = self.predict(variable)
             ahead = (logits.gather(1, la_target[:, None]) - logits.gather(1, la[:, None]))[:, 0]
-            (grad,) = torch.autograd.grad(ahead.sum(), variable)
+            grad = input_gradient(ahead.sum(), variable)
         return ahead.detach()[:, None], grad[:, None]
 
 

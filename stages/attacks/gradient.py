@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from stages.attacks.samples import Finished
+from stages.attacks.samples import Finished, no_gradient, require_gradient
 from stages.threat import ThreatModel
 
 # (x (n, 3, H, W), rows (n,)) -> (loss of each image (n,), misclassified (n,) bool, or None to run every step)
@@ -48,9 +48,18 @@ def maximise(
     for _ in range(steps):
         with torch.enable_grad():
             variable = x_adv.detach().requires_grad_(True)
-            (grad,) = torch.autograd.grad(loss(variable).sum(), variable)
+            grad = input_gradient(loss(variable).sum(), variable)
         x_adv = threat.climb(x_adv, grad, step_size, x, bounds)
     return x_adv.detach()
+
+
+def input_gradient(loss: Tensor, x: Tensor) -> Tensor:
+    """The gradient of `loss`, a sum, with respect to the images `x` (N, 3, H, W). Raises ComputeError if there is none."""
+    require_gradient(loss)
+    (grad,) = torch.autograd.grad(loss, x, allow_unused=True)
+    if grad is None:
+        raise no_gradient()
+    return grad
 
 
 def projected_gradient(
@@ -133,5 +142,5 @@ def _input_gradient(objective: Objective, x_adv: Tensor, rows: Tensor) -> tuple[
     with torch.enable_grad():
         variable = x_adv.detach().requires_grad_(True)
         loss, misclassified = objective(variable, rows)
-        (grad,) = torch.autograd.grad(loss.sum(), variable)
+        grad = input_gradient(loss.sum(), variable)
     return grad, misclassified

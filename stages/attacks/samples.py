@@ -7,7 +7,22 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from stages.errors import ComputeError
 from stages.models.classifier import Classifier
+
+
+def no_gradient() -> ComputeError:
+    """The error for a model that gradient attacks cannot differentiate."""
+    return ComputeError(
+        "the model has no gradient with respect to its input, so gradient attacks cannot run",
+        "remove detach() and torch.no_grad() from its forward pass, or run an attack without gradients: --attack square",
+    )
+
+
+def require_gradient(output: Tensor) -> None:
+    """Raise ComputeError unless `output` can be differentiated."""
+    if not output.requires_grad:
+        raise no_gradient()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Counts are judged by exact binomial tests, which account for the sample size. No
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -14,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stages.attacks.gradient import input_gradient
 from stages.attacks.losses import LOSSES
 from stages.attacks.spec import AttackSpec, parse_attack
-from stages.errors import InputError
+from stages.errors import ComputeError, InputError
 from stages.evaluation.probe import CLIMB, STEPS, Probe
 from stages.threat import ThreatModel, format_eps
 
@@ -80,7 +82,7 @@ def gradients(probe: Probe) -> Finding:
             with torch.enable_grad():
                 variable = x.detach().requires_grad_(True)
                 loss = LOSSES[name](probe.samples.scores(variable, rows.to(x.device)), labels)
-                (grad,) = torch.autograd.grad(loss.sum(), variable)
+                grad = input_gradient(loss.sum(), variable)
             flat = grad.flatten(1)
             without[name] += int((~flat.isfinite().all(1) | (flat == 0).all(1)).sum())
     figures = {"points": len(probe), "without_ce": without["ce"], "without_margin": without["margin"]}
@@ -106,13 +108,15 @@ def batch_independence(probe: Probe) -> Finding:
         first, repeated, alone, mixed = (
             probe.logits_in(groups, images) for groups in (probe.batches(), probe.batches(), rows.split(1), others)
         )
+        if not all(bool(one.isfinite().all()) for one in (first, repeated, alone, mixed)):
+            return Finding("batch", FAIL, figures, f"logits of {kind} images are not finite in some batches: {_ALONE}")
         largest = max(probe.scale, float(first.abs().max()))
         again = max(again, float((repeated - first).abs().max()) / largest)
         most = max(float((one - first).abs().max()) / largest for one in (alone, mixed))
         wrong = int(((alone.argmax(1) != first.argmax(1)) | (mixed.argmax(1) != first.argmax(1))).sum())
         figures |= {f"difference_{kind}": float(f"{most:.1g}"), f"changed_{kind}": wrong}
         apart, changed = max(apart, most), max(changed, wrong)
-    if apart <= ALIKE:
+    if apart <= ALIKE and judge_count(changed, len(probe)) == PASS:
         return Finding("batch", PASS, figures, "a decision does not depend on the other images of its batch")
     if not again <= AGREE:
         return Finding("batch", WARN, figures, "whether a decision depends on its batch is unknown: the model is randomized")
@@ -213,6 +217,16 @@ def losses_agree(probe: Probe) -> Finding:
     return Finding(
         "losses", WARN, figures, f"{'cross-entropy' if apart > 0 else 'the margin'} alone overestimates robustness: {values}"
     )
+
+
+# names of the findings that are not those of the functions
+_NAMES = {"batch_independence": "batch", "loss_grows": "loss", "accuracy_falls": "accuracy", "losses_agree": "losses"}
+
+
+def not_run(check: Callable[[Probe], Finding], points: int, error: ComputeError) -> Finding:
+    """The finding of a check that the model does not let run."""
+    name = _NAMES.get(check.__name__, check.__name__.replace("_", " "))
+    return Finding(name, FAIL, {"points": points}, f"not run: {error.what}")
 
 
 OF_MODEL = (clean_passes, batch_independence, gradients)  # also without an attack

@@ -13,7 +13,8 @@ from stages.attacks.samples import Samples
 from stages.attacks.spec import GRADIENT, AttackSpec, EnsembleSpec
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
-from stages.evaluation.check_rules import CHECKS, FAIL, FEW, FEWEST, OF_MODEL, PASS, Finding
+from stages.errors import ComputeError
+from stages.evaluation.check_rules import CHECKS, FAIL, FEW, FEWEST, OF_MODEL, PASS, Finding, not_run
 from stages.evaluation.points import Points, all_way_points, episode_points
 from stages.evaluation.probe import Probe
 from stages.evaluation.protocol import Protocol
@@ -107,7 +108,11 @@ def run_checks(
         found = []
         for check in checks:
             spent.begin(check.__name__.replace("_", " "))
-            found.append(_with_enough(check(probe), len(picked), images_used))
+            try:
+                result = check(probe)
+            except ComputeError as error:  # the evaluation is done: its report tells what is wrong with the model
+                result = not_run(check, len(probe), error)
+            found.append(_with_enough(result, len(picked), images_used))
         return Checked(tuple(found), len(picked), len(right), seed)
 
 

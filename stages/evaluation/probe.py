@@ -105,7 +105,10 @@ class Probe:
         return Climb(loss, robust, torch.stack(found))
 
     def noise_loss(self, draws: int) -> np.ndarray:
-        """The highest margin loss, in cosine, among `draws` random images at the radius of the threat model, (n,)."""
+        """The highest margin loss, in cosine, among `draws` random images at the radius of the threat model, (n,).
+
+        Raises ComputeError for a non-finite logit.
+        """
         most = np.full(len(self), -np.inf)
         for draw in range(draws):
             noise: StartNoise | None = None
@@ -115,6 +118,7 @@ class Probe:
                 away = noise.rows(rows).to(x.device) - 0.5
                 x_noisy = self.threat.project(self.threat.step(x, away, self.threat.radius), x)
                 logits = self.samples.scores(x_noisy, rows.to(x.device))
+                decide(logits)  # raises for logits that are not finite
                 loss = margin_loss(logits / self.scale, self.samples.labels_of(rows)).double().cpu().numpy()
                 most[rows.numpy()] = np.maximum(most[rows.numpy()], loss)
         return most

@@ -205,8 +205,12 @@ def unit(embeddings: Tensor) -> Tensor:
 
 def decide(logits: Tensor) -> Tensor:
     """The predicted class of each row, (n, C) -> (n,). Raises ComputeError for a non-finite logit."""
-    if not bool(logits.isfinite().all()):
-        raise ComputeError("the model's output is not finite", "check the checkpoint for non-finite weights")
+    finite = logits.isfinite().all(1)
+    if not bool(finite.all()):
+        raise ComputeError(
+            f"the model's output is not finite for {int((~finite).sum())} of the {len(finite)} images of a batch",
+            "check the weights of the checkpoint, and what your own module divides by",
+        )
     return logits.argmax(1)
 
 

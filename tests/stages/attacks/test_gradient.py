@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stages.attacks.gradient import maximise, projected_gradient
 from stages.attacks.losses import LOSSES, ce_loss
+from stages.errors import ComputeError
 from stages.models.classifier import frozen
 from stages.threat import ThreatModel
 
@@ -105,3 +106,9 @@ def test_frozen_restores_after_an_error() -> None:
         raise RuntimeError("stop")
     assert model.training
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_a_loss_that_the_images_do_not_reach_has_no_gradient() -> None:
+    weight, x = torch.ones(1, requires_grad=True), torch.zeros(1, 3, 2, 2)
+    with pytest.raises(ComputeError, match="no gradient with respect to its input"):
+        maximise(lambda x: weight * x.detach().sum(), x, THREAT, steps=1, step_size=0.1)

@@ -222,3 +222,18 @@ def test_a_model_with_nan_is_a_computation_error() -> None:
         model.out.weight.fill_(float("nan"))
     with pytest.raises(ComputeError, match="output is not finite"):
         attack_images(clf(model), pixels(4), torch.arange(4), AttackPlan(parse_attack("fgsm"), THREAT, seed=0))
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd-2", "apgd-ce", "apgd-t", "fab-t"])
+@pytest.mark.parametrize("cut", ["detach", "no_grad"])
+def test_a_model_without_gradient_is_told(attack: str, cut: str) -> None:
+    class Cut(TinyNet):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.set_grad_enabled(cut == "detach" and torch.is_grad_enabled()):
+                found: Tensor = super().forward(x.detach())
+            return found
+
+    model, images = Cut(), pixels(4)
+    with pytest.raises(ComputeError, match="no gradient with respect to its input") as told:
+        attack_images(clf(model), images, own_labels(model, images), AttackPlan(parse_attack(attack), THREAT, seed=0))
+    assert "--attack square" in told.value.fix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from fractions import Fraction
@@ -72,6 +73,34 @@ def test_a_batch_that_matters_under_attack_alone_fails() -> None:
     assert found.figures["changed_clean"] == 0
     assert found.figures["difference_clean"] < AGREE
     assert found.figures["changed_attacked"] > 0
+
+
+def test_logits_that_are_not_finite_in_some_batches_fail() -> None:
+    found = finding(Masked(trained("clean"), back=lambda z: z / z.std(0)), batch_independence)  # NaN for one image alone
+    assert found.result == "fail"
+    assert "not finite in some batches" in found.sentence
+    json.dumps(found.figures, allow_nan=False)
+
+
+def test_decisions_that_change_fail_however_close_the_logits_are() -> None:
+    probe = probe_of(trained("clean"))
+    first = torch.zeros(len(probe), 2)
+    with pytest.MonkeyPatch.context() as patch:
+        tilted = first + torch.tensor([0.0, ALIKE / 2])
+        patch.setattr(Probe, "logits_in", lambda self, groups, images=None: tilted if len(groups) == len(self) else first)
+        found = batch_independence(probe)
+    assert (found.result, found.figures["changed_clean"]) == ("fail", 64)
+
+
+def test_what_a_model_does_not_let_run_is_a_finding() -> None:
+    def flat(x: Tensor) -> Tensor:
+        return x.detach()
+
+    found = checked(Masked(trained("clean"), flat), attacks=["square-2"])
+    told = {one.name: one.sentence for one in found.findings if one.result == "fail"}
+    assert {"gradients", "loss", "noise", "accuracy", "losses"} <= set(told)
+    assert told["gradients"].startswith("not run: the model has no gradient with respect to its input")
+    assert [one.name for one in found.findings] == ALL
 
 
 def test_of_a_randomized_model_nothing_is_said_about_batches() -> None:
