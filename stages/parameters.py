@@ -99,20 +99,24 @@ def check_value(option: str, about: Parameter, value: Any) -> None:
     if about.choices and value not in about.choices:
         raise UsageError(f"unknown {name} '{value}'", f"choose one of {', '.join(about.choices)}")
     if isinstance(value, int) and not isinstance(value, bool):
-        _check_size(name, value, WHOLE if about.below is None else int(about.below))
+        _check_ends(name, value, about.at_least, math.ceil(WHOLE if about.below is None else about.below) - 1)
     elif isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{name} is {value}", "choose a finite number")
-    elif isinstance(value, float) and abs(value) > REAL:
-        raise UsageError(f"{name} is {value:g}", f"choose a number of at most {REAL:g}")
     if about.at_least is not None:
         require_at_least(name, value, about.at_least)
     if about.positive:
         require_above_zero(name, float(value))
+    if isinstance(value, float):
+        _check_ends(name, value, about.at_least, REAL)
     if about.below is not None and not value < about.below:
         raise UsageError(f"{name} {float(value):g} is not below {about.below:g}", f"give a number below {about.below:g}")
 
 
-def _check_size(name: str, value: int, limit: int) -> None:
-    if not -limit < value < limit:
-        shown = str(value) if abs(value) < 10**40 else "a number of more than 40 digits"
-        raise UsageError(f"{name} is {shown}", f"choose a number between {-limit} and {limit}")
+def _check_ends(name: str, value: float, least: float | None, most: float) -> None:
+    """Both ends belong to what is allowed; without a least value the numbers go as far below zero as above."""
+    least = -most if least is None else least
+    if not least <= value <= most:
+        form = "g" if isinstance(value, float) else ""
+        shown = f"{value:{form}}" if abs(value) < 10**40 or form else "a number of more than 40 digits"
+        end = f"at least {least:{form}}" if value < least else f"at most {most:{form}}"
+        raise UsageError(f"{name} is {shown}", f"choose {end}")

@@ -92,7 +92,7 @@ def obstacle(path: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:  # for example a name that is too long
-        return error.strerror
+        return error.strerror or str(error)
     folder = path.absolute().parent
     while not os.path.lexists(folder):
         folder = folder.parent
