@@ -19,6 +19,7 @@ from stages.errors import UsageError
 from stages.version import __version__
 
 Identity = Mapping[str, Mapping[str, Any]]
+CODE = "code"  # the part with the digests of the user's own modules
 _SHORT = 12  # characters of a digest that are shown
 _MOST = 60  # of another value
 
@@ -41,6 +42,8 @@ def differences(before: Identity, now: Identity) -> list[str]:
     """What differs between two identities, one text each: "--epochs was 2 and is 3"."""
     changed = []
     for part in dict.fromkeys((*now, *before)):
+        if part == CODE and part not in before:  # of a version that did not record it
+            continue
         old, new = before.get(part, {}), now.get(part, {})
         changed += [
             f"{_label(part, key)} was {_shown(old.get(key))} and is {_shown(new.get(key))}"
@@ -71,6 +74,7 @@ def _label(part: str, key: str) -> str:
         "settings": f"--{key.replace('_', '-')}",
         "model": f"the model's {key}",
         "models": f"the model '{key}'",
+        CODE: f"the code of {key}",
         "versions": f"the version of {key}",
     }
     return labels.get(part, f"the {key}")

@@ -16,6 +16,7 @@ from stages.attacks.quantize import quantize
 from stages.attacks.spec import AttackPlan, library_versions
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
+from stages.evaluation.task import own_code
 from stages.files.artifacts import read
 from stages.files.reading import STDIO
 from stages.identity import Identity, digest_of, require_same, versions
@@ -128,6 +129,7 @@ def attack_identity(
             "quantize": save_rounded,
         },
         "versions": versions(**library_versions([plan.spec])),
+        **own_code([classifier]),
     }
 
 

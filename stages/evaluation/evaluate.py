@@ -18,7 +18,7 @@ from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
 from stages.evaluation.progress import with_checks
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import evaluate, forward_size
-from stages.evaluation.task import Task
+from stages.evaluation.task import Task, own_code
 from stages.files.writing import write_files
 from stages.identity import digest_of
 from stages.models.classifier import Classifier, Progress
@@ -201,6 +201,7 @@ def _follows_from(
         "threads": torch.get_num_threads(),
         "tool": __version__,
         "torch": torch.__version__,
+        **own_code([classifier]),
     }
 
 

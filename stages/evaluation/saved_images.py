@@ -17,7 +17,7 @@ from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
 from stages.evaluation.points import all_way_points
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import make_rows, record
-from stages.evaluation.task import anchors_digest, report_versions
+from stages.evaluation.task import anchors_digest, own_code, report_versions
 from stages.models.classifier import Classifier, Progress, decide, inference
 from stages.models.embedding import place
 from stages.pixels import to_pixels
@@ -89,6 +89,7 @@ def saved_identity(classifiers: Mapping[str, Classifier], lineage: Mapping[str, 
         "models": {name: one.origin.sha256 for name, one in classifiers.items()},
         "inputs": {"adversarial images": lineage["sha256"], "anchors": anchors_digest(classifiers)},
         "versions": report_versions(),
+        **own_code(classifiers.values()),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,8 @@ from stages.evaluation.groups import ClassChoice
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.replay import OTHER_EPISODES, Replay
 from stages.evaluation.sample import Sample, sample_note, subset_of
-from stages.identity import digest_of, versions
+from stages.identity import CODE, digest_of, versions
+from stages.imports import code_of
 from stages.models.classifier import Classifier
 from stages.reports.parquet import SCHEMA_VERSION
 from stages.threat import ThreatModel
@@ -103,6 +104,7 @@ class Task:
             },
             "settings": {"classes_from": [choice.name for choice in self.choices], **settings},
             "versions": report_versions(self.attacks),
+            **own_code(self.classifiers.values()),
         }
 
     @cached_property
@@ -169,6 +171,12 @@ def anchors_digest(classifiers: Mapping[str, Classifier]) -> str:
     return digest_of(
         [[name, *one.classes] for name, one in classifiers.items()], *(one.anchor_set.vectors for one in classifiers.values())
     )
+
+
+def own_code(classifiers: Iterable[Classifier]) -> dict[str, dict[str, str]]:
+    """The part of the identity with the code of the user's own backbones; {} without any."""
+    found = code_of(*(str(getattr(one.embedding, "backbone_name", "")) for one in classifiers))
+    return {CODE: found} if found else {}
 
 
 def report_versions(attacks: Sequence[AttackSpec] = ()) -> dict[str, Any]:

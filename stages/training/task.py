@@ -16,6 +16,8 @@ from stages.data.image_set import ImageSet
 from stages.data.normalization import normalization_of
 from stages.data.streaming_set import StreamingImageSet
 from stages.files import artifacts
+from stages.identity import CODE
+from stages.imports import code_of
 from stages.models.backbones import recorded_backbone
 from stages.models.checkpoint import image_hashes_of
 from stages.models.embedding import EmbeddingModel
@@ -56,7 +58,9 @@ class Task:
         found = {"settings": recorded, "inputs": {"data": self.images.sha256(), **digests}}
         if floor_decides(self.images, self.anchors):  # a run of another version held out other images
             found["selection"] = {"smallest number of selection images": FEW_IMAGES}
-        own = self.model or self.backbone
+        own, code = self.model or self.backbone, code_of(self.settings.backbone, self.settings.objective)
+        if code:
+            found[CODE] = code
         return found if own is None else {**found, "model": fingerprint(own)}
 
     def build_model(self, training: ImageSet | StreamingImageSet, on_note: Callable[[str], None] | None = None) -> nn.Module:

@@ -47,7 +47,8 @@ def test_they_are_found_in_the_current_folder_and_recorded(here: Path) -> None:
     (here / "my_parts.py").write_text(PARTS.replace("Conv2d(3, 8, 3, 2)", "Conv2d(3, 8, 5, 2)"))
     again = run(*TRAIN, *own, "--resume", "auto", cwd=here)
     assert again.code == 2
-    assert "cannot be resumed with other parameters: the model's shapes was" in again.stderr
+    assert "cannot be resumed with other parameters: the code of my_parts was" in again.stderr
+    assert "the model's shapes " in again.stderr
 
 
 def test_a_checkpoint_of_own_code_is_evaluated_when_the_user_names_it(here: Path) -> None:
@@ -59,6 +60,9 @@ def test_a_checkpoint_of_own_code_is_evaluated_when_the_user_names_it(here: Path
     for line in (("eval", "run/model.st", "--attack", "fgsm", "--no-checks"), ("attack", "run/model.st", "--attack", "fgsm")):
         done = run(*line, *data, *own, cwd=here)
         assert done.code == 0, done.stderr
+    (here / "my_parts.py").write_text(PARTS.replace("nn.ReLU()", "nn.ELU()"))  # the same weights, another model
+    for command in ("eval", "attack"):
+        check_refusal(run(command, "run/model.st", "--attack", "fgsm", *data, *own, cwd=here), 2, "the code of my_parts was ")
     (here / "my_parts.py").unlink()
     check_refusal(run("eval", "run/model.st", *data, *own, cwd=here), 4, "No module named 'my_parts'")
 

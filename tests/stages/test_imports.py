@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.errors import MissingError, UsageError
-from stages.imports import import_by_path, is_import_path
+from stages.imports import code_of, import_by_path, is_import_path
 from stages.training.objectives import Adversarial, find_objective
 
 
@@ -36,3 +36,20 @@ def test_a_module_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_module_that_is_not_installed() -> None:
     with pytest.raises(MissingError, match="--backbone no_such_module:net: No module named 'no_such_module'; install"):
         import_by_path("no_such_module:net", "--backbone")
+
+
+def test_the_code_behind_an_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "code_net.py").write_text(
+        "import torch\nfrom code_layers import layer\nfrom stages import text\ndef make(): pass\n"
+    )
+    (tmp_path / "code_layers.py").write_text("import code_numbers\ndef layer(): pass\n")
+    (tmp_path / "code_numbers.py").write_text("ONE = 1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert code_of("conv4-8", "laat", "code_net:make") == {}
+    import_by_path("code_net:make", "--backbone")
+    before = code_of("code_net:make")
+    assert list(before) == ["code_layers", "code_net", "code_numbers"]
+    (tmp_path / "code_numbers.py").write_text("ONE = 2\n")
+    after = code_of("code_net:make", "laat")
+    assert [name for name in after if after[name] != before[name]] == ["code_numbers"]
