@@ -30,6 +30,7 @@ class Parameter:
     at_least: float | None
     positive: bool
     below: float | None
+    at_most: float | None
     choices: Sequence[str]
     parse: Callable[[str], Any] | None
     places: Sequence[str] | None
@@ -46,6 +47,7 @@ def parameter(
     at_least: float | None = None,
     positive: bool = False,
     below: float | None = None,
+    at_most: float | None = None,
     choices: Sequence[str] = (),
     parse: Callable[[str], Any] | None = None,
     places: Sequence[str] | None = None,
@@ -59,12 +61,12 @@ def parameter(
         short: other names on the command line, with their dashes.
         panel: the heading in `--help` that it is listed under.
         unset: what a default of None means, for `--help`.
-        at_least, positive, below: bounds of a number: smallest value, above zero, upper limit (not included).
+        at_least, positive, below, at_most: bounds of a number: smallest value, above zero, upper limit, largest value.
         choices: the values that it can have.
         parse: from the text on the command line to the value; str(default) must be such a text.
         places: of text that may be a path: the names that it may be instead. None: it is no path.
     """
-    declared = Parameter(help, option, short, panel, unset, at_least, positive, below, choices, parse, places)
+    declared = Parameter(help, option, short, panel, unset, at_least, positive, below, at_most, choices, parse, places)
     return field(default=default, metadata={_KEY: declared})
 
 
@@ -107,7 +109,7 @@ def check_value(option: str, about: Parameter, value: Any) -> None:
     if about.positive:
         require_above_zero(name, float(value))
     if isinstance(value, float):
-        _check_ends(name, value, about.at_least, REAL)
+        _check_ends(name, value, about.at_least, REAL if about.at_most is None else about.at_most)
     if about.below is not None and not value < about.below:
         raise UsageError(f"{name} {float(value):g} is not below {about.below:g}", f"give a number below {about.below:g}")
 

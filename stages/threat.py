@@ -26,6 +26,7 @@ _ADVICE = {
 _LARGEST = {"Linf": 1, "L2": 1732}
 _DEFAULT_EPS = {"Linf": "8/255", "L2": "128/255"}
 # at most two exponent digits: `1e999999999` would be computed exactly, digit by digit
+_LONG = re.compile(r"[0-9]{21}")
 _NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,2})?|\.[0-9]{1,20}([eE][+-]?[0-9]{1,2})?")
 
 
@@ -54,6 +55,8 @@ def parse_eps(text: str, norm: str = "Linf") -> Fraction:
     """
     numbers = [number.strip() for number in text.strip().split("/")]
     advice = _ADVICE[norm]
+    if any(_LONG.search(number) for number in numbers):
+        raise UsageError(f"eps '{text}' has more than 20 digits in a row", "round it")
     if len(numbers) > 2 or not all(_NUMBER.fullmatch(number) for number in numbers):
         raise UsageError(f"eps '{text}' is not a number {'between 0 and 1' if norm == 'Linf' else 'of at least 0'}", advice)
     top = Fraction(numbers[0])

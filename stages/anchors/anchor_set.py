@@ -119,13 +119,15 @@ def check_anchors(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> 
 
 def normalised(features: np.ndarray, classes: tuple[str, ...], where: str) -> np.ndarray:
     """Features (C, D) divided by their L2 norms, float32. Raises InputError, naming the class, for a zero or non-finite row."""
-    norms = row_norms(features)
-    bad = ~np.isfinite(norms) | (norms == 0)
-    if bad.any():
-        at = int(np.argmax(bad))
-        what = "zero" if norms[at] == 0 else "not finite"
-        raise InputError(f"the feature of '{classes[at]}' in {where} is {what}", "export the features again")
     unit = np.empty(features.shape, np.float32)
     for rows in blocks_of(len(features)):
-        unit[rows] = np.asarray(features[rows], np.float64) / norms[rows, None]
+        values = np.asarray(features[rows], np.float64)
+        largest = np.abs(values).max(axis=1, initial=0)
+        bad = ~np.isfinite(largest) | (largest == 0)
+        if bad.any():
+            at = int(np.argmax(bad))
+            what = "zero" if largest[at] == 0 else "not finite"
+            raise InputError(f"the feature of '{classes[rows][at]}' in {where} is {what}", "export the features again")
+        values = np.ldexp(values, -np.frexp(largest)[1][:, None])  # exact, and the squares are in the range of float64
+        unit[rows] = values / np.linalg.norm(values, axis=1, keepdims=True)
     return unit

@@ -29,6 +29,7 @@ from stages.reports.figures import (
 from stages.reports.metrics import RunMetrics
 
 _ONE_RUN = ({"color": COLOURS[0], "marker": "s"}, {"color": COLOURS[1], "marker": "^"})
+_LARGEST = 1e300  # the margins of an axis need some room in the range of float64
 
 
 def plot_curves(runs: Sequence[RunMetrics], path: Path, size: str = DEFAULT_SIZE) -> None:
@@ -70,7 +71,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _line(axis: Any, run: RunMetrics, name: str, how: dict[str, Any], line: Any, at: int) -> None:
-    values = run.values[name]
+    values = np.clip(run.values[name], -_LARGEST, _LARGEST)
     if np.isnan(values).all():
         return
     scale = 1 if name == "loss" else 100

@@ -38,7 +38,7 @@ class TrainSettings:
     crop_padding: int = parameter(
         4, "Pixels of zeros around an image before the random crop.", panel=AUGMENTATION, at_least=0, below=2**12
     )
-    rotation: float = parameter(15.0, "Largest random rotation, in degrees.", panel=AUGMENTATION, at_least=0)
+    rotation: float = parameter(15.0, "Largest random rotation, in degrees.", panel=AUGMENTATION, at_least=0, at_most=180)
     jitter: float = parameter(0.0, "Strength of brightness, contrast and saturation jitter.", panel=AUGMENTATION, at_least=0)
 
     backbone: str = parameter(

@@ -18,6 +18,7 @@ from stages.errors import ComputeError, InputError
 from stages.files.artifacts import Artifact
 from stages.training.loop import Trainer
 from stages.training.reports import EpochReport
+from stages.training.sums import NOT_FINITE_FIX
 
 KIND = "training-state"
 _REMAKE = "start the run again with --force"
@@ -47,10 +48,7 @@ class RunState:
             tensors |= _named("average", step.average.state())
         broken = [name for name, value in tensors.items() if name != "sums" and not np.isfinite(value).all()]
         if broken:
-            raise ComputeError(
-                f"'{broken[0]}' became non-finite at or before step {trainer.step}",
-                "train again with a lower --lr or with --clip-norm 1; the last good state is kept",
-            )
+            raise ComputeError(f"'{broken[0]}' became non-finite at or before step {trainer.step}", NOT_FINITE_FIX)
         params = {
             "best_sha256": self.best_sha256,
             "identity": self.identity,

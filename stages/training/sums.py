@@ -10,6 +10,10 @@ from torch import Tensor
 from stages.devices import widest_float
 from stages.errors import ComputeError
 
+NOT_FINITE_FIX = (
+    "train again with a lower --lr or with --clip-norm 1, and with usual values of --tau, --beta, --awp, --jitter, --momentum "
+    "and --weight-decay; the last good state is kept"
+)
 _FIXED = 3  # loss, correct clean predictions, correct adversarial predictions; the terms follow
 
 
@@ -79,10 +83,8 @@ class Sums:
         if first:
             step = min(first.values())
             names = " and ".join(f"'{term}'" for term, at in first.items() if at == step)
-            raise ComputeError(
-                f"the loss became non-finite at step {step}, in its term {names}",
-                "train again with a lower --lr or with --clip-norm 1; the last good state is kept",
-            )
+            where = "term" if list(first.values()).count(step) == 1 else "terms"
+            raise ComputeError(f"the loss became non-finite at step {step}, in its {where} {names}", NOT_FINITE_FIX)
         clean, robust = (value if looked else None for value, looked in zip(means[1:], self._sides, strict=True))
         return Figures(means[0], clean, robust)
 

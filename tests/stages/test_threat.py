@@ -100,6 +100,8 @@ def test_a_threat_model_refuses_what_it_cannot_mean() -> None:
     for eps in (Fraction(2), 8, "8"):
         with pytest.raises(UsageError, match="is over 1, and pixels range from 0 to 1; did you mean"):
             ThreatModel(eps)
+    with pytest.raises(UsageError, match="has more than 20 digits in a row; round it"):
+        ThreatModel("0." + "3" * 67)
     for eps in (Fraction(-1, 255), -0.1, "much", float("nan"), float("inf")):
         with pytest.raises(UsageError, match="is not a number between 0 and 1"):
             ThreatModel(eps)

@@ -112,6 +112,13 @@ def test_float64_anchors_are_read_as_float32() -> None:
     assert AnchorSet.from_artifact(artifact, "it").vectors.dtype == np.float32
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-323, 1e-310, 1e-160, 1e300, 3e307])
+def test_features_of_any_finite_size_are_normalised(scale: float) -> None:
+    found = normalised(np.array([[3.0, 4.0]]) * scale, ("bear",), "it")
+    np.testing.assert_allclose(found, [[0.6, 0.8]], rtol=1e-6 if scale > 1e-320 else 0.2)
+
+
 def test_normalising_is_done_in_float64() -> None:
     tiny = np.array([[3e-30, 4e-30]], np.float32)  # their squares are zero in float32
     np.testing.assert_allclose(normalised(tiny, ("bear",), "it"), [[0.6, 0.8]], rtol=1e-6)

@@ -118,6 +118,12 @@ def test_the_png_is_the_same_again_whatever_the_folder_is_called(tmp_path: Path)
         assert len(picture.convert("RGB").getcolors(10**6)) > 20
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_loss_near_the_end_of_the_range_is_drawn_without_warnings(tmp_path: Path) -> None:
+    plot_curves([read_metrics(run_folder(tmp_path / str(loss), loss=loss)) for loss in (1e308, -1.7e308)], tmp_path / "a.png")
+    assert (tmp_path / "a.png").is_file()
+
+
 def test_runs_of_one_name_are_told_apart() -> None:
     assert run_names([Path("a/run"), Path("b/run"), Path("c/other/")]) == ["a/run", "b/run", "other"]
 

@@ -25,6 +25,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     [
         ({"objective": "lat"}, "unknown --objective 'lat'; nearest: 'laat'"),
         ({"schedule": "cosin"}, "unknown --schedule 'cosin'; choose one of step, cosine, one-cycle"),
+        ({"rotation": 1e26}, "--rotation is 1e\\+26; choose at most 180"),
         ({"epochs": 0}, "--epochs is 0; choose at least 1"),
         ({"epochs": -3}, "--epochs"),
         ({"batch_size": 1}, "--batch-size is 1; choose at least 2"),
