@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from laatcli.arguments import typed_arguments
 from laatcli.command import command, guarded
 from laatcli.commands import anchors, attack, compare, demo, doctor, eval, expand, inspect, plot, report, suites, train
 from laatcli.config_file import apply_file
@@ -70,10 +70,17 @@ def laat(
     apply_file(context, config)
 
 
+def _run() -> int | None:
+    code: int | None = app(typed_arguments(sys.argv[1:]), prog_name="laat", standalone_mode=False)
+    return code
+
+
 def main() -> None:
     """Entry point of the console script. Every error is one line on standard error and an exit code."""
     arguments = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     prepare_streams()
     Console.json_errors = "--json" in arguments
-    code = guarded(partial(app, prog_name="laat", standalone_mode=False), Console(), debug="--debug" in arguments)
-    sys.exit(code)
+    debug = "--debug" in arguments
+    code = guarded(_run, Console(), debug=debug)
+    unwritten = guarded(sys.stdout.flush, Console(), debug=debug)
+    sys.exit(code or unwritten)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import os
-import sys
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +12,11 @@ from dataclasses import Field, is_dataclass
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from laatcli.config_file import file_used, set_elsewhere
 from laatcli.console import Console
+from laatcli.streams import drop_unwritten
 from stages.devices import is_out_of_memory
 from stages.errors import LaatError, UnverifiedWarning, UsageError
 from stages.launch import read_launch
@@ -30,6 +31,19 @@ _SHARED = {
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")],
     "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
 }
+# a byte that is not UTF-8, as Python's repr spells it in the parser's messages
+_BYTE = re.compile(r"(?<!\\)\\udc([89a-f][0-9a-f])")
+
+
+class _Command(TyperCommand):
+    """A command whose usage errors all know it; the parser leaves it out of some."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except WrongUsage as error:
+            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
+            raise
 
 
 def command(
@@ -72,7 +86,7 @@ def command(
         run.__annotations__ = {one.name: one.annotation for one in shown}
         run.__doc__ = function.__doc__
         epilog = "\n\n".join(["[bold]Examples[/bold]", *(f"  {example}" for example in examples)])
-        app.command(name, epilog=epilog, rich_help_panel=panel, no_args_is_help=False)(run)
+        app.command(name, cls=_Command, epilog=epilog, rich_help_panel=panel, no_args_is_help=False)(run)
         return function
 
     return register
@@ -122,6 +136,10 @@ def guarded(run: Callable[[], Any], console: Console, context: typer.Context | N
         raise
     except (Exception, KeyboardInterrupt) as error:
         return _report(error, console, context, debug=debug)
+    except SystemExit as ended:  # what Typer and Rich raise where the reader of the help went away
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        return _report(ended.__context__, console, context, debug=debug)
     return code or 0
 
 
@@ -132,7 +150,7 @@ def _report(error: BaseException, console: Console, context: typer.Context | Non
     if debug:
         traceback.print_exception(error)
     if isinstance(error, BrokenPipeError):  # the reader of our output went away, as `| head` does
-        _forget_stdout()
+        drop_unwritten()
         return 0
     code, what, fix = describe(error)
     context = getattr(error, "ctx", context)
@@ -142,7 +160,7 @@ def _report(error: BaseException, console: Console, context: typer.Context | Non
     if not elsewhere:
         console.error(what, fix, code)
     if isinstance(error, OSError):
-        _forget_stdout()
+        drop_unwritten()
     return code
 
 
@@ -171,6 +189,7 @@ def describe(error: BaseException) -> tuple[int, str, str]:
 
 def _wrong_usage(error: Exception) -> tuple[str, str]:
     message = getattr(error, "format_message", error.__str__)().rstrip(".")
+    message = _BYTE.sub(r"\\x\1", message)
     if "No such option: --config" in message:
         return message, "it goes before the command: `laat --config FILE COMMAND`"
     context = getattr(error, "ctx", None)
@@ -210,11 +229,3 @@ def _reported_elsewhere(error: BaseException, rank: int) -> bool:
     if error.repeated is None:  # the processes had not met
         return rank > 0 and isinstance(error, UsageError)  # all have the same command line
     return error.repeated
-
-
-def _forget_stdout() -> None:
-    """Keep the interpreter from complaining again, at its end, about output that could not be written."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 import typer
 
+from laatcli.arguments import with_home
 from laatcli.console import Column, Console
-from stages.errors import UsageError, nearest
+from stages.errors import InputError, UsageError, nearest
 from stages.files.reading import read_file
 from stages.files.strict_json import check_values
 from stages.parameters import Parameter
+from stages.text import decode_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -89,11 +91,18 @@ def _find_file() -> Path | None:
 def _checked_file(context: typer.Context, path: Path) -> dict[str, Any]:
     commands = context.command.commands  # type: ignore[attr-defined]
     defaults: dict[str, Any] = {}
-    for name, table in _parse_toml(read_file(path), f"'{path}'").items():
+    data = read_file(path)
+    try:
+        text = decode_text(data, "settings file", path)
+    except InputError as error:
+        raise UsageError(error.what, error.fix) from None
+    for name, table in _parse_toml(text, f"'{path}'").items():
+        if not isinstance(table, dict):
+            takers = ", ".join(f"[{command}]" for command in commands if command == name or name in _options(commands[command]))
+            fix = f"write it below {takers}" if takers else "write each option below its command, such as [train]"
+            raise UsageError(f"'{path}' sets '{name}' outside of a command's table", fix)
         if name not in commands:
             raise UsageError(f"'{path}' has a table for the unknown command '{name}'", f"nearest: {nearest(name, commands)}")
-        if not isinstance(table, dict):
-            raise UsageError(f"'{name}' in '{path}' is not a table", f"write it as [{name}] with one option per line")
         defaults[name] = _checked_options(table, commands[name], f"table [{name}] of '{path}'", path.parent)
     return defaults
 
@@ -110,7 +119,7 @@ def _apply_recipe(context: typer.Context, name: str | None) -> str | None:
     known = recipe_names()
     if name not in known:
         raise UsageError(f"unknown recipe '{name}'", f"nearest: {nearest(name, known)}")
-    table = _parse_toml(_recipes().joinpath(f"{name}.toml").read_bytes(), f"the recipe '{name}'")
+    table = _parse_toml(_recipes().joinpath(f"{name}.toml").read_text("utf-8"), f"the recipe '{name}'")
     values = _checked_options(table, context.command, f"the recipe '{name}'")
     given = context.default_map or {}
     context.default_map = {**values, **given}
@@ -122,15 +131,15 @@ def _recipes() -> Traversable:
     return resources.files("stages.training").joinpath("recipes")
 
 
-def _parse_toml(data: bytes, where: str) -> dict[str, Any]:
+def _parse_toml(text: str, where: str) -> dict[str, Any]:
     """The tables of a TOML file. Raises UsageError with the place of the fault; `where` is how errors call the file."""
-    if len(data) > _MOST_BYTES or any(line.count(b".") > _MOST_DOTS for line in data.splitlines()):
+    if len(text.encode()) > _MOST_BYTES or any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
         what = f"{where} is no list of options: it has over {_MOST_BYTES:,} bytes, or {_MOST_DOTS:,} dots in a line"
         raise UsageError(what, "fix or remove it")
     try:
-        tables = tomllib.loads(data.decode("utf-8-sig"))
+        tables = tomllib.loads(text)
         check_values(tables)
-    except ValueError as error:  # of TOML, of UTF-8, of an integer with thousands of digits
+    except ValueError as error:  # of TOML, of an integer with thousands of digits
         raise UsageError(f"{where} is not a TOML file: {error}", "fix or remove it") from None
     except RecursionError:
         raise UsageError(f"{where} is not a TOML file: nested too deeply", "fix or remove it") from None
@@ -141,26 +150,31 @@ def _checked_options(table: Mapping[str, Any], command: Any, where: str, folder:
     """The values of `table` under the parser's names.
 
     Args:
-        table: option as typed, without dashes (the argument's name for an argument) -> value.
+        table: option as typed, without dashes (for an argument its name, or what --help calls it) -> value.
         command: the parser's command.
         where: how errors call the table, for example "table [train] of 'laat.toml'".
         folder: that relative paths begin at.
 
     Raises UsageError for an unknown option, naming the nearest, and for a value of the wrong type.
     """
-    known = _options(command)
+    known, shown_in_help = _options(command), _arguments(command)
     declared = inspect.signature(command.callback, eval_str=True).parameters
     values: dict[str, Any] = {}
     for key, value in table.items():
-        if key not in known:
-            raise UsageError(f"{where} has the unknown option '{key}'", f"nearest: {nearest(key, known)}")
-        annotation = declared[known[key]].annotation
+        name = known.get(key) or shown_in_help.get(key.upper())
+        if name is None:
+            raise UsageError(f"{where} has the unknown option '{key}'", f"nearest: {nearest(key, [*known, *shown_in_help])}")
+        if name in values:
+            raise UsageError(f"{where} sets '{key}' twice", "leave one of them out")
+        if value == "" or (isinstance(value, list) and "" in value):  # as a path it would be the file's folder
+            raise UsageError(f"{where} sets '{key}' to an empty text", "give a value, or leave it out")
+        annotation = declared[name].annotation
         expected = _expected(value, annotation)
         if expected:
             shown = repr(value) if isinstance(value, str) else _shown(value)
             shown = shown if len(shown) <= 40 else f"{shown[:40]}…"
             raise UsageError(f"{where} sets '{key}' to {shown}, expected {expected}", "fix the value")
-        values[known[key]] = _placed(value, annotation, folder)
+        values[name] = _placed(value, annotation, folder)
     return values
 
 
@@ -169,7 +183,10 @@ def _placed(value: Any, declared: Any, folder: Path) -> Any:
     if isinstance(value, list):
         return [_placed(one, declared, folder) for one in value]
     kind, *more = get_args(declared) if get_origin(declared) is Annotated else (declared,)
-    if folder == Path() or not isinstance(value, str):
+    if not isinstance(value, str):
+        return value
+    value = with_home(value)
+    if folder == Path():
         return value
     if Path in (kind, *get_args(kind), *(inner for one in get_args(kind) for inner in get_args(one))):
         return value if value in _NO_PATHS else str(folder / value)
@@ -194,6 +211,12 @@ def set_elsewhere(context: typer.Context, what: str) -> str:
 def _options(command: Any) -> dict[str, str]:
     """Option as typed, without dashes (an argument's name) -> the parser's name of it, in the order of --help."""
     return {max(parameter.opts, key=len).lstrip("-"): parameter.name for parameter in command.params}
+
+
+def _arguments(command: Any) -> dict[str, str]:
+    """What --help calls an argument, such as MODEL -> the parser's name of it."""
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    return {(one.metavar or one.name).strip("[]").upper(): one.name for one in arguments}
 
 
 def _expected(value: Any, declared: Any) -> str:

@@ -1,8 +1,9 @@
-"""The standard streams: they write what their encoding lacks in other characters, and lose notes rather than fail."""
+"""The standard streams: none is missing, other characters replace what their encoding lacks, and notes are lost, not runs."""
 
 from __future__ import annotations
 
 import codecs
+import os
 import sys
 from contextlib import suppress
 from typing import Any, TextIO, cast
@@ -58,13 +59,35 @@ class _Optional:
 
 
 def prepare_streams() -> None:
-    """Let the standard streams degrade what they cannot write. Called once, before anything is printed."""
-    if sys.stderr is not None:
-        sys.stderr = cast(TextIO, _Optional(sys.stderr))
+    """Let the standard streams degrade what they cannot write. Called once, before anything is printed.
+
+    A stream that was closed, as by `>&-`, becomes the null device: its output is not wanted, and no file that is opened later
+    gets its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    sys.stderr = cast(TextIO, _Optional(sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors=_DEGRADED)
+            reconfigure(encoding=stream.encoding if _can_degrade(stream.encoding) else "utf-8", errors=_DEGRADED)
+
+
+def _can_degrade(encoding: str) -> bool:
+    """Whether an encoding takes what is written in place of a character; idna, for example, does not."""
+    try:
+        return bool("é→".encode(encoding, _DEGRADED))
+    except UnicodeError:
+        return False
+
+
+def drop_unwritten() -> None:
+    """Keep the interpreter from failing again, at its end, over output that could not be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def fitted(text: str, stream: TextIO | Any) -> str:

@@ -201,7 +201,7 @@ def test_settings_file(tmp_path: Path, text: str, says: list[str]) -> None:
 
 def test_settings_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "laat.toml").write_bytes(b"\xff\xfe\x00")
-    refused(tmp_path, "train", code=2, says=["'laat.toml' is not a TOML file"])
+    refused(tmp_path, "train", code=2, says=["settings file 'laat.toml' is not UTF-8 text"])
 
 
 def test_no_anchors_here(tmp_path: Path) -> None:

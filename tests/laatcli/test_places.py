@@ -62,6 +62,31 @@ def test_a_reader_that_goes_away_is_no_error(pipeline: Pipeline) -> None:
     assert done.stderr == "0\n"
 
 
+@pytest.mark.parametrize("command", ["--help", "eval --help", "--version", "suites --json"])
+def test_a_reader_that_was_never_there_is_no_error(tmp_path: Path, command: str) -> None:
+    done = shell(f"(laat {command}; echo $? >&2) | true", tmp_path)
+    assert done.stderr == "0\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("laat suites > /dev/full 2> /dev/full", 4),
+        ("laat --help > /dev/full 2> /dev/full", 4),
+        ("laat suites nothing --json --debug > /dev/full 2> /dev/full", 2),
+        ("laat suites --json >&-", 0),
+        ("laat suites nothing --json 2>&-", 2),
+        ("laat inspect - <&-", 3),
+    ],
+)
+def test_an_error_that_cannot_be_shown_still_has_its_code(tmp_path: Path, line: str, code: int) -> None:
+    done = shell(line, tmp_path)
+    assert (done.code, done.stdout) == (code, "")
+    assert "Traceback" not in done.stderr
+    assert "unexpected" not in done.stderr
+
+
 def test_a_run_that_cannot_be_saved_keeps_the_run_before(pipeline: Pipeline, tmp_path: Path) -> None:
     train = ("train", "--anchors", pipeline.folder / "expanded.st", "--data", pipeline.photos, *QUICK)
     assert run(*train, cwd=tmp_path).code == 0

@@ -78,6 +78,10 @@ def test_names_stay_names_and_files_become_paths(project: Path) -> None:
         ("[anchors]\ndim = 'x'\n", ["table [anchors] of '../laat.toml' sets 'dim' to 'x', expected a whole number"]),
         ("[anchors]\nsource = 'rondom'\n", ["'rondom'", "(--source is set in ../laat.toml)"]),
         (TABLE.replace("16", "0"), ["--dim is 0 (--dim is set in ../laat.toml)"]),
+        ("lr = 3\n[train]\n", ["'../laat.toml' sets 'lr' outside of a command's table", "Write it below [train]"]),
+        ("anchors = 3\n", ["sets 'anchors' outside of a command's table", "[anchors]"]),
+        ("[anchors]\noutput = ''\n", ["table [anchors] of '../laat.toml' sets 'output' to an empty text"]),
+        ("[expand]\nanchors = 'a'\nANCHORS = 'b'\n", ["table [expand] of '../laat.toml' sets 'ANCHORS' twice"]),
         ("[anchors\n", ["'../laat.toml' is not a TOML file", "line 1"]),
     ],
 )
@@ -87,6 +91,41 @@ def test_errors_name_the_file_the_key_and_the_nearest(project: Path, text: str, 
     assert (done.code, done.stdout) == (2, "")
     for part in says:
         assert part in done.stderr
+
+
+def test_a_file_that_is_not_utf8_is_shown_with_its_line(project: Path) -> None:
+    (project / "laat.toml").write_bytes(b"[anchors]\nclasses = 'b\xe9l.txt'\n")
+    done = inside(project, "anchors")
+    assert done.code == 2
+    assert "settings file 'laat.toml' is not UTF-8 text: line 2 is 'classes = 'b\\xe9l.txt''" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("[compare]\nA = 'x.json'\nb = 'y.json'\n", "compare"),
+        ("[compare]\nfirst = 'x.json'\nsecond = 'y.json'\n", "compare"),
+        ("[eval]\nMODEL = ['x.json']\ndata = 'shapes'\n", "eval"),
+        ("[suites]\nname = 'x.json'\n", "suites"),
+        ("[plot]\nrun = ['x.json']\n", "plot"),
+    ],
+)
+def test_arguments_have_the_names_that_the_help_shows(project: Path, text: str, command: str) -> None:
+    (project / "laat.toml").write_text(text, encoding="utf-8")
+    said = inside(project, command).stderr
+    assert "x.json'" in said.splitlines()[-1], said
+    assert "unknown option" not in said
+
+
+def test_the_home_folder_is_found_where_no_shell_has(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(project / "home"))
+    (project / "laat.toml").write_text(TABLE.replace("made/a.st", "~/a.st"), encoding="utf-8")
+    for args in ((), ("-o", "~/b.st"), ("--output=~/c.st",)):
+        assert inside(project / "sub", "anchors", *args).code == 0
+    assert sorted(path.name for path in (project / "home").iterdir()) == ["a.st", "b.st", "c.st"]
+    assert not (project / "sub/~").exists()
+    assert inside(project, "anchors", "-o", "~backup.st").code == 0
+    assert (project / "~backup.st").is_file()
 
 
 def test_what_is_typed_is_not_blamed_on_the_file(project: Path) -> None:

@@ -86,6 +86,7 @@ def test_json_is_exact_in_every_encoding(folder: Path, encoding: str) -> None:
 
 
 def test_installed_on_streams_of_other_encodings(tmp_path: Path) -> None:
+    assert "≥ 2" in run("suites", cwd=tmp_path, PYTHONIOENCODING="idna").stdout
     assert "≥ 2" in run("suites", cwd=tmp_path, PYTHONIOENCODING="utf-8").stdout
     done = run("suites", cwd=tmp_path, LC_ALL="POSIX", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert (done.code, done.stderr) == (0, "")
