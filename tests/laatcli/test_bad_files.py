@@ -74,7 +74,7 @@ def test_spoilt_artifacts(here: Path, name: str, how: str) -> None:
         (("attack", "expanded.st", "--data", "shapes"), ("expected model", "`laat train`")),
         (("eval", "expanded.st", "--data", "shapes"), ("expected model", "`laat train`")),
         (("eval", "run/model.st", "--adversarial", "run/model.st"), ("expected adversarial", "`laat attack`")),
-        (("expand", "expanded.st"), ("expanded already",)),
+        (("expand", "expanded.st", "-o", "again.st"), ("expanded already",)),
     ],
 )
 def test_artifacts_of_the_wrong_kind(here: Path, args: tuple[str, ...], says: tuple[str, ...]) -> None:
