@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stages.errors import InputError, UsageError, nearest
 from stages.files.text_lists import read_list
+from stages.text import counted
 
 # characters without a width, among them soft hyphens and byte order marks, and control characters other than white space
 _INVISIBLE = re.compile(
@@ -66,7 +67,7 @@ class ClassGroups:
         seen = total - val if seen is None else seen
         if seen < 1 or val < 0 or seen + val > total:
             raise UsageError(
-                f"--seen {seen} and --val {val} do not fit {total} classes",
+                f"--seen {seen} and --val {val} do not fit {counted(total, 'class', 'classes')}",
                 f"choose --seen of at least 1 and --seen + --val of at most {total}",
             )
         return cls(tuple(range(seen)), tuple(range(seen, seen + val)), tuple(range(seen + val, total)))
@@ -154,9 +155,11 @@ def match_classes(wanted: Iterable[str], available: Sequence[str], *, wanted_fro
     missing = [name for name, at in zip(names, found, strict=True) if at is None]
     if missing:
         shown = "; ".join(f"'{name}' (nearest: {nearest(name, available)})" for name in missing[:5])
+        classes = counted(len(names), "class", "classes")
+        are = "is" if len(missing) == 1 else "are"
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise InputError(
-            f"{len(missing)} of the {len(names)} classes of {wanted_from} are not in {available_from}: {shown}{more}",
+            f"{len(missing)} of the {classes} of {wanted_from} {are} not in {available_from}: {shown}{more}",
             "rename the classes so that they match (case, '_' and spaces do not matter)",
         )
     return [at for at in found if at is not None]

@@ -29,6 +29,11 @@ def as_text(name: str) -> str:
     return paired.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """A count and what it counts: 1 class, 2 classes; `several` is by default `one` with an s."""
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
 def is_text(name: str) -> bool:
     """Whether the bytes of a name from the system are UTF-8."""
     try:

@@ -21,7 +21,7 @@ from stages.errors import UsageError
 from stages.files import artifacts
 from stages.files.reading import STDIO
 from stages.parameters import parameter
-from stages.text import is_text
+from stages.text import counted, is_text
 
 EXAMPLES = (
     "laat anchors --classes classes.txt",
@@ -213,7 +213,7 @@ def _show(console: Console, made: AnchorSet, figures: CosineFigures, output: Pat
         }
     )
     console.line(
-        f"{output}: {len(made.classes)} anchors of width {made.vectors.shape[1]} "
+        f"{output}: {counted(len(made.classes), 'anchor')} of width {made.vectors.shape[1]} "
         f"({counts['seen']} seen, {counts['val']} val, {counts['novel']} novel)"
     )
     show_cosines(console, [("", figures)])

@@ -19,6 +19,7 @@ from stages.errors import UsageError
 from stages.files import artifacts
 from stages.files.reading import STDIO
 from stages.parameters import parameter
+from stages.text import counted
 from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _show(console: Console, done: Attacked, spec: AttackSpec, output: Path, png:
             **{name: asdict(value) for name, value in done.figures.items()},
         }
     )
-    where = f"{len(saved.images):,} images of {len(saved.classes)} {saved.group} classes"
+    where = f"{len(saved.images):,} images of {counted(len(saved.classes), f'{saved.group} class', f'{saved.group} classes')}"
     console.line(f"{output}: {where} under {spec.name}, {saved.threat}")
     if png is not None:
         console.line(f"{png}: the images as 8-bit PNG, DIR/CLASS/ROW.png")

@@ -13,6 +13,7 @@ from stages.cosines import blocks_of, row_norms
 from stages.errors import InputError
 from stages.expand import Expansion
 from stages.files.artifacts import Artifact
+from stages.text import counted
 
 KIND = "anchors"
 _REMAKE = "make it again with the command that wrote it"
@@ -88,7 +89,9 @@ class AnchorSet:
         params = artifact.params
         classes, fitted = tuple(params["classes"]), params.get("expansion")
         if len(classes) != len(vectors):
-            raise InputError(f"{where} names {len(classes)} classes for {len(vectors)} anchors", _REMAKE)
+            raise InputError(
+                f"{where} names {counted(len(classes), 'class', 'classes')} for {counted(len(vectors), 'anchor')}", _REMAKE
+            )
         check_unique(classes, where=where)
         check_anchors(vectors, classes, where)
         expansion = None

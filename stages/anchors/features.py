@@ -67,6 +67,8 @@ def _from_safetensors(data: bytes, path: Path, tensor: str) -> tuple[np.ndarray,
         raise InputError(
             f"'{path}' is neither a .npy nor a safetensors file: {error}", "give features in one of these two formats"
         ) from None
+    if not tensors:
+        raise InputError(f"'{path}' has no tensors", "export the features again, one row per class")
     if tensor and tensor not in tensors:
         raise InputError(f"'{path}' has no tensor '{tensor}'", f"it has: {nearest(tensor, tensors, 8)}")
     if not tensor and len(tensors) != 1:

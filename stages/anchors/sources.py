@@ -18,7 +18,7 @@ from stages.cosines import Progress
 from stages.errors import InputError, UsageError, require_at_least
 from stages.files.text_lists import read_list
 from stages.randomness import numpy_generator
-from stages.text import as_text
+from stages.text import as_text, counted
 
 PUBLISHED = "This is a photo of a {}"
 _BATCH = 256
@@ -77,7 +77,7 @@ def imported_anchors(classes: Sequence[str], groups: ClassGroups, spec: str) -> 
     values, tensor, sha256 = read_features(spec)
     if len(values) != len(classes):
         raise InputError(
-            f"the features '{spec}' have {len(values)} rows for {len(classes)} classes",
+            f"the features '{spec}' have {counted(len(values), 'row')} for {counted(len(classes), 'class', 'classes')}",
             "give one row per class, in the order of the names",
         )
     origin: dict[str, Any] = {"source": "features", "features_sha256": sha256}

@@ -14,6 +14,7 @@ from stages.classes import check_unique, spelled
 from stages.data.source_rows import SourceRows
 from stages.errors import InputError
 from stages.files.artifacts import Artifact
+from stages.text import counted
 from stages.threat import ThreatModel
 
 KIND = "adversarial"
@@ -91,7 +92,7 @@ class AdversarialSet:
         check_unique(classes, where=where)
         for name in _PER_IMAGE:
             if count and not 0 <= int(tensors[name].min()) <= int(tensors[name].max()) < len(classes):
-                raise InputError(f"{where} has {name} outside its {len(classes)} classes", _REMAKE)
+                raise InputError(f"{where} has {name} outside its {counted(len(classes), 'class', 'classes')}", _REMAKE)
         try:
             source_rows = _unpacked(artifact, count)
             threat = ThreatModel.from_record(params["threat"])

@@ -12,6 +12,7 @@ from torch import Tensor
 from stages.data.by_class import rows_by_class
 from stages.errors import UsageError
 from stages.randomness import numpy_generator
+from stages.text import counted
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _check_numbers(available: int, *, episodes: int, ways: int, shots: int, quer
             raise UsageError(f"--{name} {value} is too few", f"give --{name} {least_of[name]} or more")
     if ways > available:
         fix = f"give --ways {available} or less"
-        raise UsageError(f"--ways {ways} is more than the {available} classes to choose from", fix)
+        raise UsageError(f"--ways {ways} is more than the {counted(available, 'class', 'classes')} to choose from", fix)
 
 
 def _members(labels: np.ndarray, classes: Sequence[str], shots: int, queries: int) -> list[np.ndarray]:
@@ -86,5 +87,5 @@ def _members(labels: np.ndarray, classes: Sequence[str], shots: int, queries: in
         needed = f"{shots} shots + {queries} queries" if shots else f"{queries} queries"
         most = count - shots
         fix = f"give --queries {most} or less" if most >= 1 else "give fewer shots, or more images of that class"
-        raise UsageError(f"class '{classes[small]}' has {count} images, an episode needs {needed}", fix)
+        raise UsageError(f"class '{classes[small]}' has {counted(count, 'image')}, an episode needs {needed}", fix)
     return members

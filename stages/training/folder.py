@@ -11,6 +11,7 @@ from stages.errors import InputError, LaatError, MissingError, UsageError
 from stages.files import artifacts
 from stages.files.epoch_metrics import read_epochs
 from stages.identity import require_same
+from stages.text import counted
 from stages.training.state import KIND, RunState
 from stages.version import __version__
 
@@ -59,7 +60,7 @@ def what_next(folder: Path, identity: dict[str, Any], *, resume: bool, force: bo
         before = _state(folder)
         if not resume:
             raise UsageError(
-                f"'{folder}' has an unfinished run ({len(before.reports)} epochs done)",
+                f"'{folder}' has an unfinished run ({counted(len(before.reports), 'epoch')} done)",
                 "resume it with --resume auto, choose another folder with --out, or replace it with --force",
             )
         require_same(before.identity, identity, f"the run in '{folder}' cannot be resumed with other parameters", _OTHERWISE)

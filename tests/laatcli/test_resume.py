@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.text import counted
 from tests.laatcli.shell import refused, run, starting
 
 # `make soak` asks for 100
@@ -97,7 +98,7 @@ def test_asked_to_stop_it_saves_its_state(
     done = len(metrics.read_text().splitlines())
     again = run("train", "--data", "photos", *LONG, cwd=here)
     assert again.code == 2
-    assert f"has an unfinished run ({done} epochs done)" in again.stderr
+    assert f"has an unfinished run ({counted(done, 'epoch')} done)" in again.stderr
     assert "--resume auto" in again.stderr
 
 

@@ -137,6 +137,8 @@ def test_names_without_a_partner_are_listed_with_the_nearest() -> None:
     assert "'woolf' (nearest: 'wolf'" in caught.value.what
     assert "'sealion' (nearest: 'sea lion'" in caught.value.what
     assert "bear' (nearest" not in caught.value.what
+    with pytest.raises(InputError, match="1 of the 1 class of the anchors is not in the data"):
+        match_classes(["woolf"], names, wanted_from="the anchors", available_from="the data")
 
 
 def test_a_long_list_of_missing_names_is_cut() -> None:
@@ -166,7 +168,9 @@ def test_groups_from_names() -> None:
         ClassGroups.from_names(names, ["fox", "bear"], ["Fox"])
     with pytest.raises(InputError, match="has no class"):
         ClassGroups.from_names(names, [])
-    with pytest.raises(InputError, match=r"classes of the seen file are not in the class names: 'volf' \(nearest: 'wolf'"):
+    with pytest.raises(
+        InputError, match=r"1 of the 1 class of the seen file is not in the class names: 'volf' \(nearest: 'wolf'"
+    ):
         ClassGroups.from_names(names, ["volf"])
 
 

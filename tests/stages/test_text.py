@@ -5,7 +5,7 @@ import os
 import pytest
 
 from stages.errors import InputError
-from stages.text import as_text, decode_text, is_text, texts_in, visible
+from stages.text import as_text, counted, decode_text, is_text, texts_in, visible
 
 
 def test_a_name_that_is_not_utf_8_has_one_spelling() -> None:
@@ -45,3 +45,9 @@ def test_text_with_a_byte_order_mark_is_read(encoding: str) -> None:
 def test_other_text_is_refused_with_what_to_do(data: bytes, says: str) -> None:
     with pytest.raises(InputError, match=says):
         decode_text(data, "class file", "x.txt")
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 classes"), (1, "1 class"), (2, "2 classes")])
+def test_a_count_agrees_with_what_it_counts(count: int, said: str) -> None:
+    assert counted(count, "class", "classes") == said
+    assert counted(count, "row") == f"{count} row{'s' * (count != 1)}"

@@ -11,6 +11,7 @@ import numpy as np
 from stages.classes import is_blank, spelled
 from stages.data.tables.columns import NUMBERS, kind_of, not_utf8
 from stages.errors import InputError
+from stages.text import counted
 
 _EXACT = 2**53  # up to here every whole number is a float of its own
 
@@ -56,7 +57,7 @@ def _of_class_label(labels: dict[str, np.ndarray], feature: Any, where: str) -> 
     highest = max((int(values.max()) for values in labels.values() if len(values)), default=-1)
     if highest >= len(feature.names):
         raise InputError(
-            f"{where} has the label {highest}, but names only {len(feature.names)} classes",
+            f"{where} has the label {highest}, but names only {counted(len(feature.names), 'class', 'classes')}",
             "write the data again with all its class names",
         )
     return Labels(tuple(map(spelled, feature.names)), labels)

@@ -14,6 +14,7 @@ from stages.data.request import ImageRequest
 from stages.data.source import Source
 from stages.data.source_rows import UNNAMED
 from stages.errors import InputError, UsageError
+from stages.text import counted
 
 _LEVEL = 1e-3  # of a grey level: float rounding of x / 255 * 255
 
@@ -67,7 +68,10 @@ class MapSource(Source):
         if not all(label == own for label, own in zip(found, self._labels.tolist(), strict=True)):
             raise InputError(f"the data '{self.name}' has labels that are no whole numbers", "give positions in `classes`")
         if len(self._labels) != len(data):
-            raise InputError(f"the data '{self.name}' has {len(data)} images and {len(self._labels)} targets", "give one each")
+            raise InputError(
+                f"the data '{self.name}' has {counted(len(data), 'image')} and {counted(len(self._labels), 'target')}",
+                "give one each",
+            )
         if len(self._labels) and not 0 <= self._labels.min() <= self._labels.max() < len(self.classes):
             raise InputError(
                 f"the labels of '{self.name}' span [{self._labels.min()}, {self._labels.max()}] and it has "

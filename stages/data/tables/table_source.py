@@ -19,6 +19,7 @@ from stages.data.tables.labels import read_labels
 from stages.data.tables.parquet_table import ParquetTable
 from stages.errors import InputError, MissingError
 from stages.files.strict_json import check_text
+from stages.text import counted
 
 Table = ArrowTable | ParquetTable
 
@@ -77,7 +78,7 @@ class TableSource(Source):
         without = int(np.count_nonzero(labels < 0))
         if without:
             raise InputError(
-                f"split '{split}' of the data '{self.name}' has {without} rows without a label",
+                f"split '{split}' of the data '{self.name}' has {counted(without, 'row')} without a label",
                 "choose another --split, or remove these rows",
             )
         return labels

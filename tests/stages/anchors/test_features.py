@@ -136,3 +136,10 @@ def test_a_missing_file(tmp_path: Path) -> None:
     for name in ("none.npy", "none.safetensors:text"):
         with pytest.raises(InputError, match="does not exist"):
             read_features(str(tmp_path / name))
+
+
+def test_a_file_without_tensors(tmp_path: Path) -> None:
+    save_file({}, tmp_path / "none.safetensors")
+    for spec in ("none.safetensors", "none.safetensors:it"):
+        with pytest.raises(InputError, match="has no tensors; export the features again"):
+            read_features(str(tmp_path / spec))

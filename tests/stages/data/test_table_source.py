@@ -120,7 +120,7 @@ def test_rows_without_a_label_are_an_error(tmp_path: Path) -> None:
         load_images(ImageRequest(str(tmp_path)), side="test")
     plain(tmp_path / "train.parquet", ["a", None])
     (tmp_path / "test.parquet").unlink()
-    with pytest.raises(InputError, match="1 rows without a label"):
+    with pytest.raises(InputError, match="1 row without a label"):
         load_images(ImageRequest(str(tmp_path)), side="train")
 
 

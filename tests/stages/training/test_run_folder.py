@@ -81,7 +81,7 @@ def test_another_run_does_not_go_on_from_this_state(tmp_path: Path) -> None:
     for others, says in changed:
         with pytest.raises(UsageError, match=says):
             attempted(tmp_path, resume=True, **others)
-    with pytest.raises(UsageError, match=r"has an unfinished run \(1 epochs done\)"):
+    with pytest.raises(UsageError, match=r"has an unfinished run \(1 epoch done\)"):
         attempted(tmp_path)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
