@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from stages.version import __version__
 
 Identity = Mapping[str, Mapping[str, Any]]
 CODE = "code"  # the part with the digests of the user's own modules
+_PLURAL = ("anchors", "classes", "shapes", "weights", "adversarial images", "replayed episodes")
+_LONG_FRACTION = re.compile(r"\d+/\d{4,}")
 _SHORT = 12  # characters of a digest that are shown
 _MOST = 60  # of another value
 
@@ -46,7 +50,7 @@ def differences(before: Identity, now: Identity) -> list[str]:
             continue
         old, new = before.get(part, {}), now.get(part, {})
         changed += [
-            f"{_label(part, key)} was {_shown(old.get(key))} and is {_shown(new.get(key))}"
+            _difference(part, key, old.get(key), new.get(key))
             for key in dict.fromkeys((*new, *old))
             if old.get(key) != new.get(key)
         ]
@@ -69,6 +73,14 @@ def require_same(before: Identity | None, now: Identity, what: str, fix: str) ->
         raise UsageError(f"{what}: {'; '.join(changed)}", fix)
 
 
+def _difference(part: str, key: str, old: Any, new: Any) -> str:
+    label = _label(part, key)
+    if part == "models" and None in (old, new):
+        return f"{label} ({_shown(old or new)}) {'was added' if old is None else 'was left out'}"
+    was, now = ("were", "are") if key in _PLURAL and part != "settings" else ("was", "is")
+    return f"{label} {was} {_shown(old)} and {now} {_shown(new)}"
+
+
 def _label(part: str, key: str) -> str:
     labels = {
         "settings": f"--{key.replace('_', '-')}",
@@ -81,6 +93,11 @@ def _label(part: str, key: str) -> str:
 
 
 def _shown(value: Any) -> str:
+    """A value as the user writes it."""
+    if value is None or isinstance(value, bool):
+        return {None: "not given", False: "off", True: "on"}[value]
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if _LONG_FRACTION.fullmatch(text):
+        text = str(float(Fraction(text)))
     most = _SHORT if len(text) == 64 else _MOST
     return text if len(text) <= most else f"{text[:most]}…"

@@ -167,10 +167,8 @@ class Task:
 
 
 def anchors_digest(classifiers: Mapping[str, Classifier]) -> str:
-    """Digest of the anchors of all classifiers and their classes."""
-    return digest_of(
-        [[name, *one.classes] for name, one in classifiers.items()], *(one.anchor_set.vectors for one in classifiers.values())
-    )
+    """Digest of the anchors of all classifiers and their classes, whatever their names and order."""
+    return digest_of(sorted({digest_of(list(one.classes), one.anchor_set.vectors) for one in classifiers.values()}))
 
 
 def own_code(classifiers: Iterable[Classifier]) -> dict[str, dict[str, str]]:

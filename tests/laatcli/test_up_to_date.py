@@ -84,9 +84,10 @@ def test_a_report_of_other_inputs_is_not_replaced(here: Path) -> None:
     for more, says in (
         (("--attack", "pgd-1"), "--attack was fgsm and is fgsm, pgd-1"),
         (("--eps", "4/255"), "--eps was 8/255 and is 4/255"),
+        (("--eps", "0.03137254901960784"), "--eps was 8/255 and is 0.03137254901960784"),
         (("--seed", 1), "--seed was 0 and is 1"),
         (("--classes-from", "seen"), "--classes-from was novel and is seen"),
-        (("--max-per-class", 2), "--max-per-class was None and is 2"),
+        (("--max-per-class", 2), "--max-per-class was not given and is 2"),
         (("--split", "train"), "the data was "),
         (("--protocol", "episodes", "--ways", 2, "--queries", 2, "--episodes", 2), "--protocol was all-way and is episodes"),
     ):
@@ -94,7 +95,7 @@ def test_a_report_of_other_inputs_is_not_replaced(here: Path) -> None:
         assert "error: 'report.json' is the report of another evaluation: " in error
         assert says in error
         assert error.endswith("Choose another file with -o, or replace it with --force")
-    assert "--checks was False and is True" in refused(*EVAL[:-1])
+    assert "--checks was off and is on" in refused(*EVAL[:-1])
     picture = next(Path("photos/test/cyan_cross").iterdir())
     Image.fromarray(255 - np.asarray(Image.open(picture))).save(picture)
     assert "the data was " in refused(*EVAL)
@@ -111,6 +112,18 @@ def test_another_checkpoint_of_the_same_name_and_other_names_of_images(here: Pat
     read = artifacts.read("model.st", "model")
     artifacts.write(artifacts.Artifact(read.kind, read.tensors, {**read.params, "selection": {}}, read.inputs), "model.st")
     assert f"the model '{here.name}' was " in refused(*EVAL)
+
+
+def test_another_name_or_another_model_is_told_as_such(here: Path) -> None:
+    done(*EVAL)
+    shutil.copy("model.st", "other.st")
+    error = refused("eval", "other.st", *EVAL[2:])
+    assert f"evaluation: the model 'other' ({artifacts.read('other.st', 'model').sha256[:12]}…) was added; the model '" in error
+    assert "was left out. Choose" in error
+    assert "anchors" not in error
+    error = refused("eval", "model.st", "other.st", *EVAL[2:])
+    assert "the model 'other' (" in error
+    assert "anchors" not in error
 
 
 def test_what_is_damaged_or_no_report_is_replaced_by_force_alone(here: Path) -> None:
@@ -165,8 +178,8 @@ def test_saved_images_and_the_attack_that_made_them(here: Path, monkeypatch: pyt
         assert "saved.json is up to date" in done(*scored)
     for more, says in (
         (("--eps", "4/255"), "--eps was 8/255 and is 4/255"),
-        (("--full",), "--full was False and is True"),
-        (("--quantize",), "--quantize was False and is True"),
+        (("--full",), "--full was off and is on"),
+        (("--quantize",), "--quantize was off and is on"),
         (("--attack", "pgd-1"), "--attack was fgsm and is pgd-1"),
         (("--classes-from", "seen"), "--classes-from was novel and is seen"),
         (("--split", "train"), "the data was "),
@@ -177,7 +190,7 @@ def test_saved_images_and_the_attack_that_made_them(here: Path, monkeypatch: pyt
     done(*ATTACK, "--png", "pics")  # pictures need a new attack, whose images are the same
     assert times("adversarial.st", "saved.json") == before
     done(*ATTACK, "--eps", "4/255", "--force")
-    assert "the adversarial images was " in refused(*scored)
+    assert "the adversarial images were " in refused(*scored)
     Path("adversarial.st").write_text("a diary")
     assert "--force" in refused(*ATTACK, code=3)
 

@@ -106,7 +106,7 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bytes(tmp_path: Path) -> 
     trained(tmp_path / "whole", module(), epochs=3)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "parts", module(), epochs=3, save_every=0, on_epoch=lambda _: signal.raise_signal(signal.SIGTERM))
-    with pytest.raises(UsageError, match="the model's weights was"):
+    with pytest.raises(UsageError, match="the model's weights were"):
         trained(tmp_path / "parts", module(seed=1), epochs=3, resume=True)
     trained(tmp_path / "parts", module(), epochs=3, resume=True)
     for file in FILES:

@@ -75,8 +75,8 @@ def test_another_run_does_not_go_on_from_this_state(tmp_path: Path) -> None:
     changed: list[tuple[dict[str, Any], str]] = [
         ({"settings": quick(lr=0.1, momentum=0.5)}, "--lr was 0.05 and is 0.1; --momentum was 0.9 and is 0.5"),
         ({"images": made_up_images(seed=1)}, "the data was "),
-        ({"inputs": {"anchors": {**INPUTS["anchors"], "sha256": "b" * 64}}}, "the anchors was aaaaaaaaaaaa… and is bbbb"),
-        ({"inputs": {**INPUTS, "init": INPUTS["anchors"]}}, "the init was None and is aaaa"),
+        ({"inputs": {"anchors": {**INPUTS["anchors"], "sha256": "b" * 64}}}, "the anchors were aaaaaaaaaaaa… and are bbbb"),
+        ({"inputs": {**INPUTS, "init": INPUTS["anchors"]}}, "the init was not given and is aaaa"),
     ]
     for others, says in changed:
         with pytest.raises(UsageError, match=says):
