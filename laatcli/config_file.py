@@ -163,7 +163,9 @@ def _checked_options(table: Mapping[str, Any], command: Any, where: str, folder:
     for key, value in table.items():
         name = known.get(key) or shown_in_help.get(key.upper())
         if name is None:
-            raise UsageError(f"{where} has the unknown option '{key}'", f"nearest: {nearest(key, [*known, *shown_in_help])}")
+            names = [option for option in known if known[option] not in shown_in_help.values()]
+            names += [argument.lower() for argument in shown_in_help]
+            raise UsageError(f"{where} has the unknown option '{key}'", f"nearest: {nearest(key, names)}")
         if name in values:
             raise UsageError(f"{where} sets '{key}' twice", "leave one of them out")
         if value == "" or (isinstance(value, list) and "" in value):  # as a path it would be the file's folder

@@ -79,6 +79,10 @@ def test_names_stay_names_and_files_become_paths(project: Path) -> None:
         ("[anchors]\nsource = 'rondom'\n", ["'rondom'", "(--source is set in ../laat.toml)"]),
         (TABLE.replace("16", "0"), ["--dim is 0 (--dim is set in ../laat.toml)"]),
         ("lr = 3\n[train]\n", ["'../laat.toml' sets 'lr' outside of a command's table", "Write it below [train]"]),
+        (
+            "[eval]\nmodels = ['x']\nmodle = 'x'\n",
+            ["table [eval] of '../laat.toml' has the unknown option 'modle'", "Nearest: 'model'"],
+        ),
         ("anchors = 3\n", ["sets 'anchors' outside of a command's table", "[anchors]"]),
         ("[anchors]\noutput = ''\n", ["table [anchors] of '../laat.toml' sets 'output' to an empty text"]),
         ("[expand]\nanchors = 'a'\nANCHORS = 'b'\n", ["table [expand] of '../laat.toml' sets 'ANCHORS' twice"]),
