@@ -32,9 +32,9 @@ def odd(pipeline: Pipeline, tmp_path: Path) -> Path:
 
 def test_train_eval_and_attack_spell_the_names_in_what_they_write(odd: Path) -> None:
     run = f"run-{ODD}/model.st"
-    done = inside(odd, "eval", run, "--data", ODD, *ATTACK, "-o", "report.json", "--plot", f"{ODD}.png")
+    done = inside(odd, "eval", run, "--data", ODD, *ATTACK, "-o", "made.json", "--plot", f"{ODD}.png")
     assert done.code == 0, done.stderr
-    report = read_report(odd / "report.json")
+    report = read_report(odd / "made.json")
     assert report.data.source == SPELLED
     assert [model.name for model in report.models] == [f"run-{SPELLED}"]
     assert f"run-{SPELLED}" in done.stdout
