@@ -89,6 +89,11 @@ class Output:
     form: str
 
     @property
+    def beside(self) -> list[Path]:
+        """The files of rows and episodes, as far as they are wanted."""
+        return [path for path in (self.rows, self.episodes) if path is not None]
+
+    @property
     def to_stdout(self) -> bool:
         """Whether the report goes to standard output."""
         return str(self.report) == STDIO
@@ -103,7 +108,7 @@ def up_to_date(console: Console, world: World, output: Output, identity: Identit
 
     found = None
     if world.leader:
-        found = earlier_report(output.report, [path for path in (output.rows, output.episodes) if path is not None], identity)
+        found = earlier_report(output.report, output.beside, identity)
     (there,) = world.any(found is not None)
     if found is None:
         return there, None
@@ -123,15 +128,19 @@ def draw_plot(report: Report, output: Output) -> None:
         plot_report(report, output.plot, output.plot_size)
 
 
-def write_report(console: Console, done: Evaluation, output: Output) -> None:
+def write_report(console: Console, done: Evaluation, output: Output, *, force: bool) -> None:
     """Write the report, its rows and its episodes together, draw the plot, and show the tables.
 
-    Raises MissingError if a file cannot be written.
+    Raises MissingError if a file cannot be written and, without `force`, UsageError if another evaluation wrote to the same
+    files meanwhile.
     """
+    from stages.reports.earlier import earlier_report
     from stages.reports.report import report_bytes, with_rows
     from stages.reports.verify import with_digest
 
     report = done.report
+    if not force:
+        earlier_report(output.report, output.beside, report.identity or {})
     files: dict[Path, bytes] = {}
     if output.rows is not None:
         report, files = with_rows(report, done.rows, output.rows, None if output.to_stdout else output.report)

@@ -150,7 +150,7 @@ def evaluate(
             with console.progress("eval") as bar:
                 done = run(progress=bar.update)
             report = done.report
-            end(console, chunks, partial(write_report, console, done, written))
+            end(console, chunks, partial(write_report, console, done, written, force=force))
         if attacks.strict_checks and report is not None:
             require_checks(report)
 

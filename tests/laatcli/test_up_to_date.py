@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from laatcli.app import app
+from stages.evaluation import evaluate
 from stages.files import artifacts
 from tests.laatcli.conftest import Pipeline
 from tests.laatcli.shell import tree
@@ -112,6 +113,24 @@ def test_another_checkpoint_of_the_same_name_and_other_names_of_images(here: Pat
     read = artifacts.read("model.st", "model")
     artifacts.write(artifacts.Artifact(read.kind, read.tensors, {**read.params, "selection": {}}, read.inputs), "model.st")
     assert f"the model '{here.name}' was " in refused(*EVAL)
+
+
+def test_a_report_that_another_evaluation_wrote_meanwhile_stays(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done(*EVAL, "--eps", "4/255", "-o", "first.json")
+    work = evaluate.evaluate_classifiers
+    before = Path("first.json").read_bytes()
+
+    def slow(*args: Any, **options: Any) -> evaluate.Evaluation:
+        shutil.copy("first.json", "report.json")
+        return work(*args, **options)
+
+    monkeypatch.setattr(evaluate, "evaluate_classifiers", slow)
+    found = laat(*EVAL)
+    assert found.exit_code == 2
+    assert "'report.json' is the report of another evaluation: --eps was 4/255 and is 8/255" in found.stderr
+    assert Path("report.json").read_bytes() == before
+    assert not Path("report.rows.parquet").exists()
+    done(*EVAL, "--force")
 
 
 def test_another_name_or_another_model_is_told_as_such(here: Path) -> None:
