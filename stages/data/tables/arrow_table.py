@@ -25,6 +25,7 @@ class ArrowTable:
         self._split = split
         self._mapped = _mapped(dataset)
         self._dataset = dataset if self._mapped is None else None
+        _check_positions(dataset, split)
         self.files = None if self._mapped is None else self._mapped.files
 
     def column(self, name: str) -> Iterator[Any]:
@@ -127,6 +128,29 @@ def _mapped(dataset: Any) -> MappedFiles | None:
     except Exception:  # no Arrow streams with the same columns
         return None
     return found if same and len(found) == len(dataset) else None
+
+
+def _check_positions(dataset: Any, split: str) -> None:
+    """Raise InputError where cells lie outside their file: Arrow reads without looking. Text need not be UTF-8 here."""
+    import pyarrow as pa
+
+    try:
+        for chunk in (chunk for column in dataset.data.table.columns for chunk in column.chunks):
+            chunk.validate()
+            chunk.cast(_as_bytes(chunk.type)).validate(full=True)
+    except pa.ArrowInvalid as error:
+        names = ", ".join(f"'{Path(file['filename']).name}'" for file in dataset.cache_files[:3])
+        what = f"the data of split '{split}' are damaged ({first_line(error)}){f', in {names}' if names else ''}"
+        raise InputError(what, "write or download the data again") from error
+
+
+def _as_bytes(kind: Any) -> Any:
+    """An Arrow type with bytes in place of text, whose cells are not looked at."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_as_bytes(field.type)) for field in kind])
+    return pa.binary() if pa.types.is_string(kind) else pa.large_binary() if pa.types.is_large_string(kind) else kind
 
 
 def _map(file: Path) -> mmap.mmap:

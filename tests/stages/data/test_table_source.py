@@ -202,6 +202,18 @@ def test_class_names_that_are_not_text_are_refused(tmp_path: Path, name: object)
         class_names(ImageRequest(str(tmp_path / "saved")))
 
 
+def test_cells_outside_of_a_saved_file_are_refused(tmp_path: Path) -> None:
+    """Arrow would read whatever is in memory there, or end the process."""
+    table([0, 1]).save_to_disk(tmp_path / "saved")
+    file = tmp_path / "saved" / "data-00000-of-00001.arrow"
+    size = len(png(noise(0)))
+    whole, offset = file.read_bytes(), size.to_bytes(4, "little")
+    assert whole.count(bytes(4) + offset) >= 1  # the images begin at 0 and after the first one
+    file.write_bytes(whole.replace(bytes(4) + offset, bytes(4) + (2**30).to_bytes(4, "little")))
+    with pytest.raises(InputError, match=r"the data of split 'train' are damaged .*, in 'data-00000-of-00001\.arrow'"):
+        class_names(ImageRequest(str(tmp_path / "saved")))
+
+
 def test_a_saved_dataset_without_a_split_is_named(tmp_path: Path) -> None:
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": []}', encoding="utf-8")
