@@ -244,8 +244,7 @@ class _Run:
             return
         trainer = self.trainer
         rate = (trainer.images_done - self._images_before) / (now - self._started)
-        total = trainer.steps_per_epoch * self._settings.epochs
-        epoch = len(self._state.reports) + 1
+        epoch, total = len(self._state.reports) + 1, trainer.steps_per_epoch * self._settings.epochs
         self._options.on_step(Progress(epoch, self._settings.epochs, trainer.step, total, rate, figures))
 
     def _scored(self, stop: StopRequest) -> Score:
