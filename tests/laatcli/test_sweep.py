@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from laatcli.app import app
+from stages.errors import UsageError
 
 COMMANDS: Any = typer.main.get_command(app)
 NUMBERS = (
@@ -59,6 +60,8 @@ def code_of(command: str, option: str, value: str) -> int:
         return int(COMMANDS.main([command, *arguments], prog_name="laat", standalone_mode=False) or 0)
     except typer.BadParameter.__bases__[0] as error:
         return int(error.exit_code)  # type: ignore[attr-defined]
+    except UsageError as error:  # of a callback: `app.main` prints it
+        return error.exit_code
 
 
 @pytest.mark.parametrize(
