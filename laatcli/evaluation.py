@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from laatcli.console import Console
-from laatcli.options import ATTACKS
+from laatcli.options import ATTACKS, option_names, refuse_given
 from stages.attacks.spec import AttackSpec, check_fits, parse_attacks
 from stages.attacks.suites import DEFAULT_SUITE, Suite, find_suite
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
-from stages.parameters import parameter, parameters
+from stages.parameters import parameter
 from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def read_protocol(context: typer.Context, protocol: Protocol, shots: str, replay
     options on the command line that the file of episodes decides, and what `read_replay` raises.
     """
     if replay is not None:
-        _refuse_given(context, _OF_EPISODES, "--replay, whose file says how its episodes are made")
+        refuse_given(context, _OF_EPISODES, "--replay, whose file says how its episodes are made")
         from stages.evaluation.replay import read_replay
 
         found = read_replay(replay)
@@ -120,36 +119,27 @@ def read_protocol(context: typer.Context, protocol: Protocol, shots: str, replay
     return Asked(replace(protocol, shots=counts[0]), counts if len(counts) > 1 else ())
 
 
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(option.replace("-", "_") for _, _, option in parameters(kind))
-
-
-_OF_EPISODES = (*_names(Protocol), "shots")
+_OF_EPISODES = (*option_names(Protocol), "shots")
 # the options that mean nothing for saved adversarial images
 _OF_ATTACKS = (
     *(*_OF_EPISODES, "replay", "classes", "classes_from", "seed", "attack", "checks", "strict_checks"),
-    *(*_names(ImageRequest), *_names(Sample), *_names(ThreatModel)),
+    *(*option_names(ImageRequest), *option_names(Sample), *option_names(ThreatModel)),
 )
 
 
 def check_together(
     context: typer.Context, asked: Asked, attacks: AttackChoice, *, classes_from: object, classes: object, anchors: object
 ) -> None:
-    """Raise UsageError for options that contradict each other."""
+    """Raise UsageError for options that contradict each other or have no effect."""
     if attacks.adversarial is not None:
-        _refuse_given(context, _OF_ATTACKS, "--adversarial, whose file says what was attacked and how")
+        refuse_given(context, _OF_ATTACKS, "--adversarial, whose file says what was attacked and how")
+    elif asked.protocol.name != "episodes":
+        numbers = ("ways", "queries", "episodes", "episode_seed", *["shots"] * bool(asked.protocol.shots))
+        refuse_given(context, numbers, f"--protocol {asked.protocol.name}", "add --protocol episodes")
     if asked.gzsl and classes_from:
         raise UsageError("--protocol gzsl takes all seen and novel classes together", "leave --classes-from out")
     if classes is not None and anchors is not None:
         raise UsageError("the classes are given twice, by --classes and by --anchors", "leave one of them out")
-
-
-def _refuse_given(context: typer.Context, names: Sequence[str], other: str) -> None:
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} cannot be combined with {other}", f"leave {option} out")
 
 
 def _counts(text: str) -> tuple[int, ...]:

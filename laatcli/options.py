@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from stages.devices import check_device_name
 from stages.errors import UsageError
 from stages.files.reading import STDIO
 from stages.files.writing import check_writable
-from stages.parameters import SEEDS, check, parameter
+from stages.parameters import SEEDS, check, parameter, parameters
 from stages.reports.figures import DEFAULT_SIZE, SIZES
 
 # the panels of a command's help
@@ -96,3 +96,17 @@ def check_places(context: typer.Context, outputs: Iterable[Place], inputs: Itera
     for name, path in (*inputs, ("the command", file_used(context))):
         if path is not None and (place := Path(os.path.realpath(path))) in taken:
             raise UsageError(f"{taken[place]} would replace '{path}', which {name} reads", "choose another path for it")
+
+
+def option_names(kind: Any) -> tuple[str, ...]:
+    """The names of the options of a dataclass, as the command's function gets them."""
+    return tuple(option.replace("-", "_") for _, _, option in parameters(kind))
+
+
+def refuse_given(context: typer.Context, names: Sequence[str], other: str, fix: str = "") -> None:
+    """Raise UsageError if the command line has one of the options `names`, which mean nothing beside `other`."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} cannot be combined with {other}", fix or f"leave {option} out")

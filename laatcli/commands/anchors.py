@@ -166,6 +166,7 @@ def anchors(
     """Encode class names with a CLIP text tower into unit anchors."""
     console.stdout_taken = str(output) == STDIO
     options.check_places(context, [("--output", output)], [*class_names.files(), *encoding.files(), *_feature_files(features)])
+    _refuse_without_effect(context, source, features)
     names, groups = class_names.read(console)
     if features is not None:
         from stages.anchors.sources import imported_anchors
@@ -181,6 +182,18 @@ def anchors(
     figures = simplex_figures(len(names)) if simplex else measure_cosines(console, made.vectors)
     written = artifacts.write(made.to_artifact(), output)
     _show(console, made, figures, output, written.sha256)
+
+
+def _refuse_without_effect(context: typer.Context, source: Source, features: str | None) -> None:
+    """Raise UsageError for options of another source of anchors than the one that is used."""
+    if features is not None:
+        options.refuse_given(context, ("source",), "--features")
+    used = f"--source {source.value}" if features is None else "--features"
+    if used == "--source text":
+        options.refuse_given(context, ("dim",), used, "add --source random or --source simplex")
+        return
+    encoder = [name for name in options.option_names(Encoding) if name != "device"]
+    options.refuse_given(context, encoder if features is None else ["dim", *encoder], used)
 
 
 def _feature_files(features: str | None) -> list[options.Place]:
