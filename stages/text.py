@@ -58,7 +58,7 @@ def texts_in(record: Any, change: Callable[[str], str] = as_text) -> Any:
 
 
 def decode_text(data: bytes, what: str, path: Path | str) -> str:
-    """The text of a file in UTF-8, or in UTF-16 or UTF-32 where a byte order mark says so.
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
     Args:
         data: its content.

@@ -200,7 +200,7 @@ def has_bytes(path: Path, data: bytes) -> bool:
             return False
         with path.open("rb") as file:
             return all(file.read(_BLOCK) == data[at : at + _BLOCK] for at in range(0, len(data), _BLOCK))
-    except OSError:  # missing, a folder, unreadable: writing says so
+    except OSError:  # missing, a folder or unreadable: writing it raises the error
         return False
 
 
