@@ -15,7 +15,7 @@ from laatcli.console import Column, Console
 from laatcli.options import OUTPUT
 from stages.errors import ComputeError, UsageError
 from stages.files.reading import STDIO
-from stages.files.writing import write_files
+from stages.files.writing import is_device, write_files
 from stages.reports import tables
 from stages.text import is_text
 
@@ -64,8 +64,8 @@ def end(console: Console, chunks: Chunks, write: Callable[[], None]) -> None:
 
 
 def rows_place(asked: Path | None, output: Path) -> Path | None:
-    """Where to write the rows; None for `--rows none`, or if the report goes to standard output and no file was named."""
-    if str(asked) == "none" or (asked is None and str(output) == STDIO):
+    """Where to write the rows; None for `--rows none`, and for a report to standard output or a device, such as /dev/null."""
+    if str(asked) == "none" or (asked is None and (str(output) == STDIO or is_device(output))):
         return None
     from stages.reports.row_file import default_rows_path
 

@@ -96,7 +96,7 @@ def gradients(probe: Probe) -> Finding:
 def batch_independence(probe: Probe) -> Finding:
     """Logits of clean and attacked images do not depend on the other images of the batch, to 1e-3 of the largest one.
 
-    The images go through the model in the batches of the evaluation, each alone, and in batches of other neighbours.
+    The images go through the model in batches of at most 64, each alone, and in batches of other neighbours.
     """
     rows = torch.arange(len(probe))
     others = [part for half in (rows[::2], rows[1::2]) for part in half.split(probe.batch_size) if len(part)]
@@ -142,19 +142,20 @@ def loss_grows(probe: Probe) -> Finding:
 
 
 def noise(probe: Probe) -> Finding:
-    """As many random images at the radius as the gradient attack has steps rarely reach a higher loss than it does."""
+    """As many random images at the radius as the gradient attack has steps rarely reach a higher loss than it does.
+
+    Only samples that the attack does not misclassify count: beyond that, at a large radius, its loss says little.
+    """
     gradient, random = probe.climb.loss.max(0), probe.noise_loss(DRAWS)
-    higher = random > gradient + AGREE
-    fell = int((higher & probe.climb.robust.numpy() & (random > 0)).sum())
+    higher = (random > gradient + AGREE) & probe.climb.robust.numpy()
+    fell = int((higher & (random > 0)).sum())
     count = int(higher.sum())
     figures = {"points": len(probe), "draws": DRAWS, "higher": count, "fell": fell}
-    against = f"random noise reaches a higher loss than {STEPS} gradient steps on {count} of {len(probe)} samples"
+    against = f"of {len(probe)} samples, {count} withstand {STEPS} gradient steps, yet random noise reaches a higher loss"
     result = judge_count(count, len(probe))
     if result == PASS:
         return Finding("noise", PASS, figures, against)
-    return Finding(
-        "noise", result, figures, f"gradients mislead: {against} and misclassifies {fell} that withstand the gradient"
-    )
+    return Finding("noise", result, figures, f"gradients mislead: {against}, and misclassifies {fell}")
 
 
 def accuracy_falls(probe: Probe) -> Finding:

@@ -48,7 +48,7 @@ def write_files(files: Mapping[Path, bytes]) -> None:
     place = Path()
     try:
         for place, data in files.items():
-            if _is_device(place):
+            if is_device(place):
                 continue
             target = _target(place)
             if has_bytes(target, data):
@@ -56,7 +56,7 @@ def write_files(files: Mapping[Path, bytes]) -> None:
             else:
                 staged.append((*stage_bytes(target, data), target))
         for place, data in files.items():
-            if _is_device(place):
+            if is_device(place):
                 place.write_bytes(data)
         while staged:
             file, temporary, place = staged[0]
@@ -78,7 +78,7 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 def check_writable(path: Path | str) -> None:
     """Raise MissingError if `path` cannot be written, before the work starts."""
     path = Path(path)
-    if str(path) == STDIO or (_is_device(path) and os.access(path, os.W_OK)):
+    if str(path) == STDIO or (is_device(path) and os.access(path, os.W_OK)):
         return
     why = "a folder is in the way" if os.path.isdir(path) else obstacle(_target(path))
     if why:
@@ -106,7 +106,7 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path)) if os.path.islink(path) else path
 
 
-def _is_device(path: Path) -> bool:
+def is_device(path: Path) -> bool:
     """Whether `path` is a device or a pipe, such as /dev/null."""
     return os.path.exists(path) and not path.is_file() and not path.is_dir()
 

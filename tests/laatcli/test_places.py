@@ -11,6 +11,7 @@ import pytest
 
 from laatcli.app import main
 from laatcli.console import Console
+from laatcli.reporting import rows_place
 from tests.laatcli.conftest import QUICK, Pipeline, class_folders
 from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, refused, run, run_on_full_disk, shell, tree
@@ -21,6 +22,11 @@ def test_without_network_the_default_weights_have_three_ways_out(tmp_path: Path)
     ways = ("connect to the network once", "--pretrained FILE.safetensors", "--model local-dir:PATH", "--model demo")
     texts = ("the weights", "cannot be downloaded", *ways)
     refused(tmp_path, "anchors", "--classes", "c.txt", code=4, says=texts)
+
+
+def test_a_report_to_a_device_writes_nothing_beside_it(tmp_path: Path) -> None:
+    assert rows_place(None, Path(os.devnull)) is None
+    assert rows_place(tmp_path / "rows.parquet", Path(os.devnull)) == tmp_path / "rows.parquet"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
