@@ -60,11 +60,12 @@ def laat(
 ) -> None:
     """Adversarially robust zero-shot image classifiers: class names to anchors, anchors to a robust model.
 
-    Options can also be set in laat.toml, one table per command. The file is
-    searched here and in the folders above, up to the root of a repository;
-    relative paths in it begin at its folder. The command line wins.
+    Options can also be set in laat.toml, one table per command. It is looked for
+    in the current folder and then in its parents, up to the root of a repository.
+    Relative paths in it are relative to its folder. The command line takes
+    precedence.
 
-    With --json, an error is one JSON object, the last line of standard error:
+    With --json, an error is one JSON object on the last line of standard error:
     code (the exit code), what (happened), and fix (what to do next, or empty).
     """
     apply_file(context, config)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from stages.errors import UsageError
 
 # a home folder at the beginning of a value: ~/x, --out=~/x, local-dir:~/x
-_HOME = re.compile(r"((?:--[a-z][a-z0-9-]*=)?(?:local-dir:)?)(~[^/]*)")
+_HOME = re.compile(r"^((?:--[a-z][a-z0-9-]*=)?(?:local-dir:)?)(~[^/]*)")
 
 
 def typed_arguments(arguments: Sequence[str]) -> list[str]:
@@ -25,4 +25,4 @@ def typed_arguments(arguments: Sequence[str]) -> list[str]:
 
 def with_home(text: str) -> str:
     """Text with the home folder that it begins with in full, as a shell expands a value without quotes."""
-    return _HOME.sub(lambda found: found[1] + os.path.expanduser(found[2]), text, count=1) if _HOME.match(text) else text
+    return _HOME.sub(lambda found: found[1] + os.path.expanduser(found[2]), text)

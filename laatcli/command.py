@@ -25,7 +25,7 @@ from stages.parameters import Parameter, check_value, declaration, parameters
 INTERRUPTED = 130
 # Typer exports only this child of the class that all its usage errors have
 WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
-JSON_HELP = "Print the result as one JSON object; an error is one line of JSON on standard error: code, what and fix."
+JSON_HELP = "Print the result, or the error, as JSON."
 _SHARED = {
     "as_json": Annotated[bool, typer.Option("--json", help=JSON_HELP)],
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")],

@@ -1,7 +1,7 @@
 """Options from files: laat.toml, one table per command, and the recipes that come with the package. The command line wins.
 
-laat.toml is the file of `--config`, else the one in the current folder or the nearest above it, up to the root of a repository
-(a folder with `.git`). Relative paths in it begin at its folder.
+laat.toml is the file of `--config`, else the one in the current folder or its nearest parent, up to the root of a repository (a
+folder with `.git`). Relative paths in it are relative to its folder.
 
 `--dry-run` shows every option with its value and where that value comes from.
 """
@@ -68,10 +68,16 @@ def apply_file(context: typer.Context, given: Path | None) -> None:
         context.meta[_FROM_FILE] = str(path)
 
 
+def file_read(context: typer.Context) -> str | None:
+    """The path of the file with options that was read, if there is one."""
+    path: str | None = context.meta.get(_FROM_FILE)
+    return path
+
+
 def file_used(context: typer.Context) -> str | None:
-    """The path of the file that sets options of the context's command, if there is one."""
+    """The same, if it sets options of the context's command."""
     tables = {} if context.parent is None else context.parent.default_map or {}
-    return context.meta[_FROM_FILE] if tables.get(str(context.info_name)) else None
+    return file_read(context) if tables.get(str(context.info_name)) else None
 
 
 def _find_file() -> Path | None:

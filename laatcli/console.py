@@ -60,9 +60,10 @@ class Console:
         as_json: print the result as one JSON object on standard output and nothing else there.
         quiet: no tables, no notes, no progress.
         rank: of this process among several that do one command together; those above 0 print errors only.
-        stdout_taken: an artifact is written to standard output, so results go to standard error.
 
-    `json_errors`: whether errors are JSON, for all consoles of the process.
+    Attributes:
+        stdout_taken: an artifact is written to standard output, so results go to standard error.
+        json_errors: whether errors are JSON, for all consoles of the process.
     """
 
     json_errors: ClassVar[bool] = False
@@ -73,7 +74,7 @@ class Console:
         self.quiet = quiet or rank > 0
         self.stdout_taken = False
         self._errors_as_json = as_json or self.json_errors
-        self._err = _Output(stderr=True)  # above the bar, while there is one
+        self._err = _Output(stderr=True)  # while a bar is shown: above it
 
     @property
     def human(self) -> bool:

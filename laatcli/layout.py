@@ -34,7 +34,7 @@ def wrap(text: str, width: int, indent: str = "") -> list[str]:
     lead = text[: len(text) - len(text.lstrip(" "))]
     lines: list[str] = []
     line = ""
-    for word in text.split(" ") if not lead else text[len(lead) :].split(" "):
+    for word in text[len(lead) :].split(" "):
         start = indent if lines else lead
         if line and cell_len(f"{start}{line} {word}") > width:
             lines.append(start + line)

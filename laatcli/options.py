@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from laatcli.config_file import file_used
+from laatcli.config_file import file_read
 from stages.devices import check_device_name
 from stages.errors import UsageError
 from stages.files.reading import STDIO
@@ -93,7 +93,7 @@ def check_places(context: typer.Context, outputs: Iterable[Place], inputs: Itera
         if place in taken:
             raise UsageError(f"{taken[place]} and {name} name the same file", "name two files")
         taken[place] = name
-    for name, path in (*inputs, ("the command", file_used(context))):
+    for name, path in (*inputs, ("the command", file_read(context))):
         if path is not None and (place := Path(os.path.realpath(path))) in taken:
             raise UsageError(f"{taken[place]} would replace '{path}', which {name} reads", "choose another path for it")
 

@@ -31,7 +31,7 @@ def as_text(name: str) -> str:
 
 def counted(count: int, one: str, several: str = "") -> str:
     """A count and what it counts: 1 class, 2 classes; `several` is by default `one` with an s."""
-    return f"{count} {one if count == 1 else several or f'{one}s'}"
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def is_text(name: str) -> bool:

@@ -166,7 +166,7 @@ def anchors(
     """Encode class names with a CLIP text tower into unit anchors."""
     console.stdout_taken = str(output) == STDIO
     options.check_places(context, [("--output", output)], [*class_names.files(), *encoding.files(), *_feature_files(features)])
-    _refuse_without_effect(context, source, features)
+    _refuse_without_effect(context, class_names, source, features)
     names, groups = class_names.read(console)
     if features is not None:
         from stages.anchors.sources import imported_anchors
@@ -184,11 +184,15 @@ def anchors(
     _show(console, made, figures, output, written.sha256)
 
 
-def _refuse_without_effect(context: typer.Context, source: Source, features: str | None) -> None:
-    """Raise UsageError for options of another source of anchors than the one that is used."""
+def _refuse_without_effect(context: typer.Context, class_names: ClassNames, source: Source, features: str | None) -> None:
+    """Raise UsageError for options of another source of names or anchors than the one that is used."""
+    if class_names.classes is not None:
+        options.refuse_given(context, ("label_column", "layout"), "--classes")
     if features is not None:
         options.refuse_given(context, ("source",), "--features")
     used = f"--source {source.value}" if features is None else "--features"
+    if used != "--source random":
+        options.refuse_given(context, ("seed",), used)
     if used == "--source text":
         options.refuse_given(context, ("dim",), used, "add --source random or --source simplex")
         return

@@ -61,7 +61,7 @@ def attack(
     ),
     force: bool = parameter(
         False,
-        "Attack again, and replace the output, also that of another attack, and the folder of --png.",
+        "Attack again, and replace the output and the folder of --png, even if they are from another attack.",
         panel=options.OUTPUT,
     ),
     output: Path = parameter(Path("adversarial.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
@@ -89,8 +89,8 @@ def attack(
     plan = AttackPlan(spec, threat, seed=computing.seed, batch_size=computing.batch_size, early_stop=not full)
     identity = attack_identity(*group, plan, save_rounded=quantize, inputs=lineage)
     done = None if force else earlier_attack(output, identity)
-    again = done is None or png is not None  # pictures are made from a new attack
-    if done is None or again:
+    there = done is not None and png is None  # pictures are made from a new attack
+    if done is None or not there:
         with console.progress("attack") as bar:
             done = attack_group(
                 *group, plan, round_images=png is not None, save_rounded=quantize, inputs=lineage, progress=bar.update
@@ -99,16 +99,17 @@ def attack(
     if png is not None and done.levels is not None:
         rows = None if done.saved.source_rows is None else done.saved.source_rows.index
         write_png_folder(png, done.levels.numpy(), done.saved.labels.numpy(), names, force=force, rows=rows)
-    _show(console, done, spec, output, png)
-    if not again:
+    _show(console, done, spec, output, png, there=there)
+    if there:
         console.line(f"{output} is up to date: same model, images and parameters (--force attacks again)")
 
 
-def _show(console: Console, done: Attacked, spec: AttackSpec, output: Path, png: Path | None) -> None:
+def _show(console: Console, done: Attacked, spec: AttackSpec, output: Path, png: Path | None, *, there: bool) -> None:
     saved = done.saved
     console.result(
         {
             "output": str(output),
+            "up_to_date": there,
             "pictures": None if png is None else str(png),
             "sha256": done.sha256,
             "group": saved.group,

@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from laatcli import options
+from laatcli.config_file import file_read
 from laatcli.console import Console
 from stages.files.reading import read_file
 from stages.files.writing import check_writable
@@ -25,6 +26,7 @@ def demo_command(app: typer.Typer) -> Callable[..., None]:
 
     def demo(
         console: Console,
+        context: typer.Context,
         out: Path = parameter(Path("demo"), "Output folder."),
         epochs: int = parameter(EPOCHS, "Number of training epochs of each of the three models.", at_least=1),
         seed: int = options.seed(),
@@ -34,12 +36,13 @@ def demo_command(app: typer.Typer) -> Callable[..., None]:
         check_writable(out / "report.json")
         start = time.monotonic()
         plan = list(commands(out, epochs, seed, device))
+        settings = file_read(context)
         for number, title, line in plan:
             if title:
                 console.note()
                 console.note(f"[{number}/5] {title}")
             console.note(f"$ {line}")
-            _run(app, line, console)
+            _run(app, line, console, settings)
         minutes = (time.monotonic() - start) / 60
         report = json.loads(read_file(out / "report.json"))
         console.result({**report, "minutes": round(minutes, 2)})
@@ -72,9 +75,9 @@ def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, 
     ]  # fmt: skip
 
 
-def _run(app: typer.Typer, line: str, console: Console) -> None:
-    """Run one command line in this process."""
-    words = shlex.split(line)[1:]
+def _run(app: typer.Typer, line: str, console: Console, settings: str | None) -> None:
+    """Run one command line in this process, with the file of settings of the demo."""
+    words = [*(["--config", settings] if settings else []), *shlex.split(line)[1:]]
     if not console.human:
         words.append("--quiet")
     code = app(words, prog_name="laat", standalone_mode=False)

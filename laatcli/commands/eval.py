@@ -76,7 +76,9 @@ def evaluate(
         None, "Plot the results, or with gzsl the seen-unseen curves, to this .png, .svg or .pdf file.", panel=options.OUTPUT
     ),
     force: bool = parameter(
-        False, "Evaluate again, and replace the report, also one of other models, images or parameters.", panel=options.OUTPUT
+        False,
+        "Evaluate again and replace the report, even if it is of other models, images or parameters.",
+        panel=options.OUTPUT,
     ),
     form: Format = "table",
 ) -> None:
@@ -106,7 +108,9 @@ def evaluate(
             *(("--classes-from", name) for name in classes_from or ()),
         ),
     )
-    if plot is not None:
+    if plot is None:
+        options.refuse_given(context, ("plot_size",), "no plot", "add --plot FILE")
+    else:
         check_picture(plot)
     if len({path.resolve() for path in models}) < len(models):
         raise UsageError("a checkpoint is given twice", "name each checkpoint once")

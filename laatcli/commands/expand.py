@@ -36,7 +36,9 @@ def expand(
     """Spread crowded anchors apart with a map that is fitted on the seen classes only."""
     console.stdout_taken = str(output) == STDIO
     options.check_places(context, [("--output", output), ("--plot", plot)], [("ANCHORS", anchors), ("--like", like)])
-    if plot is not None:
+    if plot is None:
+        options.refuse_given(context, ("plot_size",), "no plot", "add --plot FILE")
+    else:
         if str(plot) == STDIO:
             raise UsageError("--plot cannot be standard output", "name a file")
         check_format(plot)

@@ -12,6 +12,7 @@ from laatcli.console import Column, Console
 from laatcli.cosines import measure_cosines
 from stages.anchors.anchor_set import AnchorSet
 from stages.files import artifacts
+from stages.text import counted
 
 EXAMPLES = ("laat inspect expanded.st", "laat inspect run/model.st --json")
 _NAMES_SHOWN = 12
@@ -60,7 +61,7 @@ def _show_classes(console: Console, params: dict[str, Any]) -> None:
         if members:
             names = ", ".join(classes[at] for at in members[:_NAMES_SHOWN])
             more = f", … ({len(members) - _NAMES_SHOWN} more)" if len(members) > _NAMES_SHOWN else ""
-            console.line(f"{len(members)} {group} {'class' if len(members) == 1 else 'classes'}: {names}{more}")
+            console.line(f"{counted(len(members), f'{group} class', f'{group} classes')}: {names}{more}")
 
 
 def _show_params(console: Console, params: dict[str, Any]) -> None:

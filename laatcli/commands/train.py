@@ -42,7 +42,10 @@ class RunChoices:
         "auto", "Keep images in device memory, in ram, in none (read from disk), or auto: by size.", panel=HARDWARE
     )
     resume: str = parameter(
-        "never", "auto: continue from the last checkpoint in the folder, if any. never.", panel=RUN, choices=("auto", "never")
+        "never",
+        "auto (continue from the last checkpoint, if there is one) or never.",
+        panel=RUN,
+        choices=("auto", "never"),
     )
     save_every: float = parameter("60s", "Time between checkpoints: 60s, 5m, 1h.", panel=RUN, parse=parse_duration)
     log: str | None = parameter(None, "Also log to tensorboard or wandb.", panel=RUN)

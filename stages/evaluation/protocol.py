@@ -41,7 +41,7 @@ class Protocol:
     seed: int = parameter(0, "Random seed of the episodes.", option="episode-seed", panel=PROTOCOL, below=SEEDS)
     blend: float = parameter(
         0.0,
-        "Weight of the name's anchor against K support images of weight 1; 0 is images alone.",
+        "Weight of the name's anchor; each of the K support images has weight 1. 0 uses the images alone.",
         panel=PROTOCOL,
         at_least=0,
     )

@@ -38,13 +38,14 @@ _SUITE = ("--attack", "none", "--no-checks")
 _QUICK = ("--attack", "fgsm", "--attack", "pgd-2", "--no-checks")
 _MODEL = ("run/model.st", "--data", "photos")
 _REPORT = ("--force", "-o", "out/report.json")
-_SAVED = ("--force", "-o", "out/a.st")
+_SAVED = ("--force", *_OUT)
 _TABLE = (of_tables.parquet_cells, of_tables.parquet_cells, mutated_bytes)
 _CLASSES = ("anchors", "--source", "random", "--dim", 8, *_OUT)
 
 
 def _shown(file: str) -> tuple[Command, ...]:
-    return (("report", file), ("report", file, "--json"), ("report", file, "--format", "latex"), ("report", file, file + "x"))
+    forms: tuple[Command, ...] = ((), ("--json",), ("--format", "latex"), (f"other-{file}",))
+    return tuple(("report", file, *form) for form in forms)
 
 
 TARGETS: dict[str, Target] = {

@@ -126,6 +126,7 @@ def test_one_image_a_class_is_refused_before_training(pipeline: Pipeline, tmp_pa
         ("anchors --classes c.txt --templates c2.txt -o c2.txt", "which --templates reads"),
         ("anchors --data t.parquet --source random -o t.parquet", "which --data reads"),
         ("--config my.toml anchors --classes c.txt --source random -o my.toml", "which the command reads"),
+        ("--config no-table.toml anchors --classes c.txt --source random -o no-table.toml", "which the command reads"),
         ("expand a.st -o a.st", "which ANCHORS reads"),
         ("expand a.st --like b.st -o b.st", "which --like reads"),
         ("expand a.st -o e.png --plot ./e.png", "--output and --plot name the same file"),
@@ -141,6 +142,7 @@ def test_no_command_replaces_what_it_reads(tmp_path: Path, line: str, says: str)
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"mine")
     (tmp_path / "my.toml").write_text("[anchors]\ndim = 8\n")
+    (tmp_path / "no-table.toml").write_text("[train]\nepochs = 2\n")
     (tmp_path / "link").symlink_to("c2.txt")
     before = tree(tmp_path)
     check_refusal(inside(tmp_path, *line.split()), 2, says)

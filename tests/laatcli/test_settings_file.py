@@ -59,6 +59,13 @@ def test_config_names_the_file(project: Path, tmp_path: Path) -> None:
     assert "it goes before the command" in inside(tmp_path, "suites", "--config", "x").stderr.lower()
 
 
+def test_the_commands_of_the_demo_read_the_same_file(project: Path) -> None:
+    (project / "laat.toml").write_text("[anchors]\nnonsense = 1\n", encoding="utf-8")
+    (project / "other.toml").write_text("[anchors]\nseen-file = 'missing.txt'\n", encoding="utf-8")
+    done = inside(project, "--config", "other.toml", "demo", "--out", "demo")
+    assert (done.code, "'missing.txt'" in done.stderr, "nonsense" in done.stderr) == (3, True, False), done.stderr
+
+
 def test_names_stay_names_and_files_become_paths(project: Path) -> None:
     (project / "photos").mkdir()
     (project / "shapes").mkdir()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 import typer
@@ -50,6 +50,7 @@ def options() -> Iterator[tuple[str, str, tuple[str, ...]]]:
             left_out = parameter.param_type_name != "option" or parameter.is_flag or "--help" in parameter.opts
             if not left_out and (name, parameter.name) != ("demo", "out"):  # would run the demo
                 kind = inspect.signature(command.callback).parameters[parameter.name].annotation
+                kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
                 number = any(word in str(kind) for word in ("int", "float"))
                 yield name, max(parameter.opts, key=len), NUMBERS if number else (*TEXTS, *NUMBERS[:7])
 
