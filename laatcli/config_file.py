@@ -34,7 +34,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
+    from importlib.abc import Traversable  # in 3.10, too
 
 NAME = "laat.toml"
 # a type -> what it is in TOML, and in words; all others are text

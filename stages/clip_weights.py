@@ -5,7 +5,6 @@ Only safetensors are read: loading other formats can run code.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.errors import InputError, LaatError, MissingError, UsageError, nearest
+from stages.files.reading import sha256_of
 
 DEMO = "demo"
 CONFIG = "open_clip_config.json"
@@ -244,15 +244,6 @@ def reason_of(error: Exception) -> str:
         error = error.__cause__
     text = str(error).strip()
     return text.splitlines()[0][:160] if text else type(error).__name__
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @contextmanager

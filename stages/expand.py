@@ -43,7 +43,8 @@ class Expansion:
         """
         if len(seen) < 2:
             raise InputError(
-                "the expansion is fitted on at least 2 seen anchors and there is 1", "name more seen classes (--seen N)"
+                f"the expansion is fitted on at least 2 seen anchors, and has {len(seen)}",
+                "name more seen classes (--seen N)",
             )
         mean = sum(unit_rows(seen[rows]).sum(axis=0) for rows in blocks_of(len(seen))) / len(seen)
         length = float(np.linalg.norm(mean))

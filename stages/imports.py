@@ -1,4 +1,4 @@
-"""Custom backbones and objectives by import path: `package.module:name`."""
+"""Custom backbones and objectives by import path, `package.module:name`, and digests of their code."""
 
 from __future__ import annotations
 
@@ -68,12 +68,19 @@ def code_of(*paths: str) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
 def _is_beside(name: str, start: str, home: Path) -> bool:
     """Whether a module is the module `start`, or is in its package or in its folder `home`, but not an installed one."""
     top, file = name.partition(".")[0], _file_of(name)
     if top == start.partition(".")[0]:
         return True
-    return file.is_relative_to(home) and "site-packages" not in file.parts and top not in ("stages", "laatcli")
+    return (
+        file.is_relative_to(home)
+        and not {"site-packages", "dist-packages"} & set(file.parts)
+        and top not in ("stages", "laatcli")
+    )
 
 
 def _file_of(name: str) -> Path:

@@ -1,10 +1,10 @@
-"""Text from outside: names that are not UTF-8, text files in other encodings, and characters that do not show."""
+"""Text: names and files from outside, characters that do not show, and lists and counts for messages."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,12 @@ def as_text(name: str) -> str:
 def counted(count: int, one: str, several: str = "") -> str:
     """A count and what it counts: 1 class, 2 classes; `several` is by default `one` with an s."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def listed(names: Collection[str], most: int | None = None) -> str:
+    """Names in quotes, for a message; beyond `most`, how many more there are."""
+    shown = ", ".join(f"'{name}'" for name in list(names)[:most])
+    return shown if most is None or len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def is_text(name: str) -> bool:

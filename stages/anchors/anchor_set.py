@@ -12,11 +12,11 @@ from stages.classes import ClassGroups, check_unique, spelled
 from stages.cosines import blocks_of, row_norms
 from stages.errors import InputError
 from stages.expand import Expansion
+from stages.files.artifact_record import REMAKE
 from stages.files.artifacts import Artifact
 from stages.text import counted
 
 KIND = "anchors"
-_REMAKE = "make it again with the command that wrote it"
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class AnchorSet:
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, where: str) -> AnchorSet:
-        """Unpack an artifact with anchors that was read (see `artifacts.from_bytes`, which checks its record).
+        """The anchors of an artifact, whose record was checked when it was read (see `artifacts.from_bytes`).
 
         Raises InputError for missing tensors, anchors that are not of unit length, class names that are the same.
         """
@@ -90,29 +90,24 @@ class AnchorSet:
         classes, fitted = tuple(params["classes"]), params.get("expansion")
         if len(classes) != len(vectors):
             raise InputError(
-                f"{where} names {counted(len(classes), 'class', 'classes')} for {counted(len(vectors), 'anchor')}", _REMAKE
+                f"{where} names {counted(len(classes), 'class', 'classes')} for {counted(len(vectors), 'anchor')}", REMAKE
             )
         check_unique(classes, where=where)
-        check_anchors(vectors, classes, where)
+        _check_unit(vectors, classes, where)
         expansion = None
         if fitted is not None:
             centre = artifact.tensor("expansion.centre", (vectors.shape[1],)).astype(np.float64)
             if not abs(np.linalg.norm(centre) - 1) < 1e-6:
-                raise InputError(f"the centre of the expansion in {where} does not have unit length", _REMAKE)
+                raise InputError(f"the centre of the expansion in {where} does not have unit length", REMAKE)
             expansion = Expansion(centre, fitted["theta_max"])
         groups = ClassGroups.from_record(params["groups"])
         return cls(vectors, classes, groups, dict(params.get("origin", {})), expansion, artifact.inputs)
 
 
-def check_anchors(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> None:
-    """Raise InputError, naming the class, unless every row of vectors (C, D) is finite and of unit length."""
-    norms = row_norms(vectors)
-    finite = np.isfinite(norms)
-    if not finite.all():
-        name = classes[int(np.argmin(finite))]
-        raise InputError(f"the anchor of '{name}' in {where} is not finite", "encode the classes again with `laat anchors`")
-    off = np.abs(norms - 1)
-    if off.max() > 1e-4:
+def _check_unit(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> None:
+    """Raise InputError, naming the class, unless every row of vectors (C, D) is of unit length."""
+    off = ~(np.abs(row_norms(vectors) - 1) <= 1e-4)
+    if off.any():
         name = classes[int(np.argmax(off))]
         raise InputError(
             f"the anchor of '{name}' in {where} does not have unit length",

@@ -1,4 +1,4 @@
-"""The text tower of a CLIP model, through open_clip."""
+"""The text tower of a CLIP model: the bundled one, or any other through open_clip."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str | None = None, devi
 
 def _load(located: Located, device: str) -> tuple[Any, Any, str]:
     """The model, its tokenizer, and the SHA-256 of its weights."""
+    from stages.clip_config import build_tokenizer
+
     net, sha256 = load_clip(located, OPTIONS, device)
     with quiet():
-        from stages.clip_config import build_tokenizer
-
         try:
             return net, build_tokenizer(located.config), sha256
         except InputError:

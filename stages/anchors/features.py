@@ -87,8 +87,9 @@ def _numbers(found: dict[str, Any], name: str, path: Path) -> np.ndarray:
     import torch
 
     kind = getattr(torch, _OF_TORCH.get(found["dtype"], ""), None)
-    if kind is None or not found["data"]:
+    if kind is None:
         raise InputError(
             f"the tensor '{name}' in '{path}' has the type {found['dtype']}, expected numbers (C, D)", "save it as float32"
         )
-    return torch.frombuffer(found["data"], dtype=kind).reshape(found["shape"]).to(torch.float32).numpy()
+    data = torch.frombuffer(found["data"], dtype=kind) if found["data"] else torch.empty(0, dtype=kind)
+    return data.reshape(found["shape"]).to(torch.float32).numpy()

@@ -15,6 +15,7 @@ from stages.classes import check_unique, match_classes, spelled
 from stages.data.image_hashes import image_hashes
 from stages.data.source_rows import SourceRows
 from stages.errors import InputError
+from stages.text import listed
 
 if TYPE_CHECKING:
     import torch
@@ -288,8 +289,7 @@ def check_no_class_empty(counts: Sequence[int], names: Sequence[str], *, source:
     """
     empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if empty:
-        shown = ", ".join(f"'{name}'" for name in empty[:5]) + (f" and {len(empty) - 5} more" if len(empty) > 5 else "")
         raise InputError(
-            f"the data '{source}'{part} has no image of {shown}",
+            f"the data '{source}'{part} has no image of {listed(empty, 5)}",
             fix or "add images, leave these classes out, or choose another --split",
         )

@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, Validati
 from typing_extensions import Self
 
 from stages.errors import InputError
+from stages.files.artifact_record import REMAKE
 from stages.files.epoch_metrics import EpochMetrics, check_epochs
 from stages.files.records import Record, first_fault
 
@@ -167,7 +168,7 @@ class StateParams(Record, extra="allow"):
         return self
 
 
-class _Whole(Record, extra="ignore"):
+class _Inputs(Record):
     inputs: dict[str, Lineage]
 
 
@@ -187,10 +188,8 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
         where: name of the file in errors.
     """
     try:
-        _Whole.model_validate({"inputs": record["inputs"]})
+        _Inputs.model_validate({"inputs": record["inputs"]})
         # of JSON, where a list can be a tuple
         _PARAMS[record["kind"]].model_validate_json(json.dumps(record["params"]))
     except ValidationError as error:
-        raise InputError(
-            f"{where} has a damaged laat record: {first_fault(error)}", "make it again with the command that wrote it"
-        ) from None
+        raise InputError(f"{where} has a damaged laat record: {first_fault(error)}", REMAKE) from None

@@ -17,6 +17,7 @@ from stages.version import __version__
 FORMAT = 2
 KINDS = ("anchors", "model", "adversarial", "training-state")
 METADATA_KEY = "laat"
+REMAKE = "make it again with the command that wrote it"
 NO_DIGEST = "0" * 64
 # how a record with a digest begins in the header: its keys are sorted
 _BEFORE_DIGEST = rb"{\"digest\":\""
@@ -64,7 +65,7 @@ def read_record(data: bytes, where: str) -> dict[str, Any]:
     if _digest(data, at) != record["digest"]:
         raise InputError(
             f"{where} was damaged or edited after it was written: its digest differs",
-            "take an intact copy, or make it again with the command that wrote it",
+            f"take an intact copy, or {REMAKE}",
         )
     return record
 
@@ -90,7 +91,7 @@ def read_stream(stream: BinaryIO) -> bytes:
 
 def _header_length(data: bytes, where: str) -> int:
     if not data:
-        raise InputError(f"{where} is empty", "make it again with the command that wrote it")
+        raise InputError(f"{where} is empty", REMAKE)
     length: int = struct.unpack("<Q", data[:8])[0] if len(data) >= 8 else 0
     if len(data) < 8 or length > min(len(data) - 8, _MAX_HEADER):
         if data[:1] in b"{[":
@@ -115,7 +116,7 @@ def _parsed(text: Any, where: str) -> dict[str, Any]:
         whole = version >= 1 and record.keys() == (_ENTRIES if version == 1 else _ENTRIES | {"digest"})
         reason = "" if whole else "it does not have the entries of its format"
     if reason:
-        raise InputError(f"{where} has a damaged laat record: {reason}", "make it again with the command that wrote it")
+        raise InputError(f"{where} has a damaged laat record: {reason}", REMAKE)
     if version > FORMAT:
         raise InputError(
             f"{where} has format {version}, this laat ({__version__}) reads up to {FORMAT}", "upgrade laat: pip install -U laat"

@@ -2,7 +2,7 @@
 
 A file has named tensors and, in the metadata of its header with the key `laat`, a JSON record: kind, format version, parameters
 of the stage, version of laat, the SHA-256 of each input artifact (the lineage), and since format 2 a digest of the whole file.
-Files are reproducible byte for byte: no time, host name or path. Importing this needs numpy only.
+Files are reproducible byte for byte: no time, host name or path. Importing this needs neither torch nor pydantic.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from stages.errors import InputError
-from stages.files.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, read_record, read_stream, with_digest
+from stages.files.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, REMAKE, read_record, read_stream, with_digest
 from stages.files.reading import STDIO, read_file
 from stages.files.writing import write_file
 from stages.text import texts_in
 from stages.version import __version__
 
-_REMAKE = "make it again with the command that wrote it"
 _KINDS_OF_NUMBERS = {"f": "floating point", "i": "signed integers", "u": "unsigned integers"}
 
 
@@ -68,15 +67,15 @@ class Artifact:
         """The tensor `name`. Raises InputError if it is missing, its shape is not `shape` (None: any size), or its numbers are
         not of `kind`: NumPy's letter, or several."""
         if name not in self.tensors:
-            raise InputError(f"{self.where} has no tensor '{name}'", _REMAKE)
+            raise InputError(f"{self.where} has no tensor '{name}'", REMAKE)
         value = self.tensors[name]
         fits = len(value.shape) == len(shape) and all(want in (None, got) for want, got in zip(shape, value.shape, strict=True))
         if not fits:
             wanted = tuple("any" if size is None else size for size in shape)
-            raise InputError(f"tensor '{name}' in {self.where} has shape {tuple(value.shape)}, expected {wanted}", _REMAKE)
+            raise InputError(f"tensor '{name}' in {self.where} has shape {tuple(value.shape)}, expected {wanted}", REMAKE)
         if value.dtype.kind not in kind:
             words = " or ".join(_KINDS_OF_NUMBERS[letter] for letter in kind)
-            raise InputError(f"tensor '{name}' in {self.where} has numbers of type {value.dtype}, expected {words}", _REMAKE)
+            raise InputError(f"tensor '{name}' in {self.where} has numbers of type {value.dtype}, expected {words}", REMAKE)
         return value
 
 
@@ -126,12 +125,12 @@ def _tensors(data: bytes, where: str) -> dict[str, np.ndarray]:
     try:
         tensors = dict(load_tensors(data))
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{where} is damaged: {error}", _REMAKE) from None
+        raise InputError(f"{where} is damaged: {error}", REMAKE) from None
     for name, value in tensors.items():
         finite = np.isfinite(value) if value.dtype.kind == "f" else np.True_
         if not finite.all():
             at = tuple(int(one) for one in np.argwhere(~finite)[0])
-            raise InputError(f"tensor '{name}' in {where} is not finite: it has {value[at]} at {list(at)}", _REMAKE)
+            raise InputError(f"tensor '{name}' in {where} is not finite: it has {value[at]} at {list(at)}", REMAKE)
     return tensors
 
 

@@ -30,9 +30,9 @@ def check_epochs(epochs: Sequence[EpochMetrics]) -> None:
     """Raise ValueError unless the epochs count from 1 and the first one is the best so far."""
     for number, one in enumerate(epochs, 1):
         if one.epoch != number:
-            raise ValueError(f"line {number} is epoch {one.epoch}, expected {number}")
+            raise ValueError(f"entry {number} is epoch {one.epoch}, expected {number}")
     if epochs and not epochs[0].best_so_far:
-        raise ValueError("line 1: the first epoch is the best so far, but is not marked so")
+        raise ValueError("the first epoch is not marked as the best so far")
 
 
 def read_epochs(path: Path) -> list[EpochMetrics]:

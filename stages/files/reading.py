@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -43,6 +44,15 @@ def read_file(path: Path | str, *, most: int | None = None, of_pipe: Callable[[B
         raise InputError(f"'{path}' is a folder, expected a file", "name the file inside it") from None
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror}", "check the path and its permissions") from None
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, hexadecimal. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _at_most(stream: BinaryIO, most: int, where: str) -> bytes:

@@ -143,7 +143,7 @@ def test_an_anchor_opposite_to_the_centre_is_refused(kind: type) -> None:
 
 
 def test_one_anchor_is_refused() -> None:
-    with pytest.raises(InputError, match="at least 2 seen anchors and there is 1"):
+    with pytest.raises(InputError, match="at least 2 seen anchors, and has 1"):
         Expansion.fit(np.ones((1, 4)))
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stages.data.decoding.metadata import png_chunks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -142,20 +144,13 @@ def _tiff_depth(tags: Any, stored: int | None) -> Depth:
 
 def _significant_bits(raw: bytes) -> int:
     """The sBIT of a PNG file, the largest of its channels; 16 without one."""
-    for kind, content in _png_chunks(raw):
+    for start, end in png_chunks(raw):
+        kind, content = raw[start + 4 : start + 8], raw[start + 8 : min(start + 12, end - 4)]
         if kind == b"sBIT" and content and 0 < max(content) < 16:
             return max(content)
         if kind == b"IDAT":
             break
     return 16
-
-
-def _png_chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = 8
-    while at + 8 <= len(raw):
-        length = int.from_bytes(raw[at : at + 4], "big")
-        yield raw[at + 4 : at + 8], raw[at + 8 : at + 8 + min(length, 4)]
-        at += length + 12
 
 
 def _in_low_bits(values: np.ndarray, significant: int) -> bool:

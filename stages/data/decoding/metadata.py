@@ -34,13 +34,14 @@ def without_metadata(raw: bytes) -> bytes:
     unpacked here, so metadata that would fill the memory does not.
     """
     if raw.startswith(PNG):
-        return PNG + b"".join(raw[start:end] for start, end in _png_chunks(raw) if _is_needed(raw[start:end]))
+        return PNG + b"".join(raw[start:end] for start, end in png_chunks(raw) if _is_needed(raw[start:end]))
     if raw.startswith(JPEG):
         return b"".join(_jpeg_parts(raw))
     return raw
 
 
-def _png_chunks(raw: bytes) -> Iterator[tuple[int, int]]:
+def png_chunks(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Where each chunk of a PNG file begins and ends: its length, kind, content and checksum."""
     start = len(PNG)
     while start < len(raw):
         end = start + 12 + int.from_bytes(raw[start : start + 4], "big")

@@ -51,11 +51,11 @@ class Picture(NamedTuple):
     undeclared: bool = False
 
 
-def decode(raw: bytes | np.ndarray | Image, options: DecodeOptions, large: AbstractContextManager[object]) -> Picture:
+def decode(raw: bytes | np.ndarray, options: DecodeOptions, large: AbstractContextManager[object]) -> Picture:
     """Decode one image.
 
     Args:
-        raw: the content of an image file, a Pillow image, or its pixels uint8 (H, W, 3), which are only resized.
+        raw: the content of an image file, or its pixels uint8 (H, W, 3), which are only resized.
         options: how.
         large: held while a large image is decoded.
 
@@ -68,27 +68,27 @@ def decode(raw: bytes | np.ndarray | Image, options: DecodeOptions, large: Abstr
     try:
         return _decoded(raw, options, large)
     except UnreadableImageError:
-        bare = without_metadata(raw) if isinstance(raw, bytes) else None
-        if bare is None or bare == raw:
+        bare = without_metadata(raw)
+        if bare == raw:
             raise
     return _decoded(bare, options, large)
 
 
-def _decoded(raw: bytes | Image, options: DecodeOptions, large: AbstractContextManager[object]) -> Picture:
+def _decoded(raw: bytes, options: DecodeOptions, large: AbstractContextManager[object]) -> Picture:
     from PIL import UnidentifiedImageError
 
     if not raw:
         raise UnreadableImageError("it is empty")
     try:
-        with _opened(raw) if isinstance(raw, bytes) else nullcontext(raw) as image:
+        with _opened(raw) as image:
             _check_size(image.size, options)
             with large if image.width * image.height > LARGE else nullcontext():
-                rgb, undeclared = to_rgb(image, options.white, raw if isinstance(raw, bytes) else b"")
+                rgb, undeclared = to_rgb(image, options.white, raw)
                 return Picture(np.asarray(rgb if options.resize is None else resized(rgb, options.resize)), undeclared)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
-        raise _not_recognised(raw if isinstance(raw, bytes) else b"") from None
+        raise _not_recognised(raw) from None
     except Exception as error:  # Pillow's readers raise nearly anything on broken files
         raise UnreadableImageError(str(error).rstrip(".") or type(error).__name__) from error
 

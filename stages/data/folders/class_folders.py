@@ -11,11 +11,11 @@ import numpy as np
 
 from stages.classes import fold, is_blank, spelled
 from stages.data.decoding.encoded import Encoded
-from stages.data.folders.layout import listed, read_image_folder
+from stages.data.folders.layout import read_image_folder
 from stages.data.source import Source
 from stages.data.source_rows import portable
 from stages.errors import InputError
-from stages.text import as_text, is_text
+from stages.text import as_text, is_text, listed
 
 
 class FolderSource(Source):
@@ -48,7 +48,7 @@ class FolderSource(Source):
             raise InputError(f"the folder '{name}' has no images{only}", "put the images into one folder per class")
         filled = np.unique(np.concatenate(list(self._labels.values())))
         empty = [one for at, one in enumerate(self.classes) if at not in filled]
-        self.notes = (f"class folders without an image: {listed(empty)}",) if empty else ()
+        self.notes = (f"class folders without an image: {listed(empty, 4)}",) if empty else ()
 
     def labels(self, split: str) -> np.ndarray:
         """See `Source`."""

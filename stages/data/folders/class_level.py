@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stages.data.folders.walk import Found
 from stages.errors import InputError
+from stages.text import listed
 
 GENERIC = frozenset(["data", "dataset", "images", "image", "imgs", "img", "jpg", "jpeg", "jpegimages", "png", "pictures"])
 
@@ -54,7 +55,7 @@ def check_level(
         here = _above(above, folders[above][1], groups[above])
         move = f"give --data {shlex.quote(f'{path}/{here}')}" if split is None else f"move these folders to '{path}/{split}'"
         raise InputError(
-            f"the folder '{where}' has its images in '{here}', in the folders {_listed(groups[above])}",
+            f"the folder '{where}' has its images in '{here}', in the folders {listed(groups[above], 4)}",
             f"{move}, or {as_classes}",
         )
     if generic is not None:
@@ -67,8 +68,8 @@ def check_level(
         several = list(groups)  # each folder has its images in one other folder
     if several and not any(own.files for own, _ in folders.values()):
         raise InputError(
-            f"the folder '{where}' can be read as the classes {_listed(list(folders))} or as groups of the classes in them: "
-            f"'{several[0]}' contains {_listed(groups[several[0]])}",
+            f"the folder '{where}' can be read as the classes {listed(list(folders), 4)} or as groups of the classes in them: "
+            f"'{several[0]}' contains {listed(groups[several[0]], 4)}",
             f"{as_classes}, or put the folders of all classes into one folder",
         )
 
@@ -96,8 +97,3 @@ def _above(top: str, inner: Mapping[str, Found], groups: Sequence[str]) -> str:
 def _homes(inner: Mapping[str, Found]) -> list[list[str]]:
     """The folders that each image in the folders `inner` lies in, from the outermost."""
     return [f"{name}/{file}".split("/")[:-1] for name, found in inner.items() for file in found.files]
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:4])
-    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

@@ -14,7 +14,7 @@ from stages.data.folders.class_level import check_level, check_split_level, is_g
 from stages.data.folders.splits import KEYWORDS, split_of_folder, splits_of_stems, words_of
 from stages.data.folders.walk import Found, list_folder, walk, why_no_image
 from stages.errors import InputError
-from stages.text import as_text
+from stages.text import as_text, listed
 
 OUTSIDE = "outside a class folder"
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
@@ -119,7 +119,7 @@ def _no_class_folders(path: Path, name: str, images: bool) -> InputError:
     if images:
         what = "has images, but not in class folders"
     else:
-        what = f"has no class folders, only {listed(names)}" if names else "is empty"
+        what = f"has no class folders, only {listed(names, 4)}" if names else "is empty"
     unpack = any(name.casefold().endswith(ARCHIVES) for name in names)
     return InputError(
         f"the folder '{name}' {what}",
@@ -154,7 +154,7 @@ def _check_not_like_splits(path: Path, folders: Sequence[TopFolder], name: str) 
     for folder in folders:
         _check_no_splits_in(path, folder, name, alone=len(folders) == 1 or is_generic(folder.name))
     if folders and all(folder.may_name_split and not folder.has_inner_images for folder in folders):
-        names = listed([folder.name for folder in folders])
+        names = listed([folder.name for folder in folders], 4)
         raise InputError(
             f"the folder '{name}' can be read as the classes {names} or as the splits {names}, whose images have no class",
             "put the images of each split into class folders, or read the folders as classes with --layout classes",
@@ -178,7 +178,8 @@ def _check_no_splits_in(path: Path, folder: TopFolder, name: str, *, alone: bool
         parts = next(parts for parts in files if inner[0] in parts[:-1])
         data = "/".join([str(path), folder.name, *parts[: parts.index(inner[0])]])
         raise InputError(
-            f"the folder '{folder.name}' of '{name}' contains the splits {listed(inner)}, so it is a class or data of its own",
+            f"the folder '{folder.name}' of '{name}' contains the splits {listed(inner, 4)}, "
+            "so it is a class or data of its own",
             f"give --data {shlex.quote(data)}, put the class folders into split folders ({inner[0]}/{folder.name}), or "
             "read all its images as one class of one split with --layout classes",
         )
@@ -187,8 +188,8 @@ def _check_no_splits_in(path: Path, folder: TopFolder, name: str, *, alone: bool
 def _two_readings(folders: Sequence[TopFolder], splits: Sequence[TopFolder], name: str) -> InputError:
     inner = sorted({inside for folder in splits for inside, found in folder.inner.items() if found.files})
     return InputError(
-        f"the folder '{name}' can be read as the classes {listed([folder.name for folder in folders])} or as "
-        f"the splits {listed([folder.name for folder in splits])} of the classes {listed(inner)}",
+        f"the folder '{name}' can be read as the classes {listed([folder.name for folder in folders], 4)} or as "
+        f"the splits {listed([folder.name for folder in splits], 4)} of the classes {listed(inner, 4)}",
         f"choose with {CHOICES}, or remove the folders that do not belong to the data",
     )
 
@@ -231,9 +232,3 @@ def _total(counts: Sequence[Counter[str]]) -> Counter[str]:
 
 def _outside(count: int) -> Counter[str]:
     return Counter({OUTSIDE: count} if count else {})
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first names, for a message."""
-    shown = ", ".join(f"'{name}'" for name in names[:4])
-    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stages.data.folders.layout import TopFolder, listed, read_top_folders
+from stages.data.folders.layout import TopFolder, read_top_folders
 from stages.data.folders.parquet_folder import parquet_files
 from stages.data.folders.walk import PARQUET
 from stages.errors import InputError, UsageError
 from stages.files.strict_json import parse_json
-from stages.text import as_text
+from stages.text import as_text, listed
 
 Kind = Literal["shapes", "parquet", "saved", "folders", "hub"]
 BUNDLED = "shapes"
@@ -90,7 +90,7 @@ def _kind_of_folder(path: Path, name: str, layout: str | None) -> Kind:
         with_images = [folder for folder in read_top_folders(path)[0] if folder.has_images]
     # a single folder is no set of classes: it has the images that a table names, or pictures for its documentation
     if len(with_images) > 1 or any(folder.names_split and folder.has_inner_images for folder in with_images):
-        readings["folders"] = f"images in folders ({listed([folder.name for folder in with_images])})"
+        readings["folders"] = f"images in folders ({listed([folder.name for folder in with_images], 4)})"
     if len(readings) > 1:
         raise InputError(
             f"the folder '{name}' can be read as {' or as '.join(readings.values())}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
@@ -16,7 +16,7 @@ from stages.classes import fold
 from stages.data.by_class import rows_by_class
 from stages.errors import InputError, UsageError
 from stages.randomness import numpy_generator
-from stages.text import as_text
+from stages.text import as_text, listed
 
 Side = Literal["train", "test"]
 
@@ -131,7 +131,7 @@ def choose_splits(available: Sequence[str], split: str | None, side: Side, *, so
         if kind in by_kind:
             return Choice((_only(by_kind[kind], kind, source),))
     raise UsageError(
-        f"the data '{source}' has no {side} split, only {_listed(available)}",
+        f"the data '{source}' has no {side} split, only {listed(available)}",
         f"choose with --split, for example --split {available[0]}",
     )
 
@@ -144,7 +144,7 @@ def _kinds(split: str) -> list[str]:
 def _only(names: Sequence[str], kind: str, source: str) -> str:
     """The split of a kind: the one of that very name, or the only one."""
     if len(names) > 1 and kind not in names:
-        raise UsageError(f"the data '{source}' has several {kind} splits: {_listed(names)}", "choose one with --split")
+        raise UsageError(f"the data '{source}' has several {kind} splits: {listed(names)}", "choose one with --split")
     return kind if kind in names else names[0]
 
 
@@ -155,17 +155,13 @@ def _named(split: str, available: Sequence[str], by_kind: dict[str, list[str]], 
         if part not in available and kind not in by_kind:
             raise UsageError(
                 f"the data '{source}' has no split '{part}'",
-                f"choose --split from {_listed(available)}, or join several with +",
+                f"choose --split from {listed(available)}, or join several with +",
             )
         name = part if part in available else _only(by_kind[kind], kind, source)
         if name in chosen:
             raise UsageError(f"--split {split} names '{name}' twice", "name each split once")
         chosen.append(name)
     return chosen
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
 
 
 def part_of_division(

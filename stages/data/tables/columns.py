@@ -7,6 +7,7 @@ from typing import Any
 
 from stages.classes import fold
 from stages.errors import InputError, UsageError
+from stages.text import listed
 
 TEXT = ("string", "large_string", "string_view")
 BYTES = ("binary", "large_binary", "binary_view")
@@ -66,9 +67,7 @@ def _choose(
     if named in allowed:
         return named
     if named is None and found:
-        raise UsageError(
-            f"the data '{source}' has several {role} columns: {_listed(found)}", f"choose one with --{role}-column"
-        )
+        raise UsageError(f"the data '{source}' has several {role} columns: {listed(found)}", f"choose one with --{role}-column")
     if named is None:
         columns = ", ".join(f"'{name}' ({kind_of(feature)})" for name, feature in features.items()) or "no column at all"
         raise InputError(
@@ -80,7 +79,7 @@ def _choose(
         kind = kind_of(features[named])
         problem = f"column '{named}' of the data '{source}' does not contain {role}s ({kind}); {_WHAT[role]}"
         choices = allowed
-    choose = f"choose --{role}-column from {_listed(choices)}"
+    choose = f"choose --{role}-column from {listed(choices)}"
     raise UsageError(problem, choose if choices else f"write such a column of {role}s")
 
 
@@ -120,7 +119,3 @@ def _holds_bytes(feature: Any) -> bool:
     if isinstance(feature, Mapping):  # an image written without the datasets library: {bytes, path}
         return "bytes" in feature and _holds_bytes(feature["bytes"])
     return kind_of(feature) in BYTES
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)

@@ -23,6 +23,7 @@ from stages.data.tables.arrow_table import MappedFiles
 from stages.data.tables.columns import alike, kind_of
 from stages.data.tables.hub import first_line
 from stages.errors import InputError
+from stages.files.reading import sha256_of
 
 ROWS = 64  # rows decoded at once, and in a record batch of a copy, at most
 BATCH_BYTES = 128 * 2**20  # that these rows may take
@@ -260,10 +261,7 @@ class _Written(io.RawIOBase):
 def _sound(file: Path | None) -> Path | None:
     """A copy whose content has the digest in its name; None when there is none, or it is damaged."""
     try:
-        if file is None:
-            return None
-        with file.open("rb") as opened:
-            return file if file.stem.endswith(hashlib.file_digest(opened, "sha256").hexdigest()) else None
+        return file if file is not None and file.stem.endswith(sha256_of(file)) else None
     except OSError:
         return None
 

@@ -74,7 +74,7 @@ def test_what_cannot_be_expanded() -> None:
         expand_anchors(moved)
     with pytest.raises(InputError, match="have no fitted expansion"):
         expand_anchors(raw, raw)
-    with pytest.raises(InputError, match="there is 1"):
+    with pytest.raises(InputError, match="and has 1"):
         expand_anchors(on_a_circle(0, 20, seen=1))
     with pytest.raises(InputError, match="one direction"):
         expand_anchors(on_a_circle(7, 7, 30, seen=2))
