@@ -21,6 +21,8 @@ from stages.errors import UsageError
 from stages.version import __version__
 
 Identity = Mapping[str, Mapping[str, Any]]
+# what to type when a result of other inputs is in the way
+CHOOSE_OR_FORCE = "choose another file with -o, or replace it with --force"
 CODE = "code"  # the part with the digests of the user's own modules
 _PLURAL = ("anchors", "classes", "shapes", "weights", "adversarial images", "replayed episodes")
 _LONG_FRACTION = re.compile(r"\d+/\d{4,}")

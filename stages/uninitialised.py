@@ -25,7 +25,7 @@ class Uninitialised(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The tensor itself in place of an initialiser's result; all else runs as ever."""
+        """The tensor itself in place of an initialiser's result; other functions run as usual."""
         kwargs = kwargs or {}
         if func in _FILLS or getattr(func, "__module__", "") == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]

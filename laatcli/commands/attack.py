@@ -93,7 +93,13 @@ def attack(
     if done is None or not there:
         with console.progress("attack") as bar:
             done = attack_group(
-                *group, plan, round_images=png is not None, save_rounded=quantize, inputs=lineage, progress=bar.update
+                *group,
+                plan,
+                round_images=png is not None,
+                save_rounded=quantize,
+                inputs=lineage,
+                identity=identity,
+                progress=bar.update,
             )
         done = replace(done, sha256=artifacts.write(done.saved.to_artifact(), output).sha256)
     if png is not None and done.levels is not None:

@@ -24,7 +24,7 @@ from stages.files.reading import STDIO
 from stages.launch import read_launch
 from stages.parameters import parameter
 from stages.reports.episode_file import episodes_path
-from stages.reports.figures import check_format as check_picture
+from stages.reports.figures import check_picture
 from stages.text import as_text
 from stages.threat import ThreatModel
 

@@ -16,7 +16,7 @@ from stages.errors import UsageError
 from stages.files import artifacts
 from stages.files.reading import STDIO
 from stages.parameters import parameter
-from stages.reports.figures import check_format
+from stages.reports.figures import check_picture
 
 EXAMPLES = (
     "laat expand anchors.st",
@@ -41,7 +41,7 @@ def expand(
     else:
         if str(plot) == STDIO:
             raise UsageError("--plot cannot be standard output", "name a file")
-        check_format(plot)
+        check_picture(plot)
     source = artifacts.read(anchors, KIND)
     before = AnchorSet.from_artifact(source, f"'{anchors}'")
     inputs = {"anchors": source.lineage()}

@@ -12,7 +12,7 @@ from laatcli.options import Plotting, check_places
 from stages.errors import UsageError
 from stages.files.reading import STDIO
 from stages.parameters import parameter
-from stages.reports.figures import check_format
+from stages.reports.figures import check_picture
 
 if TYPE_CHECKING:
     from stages.reports.metrics import RunMetrics
@@ -76,7 +76,7 @@ def _plot_runs(console: Console, runs: list[Path], target: Path, size: str) -> N
 
 def _check(context: typer.Context, target: Path, reports: list[Path]) -> None:
     check_places(context, [("--output", target)], [("REPORT", path) for path in reports])
-    check_format(target)
+    check_picture(target)
 
 
 def _show(console: Console, runs: list[RunMetrics], target: Path) -> None:

@@ -74,7 +74,8 @@ def train(
     if dry_run:
         show_resolved(console, context, {"beta": settings.second_weight, "step_size": format_eps(settings.step)})
         return
-    from stages.training.folder import BEST, LAST, METRICS, STATE
+    from stages.files.epoch_metrics import METRICS
+    from stages.training.folder import BEST, LAST, STATE
 
     written = [("--out", out / name) for name in (BEST, LAST, METRICS, STATE)]
     check_places(context, written, [("--anchors", anchors), ("--init", init), ("--data", request.data)])

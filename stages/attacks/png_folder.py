@@ -82,7 +82,7 @@ def write_png_folder(
 ) -> None:
     """Write one 8-bit PNG per image: FOLDER/<class>/<row>.png.
 
-    The folder is replaced once all images are written; an error leaves it unchanged, and so do the images that it has already.
+    The folder is replaced once all images are written. It stays unchanged after an error, or if it has the same images.
 
     Args:
         folder: see `check_png_folder`.

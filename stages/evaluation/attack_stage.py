@@ -19,7 +19,7 @@ from stages.errors import InputError
 from stages.evaluation.task import own_code
 from stages.files.artifacts import read
 from stages.files.reading import STDIO
-from stages.identity import Identity, digest_of, require_same, versions
+from stages.identity import CHOOSE_OR_FORCE, Identity, digest_of, require_same, versions
 from stages.models.classifier import Classifier, Progress, predict
 from stages.statistics.intervals import Estimate, estimate
 
@@ -57,6 +57,7 @@ def attack_group(
     round_images: bool = False,
     save_rounded: bool = False,
     inputs: Mapping[str, Any] | None = None,
+    identity: dict[str, dict[str, Any]] | None = None,
     progress: Progress | None = None,
 ) -> Attacked:
     """Attack the images of a group of classes.
@@ -69,6 +70,7 @@ def attack_group(
         round_images: also round the adversarial images to 8 bits inside the threat model, and classify those.
         save_rounded: save the rounded images.
         inputs: lineage of the checkpoint and its anchors.
+        identity: `attack_identity` of the same arguments; None computes it, which reads all pixels.
         progress: called with (images done, images in total, what).
 
     Raises as `attack_images`.
@@ -84,6 +86,7 @@ def attack_group(
         figures[ROUNDED] = estimate(right & (judged == images.labels).numpy())
         if save_rounded:
             x_adv, attacked = levels.to(torch.float32) / 255, judged
+    identity = identity or attack_identity(classifier, group, images, plan, save_rounded=save_rounded, inputs=inputs)
     saved = AdversarialSet(
         x_adv,
         images.images,
@@ -94,10 +97,10 @@ def attack_group(
         group,
         threat,
         {**plan.spec.to_record(), "seed": plan.seed, "every_step": not plan.early_stop, "quantized": save_rounded},
-        {**images.provenance.to_record(), "sha256": images.sha256()},
+        {**images.provenance.to_record(), "sha256": identity["inputs"]["data"]},
         dict(inputs or {}),
         images.source_rows,
-        attack_identity(classifier, group, images, plan, save_rounded=save_rounded, inputs=inputs),
+        identity,
         {name: asdict(value) for name, value in figures.items() if save_rounded or name != ROUNDED},
     )
     return Attacked(saved, figures, levels)
@@ -142,14 +145,14 @@ def earlier_attack(output: Path, identity: Identity) -> Attacked | None:
     """
     if str(output) == STDIO or not output.is_file():
         return None
-    where, fix = f"'{output}'", "choose another file with -o, or replace it with --force"
+    where = f"'{output}'"
     try:
         artifact = read(output, KIND)
         saved = AdversarialSet.from_artifact(artifact, where)
         figures = {name: Estimate(**value) for name, value in (saved.figures or {}).items()}
     except InputError as error:
-        raise InputError(error.what, fix) from None
+        raise InputError(error.what, CHOOSE_OR_FORCE) from None
     except (TypeError, ValueError):
-        raise InputError(f"{where} has damaged accuracies", fix) from None
-    require_same(saved.identity, identity, f"{where} has the images of another attack", fix)
+        raise InputError(f"{where} has damaged accuracies", CHOOSE_OR_FORCE) from None
+    require_same(saved.identity, identity, f"{where} has the images of another attack", CHOOSE_OR_FORCE)
     return Attacked(saved, figures, sha256=artifact.sha256)

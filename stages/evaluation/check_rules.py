@@ -147,15 +147,21 @@ def noise(probe: Probe) -> Finding:
     Only samples that the attack does not misclassify count: beyond that, at a large radius, its loss says little.
     """
     gradient, random = probe.climb.loss.max(0), probe.noise_loss(DRAWS)
-    higher = (random > gradient + AGREE) & probe.climb.robust.numpy()
+    robust = probe.climb.robust.numpy()
+    higher = robust & (random > gradient + AGREE)
     fell = int((higher & (random > 0)).sum())
     count = int(higher.sum())
     figures = {"points": len(probe), "draws": DRAWS, "higher": count, "fell": fell}
-    against = f"of {len(probe)} samples, {count} withstand {STEPS} gradient steps, yet random noise reaches a higher loss"
+    if not robust.any():
+        return Finding("noise", PASS, figures, f"{STEPS} gradient steps misclassify every sample, so noise cannot do better")
+    against = (
+        f"random noise reaches a higher loss than {STEPS} gradient steps on {count} of the {int(robust.sum())} samples "
+        "that withstand them"
+    )
     result = judge_count(count, len(probe))
     if result == PASS:
         return Finding("noise", PASS, figures, against)
-    return Finding("noise", result, figures, f"gradients mislead: {against}, and misclassifies {fell}")
+    return Finding("noise", result, figures, f"gradients mislead: {against}, and misclassifies {fell} of these")
 
 
 def accuracy_falls(probe: Probe) -> Finding:
@@ -220,18 +226,23 @@ def losses_agree(probe: Probe) -> Finding:
     )
 
 
-# names of the findings that are not those of the functions
-_NAMES = {"batch_independence": "batch", "loss_grows": "loss", "accuracy_falls": "accuracy", "losses_agree": "losses"}
-
-
-def not_run(check: Callable[[Probe], Finding], points: int, error: ComputeError) -> Finding:
+def not_run(name: str, points: int, error: ComputeError) -> Finding:
     """The finding of a check that the model does not let run."""
-    name = _NAMES.get(check.__name__, check.__name__.replace("_", " "))
     return Finding(name, FAIL, {"points": points}, f"not run: {error.what}")
 
 
-OF_MODEL = (clean_passes, batch_independence, gradients)  # also without an attack
-CHECKS = (*OF_MODEL, loss_grows, noise, accuracy_falls, strength, black_box, losses_agree)
+Check = Callable[[Probe], Finding]
+# those that need no attack
+OF_MODEL: dict[str, Check] = {"clean passes": clean_passes, "batch": batch_independence, "gradients": gradients}
+CHECKS: dict[str, Check] = {
+    **OF_MODEL,
+    "loss": loss_grows,
+    "noise": noise,
+    "accuracy": accuracy_falls,
+    "strength": strength,
+    "black box": black_box,
+    "losses": losses_agree,
+}
 
 
 def _more(probe: Probe, spec: AttackSpec, name: str, what: str, verdict: str) -> Finding:

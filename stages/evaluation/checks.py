@@ -14,7 +14,8 @@ from stages.attacks.spec import GRADIENT, AttackSpec, EnsembleSpec
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
 from stages.errors import ComputeError
-from stages.evaluation.check_rules import CHECKS, FAIL, FEW, FEWEST, OF_MODEL, PASS, Finding, not_run
+from stages.evaluation.check_rules import CHECKS, FEW, FEWEST, OF_MODEL, PASS, Finding, not_run
+from stages.evaluation.features import CleanFeatures
 from stages.evaluation.points import Points, all_way_points, episode_points
 from stages.evaluation.probe import Probe
 from stages.evaluation.protocol import Protocol
@@ -39,11 +40,6 @@ class Checked:
     right: int
     seed: int
 
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """The names of the checks that failed."""
-        return tuple(found.name for found in self.findings if found.result == FAIL)
-
     def to_record(self) -> dict[str, Any]:
         """JSON-able record."""
         sample = {"of": self.right, "points": self.points, "seed": self.seed}
@@ -61,6 +57,7 @@ def run_checks(
     seed: int = 0,
     batch_size: int = MOST,
     most: int = MOST,
+    features: CleanFeatures | None = None,
     progress: Progress | None = None,
 ) -> Checked:
     """Check the result of an evaluation (see `check_rules` for the checks and their thresholds).
@@ -75,6 +72,7 @@ def run_checks(
         threat: of the report.
         batch_size: samples in one forward pass; at most `most`, so that larger values do not change the result.
         most: size of the subset.
+        features: the embeddings of support images, those of the evaluation; None computes them.
         progress: called with (forward passes done, most of them, current check); a gradient counts as GRADIENT passes.
     """
     correct = rows.correct()
@@ -87,7 +85,8 @@ def run_checks(
         return Checked((none,), 0, 0, seed)
     size, device = min(batch_size, most), classifier.device
     with inference(classifier):
-        points = _points(classifier, images, protocol, rows, picked, size)
+        features = features or CleanFeatures(classifier, images, size)
+        points = _points(classifier, protocol, rows, picked, features)
         samples = Samples(
             points.judge(classifier),
             lambda chosen: to_pixels(images.images, points.image[chosen], device),
@@ -103,15 +102,15 @@ def run_checks(
             scale=classifier.logit_scale,
             pair=_pair(correct, attacks),
         )
-        checks = CHECKS if threat.eps and points.ways > 1 else OF_MODEL
+        checks = CHECKS if threat.eps else OF_MODEL
         images_used = len(np.unique(rows.image[picked]))
         found = []
-        for check in checks:
-            spent.begin(check.__name__.replace("_", " "))
+        for name, check in checks.items():
+            spent.begin(name)
             try:
                 result = check(probe)
             except ComputeError as error:  # the evaluation is done: its report tells what is wrong with the model
-                result = not_run(check, len(probe), error)
+                result = not_run(name, len(probe), error)
             found.append(_with_enough(result, len(picked), images_used))
         return Checked(tuple(found), len(picked), len(right), seed)
 
@@ -159,20 +158,15 @@ def _pair(correct: dict[str, np.ndarray], attacks: Sequence[AttackSpec]) -> tupl
     return None
 
 
-def _points(
-    classifier: Classifier, images: ImageSet, protocol: Protocol, rows: PointRows, picked: np.ndarray, batch_size: int
-) -> Points:
+def _points(classifier: Classifier, protocol: Protocol, rows: PointRows, picked: np.ndarray, features: CleanFeatures) -> Points:
     """The samples `picked` (n,) of the evaluation, with their heads."""
     image, label = (torch.from_numpy(column[picked]).long() for column in (rows.image, rows.label))
     if not rows.episodes:
         return replace(all_way_points(label, len(classifier.classes)), image=image)
     used, head = np.unique(rows.episode[picked], return_inverse=True)
     classes = torch.from_numpy(rows.heads[used]).long()
-    shown, support = torch.from_numpy(rows.support[used]).long().unique(return_inverse=True)
-    embeddings = None
-    if len(shown):
-        batches = (to_pixels(images.images, chosen, classifier.device) for chosen in shown.split(batch_size))
-        embeddings = torch.cat([classifier.embedding(x).float() for x in batches])
+    support = torch.from_numpy(rows.support[used]).long()
+    embeddings = features.of(support.unique()) if support.numel() else None
     episodes = Episodes(classes, support, torch.zeros((*classes.shape, 0), dtype=torch.int64))
     heads = episode_points(episodes, classifier.anchors, embeddings, **protocol.heads).heads
     at = torch.from_numpy(head)

@@ -15,7 +15,7 @@ from stages.evaluation.checks import most_passes, run_checks
 from stages.evaluation.chunks import Chunks
 from stages.evaluation.features import CleanFeatures
 from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
-from stages.evaluation.progress import with_checks
+from stages.evaluation.progress import with_checks, within
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import evaluate, forward_size
 from stages.evaluation.task import Task, own_code
@@ -57,9 +57,9 @@ class Evaluation:
 
         Raises MissingError if a file cannot be written.
         """
-        place = Path(path)
-        report, files = with_rows(self.report, self.rows, default_rows_path(place), place)
-        write_files({**files, place: report_bytes(report)})
+        target = Path(path)
+        report, files = with_rows(self.report, self.rows, default_rows_path(target), target)
+        write_files({**files, target: report_bytes(report)})
 
 
 def evaluate_classifiers(
@@ -112,6 +112,7 @@ def _evaluate_group(
     group = task.images.restricted_to(choice.classes, names_from="the checkpoint")
     features = CleanFeatures(classifier, group, forward_size(classifier, batch_size))
     about = found.about_model.setdefault(name, [])
+    about += _new_class_notes(task.classifiers[name])
     for at, one in enumerate(task.swept):
         given = task.replayed.get((choice.name, one.shots))
         shown_as = f"{one.shots}-shot" if task.shots else ""
@@ -144,12 +145,12 @@ def _evaluate_group(
                 task.threat,
                 seed=task.seed,
                 batch_size=batch_size,
+                features=features,
                 progress=checking,
             )
             which = {"model": name, "group": choice.name, "protocol": shown_as or one.name}
             found.checked.append({**which, **checks.to_record()})
         used = np.union1d(result.rows.image, result.rows.support)
-        about += _new_class_notes(task.classifiers[name])
         about += leak_notes(task.classifiers[name], choice, task.hashes[kept[used]], group.labels.cpu().numpy()[used])
 
 
@@ -211,10 +212,3 @@ def model_entry(name: str, classifier: Classifier) -> Model:
     source = f"{anchors.origin.get('source', 'unknown')}, {'raw' if anchors.expansion is None else 'expanded'}"
     objective = str(settings.get("objective", "unknown"))
     return Model(name=name, sha256=classifier.origin.sha256, objective=objective, anchors=source)
-
-
-def within(progress: Progress | None, at: int, jobs: int, label: str) -> Progress | None:
-    """Progress of job `at` of `jobs` equal ones."""
-    if progress is None:
-        return None
-    return lambda done, total, note: progress(at * total + done, jobs * total, f"{label} {note}".strip())

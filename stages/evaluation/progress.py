@@ -1,4 +1,4 @@
-"""The accuracy so far, for the progress line."""
+"""What the progress line of an evaluation shows: the accuracy so far, and the share of all jobs."""
 
 from __future__ import annotations
 
@@ -106,3 +106,10 @@ def with_checks(progress: Progress | None, passes: int) -> tuple[Progress | None
         progress(done, total + passes, what)
 
     return evaluating, lambda done, _, what: progress(before + done, before + passes, what)
+
+
+def within(progress: Progress | None, at: int, jobs: int, label: str) -> Progress | None:
+    """Progress of job `at` of `jobs` equal ones."""
+    if progress is None:
+        return None
+    return lambda done, total, note: progress(at * total + done, jobs * total, f"{label} {note}".strip())

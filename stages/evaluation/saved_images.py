@@ -12,9 +12,10 @@ from stages.attacks.adversarial import AdversarialSet
 from stages.classes import match_classes
 from stages.data.image_hashes import image_hashes
 from stages.errors import ComputeError, InputError
-from stages.evaluation.evaluate import Evaluation, model_entry, within
+from stages.evaluation.evaluate import Evaluation, model_entry
 from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
 from stages.evaluation.points import all_way_points
+from stages.evaluation.progress import within
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import make_rows, record
 from stages.evaluation.task import anchors_digest, own_code, report_versions
@@ -48,10 +49,12 @@ def evaluate_saved(
         batch_size, progress: see `score.evaluate`.
         device: torch device.
 
-    Raises InputError for classes unknown to a classifier, another image size than it was trained at, or images outside their
-    threat model.
+    Raises InputError for images of one class, classes unknown to a classifier, another image size than it was trained at, or
+    images outside their threat model.
     """
-    rows = []
+    if len(saved.classes) < 2:
+        raise InputError(f"{where} has images of one class: every decision is right", "attack images of at least 2 classes")
+    choice, rows = ClassChoice(saved.group, saved.classes), []
     notes: dict[str, list[str]] = {}
     hashes = image_hashes(saved.clean_images.numpy())
     height, width = saved.images.shape[2:]
@@ -67,7 +70,7 @@ def evaluate_saved(
         shown = within(progress, at, len(classifiers), name)
         result = score_saved(one.over(list(saved.classes)), saved, where=where, batch_size=batch_size, progress=shown)
         rows.append(Row(name, saved.group, result, saved.classes, images=saved.source_rows))
-        notes[name] = leak_notes(one, ClassChoice(saved.group, saved.classes), hashes, saved.labels.numpy())
+        notes[name] = leak_notes(one, choice, hashes, saved.labels.numpy())
     report = make_report(
         identity=saved_identity(classifiers, lineage),
         models=[model_entry(name, one) for name, one in classifiers.items()],

@@ -14,6 +14,9 @@ from stages.files.records import Record, Share, parse_record
 _AGAIN = "train again"
 
 
+METRICS = "metrics.jsonl"  # in a run folder
+
+
 class EpochMetrics(Record, extra="ignore"):
     """What a line must have. Accuracies are fractions of 1, null where none was measured."""
 

@@ -57,9 +57,8 @@ def plot_curves(runs: Sequence[RunMetrics], path: Path, size: str = DEFAULT_SIZE
         _label_axes(list(axes.flat), max(len(run.epochs) for run in runs))
         legends = _legends(figure, runs, [shown_text(name) for name in names])
         if one:
-            title = f"{legends[-1].texts[0]}: {legends[-1].title}"
+            title = f"{shown_text(names[0])}: {_best(runs[0], said=True)}"
             figure.suptitle(wrapped(figure, title, chosen.width - 0.2, chosen.font))
-            legends.pop()
         lay_out(figure, chosen, len(axes) * chosen.panel + 0.3 * one, legends)
     save_figure(figure, chosen, path)
 
@@ -103,7 +102,7 @@ def _label_axes(axes: Any, most: int) -> None:
 
 
 def _legends(figure: Any, runs: Sequence[RunMetrics], names: Sequence[str]) -> list[Legend]:
-    """What the lines mean, and the runs with what they reached."""
+    """What the lines mean and, of several runs, what each reached."""
     axis = figure.axes[0]
     looks: tuple[dict[str, Any], ...] = _ONE_RUN if len(runs) == 1 else ({"color": "0.3"}, {"color": "0.3"})
     kinds = {
@@ -112,12 +111,11 @@ def _legends(figure: Any, runs: Sequence[RunMetrics], names: Sequence[str]) -> l
         "best epoch": {**RING, "color": "0.3", "linestyle": ""},
     }
     keys = [axis.plot([], [], **how)[0] for how in kinds.values()]
+    if len(runs) == 1:  # the title says what it reached
+        return [Legend(keys, list(kinds))]
     lines = [axis.plot([], [], **look(at))[0] for at in range(len(runs))]
-    reached = "best epoch: selection accuracy clean / robust"
-    if len(runs) == 1:
-        return [Legend(keys, list(kinds)), Legend(lines, names, _best(runs[0], said=True))]
     texts = [f"{name}: {_best(run)}" for run, name in zip(runs, names, strict=True)]
-    return [Legend(keys, list(kinds)), Legend(lines, texts, reached)]
+    return [Legend(keys, list(kinds)), Legend(lines, texts, "best epoch: selection accuracy clean / robust")]
 
 
 def _best(run: RunMetrics, *, said: bool = False) -> str:

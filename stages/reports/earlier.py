@@ -1,4 +1,4 @@
-"""What lies where a report will be written: the same report, which is then up to date, or something that is not replaced."""
+"""The report that is already at the output path: up to date, or of another evaluation, which is not replaced."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from pathlib import Path
 
 from stages.errors import InputError, UsageError
 from stages.files.reading import STDIO
-from stages.identity import Identity, digest_of, require_same
+from stages.identity import CHOOSE_OR_FORCE, Identity, digest_of, require_same
 from stages.reports.parquet import evaluation_of
 from stages.reports.records import FileReference, Report
 from stages.reports.report import read_report
-
-_OTHERWISE = "choose another file with -o, or replace it with --force"
 
 
 def earlier_report(output: Path, files: Sequence[Path], identity: Identity) -> Report | None:
@@ -32,11 +30,11 @@ def earlier_report(output: Path, files: Sequence[Path], identity: Identity) -> R
         try:
             found = read_report(output)
         except InputError as error:
-            raise InputError(error.what, _OTHERWISE) from None
+            raise InputError(error.what, CHOOSE_OR_FORCE) from None
         what = (
             "is the report of another evaluation" if found.identity else "is of an older laat, which did not record its inputs"
         )
-        require_same(found.identity, identity, f"'{output}' {what}", _OTHERWISE)
+        require_same(found.identity, identity, f"'{output}' {what}", CHOOSE_OR_FORCE)
     own = digest_of(identity)
     for path in files:
         if path.is_file() and evaluation_of(path) != own:

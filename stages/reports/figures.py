@@ -13,7 +13,7 @@ from stages.errors import UsageError
 from stages.files.writing import write_file
 from stages.reports.figure_text import families_of, wrapped
 
-FORMATS = ("png", "svg", "pdf")
+PICTURES = ("png", "svg", "pdf")
 _DPI = 200
 # colour-blind safe (Okabe & Ito); markers tell lines apart without colour, and their number shares no factor with the colours'
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#777777")
@@ -78,10 +78,10 @@ def find_size(name: str) -> FigureSize:
     return SIZES[name]
 
 
-def check_format(path: Path) -> str:
+def check_picture(path: Path) -> str:
     """The format that a file name asks for. Raises UsageError for another than png, svg and pdf."""
     form = path.suffix.lower().removeprefix(".")
-    if form not in FORMATS:
+    if form not in PICTURES:
         raise UsageError(f"'{path}' is not the name of a picture", "end the name with .png, .svg or .pdf")
     return form
 
@@ -214,7 +214,7 @@ def save_figure(figure: Any, size: FigureSize, path: Path) -> None:
 
     Raises UsageError for another suffix than .png, .svg and .pdf, MissingError when `path` cannot be written.
     """
-    form = check_format(path)
+    form = check_picture(path)
     data = io.BytesIO()
     undated = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
     with style(size):

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.errors import InputError
-from stages.files.epoch_metrics import read_epochs
+from stages.files.epoch_metrics import METRICS, read_epochs
 
-FILE = "metrics.jsonl"
 ACCURACIES = ("train_clean", "train_robust", "selection_clean", "selection_robust")
 _FOLDER = "name a folder that `laat train` wrote"
 
@@ -43,11 +42,11 @@ def read_metrics(folder: Path) -> RunMetrics:
 
     Raises InputError when there are none, or for the first line that is not the metrics of an epoch, naming it.
     """
-    path = folder / FILE
+    path = folder / METRICS
     if not folder.is_dir():
         raise InputError(f"'{folder}' {'is a file, expected a run folder' if folder.exists() else 'does not exist'}", _FOLDER)
     if not path.exists():
-        raise InputError(f"'{folder}' has no {FILE}: no epoch was finished there", _FOLDER)
+        raise InputError(f"'{folder}' has no {METRICS}: no epoch was finished there", _FOLDER)
     rows = read_epochs(path)
     values = {name: np.array([getattr(row, name) for row in rows], float) for name in ("loss", *ACCURACIES)}
     return RunMetrics(folder, np.arange(1, len(rows) + 1), values, max(row.epoch for row in rows if row.best_so_far))

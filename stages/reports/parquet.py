@@ -19,8 +19,8 @@ SCHEMA_VERSION = 3
 OLDEST_VERSION = 2  # that is still read
 AGAIN = "evaluate again with `laat eval`"
 _KEY = b"laat"
-# up to which a file may have more rows than bytes, and be compressed to less than a hundredth
-_FEWEST_ROWS, _UNPACKED_BYTES = 10**6, 256 * 2**20
+# what every file may have; beyond that, at most one row and 100 unpacked bytes for each byte of the file
+_ROWS_ALLOWED, _BYTES_ALLOWED = 10**6, 256 * 2**20
 
 
 def table_bytes(table: Any, kind: str, record: Mapping[str, Any]) -> bytes:
@@ -63,7 +63,7 @@ def read_table(
         source = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
         _check_size(source.metadata, len(data))
         table = source.read(use_threads=False)
-        if table.nbytes > max(_UNPACKED_BYTES, 100 * len(data)):  # lists of equal values take no space in the file
+        if table.nbytes > max(_BYTES_ALLOWED, 100 * len(data)):  # lists of equal values take no space in the file
             raise ValueError(f"{table.nbytes:,} bytes of values, in a file of {len(data):,} bytes")
         table.validate(full=True)  # text in UTF-8, positions inside dictionaries
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is not UTF-8
@@ -85,7 +85,7 @@ def _check_size(about: Any, size: int) -> None:
     The metadata of a column is never asked for: where it is damaged, pyarrow aborts the process.
     """
     unpacked = sum(about.row_group(at).total_byte_size for at in range(about.num_row_groups))
-    if about.num_rows > max(_FEWEST_ROWS, size) or unpacked > max(_UNPACKED_BYTES, 100 * size):
+    if about.num_rows > max(_ROWS_ALLOWED, size) or unpacked > max(_BYTES_ALLOWED, 100 * size):
         raise ValueError(f"{about.num_rows:,} rows and {unpacked:,} bytes, in a file of {size:,} bytes")
 
 

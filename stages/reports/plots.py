@@ -111,7 +111,7 @@ def plot_results(report: Report, path: Path, size: str = DEFAULT_SIZE) -> None:
 def _results(report: Report, size: FigureSize) -> tuple[Any, float]:
     """The figure and its height, inches."""
     groups = {group: [entry for entry in report.results if entry.group == group] for group in _groups(report)}
-    with style(size, [entry.model for entry in report.results]):
+    with style(size, [text for entry in report.results for text in (entry.model, entry.group)]):
         columns = min(len(groups), max(1, round(size.width / 3.6)))
         figure, axes = new_figure(size, math.ceil(len(groups) / columns), columns)
         shared = len({tuple(map(_name, entries)) for entries in groups.values()}) == 1

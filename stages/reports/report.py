@@ -43,7 +43,9 @@ def make_report(
     suite: str | None = None,
     adversarial: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
-    **more: Any,
+    checks: Sequence[Mapping[str, Any]] | None = None,
+    identity: Mapping[str, Any] | None = None,
+    sample: Mapping[str, Any] | None = None,
 ) -> Report:
     """The report of an evaluation.
 
@@ -58,7 +60,9 @@ def make_report(
         suite: the named set of attacks; None for attacks named one by one.
         adversarial: lineage record of saved adversarial images that were evaluated instead of running attacks.
         notes: what a reader must know, for example that these classes or images were trained on.
-        more: the records `checks`, `identity` and `sample`.
+        checks: records of the checks of each result; None if nothing was checked.
+        identity: of the evaluation, see `stages.identity`.
+        sample: the record of the subset of the images; None for all of them.
 
     Raises pydantic.ValidationError when the records do not fit together.
     """
@@ -78,7 +82,9 @@ def make_report(
         "suite": suite,
         "threat": threat.to_record() if threat else None,
         "tool": __version__,
-        **more,
+        "checks": checks,
+        "identity": identity,
+        "sample": sample,
     }
     return Report.model_validate(texts_in(record))
 

@@ -12,7 +12,7 @@ Verdict = Literal["above chance", "at chance", "collapsed", "too few", "one cand
 LEGEND: dict[str, str] = {
     "at chance": "the interval contains chance",
     "collapsed": "the interval is below chance, or every prediction is the same class",
-    "too few": "too few images or episodes: the interval contains chance and is wider than half of what lies above chance",
+    "too few": "too few images or episodes: the interval contains chance and is wider than half the range from chance to 100 %",
     "one candidate": "a single candidate class is always right: nothing is measured",
 }
 

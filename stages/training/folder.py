@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from stages.errors import InputError, LaatError, MissingError, UsageError
 from stages.files import artifacts
-from stages.files.epoch_metrics import read_epochs
+from stages.files.epoch_metrics import METRICS, read_epochs
 from stages.identity import require_same
 from stages.text import counted
 from stages.training.state import KIND, RunState
 from stages.version import __version__
 
-BEST, LAST, METRICS, STATE, LOCK = "model.st", "last.st", "metrics.jsonl", "state.st", ".lock"
+BEST, LAST, STATE, LOCK = "model.st", "last.st", "state.st", ".lock"
 Next = Literal["start", "resume", "done"]
 _OTHERWISE = "choose another folder with --out, or replace it with --force"
 

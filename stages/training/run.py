@@ -20,12 +20,12 @@ from stages.data.streaming_set import StreamingImageSet
 from stages.devices import has_bf16
 from stages.errors import InputError, UsageError
 from stages.files import artifacts
-from stages.files.epoch_metrics import read_epochs
+from stages.files.epoch_metrics import METRICS, read_epochs
 from stages.files.writing import write_file
 from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
-from stages.training.folder import BEST, LAST, METRICS, STATE, Next, locked, read_state, tidy, what_next
+from stages.training.folder import BEST, LAST, STATE, Next, locked, read_state, tidy, what_next
 from stages.training.loop import Trainer
 from stages.training.objectives import Objective
 from stages.training.out_of_memory import explained

@@ -34,7 +34,7 @@ def test_every_line_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_demo_prints_each_line_and_ends_with_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[str] = []
 
-    def pretend(_: object, line: str, __: object) -> None:
+    def pretend(_: object, line: str, *__: object) -> None:
         ran.append(line)
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out/report.json").write_text(json.dumps({"results": []}))

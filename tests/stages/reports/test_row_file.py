@@ -181,7 +181,7 @@ def test_forged_rows_are_refused(parts: list[RowPart], tmp_path: Path, column: s
 
 
 def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("_UNPACKED_BYTES", 10_000), ("_FEWEST_ROWS", 1000)):
+    for name, value in (("_BYTES_ALLOWED", 10_000), ("_ROWS_ALLOWED", 1000)):
         monkeypatch.setattr(f"stages.reports.parquet.{name}", value)
     wide, long = pa.table({"x": [[0] * 300_000]}), pa.table({"x": [0] * 100_000})
     for table, says in (
