@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from laatcli.config_file import file_used, set_elsewhere
-from laatcli.console import Console
+from laatcli.console import CONSOLE_OPTIONS, Console
 from laatcli.streams import drop_unwritten
 from stages.devices import is_out_of_memory
 from stages.errors import LaatError, UnverifiedWarning, UsageError
@@ -25,12 +25,6 @@ from stages.parameters import Parameter, check_value, declaration, parameters
 INTERRUPTED = 130
 # Typer exports only this child of the class that all its usage errors have
 WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
-JSON_HELP = "Print the result, or the error, as JSON."
-_SHARED = {
-    "as_json": Annotated[bool, typer.Option("--json", help=JSON_HELP)],
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")],
-    "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
-}
 # a byte that is not UTF-8, as Python's repr spells it in the parser's messages
 _BYTE = re.compile(r"(?<!\\)\\udc([89a-f][0-9a-f])")
 
@@ -81,7 +75,7 @@ def command(
 
         shown = [_keyword("context", typer.Context, inspect.Parameter.empty)]
         shown += [option for one in own for option in _options(one)]
-        shown += [_keyword(name, annotation, False) for name, annotation in _SHARED.items()]
+        shown += [_keyword(name, annotation, False) for name, annotation in CONSOLE_OPTIONS.items()]
         run.__signature__ = inspect.Signature([one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in shown])  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in shown}
         run.__doc__ = function.__doc__

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 import typer
 
 from laatcli.arguments import with_home
-from laatcli.console import Column, Console
+from laatcli.console import CONSOLE_OPTIONS, Column, Console
 from stages.errors import InputError, UsageError, nearest
 from stages.files.reading import read_file
 from stages.files.strict_json import check_values
@@ -54,7 +54,6 @@ _NO_PATHS = ("-", "none")
 _LOCAL = "local-dir:"
 _OPTION = re.compile(r"--[a-z][a-z0-9-]*")
 _TYPED = ("default", "environment", "command line")
-_HIDDEN = ("as_json", "quiet", "debug", "dry_run")
 
 
 def apply_file(context: typer.Context, given: Path | None) -> None:
@@ -250,7 +249,7 @@ def show_resolved(console: Console, context: typer.Context, meant: Mapping[str, 
         context: of the command, after parsing.
         meant: the parser's name of an option -> what a value of None means, where that is known.
     """
-    options = {option: name for option, name in _options(context.command).items() if name not in _HIDDEN}
+    options = {option: name for option, name in _options(context.command).items() if name not in {*CONSOLE_OPTIONS, "dry_run"}}
     given = {option: context.params[name] for option, name in options.items()}
     settings = {option: _plain(meant.get(options[option]) if value is None else value) for option, value in given.items()}
     origins = {option: _origin(context, name) for option, name in options.items()}

@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TextIO
+from typing import Annotated, Any, ClassVar, TextIO
 
+import typer
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column as TableColumn
@@ -23,8 +24,14 @@ from laatcli.layout import Column, table_lines, wrap
 from laatcli.streams import fitted, is_utf8
 from stages.text import texts_in, visible
 
-__all__ = ["Column", "Console", "ProgressLine", "percent"]
+__all__ = ["CONSOLE_OPTIONS", "Column", "Console", "ProgressLine", "percent"]
 
+# of every command, for its console and for the traceback of an error
+CONSOLE_OPTIONS = {
+    "as_json": Annotated[bool, typer.Option("--json", help="Print the result, or the error, as JSON.")],
+    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")],
+    "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
+}
 # plain lines of progress: every ten seconds, and later every twentieth of the time so far, at most five minutes
 _PLAIN_SECONDS, _PLAIN_SHARE, _PLAIN_MOST = 10.0, 1 / 20, 300.0
 _WARNINGS_SHOWN = 10

@@ -16,6 +16,7 @@ from typing import Any
 
 from stages.errors import InputError, LaatError, MissingError, UsageError, nearest
 from stages.files.reading import sha256_of
+from stages.text import first_line
 
 DEMO = "demo"
 CONFIG = "open_clip_config.json"
@@ -162,9 +163,8 @@ def _version_of(path: Path) -> tuple[int, ...]:
 
 def _does_not_load(located: Located, options: OptionNames, error: Exception) -> InputError:
     """The error for weights that do not load."""
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     return InputError(
-        f"the weights '{located.weights.name}' do not load as {located.model}: {reason}",
+        f"the weights '{located.weights.name}' do not load as {located.model}: {first_line(error)}",
         f"check that {options.model} names the architecture of the weights",
     )
 
@@ -239,11 +239,10 @@ def _fetch(repository: str, name: str, options: OptionNames) -> Path:
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of the innermost cause."""
+    """The first line of the innermost cause of an error."""
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    text = str(error).strip()
-    return text.splitlines()[0][:160] if text else type(error).__name__
+    return first_line(error)
 
 
 @contextmanager

@@ -29,6 +29,11 @@ def as_text(name: str) -> str:
     return paired.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def first_line(error: Exception) -> str:
+    """The first line of another library's error message, at most 200 characters; its type where it has no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+
+
 def counted(count: int, one: str, several: str = "") -> str:
     """A count and what it counts: 1 class, 2 classes; `several` is by default `one` with an s."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"

@@ -29,9 +29,9 @@ def expand(
     context: typer.Context,
     anchors: Annotated[Path, typer.Argument(help="Anchors to expand; - is standard input.", show_default=False)],
     plotting: options.Plotting,
-    output: Path = parameter(Path("expanded.st"), options.OUTPUT_FILE, short=("-o",)),
+    output: Path = parameter(Path("expanded.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
     like: Path | None = parameter(None, "Apply the map of these expanded anchors instead of fitting one."),
-    plot: Path | None = parameter(None, "Plot both cosine matrices to this .png, .svg or .pdf file."),
+    plot: Path | None = parameter(None, "Plot both cosine matrices to this .png, .svg or .pdf file.", panel=options.OUTPUT),
 ) -> None:
     """Spread crowded anchors apart with a map that is fitted on the seen classes only."""
     console.stdout_taken = str(output) == STDIO

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laatcli.console import Column, Console, percent
-from laatcli.options import Plotting, check_places
+from laatcli.options import OUTPUT, Plotting, check_places
 from stages.errors import UsageError
 from stages.files.reading import STDIO
 from stages.parameters import parameter
@@ -26,13 +26,14 @@ def plot(
     context: typer.Context,
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Run folders of laat train, or one report of laat eval.", show_default=False),
+        typer.Argument(metavar="SOURCE", help="Run folders of laat train, or one report of laat eval.", show_default=False),
     ],
     plotting: Plotting,
     output: Path | None = parameter(
         None,
         "File to write: .png, .svg or .pdf.",
         short=("-o",),
+        panel=OUTPUT,
         unset=f"{CURVES}, in the run folder if there is one run; report.png beside report.json",
     ),
 ) -> None:

@@ -82,7 +82,7 @@ def train(
     path, artifact, anchor_set = _anchors(anchors)
     start = None if init is None else artifacts.read(init, "model")
     from stages.devices import resolve_device
-    from stages.models.backbones import check_backbone_to_train, required_image_size, weights_of
+    from stages.models.backbones import check_backbone_to_train, initial_weights, required_image_size
     from stages.training.run import RunOptions, train_run
     from stages.world import join_world
 
@@ -96,7 +96,7 @@ def train(
         images, cache = open_training_images(
             console, request, classes=wanted, bundled=_of_bundled_classes(anchor_set), cache=choices.cache, device=device
         )
-        weights = weights_of(settings.backbone) if init is None else f"the weights of {init}"
+        weights = initial_weights(settings.backbone) if init is None else f"the weights of {init}"
         console.note(f"anchors {path}, {settings.backbone}{weights and f' with {weights}'} on {device}")
         console.note("accuracies are clean / robust")
         with console.progress("train") as bar:

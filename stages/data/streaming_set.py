@@ -98,7 +98,7 @@ def stream_subset(subset: Subset, on_progress: Callable[[int, int], None] | None
 
     subset = subset.random_access()
     labels = np.ascontiguousarray(subset.labels, dtype=np.int64)
-    group = subset.entry_group("scan", labels=cache.digest_of(labels), classes=list(subset.names))
+    group = subset.entry_group("scan", labels=cache.arrays_digest(labels), classes=list(subset.names))
     with cache.locked(group):
         scan = cached_scan(subset.entry_name(group))
         if scan is None:

@@ -31,7 +31,7 @@ WARN_SHARE, WARN_LEVEL = 0.02, 0.05
 QUERIES = 300
 LOOKS = (1, 5, STEPS)  # steps after which the loss is compared
 DRAWS = STEPS
-ALIKE = 1e-3  # largest difference between batches, as for AGREE; other batch sizes round in another order
+BATCH_TOLERANCE = 1e-3  # largest difference between batches, as for AGREE; other batch sizes round in another order
 _ALONE = "the figures hold for these batches only, and an attack reaches an image through its neighbours"
 
 
@@ -101,7 +101,7 @@ def batch_independence(probe: Probe) -> Finding:
     rows = torch.arange(len(probe))
     others = [part for half in (rows[::2], rows[1::2]) for part in half.split(probe.batch_size) if len(part)]
     kinds = {"clean": None} | ({"attacked": probe.climb.x_adv} if probe.threat.eps else {})
-    figures: dict[str, Any] = {"points": len(probe), "allowed": ALIKE}
+    figures: dict[str, Any] = {"points": len(probe), "allowed": BATCH_TOLERANCE}
     again = apart = 0.0
     changed = 0
     for kind, images in kinds.items():
@@ -116,7 +116,7 @@ def batch_independence(probe: Probe) -> Finding:
         wrong = int(((alone.argmax(1) != first.argmax(1)) | (mixed.argmax(1) != first.argmax(1))).sum())
         figures |= {f"difference_{kind}": float(f"{most:.1g}"), f"changed_{kind}": wrong}
         apart, changed = max(apart, most), max(changed, wrong)
-    if apart <= ALIKE and judge_count(changed, len(probe)) == PASS:
+    if apart <= BATCH_TOLERANCE and judge_count(changed, len(probe)) == PASS:
         return Finding("batch", PASS, figures, "a decision does not depend on the other images of its batch")
     if not again <= AGREE:
         return Finding("batch", WARN, figures, "whether a decision depends on its batch is unknown: the model is randomized")

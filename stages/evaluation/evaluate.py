@@ -26,7 +26,7 @@ from stages.models.embedding import place
 from stages.reports.records import Model, Report, Result
 from stages.reports.report import make_report, report_bytes, with_rows
 from stages.reports.report_tables import report_tables
-from stages.reports.results import ALIKE, Row
+from stages.reports.results import ALIKE_NOTE, Row
 from stages.reports.row_file import default_rows_path
 from stages.reports.tables import render
 from stages.version import __version__
@@ -132,7 +132,7 @@ def _evaluate_group(
             chunks=replace(chunks, about=_follows_from(classifier, choice, one, given, task.data_sha256)),
             progress=show,
         )
-        found.notes |= dict.fromkeys([*variant_notes(task.attacks, result.ways), *[ALIKE] * result.alike])
+        found.notes |= dict.fromkeys([*variant_notes(task.attacks, result.ways), *[ALIKE_NOTE] * result.alike])
         assert result.rows is not None
         found.rows.append(Row(name, choice.name, result, group.classes, shown_as, group.source_rows))
         if task.checked:

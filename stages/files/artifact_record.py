@@ -15,7 +15,13 @@ from stages.files.strict_json import parse_json, parse_json_object
 from stages.version import __version__
 
 FORMAT = 2
-KINDS = ("anchors", "model", "adversarial", "training-state")
+# kind -> what writes one
+KINDS = {
+    "anchors": "`laat anchors` and `laat expand` write one",
+    "model": "`laat train` writes one as run/model.st",
+    "adversarial": "`laat attack` writes one",
+    "training-state": "`laat train` writes one",
+}
 METADATA_KEY = "laat"
 REMAKE = "make it again with the command that wrote it"
 NO_DIGEST = "0" * 64
@@ -121,6 +127,6 @@ def _parsed(text: Any, where: str) -> dict[str, Any]:
         raise InputError(
             f"{where} has format {version}, this laat ({__version__}) reads up to {FORMAT}", "upgrade laat: pip install -U laat"
         )
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"{where} has the unknown kind '{kind}'", f"known kinds: {', '.join(KINDS)}")
     return record

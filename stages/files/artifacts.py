@@ -21,7 +21,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from stages.errors import InputError
-from stages.files.artifact_record import FORMAT, METADATA_KEY, NO_DIGEST, REMAKE, read_record, read_stream, with_digest
+from stages.files.artifact_record import FORMAT, KINDS, METADATA_KEY, NO_DIGEST, REMAKE, read_record, read_stream, with_digest
 from stages.files.reading import STDIO, read_file
 from stages.files.writing import write_file
 from stages.text import texts_in
@@ -109,7 +109,7 @@ def from_bytes(data: bytes, *, where: str, kind: str | None = None) -> Artifact:
     record = read_record(data, where)
     if kind is not None and record["kind"] != kind:
         raise InputError(
-            f"{where} is an artifact of kind {record['kind']}, expected {kind}", f"give a file of kind {kind}; {_MAKERS[kind]}"
+            f"{where} is an artifact of kind {record['kind']}, expected {kind}", f"give a file of kind {kind}; {KINDS[kind]}"
         )
     from stages.files.artifact_params import check_record  # pydantic is slow to import, and `laat --help` imports this module
 
@@ -132,14 +132,6 @@ def _tensors(data: bytes, where: str) -> dict[str, np.ndarray]:
             at = tuple(int(one) for one in np.argwhere(~finite)[0])
             raise InputError(f"tensor '{name}' in {where} is not finite: it has {value[at]} at {list(at)}", REMAKE)
     return tensors
-
-
-_MAKERS = {
-    "anchors": "`laat anchors` and `laat expand` write one",
-    "model": "`laat train` writes one as run/model.st",
-    "adversarial": "`laat attack` writes one",
-    "training-state": "`laat train` writes one",
-}
 
 
 def read(path: Path | str, kind: str | None = None) -> Artifact:

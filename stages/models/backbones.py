@@ -225,7 +225,7 @@ def check_backbone_to_train(name: str) -> None:
         )
 
 
-def weights_of(name: str) -> str:
+def initial_weights(name: str) -> str:
     """The weights that training starts from with backbone `name`, in words; '' for a module of the user."""
     if is_own_backbone(name):
         return ""

@@ -22,6 +22,7 @@ from stages.clip_weights import (
 )
 from stages.errors import UsageError, nearest
 from stages.models.no_images import features_of
+from stages.text import first_line
 
 PREFIX = "clip:"
 OPTIONS = OptionNames(
@@ -69,7 +70,7 @@ class ClipTower(nn.Module):
             try:
                 self.net = towers._build_vision_tower(self.features, self.record["vision_cfg"], self.record["quick_gelu"])
             except Exception as error:  # open_clip raises many types for inconsistent numbers
-                raise _damaged(str(error).partition("\n")[0]) from error
+                raise _damaged(first_line(error)) from error
 
     @classmethod
     def named(cls, name: str, image_size: int) -> ClipTower:

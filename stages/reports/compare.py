@@ -20,7 +20,7 @@ from stages.reports.row_file import RowPart
 from stages.reports.tables import Cell, FigureTable, difference, p_value, percent
 from stages.reports.verify import rows_of_report
 
-ALIKE = "evaluate both models in the same way"
+_SAME_WAY = "evaluate both models in the same way"
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _check_alike(reports: Sequence[Report], names: tuple[str, str]) -> None:
 def _refuse_unlike(what: str, names: Sequence[str], values: Sequence[Any], show: Callable[[Any], str]) -> None:
     if values[0] != values[1]:
         sides = " and ".join(f"{name} has {_listed(value, show)}" for name, value in zip(names, values, strict=True))
-        raise InputError(f"the reports have different {what}: {sides}", ALIKE)
+        raise InputError(f"the reports have different {what}: {sides}", _SAME_WAY)
 
 
 def _listed(value: Any, show: Callable[[Any], str]) -> str:
@@ -158,7 +158,7 @@ def _check_same_points(one: RowPart, other: RowPart, names: tuple[str, str]) -> 
     ]
     if not all(np.array_equal(mine, theirs) for mine, theirs in zip(*sides, strict=True)):
         where = f"{one.group}, {one.protocol}"
-        raise InputError(f"the rows of {names[0]} and {names[1]} are of different points in {where}", ALIKE)
+        raise InputError(f"the rows of {names[0]} and {names[1]} are of different points in {where}", _SAME_WAY)
 
 
 def _images_of(part: RowPart, keys: Sequence[str] | None) -> np.ndarray:

@@ -179,7 +179,7 @@ class Result(Record):
         """'clean', each attack and, of several attacks, 'worst'."""
         return {CLEAN: self.clean, **self.attacks, **({WORST: self.worst} if len(self.attacks) > 1 else {})}
 
-    def told(self) -> Verdicts:
+    def verdicts_or_intervals(self) -> Verdicts:
         """The verdicts; of older reports, which lack the predictions, by the intervals alone."""
         return self.verdicts or Verdicts(clean=verdict(self.clean, self.chance), worst=verdict(self.worst, self.chance))
 

@@ -65,8 +65,8 @@ def _verdicts(entries: Sequence[tuple[str, Result]]) -> list[str]:
     """Lines that say which of the results, by their names, are above chance, and what the words mean if some are not."""
     said: dict[str, list[str]] = {}
     for name, entry in entries:
-        told = entry.told()
-        parts = [f"clean {told.clean}", *([f"worst case {told.worst}"] if entry.attacks else [])]
+        verdicts = entry.verdicts_or_intervals()
+        parts = [f"clean {verdicts.clean}", *([f"worst case {verdicts.worst}"] if entry.attacks else [])]
         if entry.gzsl is not None:
             sides = {"S": entry.gzsl.clean.S, "U": entry.gzsl.clean.U}
             parts += [f"clean {side} {verdict(found, entry.chance)}" for side, found in sides.items()]

@@ -16,7 +16,7 @@ from stages.statistics.intervals import Estimate, alike, estimate
 
 WILSON = "Wilson 95 % over images"
 STUDENT_T = "Student t 95 % over episodes"
-ALIKE = "where all episodes have the same accuracy, its interval is Wilson 95 % over the decisions"
+ALIKE_NOTE = "where all episodes have the same accuracy, its interval is Wilson 95 % over the decisions"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from stages.devices import is_out_of_memory, release_freed_memory
 from stages.errors import ComputeError
 from stages.models.recompute import can_recompute
+from stages.text import first_line
 from stages.training.loop import Trainer
 
 
@@ -20,7 +21,7 @@ def explained(trainer: Trainer) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0] if str(error) else "out of memory"
+        reason = first_line(error)
         traceback.clear_frames(error.__traceback__)  # they refer to the tensors of the failed step
     else:
         return

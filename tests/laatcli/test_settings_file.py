@@ -118,7 +118,7 @@ def test_a_file_that_is_not_utf8_is_shown_with_its_line(project: Path) -> None:
         ("[compare]\nfirst = 'x.json'\nsecond = 'y.json'\n", "compare"),
         ("[eval]\nMODEL = ['x.json']\ndata = 'shapes'\n", "eval"),
         ("[suites]\nname = 'x.json'\n", "suites"),
-        ("[plot]\nrun = ['x.json']\n", "plot"),
+        ("[plot]\nsource = ['x.json']\n", "plot"),
     ],
 )
 def test_arguments_have_the_names_that_the_help_shows(project: Path, text: str, command: str) -> None:

@@ -79,7 +79,7 @@ def entry_name(group: str | None, digest: str | None) -> str | None:
     return None if group is None or digest is None else f"{group}-{digest}"
 
 
-def digest_of(*arrays: np.ndarray) -> str:
+def arrays_digest(*arrays: np.ndarray) -> str:
     """SHA-256 (hex) over dtype, shape and content of arrays."""
     digest = hashlib.sha256()
     for array in arrays:
@@ -179,7 +179,7 @@ def locked(group: str | None) -> Iterator[None]:
 
 def _seal(name: str | None, tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
     """The metadata of an entry, which fit this name and content only."""
-    return {"sha256": hashlib.sha256(f"{name} {digest_of(*tensors.values())}".encode()).hexdigest()}
+    return {"sha256": hashlib.sha256(f"{name} {arrays_digest(*tensors.values())}".encode()).hexdigest()}
 
 
 def _trim(folder: Path, newest: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from stages.data.source_rows import row_keys
-from stages.data.tables.hub import first_line
 from stages.errors import InputError
+from stages.text import first_line
 
 ROWS = 32  # rows read between two checks of the resident memory
 RESIDENT_BYTES = 32 * 2**20  # of mapped files that may count as memory of the process

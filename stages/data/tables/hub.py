@@ -12,6 +12,7 @@ from typing import Any
 from stages.data.folders.locate import WHAT_DATA_CAN_BE
 from stages.data.tables.arrow_messages import is_compressed
 from stages.errors import InputError, MissingError, UsageError
+from stages.text import first_line
 
 
 def load_saved(path: Path, name: str) -> dict[str, Any]:
@@ -112,8 +113,3 @@ def quiet_datasets() -> Iterator[None]:
             logger.setLevel(level)
         for library in shown:
             library.enable_progress_bars()
-
-
-def first_line(error: Exception) -> str:
-    """The first line of another library's error message, at most 200 characters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

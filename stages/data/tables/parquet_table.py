@@ -21,9 +21,9 @@ from stages.data.decoding import cache
 from stages.data.source_rows import relative_names
 from stages.data.tables.arrow_table import MappedFiles
 from stages.data.tables.columns import alike, kind_of
-from stages.data.tables.hub import first_line
 from stages.errors import InputError
 from stages.files.reading import sha256_of
+from stages.text import first_line
 
 ROWS = 64  # rows decoded at once, and in a record batch of a copy, at most
 BATCH_BYTES = 128 * 2**20  # that these rows may take

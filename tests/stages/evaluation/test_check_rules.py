@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stages.attacks.spec import GRADIENT, parse_attacks
 from stages.evaluation import check_rules, checks
-from stages.evaluation.check_rules import AGREE, ALIKE, DRAWS, Finding, batch_independence, noise
+from stages.evaluation.check_rules import AGREE, BATCH_TOLERANCE, DRAWS, Finding, batch_independence, noise
 from stages.evaluation.probe import CLIMB, STEPS, Probe
 from stages.evaluation.protocol import Protocol
 from stages.models.classifier import inference
@@ -49,7 +49,7 @@ def probe_of(model: nn.Module) -> Probe:
 def test_the_batch_is_named_as_the_fault_and_its_size_is_told() -> None:
     found = finding(MASKS["purification of the batch"][0](trained("laat")), batch_independence)
     assert found.result == "fail"
-    assert found.figures["difference_clean"] > 10 * ALIKE
+    assert found.figures["difference_clean"] > 10 * BATCH_TOLERANCE
     assert "decisions depend on the other images of the batch" in found.sentence
 
 
@@ -86,7 +86,7 @@ def test_decisions_that_change_fail_however_close_the_logits_are() -> None:
     probe = probe_of(trained("clean"))
     first = torch.zeros(len(probe), 2)
     with pytest.MonkeyPatch.context() as patch:
-        tilted = first + torch.tensor([0.0, ALIKE / 2])
+        tilted = first + torch.tensor([0.0, BATCH_TOLERANCE / 2])
         patch.setattr(Probe, "logits_in", lambda self, groups, images=None: tilted if len(groups) == len(self) else first)
         found = batch_independence(probe)
     assert (found.result, found.figures["changed_clean"]) == ("fail", 64)

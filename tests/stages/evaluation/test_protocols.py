@@ -23,7 +23,7 @@ from stages.evaluation.task import Task
 from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel
 from stages.reports.report import report_bytes
-from stages.reports.results import ALIKE
+from stages.reports.results import ALIKE_NOTE
 from stages.threat import ThreatModel
 from tests.stages.evaluation.models import Channels, Group, coloured, evaluate
 
@@ -114,9 +114,9 @@ def test_numbers_that_fit_no_group_are_refused_before_anything_is_scored(checkpo
 def test_episodes_that_are_all_alike_are_said_to_be(checkpoint: Classifier, images: ImageSet) -> None:
     # all classes with all their images in every episode
     alone = score(checkpoint, images, replace(EPISODES, ways=len(images.classes), queries=12)).report
-    assert ALIKE in alone.notes
+    assert ALIKE_NOTE in alone.notes
     assert alone.results[0].clean.low < 1
-    assert ALIKE not in score(checkpoint, images, EPISODES).report.notes
+    assert ALIKE_NOTE not in score(checkpoint, images, EPISODES).report.notes
 
 
 def test_clean_images_are_embedded_once_for_all_numbers_of_shots(checkpoint: Classifier, images: ImageSet) -> None:

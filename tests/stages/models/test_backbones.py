@@ -13,7 +13,7 @@ from stages.models.backbones import (
     build_backbone,
     check_backbone_name,
     check_backbone_to_train,
-    weights_of,
+    initial_weights,
 )
 
 
@@ -186,9 +186,11 @@ def test_a_checkpoint_with_a_timm_tag_still_opens() -> None:
 
 
 def test_the_weights_that_training_starts_from() -> None:
-    assert weights_of("conv4-64") == weights_of("timm:resnet18") == weights_of("clip:ViT-B-32") == "random weights"
-    assert weights_of("clip:ViT-B-32/openai") == weights_of("clip:demo") == "pretrained weights"
-    assert weights_of("own_net:make") == ""
+    assert (
+        initial_weights("conv4-64") == initial_weights("timm:resnet18") == initial_weights("clip:ViT-B-32") == "random weights"
+    )
+    assert initial_weights("clip:ViT-B-32/openai") == initial_weights("clip:demo") == "pretrained weights"
+    assert initial_weights("own_net:make") == ""
 
 
 def test_an_unknown_timm_model_shows_the_nearest() -> None:
