@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from laatcli.console import Console
 from laatcli.options import ATTACKS, option_names, refuse_given
 from stages.attacks.spec import AttackSpec, check_fits, parse_attacks
 from stages.attacks.suites import DEFAULT_SUITE, Suite, find_suite
@@ -21,7 +20,6 @@ from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
     from stages.evaluation.replay import Replay
-    from stages.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -122,14 +120,12 @@ def read_protocol(context: typer.Context, protocol: Protocol, shots: str, replay
 _OF_EPISODES = (*option_names(Protocol), "shots")
 # the options that mean nothing for saved adversarial images
 _OF_ATTACKS = (
-    *(*_OF_EPISODES, "replay", "classes", "classes_from", "seed", "attack", "checks", "strict_checks"),
+    *(*_OF_EPISODES, "replay", "classes_from", "seed", "attack", "checks", "strict_checks"),
     *(*option_names(ImageRequest), *option_names(Sample), *option_names(ThreatModel)),
 )
 
 
-def check_together(
-    context: typer.Context, asked: Asked, attacks: AttackChoice, *, classes_from: object, classes: object, anchors: object
-) -> None:
+def check_together(context: typer.Context, asked: Asked, attacks: AttackChoice, *, classes_from: object) -> None:
     """Raise UsageError for options that contradict each other or have no effect."""
     if attacks.adversarial is not None:
         refuse_given(context, _OF_ATTACKS, "--adversarial, whose file says what was attacked and how")
@@ -138,8 +134,6 @@ def check_together(
         refuse_given(context, numbers, f"--protocol {asked.protocol.name}", "add --protocol episodes")
     if asked.gzsl and classes_from:
         raise UsageError("--protocol gzsl takes all seen and novel classes together", "leave --classes-from out")
-    if classes is not None and anchors is not None:
-        raise UsageError("the classes are given twice, by --classes and by --anchors", "leave one of them out")
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -154,16 +148,3 @@ def _counts(text: str) -> tuple[int, ...]:
     if twice is not None:
         raise UsageError(f"--shots {text} names {twice} twice", "name each number once")
     return counts
-
-
-def with_named_classes(console: Console, classifier: Classifier, classes: str) -> Classifier:
-    """The classifier over the names of a class file, encoded and expanded as its training anchors were.
-
-    Raises what `read_class_file` and `Classifier.over` raise.
-    """
-    from stages.classes import read_class_file
-    from stages.models.new_anchors import anchors_for_names
-
-    names = read_class_file(classes)
-    console.note(f"loading {classifier.trained.origin.get('model', 'the encoder')}")
-    return classifier.over(anchors_for_names(classifier.trained, names, str(classifier.device), f"'{classes}'"))

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laatcli.console import Console
 from stages.classes import fold
 from stages.data.request import ImageRequest
 from stages.errors import InputError
-from stages.files import artifacts
+from stages.exchange.model_request import ModelRequest
 
 if TYPE_CHECKING:
     from stages.data.image_set import ImageSet, LabelledImages
     from stages.data.memory import CacheKind
     from stages.data.streaming_set import StreamingImageSet
     from stages.evaluation.groups import ClassChoice
+    from stages.exchange.open_model import Opened
     from stages.models.classifier import Classifier
 
 
@@ -95,22 +95,11 @@ def _print_summary(console: Console, images: LabelledImages) -> None:
         console.note(note)
 
 
-def load_classifier(path: Path, anchors: Path | None, backbone: str | None = None) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier of a checkpoint, over the anchors of another file if one is given, and the lineage of both.
+def load_classifier(console: Console, spec: str, request: ModelRequest) -> Opened:
+    """Open a MODEL, see `open_model`; notes on the console what takes long."""
+    from stages.exchange.open_model import open_model
 
-    `backbone` is the import path of the user's own backbone that it was trained with. Raises InputError.
-    """
-    artifact = artifacts.read(path, "model")
-    lineage = {"model": artifact.lineage()}
-    other = None if anchors is None else artifacts.read(anchors, "anchors")
-    from stages.anchors.anchor_set import AnchorSet
-    from stages.models.checkpoint import read_checkpoint
-
-    classifier = read_checkpoint(artifact, f"'{path}'", backbone)
-    if other is not None:
-        lineage["anchors"] = other.lineage()
-        classifier = classifier.over(AnchorSet.from_artifact(other, f"'{anchors}'"), where=f"'{anchors}'")
-    return classifier, lineage
+    return open_model(spec, request, progress=console.note)
 
 
 def load_group_images(

@@ -26,9 +26,8 @@ DEVICES = "auto, cpu, cuda, cuda:N or mps."
 Device = Annotated[str, typer.Option(help=DEVICES)]
 GROUPS = ("novel", "seen", "val", "all")
 CLASSES_FROM, CLASSES_UNSET = "novel, seen, val, all, or a file of class names", "novel if there are any, else seen"
-ModelFile = Annotated[Path, typer.Argument(help="A checkpoint, run/model.st.", show_default=False)]
-OTHER_ANCHORS = "Use these anchors instead, for classes named after training."
-OWN_BACKBONE = "Import your own backbone that the checkpoint was trained with: package.module:factory."
+MODELS = "A checkpoint such as run/model.st, or 'demo', the bundled one."
+Model = Annotated[str, typer.Argument(help=MODELS, show_default=False)]
 OUTPUT_FILE = "Output file; - is standard output."
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 

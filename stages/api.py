@@ -25,11 +25,10 @@ from stages.evaluation.groups import ClassChoice, seen_and_novel
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
 from stages.evaluation.task import Task
+from stages.exchange.model_request import ModelRequest
+from stages.exchange.open_model import open_model
 from stages.files import artifacts
-from stages.models.checkpoint import KIND as MODEL
-from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import GROUPS, Classifier, Progress
-from stages.models.embedding import place
 from stages.threat import ThreatModel
 from stages.training.objectives import Objective
 from stages.training.reports import EpochReport, RunResult
@@ -39,20 +38,46 @@ from stages.training.settings import TrainSettings
 Eps = str | float | Fraction
 
 
-def load(path: str | Path, *, module: nn.Module | str | None = None, device: str = "auto") -> Classifier:
-    """The classifier of a checkpoint, in eval mode.
+def load(
+    model: str | Path,
+    *,
+    classes: str | Path | None = None,
+    names: Sequence[str] | None = None,
+    anchors: str | Path | None = None,
+    template: Sequence[str] | None = None,
+    templates: str | Path | None = None,
+    architecture: str | None = None,
+    backbone: str | None = None,
+    module: nn.Module | str | None = None,
+    device: str = "auto",
+) -> Classifier:
+    """A model as a classifier, in eval mode.
 
     Args:
-        path: a checkpoint, such as run/model.st.
-        module: for a checkpoint of your own code: the module that was trained, or the import path of its backbone
-            (`package.module:factory`). Loading a file never imports code by itself.
+        model: as MODEL on the command line: a checkpoint such as run/model.st, or 'demo', the bundled one.
+        classes: class names: a file with one per line, or 'shapes' or 'cifar-fs'.
+        names: the class names themselves.
+        anchors: an anchors file, instead of names.
+        template, templates: prompts, as `--template` and `--templates`.
+        architecture: of bare weights, as `--architecture`.
+        backbone: import path of the backbone that a checkpoint was trained with (`package.module:factory`). Loading a file
+            never imports code by itself.
+        module: for a checkpoint of your own code: the module that was trained, or as `backbone`.
         device: auto, cpu, cuda, cuda:N or mps.
 
-    Raises InputError if the file is not a checkpoint, MissingError if the device is not available.
+    Raises InputError, UsageError and MissingError, see `stages.exchange.open_model.open_model`.
     """
-    classifier = read_checkpoint(artifacts.read(path, MODEL), f"'{path}'", module)
-    place(classifier, resolve_device(device))
-    return classifier
+    request = ModelRequest(
+        None if classes is None else str(classes),
+        None if names is None else tuple(names),
+        None if anchors is None else Path(anchors),
+        None if template is None else list(template),
+        None if templates is None else str(templates),
+        architecture,
+        module if isinstance(module, str) else backbone,
+    )
+    own = module if isinstance(module, nn.Module) else None
+    return open_model(str(model), request, device=resolve_device(device), module=own).classifier
 
 
 def attack(

@@ -16,6 +16,7 @@ from stages.attacks.png_folder import check_png_folder, folder_names, write_png_
 from stages.attacks.spec import ENSEMBLE, FORMS, AttackPlan, AttackSpec, parse_attack
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
+from stages.exchange.model_request import ModelRequest
 from stages.files import artifacts
 from stages.files.reading import STDIO
 from stages.parameters import parameter
@@ -36,15 +37,14 @@ _SHOWN = {"clean": "clean", "robust": "robust, exact", "robust_8bit": "robust, a
 def attack(
     console: Console,
     context: typer.Context,
-    model: options.ModelFile,
+    model: options.Model,
+    model_request: ModelRequest,
     request: ImageRequest,
     threat: ThreatModel,
     computing: options.Computing,
     classes_from: str | None = parameter(
         None, f"{options.CLASSES_FROM}.", unset=options.CLASSES_UNSET, panel=options.CLASSES, places=options.GROUPS
     ),
-    anchors: Path | None = parameter(None, options.OTHER_ANCHORS, panel=options.CLASSES),
-    backbone: str | None = parameter(None, options.OWN_BACKBONE),
     attack: str = parameter("pgd-20", f"{FORMS}, {', '.join(ENSEMBLE)}.", panel=options.ATTACKS),
     full: bool = parameter(
         False,
@@ -70,12 +70,13 @@ def attack(
     console.stdout_taken = str(output) == STDIO
     spec = parse_attack(attack)
     spec.check_fits(threat)
-    sources: list[options.Place] = [("MODEL", model), ("--data", request.data), ("--anchors", anchors)]
+    sources: list[options.Place] = [("MODEL", model), ("--data", request.data), *model_request.files]
     sources.append(("--classes-from", classes_from))
     options.check_places(context, [("--output", output)], sources)
     _check_png(output, png, sources, force=force)
-    classifier, lineage = load_classifier(model, anchors, backbone)
-    (choice,), images = load_group_images(console, [classifier], [classes_from], request)
+    opened = load_classifier(console, model, model_request)
+    classifier, lineage = opened.classifier, opened.lineage
+    (choice,), images = load_group_images(console, [classifier], [classes_from or model_request.group], request)
     names = choice.classes
     spec.check_fits(threat, len(names))
     if png is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,20 +12,20 @@ import typer
 
 from laatcli import options
 from laatcli.console import Console
-from laatcli.evaluation import AttackChoice, check_together, read_protocol, with_named_classes
+from laatcli.evaluation import AttackChoice, check_together, read_protocol
 from laatcli.inputs import load_classifier, load_group_images
 from laatcli.reporting import Format, Output, check_format, end, require_checks, rows_place, up_to_date, working, write_report
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.evaluation.protocol import PROTOCOL, Protocol
 from stages.evaluation.sample import Sample
+from stages.exchange.model_request import ModelRequest
 from stages.files import artifacts
 from stages.files.reading import STDIO
 from stages.launch import read_launch
 from stages.parameters import parameter
 from stages.reports.episode_file import episodes_path
 from stages.reports.figures import check_picture
-from stages.text import as_text
 from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ EXAMPLES = (
 def evaluate(
     console: Console,
     context: typer.Context,
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Checkpoints, run/model.st.", show_default=False)],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help=options.MODELS, show_default=False)],
+    model_request: ModelRequest,
     request: ImageRequest,
     sample: Sample,
     protocol: Protocol,
@@ -52,14 +53,6 @@ def evaluate(
     plotting: options.Plotting,
     classes_from: list[str] | None = parameter(
         None, f"{options.CLASSES_FROM}; repeatable.", unset=options.CLASSES_UNSET, panel=options.CLASSES, places=options.GROUPS
-    ),
-    anchors: Path | None = parameter(None, options.OTHER_ANCHORS, panel=options.CLASSES),
-    backbone: str | None = parameter(None, options.OWN_BACKBONE),
-    classes: str | None = parameter(
-        None,
-        "File of class names of other data; they are encoded and expanded as the training anchors were.",
-        panel=options.CLASSES,
-        places=(),
     ),
     shots: str = parameter(
         "0", "Support images per class; 0 is zero-shot, from the names alone. 0,1,5 gives a row each.", panel=PROTOCOL
@@ -91,7 +84,7 @@ def evaluate(
     specs = attacks.specs()
     asked = read_protocol(context, protocol, shots, replay)
     attacks.check_fits(threat, asked.ways)
-    check_together(context, asked, attacks, classes_from=classes_from, classes=classes, anchors=anchors)
+    check_together(context, asked, attacks, classes_from=classes_from)
     check_format(form, console)
     rows_file = rows_place(rows, output)
     episodes_file = None if rows_file is None else episodes_path(rows_file)
@@ -101,10 +94,9 @@ def evaluate(
         (
             *(("MODEL", path) for path in models),
             ("--data", request.data),
-            ("--anchors", anchors),
+            *model_request.files,
             ("--adversarial", attacks.adversarial),
             ("--replay", replay),
-            ("--classes", classes),
             *(("--classes-from", name) for name in classes_from or ()),
         ),
     )
@@ -112,21 +104,24 @@ def evaluate(
         options.refuse_given(context, ("plot_size",), "no plot", "add --plot FILE")
     else:
         check_picture(plot)
-    if len({path.resolve() for path in models}) < len(models):
-        raise UsageError("a checkpoint is given twice", "name each checkpoint once")
-    classifiers = {_run_name(path, models): load_classifier(path, anchors, backbone)[0] for path in models}
+    if len({Path(spec).resolve() for spec in models}) < len(models):
+        raise UsageError("a model is given twice", "name each model once")
+    from stages.exchange.open_model import report_names
+
+    names = report_names(models)
+    classifiers = {
+        name: load_classifier(console, spec, model_request).classifier for name, spec in zip(names, models, strict=True)
+    }
     from stages.devices import resolve_device
     from stages.evaluation.evaluate import evaluate_classifiers
     from stages.evaluation.task import Task
 
     place = resolve_device(computing.device, launch)
     with working(console, output, place, launch) as chunks:
-        if classes is not None:
-            classifiers = {name: with_named_classes(console, one, classes) for name, one in classifiers.items()}
         if attacks.adversarial is not None:
             identity, run = _on_saved(classifiers, attacks.adversarial, computing.batch_size, place)
         else:
-            groups: list[str | None] = [*(classes_from or asked.groups)] or [None if classes is None else "all"]
+            groups: list[str | None] = [*(classes_from or asked.groups)] or [model_request.group]
             choices, images = load_group_images(console, list(classifiers.values()), groups, request, gzsl=asked.gzsl)
             if asked.ways is None:
                 attacks.check_fits(threat, min(len(choice.classes) for choice in choices))
@@ -170,14 +165,3 @@ def _on_saved(
     saved, lineage = AdversarialSet.from_artifact(artifact, where), artifact.lineage()
     run = partial(evaluate_saved, classifiers, saved, lineage, where=where, batch_size=batch_size, device=device)
     return saved_identity(classifiers, lineage), run
-
-
-def _run_name(path: Path, models: Sequence[Path]) -> str:
-    """How the report calls a checkpoint: its run folder's name, its file name, or its place where those are not unique."""
-    for name in (
-        lambda p: p.resolve().parent.name if p.name == "model.st" else p.stem,
-        lambda p: f"{p.resolve().parent.name}/{p.stem}",
-    ):
-        if len({name(other) for other in models}) == len(models):
-            return as_text(name(path))
-    return f"{models.index(path) + 1}"

@@ -1,0 +1,1 @@
+"""What comes in and goes out: models of any kind as classifiers, and classifiers for other programs."""

@@ -1,0 +1,94 @@
+"""How a MODEL is opened: its class names, anchors and architecture. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
+from stages.classes import check_unique, read_class_file, spelled
+from stages.errors import UsageError
+from stages.parameters import check, parameter
+
+CLASSES, MODEL = "Classes", "Model"  # the panels of --help
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """The names in 'okapi, pagoda'. Raises UsageError for an empty one."""
+    names = tuple(spelled(name) for name in text.split(","))
+    if not all(names):
+        raise UsageError(f"--names '{text}' has an empty name", "write the names with commas between them: okapi,pagoda")
+    return names
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """Which classes a model has, and what it is built from.
+
+    Attributes:
+        classes, names: the class names: a file or a bundled list, or the names themselves.
+        template, templates: the prompts of a model with a text tower.
+        anchors: an anchors file, instead of names.
+        architecture: of bare weights.
+        backbone: import path of the backbone that a checkpoint was trained with.
+
+    Raises UsageError where the classes are given twice.
+    """
+
+    classes: str | None = parameter(
+        None,
+        "Class names: a file with one per line, or 'shapes' or 'cifar-fs'. A checkpoint encodes them as its training anchors.",
+        panel=CLASSES,
+        places=BUNDLED_LISTS,
+    )
+    names: Sequence[str] | None = parameter(
+        None, "Class names, with commas between them: okapi,pagoda.", panel=CLASSES, parse=split_names
+    )
+    anchors: Path | None = parameter(None, "Use the anchors in this file, from the model's text encoder.", panel=CLASSES)
+    template: list[str] | None = parameter(
+        None,
+        "Prompt with {} for the class name, for a CLIP model; repeatable.",
+        unset="This is a photo of a {}",
+        panel=CLASSES,
+    )
+    templates: str | None = parameter(
+        None,
+        "For a CLIP model: 'openai' (CLIP's ImageNet templates) or a file with one template per line.",
+        panel=CLASSES,
+        places=("openai",),
+    )
+    architecture: str | None = parameter(
+        None,
+        "Architecture of bare weights: clip:NAME, clip:NAME/TAG (with that model's text tower), conv4-WIDTH, resnet12 or "
+        "timm:NAME.",
+        panel=MODEL,
+    )
+    backbone: str | None = parameter(
+        None, "Import your own backbone that the checkpoint was trained with: package.module:factory.", panel=MODEL
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        given = [option for option in ("classes", "names", "anchors") if getattr(self, option) is not None]
+        if len(given) > 1:
+            raise UsageError(f"the classes are given twice, by --{given[0]} and by --{given[1]}", "leave one of them out")
+
+    @property
+    def group(self) -> str | None:
+        """The group of classes that is used unless another is named: all the names that are given; None if none are."""
+        return None if self.classes is None and self.names is None else "all"
+
+    @property
+    def files(self) -> list[tuple[str, Path | str | None]]:
+        """The options that may name a file, and what they name."""
+        return [("--anchors", self.anchors), ("--classes", self.classes), ("--templates", self.templates)]
+
+    def read_names(self) -> tuple[list[str], str] | None:
+        """The class names and where they are from, for errors; None if none are given. Raises InputError."""
+        if self.names is not None:
+            check_unique(self.names, where="--names")
+            return list(self.names), "--names"
+        if self.classes in BUNDLED_LISTS:
+            return bundled_classes(self.classes)[0], f"'{self.classes}'"
+        return None if self.classes is None else (read_class_file(self.classes), f"'{self.classes}'")
