@@ -13,7 +13,7 @@ from typing_extensions import Self
 from stages.errors import InputError
 from stages.files.artifact_record import REMAKE
 from stages.files.epoch_metrics import EpochMetrics, check_epochs
-from stages.files.records import Record, first_fault
+from stages.files.records import Record, Share, first_fault
 
 
 class Lineage(Record):
@@ -109,10 +109,59 @@ class Training(Record, extra="allow"):
     resize: PositiveInt | None = None
 
 
+class SeenUnseenShares(Record):
+    """S, U and H = 2 S U / (S + U), see `stages.statistics.gzsl`."""
+
+    S: Share
+    U: Share
+    H: Share
+
+
+class BiasFit(Record):
+    """The images that the bias was fitted on, and what they give at bias 0 and at the bias."""
+
+    seen_images: PositiveInt
+    """Held-out images of the seen classes, for S."""
+    seen_classes: PositiveInt
+    images: PositiveInt
+    """Of the classes that stand in for novel ones, for U."""
+    classes: PositiveInt
+    before: SeenUnseenShares
+    after: SeenUnseenShares
+
+
+class Calibration(Record):
+    """Temperature and bias of a classifier, and what they were fitted on; see `stages.statistics.calibration`."""
+
+    temperature: PositiveFloat
+    """Logits are divided by it."""
+    source: str
+    """Of the images that the temperature was fitted on."""
+    images: PositiveInt
+    classes: PositiveInt
+    """Candidates of each image."""
+    ece_before: Share
+    """Expected calibration error of these images at temperature 1."""
+    ece_after: Share
+    bias: float | None = None
+    """Subtracted from the cosines of the seen classes where they compete with others."""
+    bias_fit: BiasFit | None = None
+    no_bias: str | None = None
+    """Why there is no bias."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.bias is None) != (self.bias_fit is None) or (self.bias is None) != (self.no_bias is not None):
+            raise ValueError("there is neither a bias with what it was fitted on, nor a reason for none")
+        return self
+
+
 class ModelParams(AnchorParams):
     """Parameters of a checkpoint."""
 
     architecture: Architecture
+    calibration: Calibration | None = None
+    """Null in files of older versions, and where nothing could be fitted."""
     training: Training
 
 

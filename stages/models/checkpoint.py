@@ -12,6 +12,7 @@ from torch import nn
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.errors import InputError, LaatError, UsageError
+from stages.files.artifact_params import Calibration
 from stages.files.artifacts import Artifact
 from stages.models.classifier import Classifier, Origin
 from stages.models.embedding import EmbeddingModel
@@ -33,6 +34,7 @@ def checkpoint_of(
     *,
     image_size: int,
     images: Mapping[str, np.ndarray] | None = None,
+    calibration: Calibration | None = None,
 ) -> Artifact:
     """A trained embedding model and its anchors as an artifact of kind 'model'.
 
@@ -43,6 +45,7 @@ def checkpoint_of(
         inputs: lineage.
         image_size: side of the training images.
         images: see `Origin.images`.
+        calibration: see `Classifier`.
     """
     packed = anchors.to_artifact()
     weights = {f"{_WEIGHT}{name}": value.detach().cpu().numpy() for name, value in embedding.state_dict().items()}
@@ -51,6 +54,8 @@ def checkpoint_of(
     else:
         architecture = {"module": import_path_of(type(embedding)), "width": anchors.vectors.shape[1], "image_size": image_size}
     params = {**packed.params, "architecture": architecture, "training": dict(training)}
+    if calibration is not None:
+        params["calibration"] = calibration.to_record()
     hashes = {f"{_IMAGES}{name}": value for name, value in (images or {}).items()}
     return Artifact(KIND, {**packed.tensors, **weights, **hashes}, params, dict(inputs))
 
@@ -74,8 +79,22 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
     embedding = module if isinstance(module, nn.Module) else _built(architecture, module, artifact, where)
     _load_weights(embedding, artifact, where)
     origin = Origin(training, artifact.inputs, artifact.sha256, image_hashes_of(artifact))
-    made = Classifier(embedding, anchors, logit_scale=1 / tau, threat=_threat(training), image_size=image_size, origin=origin)
+    made = Classifier(
+        embedding,
+        anchors,
+        logit_scale=1 / tau,
+        threat=_threat(training),
+        image_size=image_size,
+        origin=origin,
+        calibration=calibration_of(artifact),
+    )
     return made.eval()
+
+
+def calibration_of(artifact: Artifact) -> Calibration | None:
+    """The calibration in a checkpoint, whose record was checked when it was read; None in older ones."""
+    record = artifact.params.get("calibration")
+    return None if record is None else Calibration.model_validate(record)
 
 
 def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:

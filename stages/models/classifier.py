@@ -16,6 +16,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups, fold
 from stages.devices import keep_freed_memory
 from stages.errors import ComputeError, InputError
+from stages.files.artifact_params import Calibration
 from stages.models.embedding import images_for
 from stages.models.new_anchors import anchors_for_names, matching_anchors
 from stages.pixels import check_pixels, filled, to_pixels
@@ -59,6 +60,8 @@ class Classifier(nn.Module):
         origin: see `Origin`.
         trained: the anchors of training, if they differ from `anchors`.
         head: (P,) int64, the index of the head of each sample.
+        calibration: temperature and seen-class bias for `probabilities`; logits and predictions do not depend on it.
+        bias: subtracted from the cosines of the seen classes, see `with_bias`.
 
     Attributes:
         anchors: (C, D) or (H, K, D), on the model's device.
@@ -69,6 +72,7 @@ class Classifier(nn.Module):
 
     anchors: Tensor
     _head: Tensor | None
+    _seen: Tensor
 
     def __init__(
         self,
@@ -81,6 +85,8 @@ class Classifier(nn.Module):
         origin: Origin | None = None,
         trained: AnchorSet | None = None,
         head: Tensor | None = None,
+        calibration: Calibration | None = None,
+        bias: float = 0.0,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -89,7 +95,11 @@ class Classifier(nn.Module):
         self.register_buffer("anchors", vectors, persistent=False)
         self.register_buffer("_head", None if head is None else head.to(vectors.device), persistent=False)
         self.anchor_set = anchors if isinstance(anchors, AnchorSet) else _numbered(vectors)
+        seen = torch.zeros(vectors.shape[-2], device=vectors.device)
+        seen[list(self.anchor_set.groups.seen) if isinstance(anchors, AnchorSet) else []] = 1
+        self.register_buffer("_seen", seen, persistent=False)
         self.logit_scale, self.threat, self.image_size = logit_scale, threat, image_size
+        self.calibration, self.bias = calibration, bias
         self.origin = origin or Origin()
         self.trained = trained or self.anchor_set
         self.known = self.anchor_set
@@ -134,10 +144,34 @@ class Classifier(nn.Module):
             )
         anchors = self.anchors.to(embeddings.dtype)
         if anchors.ndim == 2:
-            return self.logit_scale * (embeddings @ anchors.T)
+            logits = self.logit_scale * (embeddings @ anchors.T)
+            return logits - self._offset(self.bias) if self.bias else logits
         head = torch.arange(len(embeddings), device=self.device) if rows is None else rows
         heads = anchors[head if self._head is None else self._head[head]]
         return self.logit_scale * torch.einsum("nd,nkd->nk", embeddings, heads)
+
+    def _offset(self, bias: float) -> Tensor:
+        """What `bias` takes from the logits of each class, (C,)."""
+        return self.logit_scale * bias * self._seen
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The probability of each class, (N, C), of this classifier's logits (N, C): their softmax.
+
+        With a calibration, the logits are divided by its temperature, after its bias was subtracted from those of the seen
+        classes. The bias can change which class is first; without seen classes or without others it changes nothing.
+        """
+        found = self.calibration
+        if found is None:
+            return logits.softmax(1)
+        more = 0.0 if found.bias is None else found.bias - self.bias
+        return ((logits - self._offset(more)) / found.temperature).softmax(1)
+
+    def with_bias(self, bias: float) -> Classifier:
+        """The same classifier with `bias` subtracted from the cosines of its seen classes (Chao et al., ECCV 2016).
+
+        Predictions and attacks are at this bias; nothing is copied.
+        """
+        return self._with(self.anchor_set, known=self.known, bias=bias)
 
     def scores(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Logits (n, C) of images (n, 3, H, W) float in [0, 1] on the device, without checks; `rows` as in `logits`.
@@ -181,7 +215,14 @@ class Classifier(nn.Module):
         """Whether the classes were added after training."""
         return self.known is not self.trained
 
-    def _with(self, anchors: AnchorSet | Tensor, *, head: Tensor | None = None, known: AnchorSet | None = None) -> Classifier:
+    def _with(
+        self,
+        anchors: AnchorSet | Tensor,
+        *,
+        head: Tensor | None = None,
+        known: AnchorSet | None = None,
+        bias: float | None = None,
+    ) -> Classifier:
         made = Classifier(
             self.embedding,
             anchors,
@@ -191,6 +232,8 @@ class Classifier(nn.Module):
             origin=self.origin,
             trained=self.trained,
             head=head,
+            calibration=self.calibration,
+            bias=self.bias if bias is None else bias,
         )
         made.known = known or made.anchor_set
         return made.train(self.training)
