@@ -12,7 +12,8 @@ from stages.attacks.losses import LOSSES
 from stages.attacks.samples import Finished, Judged, Samples
 from stages.attacks.spec import AttackPlan, EnsembleSpec
 from stages.attacks.start import StartNoise
-from stages.models.classifier import Classifier, Progress, decide, inference
+from stages.models.classifier import Classifier, Progress, decide
+from stages.models.frozen import inference
 from stages.pixels import check_pixels, to_pixels
 from stages.threat import ThreatModel
 

@@ -19,7 +19,8 @@ from stages.evaluation.features import CleanFeatures
 from stages.evaluation.points import Points, all_way_points, episode_points
 from stages.evaluation.probe import Probe
 from stages.evaluation.protocol import Protocol
-from stages.models.classifier import Classifier, Progress, inference
+from stages.models.classifier import Classifier, Progress
+from stages.models.frozen import inference
 from stages.pixels import to_pixels
 from stages.randomness import numpy_generator
 from stages.reports.rows import CLEAN, PointRows

@@ -19,8 +19,9 @@ from stages.evaluation.progress import within
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import make_rows, record
 from stages.evaluation.task import anchors_digest, own_code, report_versions
-from stages.models.classifier import Classifier, Progress, decide, inference
+from stages.models.classifier import Classifier, Progress, decide
 from stages.models.embedding import place
+from stages.models.frozen import inference
 from stages.pixels import to_pixels
 from stages.reports.report import make_report
 from stages.reports.results import GroupResult, Row, summarise_rows

@@ -21,7 +21,8 @@ from stages.evaluation.features import CleanFeatures
 from stages.evaluation.points import Points, all_way_points, episode_points, protocol_episodes
 from stages.evaluation.progress import AccuracySoFar, after_clean
 from stages.evaluation.protocol import Protocol
-from stages.models.classifier import Classifier, Progress, decide, inference, unit
+from stages.models.classifier import Classifier, Progress, decide, unit
+from stages.models.frozen import inference
 from stages.pixels import filled, to_pixels
 from stages.reports.results import GroupResult, summarise_rows
 from stages.reports.rows import CLEAN, Judgement, PointRows

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +13,10 @@ from torch.nn import functional as F
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups, fold
-from stages.devices import keep_freed_memory
 from stages.errors import ComputeError, InputError
 from stages.files.artifact_params import Calibration
 from stages.models.embedding import images_for
+from stages.models.frozen import device_of, inference
 from stages.models.new_anchors import anchors_for_names, matching_anchors
 from stages.pixels import check_pixels, filled, to_pixels
 from stages.threat import ThreatModel
@@ -91,7 +90,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.embedding = embedding
         vectors = torch.from_numpy(anchors.vectors.copy()) if isinstance(anchors, AnchorSet) else anchors
-        vectors = vectors.to(_device(embedding, vectors.device), torch.float32)
+        vectors = vectors.to(device_of(embedding, vectors.device), torch.float32)
         self.register_buffer("anchors", vectors, persistent=False)
         self.register_buffer("_head", None if head is None else head.to(vectors.device), persistent=False)
         self.anchor_set = anchors if isinstance(anchors, AnchorSet) else _numbered(vectors)
@@ -257,34 +256,6 @@ def decide(logits: Tensor) -> Tensor:
     return logits.argmax(1)
 
 
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Set `model` to eval mode and its parameters to requires_grad=False; restore every flag afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in wanted:
-            parameter.requires_grad_(requires_grad)
-
-
-@contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    """Freeze `model`, disable gradients, and run CUDA convolutions in float32, not TF32, for reproducible predictions.
-
-    On the CPU the process keeps the memory of freed tensors, see `keep_freed_memory`.
-    """
-    keep_freed_memory(str(_device(model, torch.device("cpu"))))
-    cudnn = torch.backends.cudnn
-    exact = cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False)
-    with frozen(model), exact, torch.no_grad():
-        yield
-
-
 def predict(
     classifier: Classifier, images: Tensor, *, batch_size: int = 256, progress: Progress | None = None, what: str = ""
 ) -> Tensor:
@@ -311,10 +282,6 @@ def predict(
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(images), what)
     return found
-
-
-def _device(embedding: nn.Module, default: torch.device) -> torch.device:
-    return next((tensor.device for tensor in (*embedding.parameters(), *embedding.buffers())), default)
 
 
 def _numbered(anchors: Tensor) -> AnchorSet:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.gradient import maximise
-from stages.models.classifier import frozen, unit
+from stages.models.classifier import unit
 from stages.models.drop_block import draw_masks_from
 from stages.models.embedding import images_for
 from stages.models.folding import folded
+from stages.models.frozen import frozen
 from stages.models.no_images import features_of
 from stages.models.recompute import recomputed
 from stages.training.awp import WeightPerturbation, buffers_restored

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from stages.models.classifier import frozen, unit
+from stages.models.classifier import unit
 from stages.models.folding import folded
+from stages.models.frozen import frozen
 from stages.training.loop import Trainer
 from tests.benchmarks.task import Task
 

@@ -25,8 +25,9 @@ from torch.nn.functional import cross_entropy
 from stages.attacks.spec import AttackSpec, parse_attacks
 from stages.data.episodes import Episodes, draw_episodes
 from stages.evaluation.protocol import Protocol
-from stages.models.classifier import frozen, unit
+from stages.models.classifier import unit
 from stages.models.embedding import EmbeddingModel, place
+from stages.models.frozen import frozen
 from stages.pixels import to_pixels
 from stages.threat import ThreatModel
 from tests.benchmarks.reference import wait

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from stages.models.classifier import frozen
+from stages.models.frozen import frozen
 from tests.benchmarks.task import Task
 
 _COUNTED = 2  # images; batch norm in training mode needs more than one value per channel

@@ -34,7 +34,8 @@ from stages.evaluation.sample import Sample, subset_of
 from stages.evaluation.score import evaluate
 from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint
-from stages.models.classifier import Classifier, inference
+from stages.models.classifier import Classifier
+from stages.models.frozen import inference
 from stages.reports.results import GroupResult
 from stages.statistics.paired import mcnemar
 from stages.threat import ThreatModel, parse_eps

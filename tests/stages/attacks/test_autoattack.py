@@ -16,7 +16,8 @@ from stages.attacks.perturb import attack_images, attack_samples
 from stages.attacks.samples import Judged, Samples
 from stages.attacks.spec import AttackPlan, EnsembleSpec, parse_attack
 from stages.attacks.start import LIBRARY_BLOCK as BLOCK
-from stages.models.classifier import Classifier, frozen, predict, unit
+from stages.models.classifier import Classifier, predict, unit
+from stages.models.frozen import frozen
 from stages.pixels import to_pixels
 from stages.threat import ThreatModel
 from tests.stages.attacks.test_perturb import TinyNet, anchors, pixels

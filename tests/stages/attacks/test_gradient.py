@@ -9,7 +9,7 @@ from torch import Tensor
 from stages.attacks.gradient import maximise, projected_gradient
 from stages.attacks.losses import LOSSES, ce_loss
 from stages.errors import ComputeError
-from stages.models.classifier import frozen
+from stages.models.frozen import frozen
 from stages.threat import ThreatModel
 
 THREAT = ThreatModel(Fraction(8, 255))

@@ -18,7 +18,7 @@ from stages.evaluation import check_rules, checks
 from stages.evaluation.check_rules import AGREE, BATCH_TOLERANCE, DRAWS, Finding, batch_independence, noise
 from stages.evaluation.probe import CLIMB, STEPS, Probe
 from stages.evaluation.protocol import Protocol
-from stages.models.classifier import inference
+from stages.models.frozen import inference
 from stages.threat import ThreatModel
 from tests.stages.evaluation.masking import MASKS, Masked, noisy, purified, trained
 from tests.stages.evaluation.models import Group, evaluate

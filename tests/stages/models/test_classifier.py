@@ -10,8 +10,9 @@ from torch.nn.functional import normalize
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups
 from stages.errors import InputError
-from stages.models.classifier import Classifier, decide, frozen, inference, predict, unit
+from stages.models.classifier import Classifier, decide, predict, unit
 from stages.models.embedding import EmbeddingModel, place
+from stages.models.frozen import frozen, inference
 from stages.pixels import check_pixels
 
 NAMES = ("ant", "bee", "cat", "dog", "emu")
