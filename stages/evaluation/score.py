@@ -21,7 +21,7 @@ from stages.evaluation.features import CleanFeatures
 from stages.evaluation.points import Points, all_way_points, episode_points, protocol_episodes
 from stages.evaluation.progress import AccuracySoFar, after_clean
 from stages.evaluation.protocol import Protocol
-from stages.models.classifier import Classifier, Progress, decide, unit
+from stages.models.classifier import Classifier, Progress, decide
 from stages.models.frozen import inference
 from stages.pixels import filled, to_pixels
 from stages.reports.results import GroupResult, summarise_rows
@@ -195,7 +195,7 @@ class _Scorer:
         found, judge = Judgement.empty(len(points), limits=points.seen > 0), points.judge(self.classifier)
         for rows in torch.arange(len(points)).split(self.batch_size):
             image, at = (filled(index.to(self.device)) for index in (points.image[rows], rows))
-            logits = judge.logits(unit(embeddings[image]), at)[: len(rows)]
+            logits = judge.logits(judge.unit(embeddings[image]), at)[: len(rows)]
             record(found, points, rows, decide(logits), logits / judge.logit_scale)
         return found
 

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups, fold
-from stages.errors import ComputeError, InputError
+from stages.errors import ComputeError, InputError, nearest
 from stages.files.artifact_params import Calibration
 from stages.models.embedding import images_for
 from stages.models.frozen import device_of, inference
 from stages.models.new_anchors import anchors_for_names, matching_anchors
+from stages.models.origin import Origin
 from stages.pixels import check_pixels, filled, to_pixels
 from stages.threat import ThreatModel
 
 GROUPS = ("novel", "seen", "val", "all")
 # (done, total, what is being done)
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The training run and file of a classifier.
-
-    Attributes:
-        training: settings, data and selection of the training run; JSON-able, empty if unknown.
-        inputs: lineage of the checkpoint.
-        sha256: of the checkpoint file, or empty.
-        images: 'trained' and 'selected' -> the hashes (see `stages.data.image_hashes`), ascending, of the images that were
-            trained on or used to select the epoch; empty if unknown.
-    """
-
-    training: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    sha256: str = ""
-    images: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Classifier(nn.Module):
@@ -61,6 +41,8 @@ class Classifier(nn.Module):
         head: (P,) int64, the index of the head of each sample.
         calibration: temperature and seen-class bias for `probabilities`; logits and predictions do not depend on it.
         bias: subtracted from the cosines of the seen classes, see `with_bias`.
+        closed: the embeddings are the logits of a closed set of classes: they are not normalized, and the anchors are rows of
+            the identity, which pick columns. New classes and support images are refused.
 
     Attributes:
         anchors: (C, D) or (H, K, D), on the model's device.
@@ -86,6 +68,7 @@ class Classifier(nn.Module):
         head: Tensor | None = None,
         calibration: Calibration | None = None,
         bias: float = 0.0,
+        closed: bool = False,
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -99,7 +82,7 @@ class Classifier(nn.Module):
         self.register_buffer("_seen", seen, persistent=False)
         self.logit_scale, self.threat, self.image_size = logit_scale, threat, image_size
         self.calibration, self.bias = calibration, bias
-        self.origin = origin or Origin()
+        self.origin, self.closed = origin or Origin(), closed
         self.trained = trained or self.anchor_set
         self.known = self.anchor_set
 
@@ -123,24 +106,25 @@ class Classifier(nn.Module):
         return self.logits(self.embed(x))
 
     def embed(self, x: Tensor) -> Tensor:
-        """Images (N, 3, H, W), uint8 or float in [0, 1] -> unit embeddings (N, D). Raises InputError for other pixels."""
+        """Images (N, 3, H, W), uint8 or float in [0, 1] -> embeddings (N, D) as of `unit`. Raises InputError for others."""
         if not torch.compiler.is_compiling():  # a check of values would break the graph
             check_pixels(x)
         dtype = next((p.dtype for p in self.embedding.parameters() if p.is_floating_point()), torch.float32)
         pixels = x.to(self.device, dtype)
         pixels = pixels / 255 if x.dtype == torch.uint8 else pixels
-        return unit(self.embedding(images_for(self.embedding, pixels)))
+        return self.unit(self.embedding(images_for(self.embedding, pixels)))
+
+    def unit(self, raw: Tensor) -> Tensor:
+        """The outputs of the embedding model (N, D) with unit length, unless `closed`, in float32 at least."""
+        return exact(raw) if self.closed else unit(raw)
 
     def logits(self, embeddings: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Unit embeddings (N, D) -> logits (N, C); `rows` (N,) are the samples, if each has its own head.
+        """Embeddings as of `unit` (N, D) -> logits (N, C); `rows` (N,) are the samples, if each has its own head.
 
         Raises InputError for embeddings of another width than the anchors.
         """
         if embeddings.shape[-1] != self.anchors.shape[-1]:
-            raise InputError(
-                f"the anchors have width {self.anchors.shape[-1]}, the model's embeddings {embeddings.shape[-1]}",
-                "use the anchors that the model was trained with, or anchors of the same text encoder",
-            )
+            raise _other_width(self, embeddings.shape[-1])
         anchors = self.anchors.to(embeddings.dtype)
         if anchors.ndim == 2:
             logits = self.logit_scale * (embeddings @ anchors.T)
@@ -178,7 +162,7 @@ class Classifier(nn.Module):
         On the CPU the logits do not depend on the batch size, bit for bit (for embeddings of at least 8 dimensions).
         """
         rows = None if rows is None else filled(rows)
-        return self.logits(unit(self.embedding(images_for(self.embedding, filled(x)))), rows)[: len(x)]
+        return self.logits(self.unit(self.embedding(images_for(self.embedding, filled(x)))), rows)[: len(x)]
 
     def over(
         self, which: str | Sequence[str] | AnchorSet | Tensor, *, head: Tensor | None = None, where: str = "the given anchors"
@@ -200,13 +184,15 @@ class Classifier(nn.Module):
         if isinstance(which, AnchorSet):
             return self._with(matching_anchors(which, self.trained, where))
         if isinstance(which, str):
-            indices = self.known.indices(which) if which in GROUPS else []
+            indices = self.known.indices(which) if which in (("all",) if self.origin.foreign else GROUPS) else []
             if not indices:
                 raise InputError(f"the classifier has no {which} classes", f"choose {', '.join(GROUPS)}, or give class names")
             return self._with(self.known.take(indices), known=self.known)
         at = {fold(name): index for index, name in enumerate(self.known.classes)}
         if all(fold(name) in at for name in which):
             return self._with(self.known.take([at[fold(name)] for name in which]), known=self.known)
+        if self.closed:
+            raise _not_in_closed_set(self.known.classes, which, where)
         return self._with(anchors_for_names(self.trained, which, str(self.device), where))
 
     @property
@@ -233,16 +219,20 @@ class Classifier(nn.Module):
             head=head,
             calibration=self.calibration,
             bias=self.bias if bias is None else bias,
+            closed=self.closed,
         )
         made.known = known or made.anchor_set
         return made.train(self.training)
 
 
+def exact(values: Tensor) -> Tensor:
+    """`values` in float32 at least."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
 def unit(embeddings: Tensor) -> Tensor:
     """Embeddings (N, D) divided by their L2 norms, in float32 at least."""
-    if embeddings.dtype in (torch.bfloat16, torch.float16):
-        embeddings = embeddings.float()
-    return F.normalize(embeddings, dim=1)
+    return F.normalize(exact(embeddings), dim=1)
 
 
 def decide(logits: Tensor) -> Tensor:
@@ -282,6 +272,24 @@ def predict(
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(images), what)
     return found
+
+
+def _other_width(classifier: Classifier, found: int) -> InputError:
+    width = classifier.anchors.shape[-1]
+    if classifier.closed:
+        return InputError(f"the model has {found} outputs and {width} class names", "name each output, in order")
+    return InputError(
+        f"the anchors have width {width}, the model's embeddings {found}",
+        "use the anchors that the model was trained with, or anchors of the same text encoder",
+    )
+
+
+def _not_in_closed_set(known: Sequence[str], wanted: Sequence[str], where: str) -> InputError:
+    odd = next(name for name in wanted if fold(name) not in {fold(one) for one in known})
+    return InputError(
+        f"the model has no class '{odd}' ({where}): it is a classifier of {len(known)} fixed classes",
+        f"choose among its classes; nearest: {nearest(odd, known)}",
+    )
 
 
 def _numbered(anchors: Tensor) -> AnchorSet:

@@ -1,0 +1,37 @@
+"""Where a classifier is from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stages.identity import digest_of
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a classifier is from: a training run and its file, or elsewhere.
+
+    Attributes:
+        training: settings, data and selection of the training run; JSON-able, empty if unknown.
+        inputs: lineage of the checkpoint.
+        sha256: of the checkpoint file, or of the weights of another model; or empty.
+        images: 'trained' and 'selected' -> the hashes (see `stages.data.image_hashes`), ascending, of the images that were
+            trained on or used to select the epoch; empty if unknown.
+        foreign: of a model that is not a checkpoint of ours: what it is ('model', 'kind') and all that determines its outputs
+            besides its weights; JSON-able. It has no groups of classes: what it was trained on is unknown.
+    """
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    foreign: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """What identifies the model: `sha256`, of a foreign model together with its architecture and scale."""
+        return digest_of([self.sha256, self.foreign]) if self.foreign else self.sha256
