@@ -14,8 +14,9 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.errors import InputError, LaatError, UsageError
 from stages.files.artifact_params import Calibration
 from stages.files.artifacts import Artifact
-from stages.models.classifier import Classifier, Origin
+from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel
+from stages.models.origin import Origin
 from stages.models.own_parts import import_path_of, is_own_backbone, load_backbone
 from stages.threat import ThreatModel, parse_eps
 from stages.uninitialised import Uninitialised

@@ -10,7 +10,8 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups
 from stages.errors import InputError
 from stages.evaluation.groups import UNKNOWN, ClassChoice, choose_classes, leak_notes, merged_notes, seen_and_novel
-from stages.models.classifier import Classifier, Origin
+from stages.models.classifier import Classifier
+from stages.models.origin import Origin
 
 NAMES = ("ant", "bee", "cat", "dog", "emu", "fox")
 

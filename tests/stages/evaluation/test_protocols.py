@@ -20,8 +20,9 @@ from stages.evaluation.groups import choose_classes, seen_and_novel
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
 from stages.evaluation.task import Task
-from stages.models.classifier import Classifier, Origin
+from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel
+from stages.models.origin import Origin
 from stages.reports.report import report_bytes
 from stages.reports.results import ALIKE_NOTE
 from stages.threat import ThreatModel

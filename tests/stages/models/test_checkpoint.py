@@ -13,8 +13,9 @@ from stages.classes import ClassGroups
 from stages.errors import InputError
 from stages.files.artifacts import Artifact, from_bytes, to_bytes
 from stages.models.checkpoint import checkpoint_of, read_checkpoint
-from stages.models.classifier import Classifier, Origin
+from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel, place
+from stages.models.origin import Origin
 
 ORIGIN = {
     "source": "text",
