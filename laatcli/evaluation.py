@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,8 +126,18 @@ _OF_ATTACKS = (
 )
 
 
-def check_together(context: typer.Context, asked: Asked, attacks: AttackChoice, *, classes_from: object) -> None:
-    """Raise UsageError for options that contradict each other or have no effect."""
+def check_together(
+    context: typer.Context,
+    asked: Asked,
+    attacks: AttackChoice,
+    *,
+    classes_from: object,
+    require: Sequence[str] | None,
+) -> None:
+    """Raise UsageError for options that contradict each other or have no effect, and for requirements on what is not measured.
+
+    Those on saved images, whose file names the attack, are checked when it is read.
+    """
     if attacks.adversarial is not None:
         refuse_given(context, _OF_ATTACKS, "--adversarial, whose file says what was attacked and how")
     elif asked.protocol.name != "episodes":
@@ -134,6 +145,10 @@ def check_together(context: typer.Context, asked: Asked, attacks: AttackChoice, 
         refuse_given(context, numbers, f"--protocol {asked.protocol.name}", "add --protocol episodes")
     if asked.gzsl and classes_from:
         raise UsageError("--protocol gzsl takes all seen and novel classes together", "leave --classes-from out")
+    if require and attacks.adversarial is None:
+        from stages.reports.requirements import parse_requirements  # pydantic is slow to import
+
+        parse_requirements(require, [spec.name for spec in attacks.specs()], gzsl=asked.gzsl)
 
 
 def _counts(text: str) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,15 +158,22 @@ def write_report(console: Console, done: Evaluation, output: Output, *, force: b
         console.line(f"report: {output.report}")
 
 
-def require_checks(report: Report) -> None:
-    """Raise ComputeError if a check of the report failed, or none had enough points."""
+def hold_to(console: Console, report: Report, *, strict_checks: bool, required: Sequence[str]) -> None:
+    """Raise ComputeError if checks must pass and do not, RequirementError if a figure misses what is required of it."""
     from stages.reports.report_tables import failed_checks, unchecked
 
-    fix = "the report says why; --no-checks leaves them out"
-    if failed := failed_checks(report):
+    failed, fix = failed_checks(report), "the report says why; --no-checks leaves them out"
+    if strict_checks and failed:
         raise ComputeError(f"checks failed: {', '.join(failed)}", fix)
-    if few := unchecked(report):
+    if strict_checks and (few := unchecked(report)):
         raise ComputeError(f"too few points to check {'; '.join(few)}", "evaluate more images; --no-checks leaves them out")
+    if required:
+        from stages.reports.requirements import require
+
+        if failed:
+            console.warn(f"figures are required whose checks failed: {', '.join(failed)}; --strict-checks makes that an error")
+        require(report, required)
+        console.note(f"every model and group meets {', '.join(required)}")
 
 
 def show_reports(console: Console, reports: Mapping[str, Report], form: str) -> None:

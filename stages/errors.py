@@ -50,6 +50,12 @@ class ComputeError(LaatError):
     exit_code = 5
 
 
+class RequirementError(LaatError):
+    """A figure does not meet what was required of it (`laat eval --require`)."""
+
+    exit_code = 6
+
+
 class UnverifiedWarning(UserWarning):
     """A file has no digest: changes to it cannot be detected."""
 

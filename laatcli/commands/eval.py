@@ -14,7 +14,7 @@ from laatcli import options
 from laatcli.console import Console
 from laatcli.evaluation import AttackChoice, check_together, read_protocol
 from laatcli.inputs import load_classifier, load_group_images
-from laatcli.reporting import Format, Output, check_format, end, require_checks, rows_place, up_to_date, working, write_report
+from laatcli.reporting import Format, Output, check_format, end, hold_to, rows_place, up_to_date, working, write_report
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.evaluation.protocol import PROTOCOL, Protocol
@@ -73,6 +73,12 @@ def evaluate(
         "Evaluate again and replace the report, even if it is of other models, images or parameters.",
         panel=options.OUTPUT,
     ),
+    require: list[str] | None = parameter(
+        None,
+        "Exit with 6, after writing the report, unless every model and group meets this, in percent: worst>=30, clean>=60, "
+        "pgd-20>=35, lower bound of worst>=28; repeatable.",
+        panel=options.OUTPUT,
+    ),
     form: Format = "table",
 ) -> None:
     """Measure clean and robust accuracy with 95 % intervals, by default on novel classes.
@@ -84,7 +90,7 @@ def evaluate(
     specs = attacks.specs()
     asked = read_protocol(context, protocol, shots, replay)
     attacks.check_fits(threat, asked.ways)
-    check_together(context, asked, attacks, classes_from=classes_from)
+    check_together(context, asked, attacks, classes_from=classes_from, require=require)
     check_format(form, console)
     rows_file = rows_place(rows, output)
     episodes_file = None if rows_file is None else episodes_path(rows_file)
@@ -119,7 +125,7 @@ def evaluate(
     place = resolve_device(computing.device, launch)
     with working(console, output, place, launch) as chunks:
         if attacks.adversarial is not None:
-            identity, run = _on_saved(classifiers, attacks.adversarial, computing.batch_size, place)
+            identity, run = _on_saved(classifiers, attacks.adversarial, computing.batch_size, place, require or ())
         else:
             groups: list[str | None] = [*(classes_from or asked.groups)] or [model_request.group]
             choices, images = load_group_images(console, list(classifiers.values()), groups, request, gzsl=asked.gzsl)
@@ -150,18 +156,20 @@ def evaluate(
                 done = run(progress=bar.update)
             report = done.report
             end(console, chunks, partial(write_report, console, done, written, force=force))
-        if attacks.strict_checks and report is not None:
-            require_checks(report)
+        if report is not None:
+            hold_to(console, report, strict_checks=attacks.strict_checks, required=require or ())
 
 
 def _on_saved(
-    classifiers: Mapping[str, Classifier], path: Path, batch_size: int, device: str
+    classifiers: Mapping[str, Classifier], path: Path, batch_size: int, device: str, required: Sequence[str]
 ) -> tuple[Identity, Callable[..., Evaluation]]:
     """The evaluation of the classifiers on the adversarial images in a file: its identity, and what runs it."""
     from stages.attacks.adversarial import KIND, AdversarialSet
-    from stages.evaluation.saved_images import evaluate_saved, saved_identity
+    from stages.evaluation.saved_images import evaluate_saved, saved_identity, saved_name
+    from stages.reports.requirements import parse_requirements
 
     artifact, where = artifacts.read(path, KIND), f"'{path}'"
     saved, lineage = AdversarialSet.from_artifact(artifact, where), artifact.lineage()
+    parse_requirements(required, [saved_name(saved)])
     run = partial(evaluate_saved, classifiers, saved, lineage, where=where, batch_size=batch_size, device=device)
     return saved_identity(classifiers, lineage), run

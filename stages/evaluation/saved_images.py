@@ -97,6 +97,11 @@ def saved_identity(classifiers: Mapping[str, Classifier], lineage: Mapping[str, 
     }
 
 
+def saved_name(saved: AdversarialSet) -> str:
+    """How reports call the attack that made the images."""
+    return f"saved {saved.attack.get('name', 'images')}"
+
+
 def score_saved(
     classifier: Classifier,
     saved: AdversarialSet,
@@ -122,7 +127,7 @@ def score_saved(
     ways, count, device = len(saved.classes), len(saved.images), classifier.device
     points = all_way_points(saved.labels, ways)
     clean, attacked = Judgement.empty(count), Judgement.empty(count)
-    name = f"saved {saved.attack.get('name', 'images')}"
+    name = saved_name(saved)
 
     def judge(found: Judgement, x: Tensor, rows: Tensor) -> None:
         logits = classifier.scores(x)

@@ -9,6 +9,7 @@ from stages.errors import (
     InputError,
     LaatError,
     MissingError,
+    RequirementError,
     UsageError,
     nearest,
     require_above_zero,
@@ -16,7 +17,9 @@ from stages.errors import (
 )
 
 
-@pytest.mark.parametrize(("kind", "code"), [(UsageError, 2), (InputError, 3), (MissingError, 4), (ComputeError, 5)])
+@pytest.mark.parametrize(
+    ("kind", "code"), [(UsageError, 2), (InputError, 3), (MissingError, 4), (ComputeError, 5), (RequirementError, 6)]
+)
 def test_each_kind_has_its_exit_code(kind: type[LaatError], code: int) -> None:
     error = kind("it broke", "mend it")
     assert isinstance(error, LaatError)
