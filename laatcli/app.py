@@ -10,7 +10,7 @@ import typer
 
 from laatcli.arguments import typed_arguments
 from laatcli.command import command, guarded
-from laatcli.commands import anchors, attack, compare, demo, doctor, eval, expand, inspect, plot, report, suites, train
+from laatcli.commands import anchors, attack, compare, demo, doctor, eval, expand, inspect, plot, predict, report, suites, train
 from laatcli.config_file import apply_file
 from laatcli.console import Console
 from laatcli.streams import prepare_streams
@@ -31,6 +31,7 @@ command(app, "expand", expand.EXAMPLES, PIPELINE)(expand.expand)
 command(app, "train", train.EXAMPLES, PIPELINE, together=True)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE, together=True)(eval.evaluate)
+command(app, "predict", predict.EXAMPLES, PIPELINE)(predict.predict)
 command(app, "compare", compare.EXAMPLES, HELPERS)(compare.compare)
 command(app, "report", report.EXAMPLES, HELPERS)(report.report)
 command(app, "inspect", inspect.EXAMPLES, HELPERS)(inspect.inspect)

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, TextIO
 
@@ -129,6 +129,13 @@ class Console:
             out = self._out()
             out.print(out.wrapped(text))
 
+    def lines(self, texts: Iterable[str]) -> None:
+        """Lines of a human result as they stand, tabs included: many, for other programs, quickly."""
+        if self.human:
+            stream = self._stream()
+            stream.writelines("\t".join(map(visible, text.split("\t"))) + "\n" for text in texts)
+            stream.flush()
+
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], title: str = "") -> None:
         """A table of a human result, as wide as the terminal, or 80 characters."""
         if not self.human:
@@ -156,6 +163,22 @@ class Console:
         """JSON in every mode."""
         _write_json(self._stream(), record, indent=2)
 
+    def json_lines(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Results that come one after the other, printed in `--json` mode alone, an object a line."""
+        if self.as_json:
+            for record in records:
+                _write_json(self._stream(), record, indent=None)
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether results go to a terminal."""
+        return self._out().is_terminal
+
+    @property
+    def width(self) -> int:
+        """Characters in a line of the terminal."""
+        return self._out().width
+
     @contextmanager
     def progress(self, what: str) -> Iterator[ProgressLine]:
         """A live bar on a terminal; otherwise a plain line now and then; nothing with --quiet.
@@ -177,7 +200,7 @@ class Console:
         )
         err, self._err = self._err, _Output(stderr=True, soft_wrap=False)
         try:
-            with Progress(*columns, console=self._err, transient=True) as bar:
+            with Progress(*columns, console=self._err, transient=True, redirect_stdout=False) as bar:
                 yield ProgressLine(bar, bar.add_task(what, total=None, note="", first=0.0), what, self._err)
         finally:
             self._err = err
@@ -197,7 +220,7 @@ class _Times(ProgressColumn):
     def render(self, task: Task) -> Text:
         """As the bar shows it."""
         elapsed = task.elapsed or 0.0
-        left = _left(elapsed, task.fields["first"], task.completed / (task.total or 1))
+        left = _left(elapsed, task.fields["first"], task.completed / task.total) if task.total else None
         return Text(f"{_clock(elapsed)}<{'--:--' if left is None else _clock(left)}")
 
 
@@ -210,10 +233,13 @@ class ProgressLine:
         self._first: float | None = None
         self._shown = False
 
-    def update(self, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` is done, with a short note: what runs now, and the figures so far."""
+    def update(self, done: int, total: int | None, note: str = "") -> None:
+        """Show that `done` of `total` is done, with a short note: what runs now, and the figures so far.
+
+        `total` is None where it is not known.
+        """
         if self._first is None:
-            self._first = done / max(total, 1)  # more than 0 where a run is resumed
+            self._first = done / max(total or 0, 1)  # more than 0 where a run is resumed
         if self._console is None:
             return
         if self._bar is not None:
@@ -224,9 +250,10 @@ class ProgressLine:
         if now - self._last < min(max(_PLAIN_SECONDS, _PLAIN_SHARE * elapsed), _PLAIN_MOST):
             return
         self._last, self._shown = now, True
-        left = _left(elapsed, self._first, done / max(total, 1))
+        left = None if total is None else _left(elapsed, self._first, done / max(total, 1))
         remaining = "" if left is None else f", {_clock(left)} left"
-        text = f"{self._what} {100 * done // max(total, 1)}% in {_clock(elapsed)}{remaining}"
+        share = f"{done:,}" if total is None else f"{100 * done // max(total, 1)}%"
+        text = f"{self._what} {share} in {_clock(elapsed)}{remaining}"
         self.line(f"{text}: {note}" if note else text)
 
     def end(self) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stages.anchors.anchor_set import AnchorSet
     from stages.api import attack, evaluate, load, train
     from stages.models.classifier import Classifier
+    from stages.prediction.predict import predict
     from stages.threat import ThreatModel
     from stages.training.objectives import Objective, Outcome
     from stages.training.settings import TrainSettings
@@ -34,6 +35,7 @@ __all__ = [
     "attack",
     "evaluate",
     "load",
+    "predict",
     "train",
 ]
 
@@ -44,6 +46,7 @@ _HOMES = {
     "Outcome": "stages.training.objectives",
     "ThreatModel": "stages.threat",
     "TrainSettings": "stages.training.settings",
+    "predict": "stages.prediction.predict",
     **dict.fromkeys(("attack", "evaluate", "load", "train"), "stages.api"),
 }
 

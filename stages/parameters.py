@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
 from stages.errors import UsageError, require_above_zero, require_at_least
@@ -68,6 +68,12 @@ def parameter(
     """
     declared = Parameter(help, option, short, panel, unset, at_least, positive, below, at_most, choices, parse, places)
     return field(default=default, metadata={_KEY: declared})
+
+
+def same_parameter(kind: Any, name: str, **changes: Any) -> Any:
+    """A dataclass field that is the parameter `name` of another dataclass, with `changes` of what was declared there."""
+    shared = next(one for one in fields(kind) if one.name == name)
+    return field(default=shared.default, metadata={_KEY: replace(declaration(shared), **changes)})
 
 
 def declaration(declared: Field[Any]) -> Parameter:

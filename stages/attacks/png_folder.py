@@ -51,8 +51,8 @@ def _is_ours(file: Path) -> bool:
     return bool(_NAME.fullmatch(file.name)) and file.is_file() and not file.is_symlink()
 
 
-def folder_names(classes: Sequence[str]) -> list[str]:
-    """One folder name per class, unique even if case is ignored: red_circle for 'red circle'.
+def folder_names(classes: Sequence[str], option: str = "--png") -> list[str]:
+    """One folder name per class, unique even if case is ignored: red_circle for 'red circle'; `option` asked for them.
 
     Raises InputError if two classes would share a folder, or a name is too long for one.
     """
@@ -63,10 +63,10 @@ def folder_names(classes: Sequence[str]) -> list[str]:
         if _RESERVED.fullmatch(folder):
             folder = f"{folder}_"  # read as a space, so the name stays the same class
         if len(os.fsencode(folder)) > _NAME_BYTES:
-            raise InputError(f"the class name '{folder[:40]}…' is too long for a folder", "leave --png out, or shorten it")
+            raise InputError(f"the class name '{folder[:40]}…' is too long for a folder", f"leave {option} out, or shorten it")
         other = found.setdefault(folder.casefold(), name)
         if other != name:
-            raise InputError(f"the classes '{other}' and '{name}' would share the folder '{folder}'", "leave --png out")
+            raise InputError(f"the classes '{other}' and '{name}' would share the folder '{folder}'", f"leave {option} out")
         names.append(folder)
     return names
 

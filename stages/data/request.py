@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stages.parameters import check, parameter
+from stages.parameters import check, parameter, same_parameter
 
 IMAGES = "Images"
 MAX_PIXELS = 90_000_000
@@ -25,9 +25,20 @@ class DecodeOptions:
         white: the value of white in images of more than 8 bits; None: what the file declares, else 65535 for 16 bits.
     """
 
-    resize: int | None = None
-    max_pixels: int = MAX_PIXELS
-    white: float | None = None
+    resize: int | None = parameter(
+        None, "Resize the shorter side to N pixels and crop the central N x N.", panel=IMAGES, at_least=1
+    )
+    max_pixels: int = parameter(
+        MAX_PIXELS, "Refuse images of more pixels than this, before they are decoded.", panel=IMAGES, at_least=1, below=2**63
+    )
+    white: float | None = parameter(
+        None,
+        "Value of white in images of more than 8 bits.",
+        unset="as in training, else what the file declares, else 65535 for 16 bits",
+        panel=IMAGES,
+        positive=True,
+        below=2.0**64,
+    )
 
 
 @dataclass(frozen=True)
@@ -49,24 +60,13 @@ class ImageRequest:
     split: str | None = parameter(
         None, "train, test or train+test.", unset="train for training, test for evaluation", panel=IMAGES
     )
-    resize: int | None = parameter(
-        None, "Resize the shorter side to N pixels and crop the central N x N.", panel=IMAGES, at_least=1
-    )
+    resize: int | None = same_parameter(DecodeOptions, "resize")
     image_column: str | None = parameter(None, "Column with the images.", unset="found by its type", panel=IMAGES)
     label_column: str | None = parameter(None, "Column with the labels.", unset="found by its type", panel=IMAGES)
     layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=IMAGES, choices=LAYOUTS)
     skip_corrupt: bool = parameter(False, "Skip images that cannot be opened or decoded, and count them.", panel=IMAGES)
-    max_pixels: int = parameter(
-        MAX_PIXELS, "Refuse images of more pixels than this, before they are decoded.", panel=IMAGES, at_least=1, below=2**63
-    )
-    white: float | None = parameter(
-        None,
-        "Value of white in images of more than 8 bits.",
-        unset="as in training, else what the file declares, else 65535 for 16 bits",
-        panel=IMAGES,
-        positive=True,
-        below=2.0**64,
-    )
+    max_pixels: int = same_parameter(DecodeOptions, "max_pixels")
+    white: float | None = same_parameter(DecodeOptions, "white")
 
     @property
     def decoding(self) -> DecodeOptions:

@@ -11,8 +11,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,14 +65,43 @@ def write_files(files: Mapping[Path, bytes]) -> None:
             staged.pop(0)
             file.close()
     except OSError as error:
-        reason = obstacle(place) or error.strerror or error
-        raise MissingError(
-            f"cannot write '{place}': {reason}", "free some space or choose another place with -o / --out"
-        ) from None
+        raise _unwritable(place, error) from None
     finally:
         for file, temporary, _ in staged:
             temporary.unlink(missing_ok=True)
             file.close()
+
+
+@contextmanager
+def streamed_file(path: Path | str) -> Iterator[BinaryIO]:
+    """A file that is written bit by bit and takes its place when the context ends without an error; else nothing changes.
+
+    Permissions, links, devices and pipes are as for `write_file`. Raises MissingError when it cannot be written.
+    """
+    path = Path(path)
+    with ExitStack() as ending:
+        try:
+            if is_device(path):
+                yield ending.enter_context(path.open("wb"))
+                return
+            target = _target(path)
+            file, temporary = stage_bytes(target, b"")
+            ending.callback(temporary.unlink, missing_ok=True)
+            ending.enter_context(file)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(temporary, target)
+            sync_folder(target.parent)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> MissingError:
+    reason = obstacle(path) or error.strerror or error
+    return MissingError(f"cannot write '{path}': {reason}", "free some space or choose another place with -o / --out")
 
 
 def check_writable(path: Path | str) -> None:

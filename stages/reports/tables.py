@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +148,12 @@ def _latex(table: FigureTable) -> str:
 
 
 def _csv(table: FigureTable) -> str:
-    return "".join(",".join(map(_csv_cell, row)) + "\n" for row in table.plain_numbers())
+    return "".join(map(csv_line, table.plain_numbers()))
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """One line of CSV, its text escaped as `render` says; None is an empty cell."""
+    return ",".join("" if cell is None else _csv_cell(cell) for cell in cells) + "\n"
 
 
 def _csv_cell(cell: Any) -> str:

@@ -138,6 +138,29 @@ def decode_each(
             yield at, cast("T", result.value)
 
 
+def decode_readable(
+    encoded: Iterable[Encoded], options: DecodeOptions
+) -> Iterator[tuple[Encoded, Picture | UnreadableImageError]]:
+    """Decode images in parallel, in their order; one that cannot be read comes with the reason, and the rest goes on.
+
+    Args:
+        encoded: the images; read only as far ahead as the threads need.
+        options: how to decode.
+    """
+    large = Lock()
+
+    def work(image: Encoded) -> Picture | UnreadableImageError:
+        try:
+            return decode(_read(image), options, large)
+        except UnreadableImageError as error:
+            return error.with_traceback(None)
+
+    formats()  # Pillow imports its readers; not in several threads at once
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield from in_parallel(encoded, work, lambda found: found.pixels.nbytes if isinstance(found, Picture) else 0)
+
+
 def _read(image: Encoded) -> bytes | np.ndarray:
     try:
         return image.read()

@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -95,23 +95,44 @@ def walk(top: Path, reject: Reject, above: Sequence[Path] = ()) -> Found:
 
     Raises InputError when a folder cannot be read.
     """
-    read = {_identity(folder) for folder in above}
     found = Found([], Counter())
+    for inside, listing, _ in walk_each(top, reject, above):
+        found.files.extend(inside + name for name in listing.files)
+        found.passed.update(listing.passed)
+    found.files.sort()
+    return found
+
+
+def walk_each(
+    top: Path,
+    reject: Reject,
+    above: Sequence[Path] = (),
+    list_one: Callable[[Path, Reject], Listing] = list_folder,
+) -> Iterator[tuple[str, Listing, int]]:
+    """The folders below a folder, one by one, as `walk` reads them: a folder before those in it, and these by name.
+
+    Args:
+        top, reject, above: as for `walk`.
+        list_one: looks at one folder.
+
+    Yields:
+        A folder's path below `top` with a slash at its end ('' for `top`), what is in it, and how many folders wait.
+
+    Raises InputError when a folder cannot be read.
+    """
+    read = {_identity(folder) for folder in above}
     waiting = deque([""])
     while waiting:
         inside = waiting.popleft()
         identity = _identity(top / inside)
         if identity in read or (inside and above and _leads_into(top / inside, above[0])):
-            found.passed["linked to a folder that is read already"] += 1
+            yield inside, Listing([], [], [], Counter({"linked to a folder that is read already": 1})), len(waiting)
             continue
         read.add(identity)
-        listing = list_folder(top / inside, reject)
-        found.files.extend(inside + name for name in listing.files)
-        found.passed.update(listing.passed)
-        waiting.extendleft(f"{inside}{name}/" for name in listing.folders)
+        listing = list_one(top / inside, reject)
+        waiting.extendleft(f"{inside}{name}/" for name in reversed(listing.folders))
         waiting.extend(f"{inside}{name}/" for name in listing.links)  # after all real folders
-    found.files.sort()
-    return found
+        yield inside, listing, len(waiting)
 
 
 def _sort_in(entry: os.DirEntry[str], found: Listing, reject: Reject) -> None:
