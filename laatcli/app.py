@@ -10,13 +10,29 @@ import typer
 
 from laatcli.arguments import typed_arguments
 from laatcli.command import command, guarded
-from laatcli.commands import anchors, attack, compare, demo, doctor, eval, expand, inspect, plot, predict, report, suites, train
+from laatcli.commands import (
+    anchors,
+    attack,
+    compare,
+    demo,
+    doctor,
+    eval,
+    expand,
+    inspect,
+    plot,
+    predict,
+    pull,
+    push,
+    report,
+    suites,
+    train,
+)
 from laatcli.config_file import apply_file
 from laatcli.console import Console
 from laatcli.streams import prepare_streams
 from stages.version import __version__
 
-PIPELINE, HELPERS = "Pipeline", "Utilities"
+PIPELINE, SHARE, HELPERS = "Pipeline", "Share", "Utilities"
 
 app = typer.Typer(
     name="laat",
@@ -32,6 +48,8 @@ command(app, "train", train.EXAMPLES, PIPELINE, together=True)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE, together=True)(eval.evaluate)
 command(app, "predict", predict.EXAMPLES, PIPELINE)(predict.predict)
+command(app, "push", push.EXAMPLES, SHARE)(push.push)
+command(app, "pull", pull.EXAMPLES, SHARE)(pull.pull)
 command(app, "compare", compare.EXAMPLES, HELPERS)(compare.compare)
 command(app, "report", report.EXAMPLES, HELPERS)(report.report)
 command(app, "inspect", inspect.EXAMPLES, HELPERS)(inspect.inspect)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
+from stages.reports.parts import measured_alike
 from stages.reports.records import Report, Result
 from stages.reports.tables import Cell, Figure, FigureTable, percent, share
 from stages.statistics.chance import LEGEND, verdict
@@ -18,15 +18,12 @@ Reports = Mapping[str, Report]
 def report_tables(reports: Reports) -> list[FigureTable]:
     """The results of reports, by their names: one row per model and group, one column per measure.
 
-    Reports share a table only if suite, attacks, threat model, protocol, images and saved images are the same: no column
-    mixes figures that were measured differently. With several reports every row names its report.
+    Reports share a table only if they were measured alike (see `measured_alike`): no column mixes figures that were measured
+    differently. With several reports every row names its report.
     """
     alike: dict[str, dict[str, Report]] = {}
     for name, report in reports.items():
-        record = report.to_record()
-        key = [record[part] for part in ("suite", "attacks", "threat", "protocol", "seed")]
-        saved = report.adversarial and report.adversarial.sha256
-        alike.setdefault(json.dumps([*key, report.data.sha256, saved], sort_keys=True), {})[name] = report
+        alike.setdefault(measured_alike(report), {})[name] = report
     several = len(reports) > 1
     return [
         table

@@ -114,9 +114,13 @@ def render(table: FigureTable, form: str) -> str:
     return {"markdown": _markdown, "csv": _csv, "latex": _latex}[form](table)
 
 
+def markdown_text(text: str) -> str:
+    """Text from outside as one line of Markdown that shows it as it is."""
+    return _MARKDOWN.sub(lambda found: f"\\{found[0]}", visible(text))
+
+
 def _markdown(table: FigureTable) -> str:
-    def plain(text: str) -> str:
-        return _MARKDOWN.sub(lambda found: f"\\{found[0]}", visible(text))
+    plain = markdown_text
 
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cells)} |"

@@ -1,0 +1,198 @@
+"""The model card that is published with a checkpoint: what it is, what was measured, how, and what was not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stages.exchange.card_metadata import card_metadata
+from stages.exchange.card_unmeasured import LIMITS, not_measured
+from stages.exchange.hub import CHECKPOINT
+from stages.files.artifacts import Artifact
+from stages.reports.records import Report
+from stages.reports.report_tables import check_lines, failed_checks, report_tables
+from stages.reports.tables import markdown_text as plain
+from stages.reports.tables import render
+from stages.text import visible
+
+_CITATION = """    @inproceedings{li2024language,
+      title     = {Language-Driven Anchors for Zero-Shot Adversarial Robustness},
+      author    = {Li, Xiao and Zhang, Wei and Liu, Yining and Hu, Zhanhao and Zhang, Bo and Hu, Xiaolin},
+      booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+      year      = {2024}
+    }"""
+_NAMES_SHOWN = 200
+
+
+def model_card(repository: str, checkpoint: Artifact, report: Report | None, *, license: str, files: Mapping[str, int]) -> str:
+    """The text of README.md.
+
+    Args:
+        repository: where it is published, ORG/NAME.
+        checkpoint: an artifact of kind 'model'.
+        report: of this checkpoint alone; None if nothing was measured.
+        license: its identifier on the hub.
+        files: name -> bytes of the other files.
+
+    Returns:
+        Markdown with metadata in YAML. Text from outside is shown as it is, and the same input gives the same text.
+    """
+    metadata = card_metadata(repository.rpartition("/")[2], license, report)
+    sections = {
+        "Use": _use(repository, checkpoint),
+        "Evaluation": ["No report was given: nothing was measured."] if report is None else list(_evaluation(report)),
+        "What was not measured": [f"- {line}" for line in not_measured(checkpoint, report)],
+        "Limits": [f"- {line}" for line in LIMITS],
+        "Model": list(_model(checkpoint)),
+        "Training": list(_training(checkpoint.params["training"])),
+        "Files": _table(("file", "bytes"), [(plain(name), f"{size:,}") for name, size in files.items()]),
+        "Licence and citation": [f"Licence: {plain(license)}. The method:", "", _CITATION],
+    }
+    body = "\n\n".join("\n".join([f"## {title}", "", *lines]) for title, lines in sections.items())
+    return f"---\n{metadata}\n---\n\n# {plain(repository)}\n\n{_summary(checkpoint, report)}\n\n{body}\n"
+
+
+def _summary(checkpoint: Artifact, report: Report | None) -> str:
+    """What it is and how well it does, in a sentence each; a warning where the figures cannot be trusted."""
+    params = checkpoint.params
+    counts = [f"{len(members):,} {group}" for group, members in _groups(params).items() if members]
+    objective = params["training"]["settings"].get("objective")
+    training = f", trained with the objective {plain(str(objective))}" if objective else ""
+    lines = [
+        f"An image classifier that recognises classes from their names{training}. Classes: {', '.join(counts)}. "
+        "Made with laat, which implements [language-driven anchors](https://arxiv.org/abs/2301.13096)."
+    ]
+    if report is None:
+        return "\n\n".join([*lines, "**Its accuracy and robustness were not measured.**"])
+    for result in report.results:
+        shown = {name: f"{100 * one.accuracy:.1f} %" for name, one in result.shares().items() if name in ("clean", "worst")}
+        if "worst" not in shown and result.attacks:
+            shown.update({f"under {name}": f"{100 * one.accuracy:.1f} %" for name, one in result.attacks.items()})
+        named = ", ".join(f"{plain(name)} {figure}" for name, figure in shown.items())
+        among = f"{plain(result.group)} classes, {result.ways} candidates"
+        lines.append(f"Accuracy ({among}): {named}; chance {100 * result.chance:.1f} %.")
+    if failed := ", ".join(failed_checks(report)):
+        lines.append(f"> **Warning:** checks of the attacks failed ({failed}): the robust accuracies can be too high.")
+    return "\n\n".join(lines)
+
+
+def _use(repository: str, checkpoint: Artifact) -> list[str]:
+    architecture = checkpoint.params["architecture"]
+    own = architecture.get("module") or (architecture.get("backbone") if ":" in (architecture.get("backbone") or "") else None)
+    lines = [
+        "```sh",
+        f'laat predict hf-hub:{repository} photos/ --names "okapi,pagoda,abacus"',
+        f"laat eval hf-hub:{repository} --data photos",
+        f"laat pull {repository}",
+        "```",
+        "",
+        "```python",
+        "import stages as laat",
+        "",
+        f'classifier = laat.load("hf-hub:{repository}")  # a torch.nn.Module: images to logits',
+        "```",
+        "",
+        "Pixels are uint8, or floats in [0, 1]; normalisation is part of the model. "
+        f"`{CHECKPOINT}` is a safetensors file: loading it runs no code.",
+    ]
+    if own and not str(own).startswith(("clip:", "timm:")):
+        lines += [
+            "",
+            f"Loading it needs the code that it was trained with, {plain(str(own))}: it is not published here.",
+        ]
+    return lines
+
+
+def _evaluation(report: Report) -> Iterator[str]:
+    for table in report_tables({"report": report}):
+        yield from render(table, "markdown").splitlines()
+        yield ""
+    yield from _table(("", ""), [(name, plain(value)) for name, value in _how(report)])
+    yield ""
+    lines = check_lines(report)
+    yield "Checks of the attacks:" if lines else "The attacks were not checked."
+    if lines:
+        yield ""
+        yield from (f"- {plain(line.strip())}" for line in lines)
+    yield ""
+    yield "`laat report report.json` shows these tables again, checked against the rows beside it."
+
+
+def _how(report: Report) -> Iterator[tuple[str, str]]:
+    """How the figures were measured, as names and values."""
+    if report.threat is None:
+        yield "threat model", "none: no attack was run"
+    else:
+        threat = report.threat.to_record()
+        low, high = threat.pop("clip")
+        yield "threat model", f"{threat.pop('norm')}, eps {threat.pop('eps')}, pixels in [{low:g}, {high:g}]"
+        yield from ((name.replace("_", " "), _value(value)) for name, value in threat.items() if value is not None)
+    yield "suite", report.suite or "none: attacks by name"
+    for attack in report.attacks:
+        yield "attack", _named(attack.to_record())
+    if report.adversarial is not None:
+        yield "attack", f"saved images, SHA-256 {report.adversarial.sha256}"
+    yield "protocol", _named(report.protocol.to_record())
+    data = report.data.to_record()
+    yield "data", ", ".join([data["source"], *(data.get("splits") or [])])
+    if data.get("sha256"):
+        yield "SHA-256 of the data", data["sha256"]
+    if report.sample is not None:
+        yield "sample", f"{report.sample.images:,} of {report.sample.of:,} images, seed {report.sample.seed}"
+    yield "seed", str(report.seed)
+    yield "laat", report.tool
+
+
+def _named(record: dict[str, Any]) -> str:
+    """Something by its name, with its settings."""
+    settings = {name: value for name, value in record.items() if name != "name" and value is not None}
+    return ", ".join([record["name"], *(f"{name.replace('_', ' ')} {_value(value)}" for name, value in settings.items())])
+
+
+def _model(checkpoint: Artifact) -> Iterator[str]:
+    params = checkpoint.params
+    origin, expansion = params.get("origin", {}), params.get("expansion")
+    architecture = {name: value for name, value in params["architecture"].items() if not isinstance(value, dict)}
+    rows = [(name.replace("_", " "), _value(value)) for name, value in architecture.items() if value is not None]
+    rows += [
+        (f"anchors: {name.replace('_', ' ')}", _value(value)) for name, value in origin.items() if value not in (None, "", [])
+    ]
+    rows.append(("expansion", "none" if expansion is None else f"theta max {expansion['theta_max']:.4f}"))
+    calibration = params.get("calibration")
+    rows.append(("calibration", "none" if calibration is None else f"temperature {calibration['temperature']:.4g}"))
+    rows.append((f"SHA-256 of {CHECKPOINT}", checkpoint.sha256))
+    yield from _table(("", ""), [(plain(name), plain(value)) for name, value in rows])
+    for group, names in _groups(params).items():
+        if names:
+            more = f", and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
+            yield ""
+            yield f"{group.capitalize()} classes ({len(names):,}): {', '.join(map(plain, names[:_NAMES_SHOWN]))}{more}."
+
+
+def _training(training: Mapping[str, Any]) -> Iterator[str]:
+    data, selection = training.get("data", {}), training.get("selection", {})
+    rows = [("data", ", ".join([str(data.get("source", "not recorded")), *(data.get("splits") or [])]))]
+    rows += [("SHA-256 of the data", data["sha256"])] if data.get("sha256") else []
+    rows += [("images", f"{training['images']:,}")] if training.get("images") else []
+    if selection:
+        rows.append(("epoch selected on", ", ".join(f"{name} {_value(value)}" for name, value in selection.items())))
+    rows += [(name.replace("_", " "), _value(value)) for name, value in training["settings"].items() if value is not None]
+    yield from _table(("setting", "value"), [(plain(name), plain(value)) for name, value in rows])
+
+
+def _groups(params: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The names of the seen, validation and novel classes."""
+    names = {"seen": "seen", "val": "validation", "novel": "novel"}
+    return {word: [params["classes"][at] for at in params["groups"].get(group, ())] for group, word in names.items()}
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table of text that is safe in one."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _value(value: Any) -> str:
+    """A setting as text."""
+    return visible(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,130 @@
+"""The model card: what it says of a checkpoint and its report, and that names cannot change its form."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from stages.exchange.card import model_card
+from stages.files.artifacts import Artifact, from_bytes, to_bytes
+from stages.reports.records import Checks, Report
+from tests.stages.models.test_checkpoint import artifact_of
+from tests.stages.models.test_checkpoint import checkpoint as classifier
+from tests.stages.reports.test_plots import gzsl_report
+from tests.stages.reports.test_report import EPISODES, report
+
+FILES = {"model.st": 12345, "report.json": 67}
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Artifact:
+    return from_bytes(to_bytes(artifact_of(classifier())), where="it", kind="model")
+
+
+def card(checkpoint: Artifact, found: Report | None, **change: Any) -> str:
+    return model_card("org/model", replace(checkpoint, **change), found, license="mit", files=FILES)
+
+
+def section(text: str, title: str) -> str:
+    found = re.search(rf"^## {title}\n\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_metadata_have_the_figures(checkpoint: Artifact) -> None:
+    data = ModelCard(card(checkpoint, report())).data
+    assert (data.license, data.library_name, data.pipeline_tag) == ("mit", "laat", "zero-shot-image-classification")
+    clean, robust = data.eval_results
+    assert (data.model_name, clean.dataset_name, clean.dataset_split) == ("model", "shapes", "test")
+    assert (clean.metric_value, robust.metric_value) == (75.0, 50.0)
+    assert robust.metric_name == "robust accuracy under pgd-20 (%), novel classes, all-way"
+    assert {"norm": "Linf", "eps": "8/255", "ways": 16, "classes": "novel"}.items() <= robust.metric_args.items()
+    assert robust.metric_args["low"] < 50 < robust.metric_args["high"]
+    assert "eps" not in clean.metric_args
+
+
+def test_the_card_says_how_it_was_measured(checkpoint: Artifact) -> None:
+    text = card(checkpoint, report())
+    evaluation = section(text, "Evaluation")
+    for part in (
+        "| run | novel | 6.2 | 75.0 ± ",
+        "± Wilson 95 % over images",
+        "note: the classes were trained on",
+        "| threat model | Linf, eps 8/255, pixels in ",
+        "| attack | pgd-20, loss ce, ",
+        "| data | shapes, test |",
+        "The attacks were not checked.",
+    ):
+        assert part in evaluation, part
+    assert checkpoint.sha256 in section(text, "Model")
+    assert "| tau | 0.5 |" in section(text, "Training")
+    assert "| model.st | 12,345 |" in section(text, "Files")
+    assert 'laat.load("hf-hub:org/model")' in section(text, "Use")
+    assert card(checkpoint, report()) == text
+
+
+def test_what_was_not_measured(checkpoint: Artifact) -> None:
+    missing = section(card(checkpoint, report()), "What was not measured")
+    for part in (
+        "Threat models other than Linf with eps 8/255",
+        "AutoAttack's apgd-ce, apgd-t, fab-t, square.",
+        "Attacks that use no gradients.",
+        "Accuracy on the 3 seen classes.",
+        "generalized zero-shot",
+        "Few-shot",
+        "their checks were left out",
+        "spread over trainings",
+    ):
+        assert part in missing, part
+    assert "novel classes." not in missing
+    assert "Few-shot" not in section(card(checkpoint, report(EPISODES)), "What was not measured")
+    gzsl = section(card(checkpoint, gzsl_report()), "What was not measured")
+    assert "generalized" not in gzsl
+    assert "seen classes." not in gzsl
+
+
+def test_without_a_report_nothing_is_claimed(checkpoint: Artifact) -> None:
+    text = card(checkpoint, None)
+    assert "**Its accuracy and robustness were not measured.**" in text
+    assert ModelCard(text).data.eval_results is None
+    assert "Everything: clean accuracy, and robustness against any attack." in section(text, "What was not measured")
+    assert "%" not in section(text, "Evaluation")
+
+
+def test_failed_checks_are_a_warning_at_the_top(checkpoint: Artifact) -> None:
+    finding = {"name": "gradients", "result": "fail", "sentence": "the gradients are zero", "figures": {}}
+    entry = {"findings": [finding], "group": "novel", "model": "run", "protocol": "all-way"}
+    checks = Checks.model_validate({**entry, "sample": {"of": 40, "points": 40, "seed": 0}})
+    text = card(checkpoint, report().model_copy(update={"checks": [checks]}))
+    assert "> **Warning:** checks of the attacks failed (gradients)" in text.partition("## Use")[0]
+    assert "FAIL gradients: the gradients are zero" in section(text, "Evaluation")
+
+
+ODD = "a | b\n# c <script> [x](http://y) `z` ---\n\x1b[31m: 'q' \"r\" {{s}} 猫"
+
+
+def test_names_from_outside_are_shown_as_they_are(checkpoint: Artifact) -> None:
+    names = [ODD, *checkpoint.params["classes"][1:]]
+    found = report()
+    result = found.results[0].model_copy(update={"model": ODD, "group": ODD})
+    model = found.models[0].model_copy(update={"name": ODD})
+    data = found.data.model_copy(update={"source": ODD})
+    odd = found.model_copy(update={"results": [result], "models": [model], "data": data, "notes": [ODD]})
+    training = {**checkpoint.params["training"], "data": {"source": ODD}, "note\n# x": ODD}
+    text = card(checkpoint, odd, params={**checkpoint.params, "classes": names, "training": training})
+    assert "\x1b" not in text
+    plain = card(checkpoint, found)
+    headings = re.findall(r"^#.*", text, flags=re.MULTILINE)
+    assert headings == re.findall(r"^#.*", plain, flags=re.MULTILINE)
+    body = text.split("\n---\n", 2)[1]
+    for line in body.splitlines():
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) in (3, 6), line
+    assert not re.search(r"(?<!\\)<script|(?<!\\)\[x(?<!\\)\]", body)
+    results = ModelCard(text).data.eval_results
+    assert [one.metric_value for one in results] == [75.0, 50.0]
+    assert results[0].dataset_name.startswith("a | b\\n# c <script>")
