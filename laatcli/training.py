@@ -41,8 +41,10 @@ def _share(value: float | None) -> str:
 
 
 def show(console: Console, result: RunResult) -> None:
-    """The finished run: its best and its last checkpoint."""
-    last = result.reports[-1]
+    """The finished run: its best and its last checkpoint, and the calibration of the best."""
+    from stages.statistics.calibration import calibration_lines
+
+    last, calibration = result.reports[-1], result.calibration
     console.result(
         {
             "output": str(result.folder),
@@ -53,6 +55,7 @@ def show(console: Console, result: RunResult) -> None:
             "selection_clean": result.score.clean,
             "selection_robust": result.score.robust,
             "loss": last.figures.loss,
+            "calibration": None if calibration is None else calibration.to_record(),
         }
     )
     columns = ("epoch", "selection clean %", "selection robust %")
@@ -61,3 +64,5 @@ def show(console: Console, result: RunResult) -> None:
         for name, epoch, score in (("model.st", result.best_epoch, result.score), ("last.st", last.epoch, last.score))
     ]
     console.table([Column("checkpoint"), *(Column(name, True) for name in columns)], rows)
+    for line in calibration_lines(calibration):
+        console.line(line)

@@ -16,6 +16,7 @@ from stages.text import counted
 
 EXAMPLES = ("laat inspect expanded.st", "laat inspect run/model.st --json")
 _NAMES_SHOWN = 12
+_SHOWN_APART = ("calibration", "classes", "groups")
 
 
 def inspect(
@@ -45,6 +46,11 @@ def inspect(
     console.line(f"digest: {'verified' if artifact.verified else 'none, unverified'}")
     _show_classes(console, artifact.params)
     _show_params(console, artifact.params)
+    if artifact.kind == "model":
+        from stages.statistics.calibration import calibration_lines, calibration_of
+
+        for line in calibration_lines(calibration_of(artifact)):
+            console.line(line)
     if "cosines" in record:
         console.table(
             [Column("cosines"), Column("", True)], [[key, f"{value:.3f}"] for key, value in record["cosines"].items()]
@@ -67,7 +73,7 @@ def _show_classes(console: Console, params: dict[str, Any]) -> None:
 def _show_params(console: Console, params: dict[str, Any]) -> None:
     rows = [
         [name, _short(value)]
-        for name, value in sorted(_flat({key: params[key] for key in params if key not in ("classes", "groups")}).items())
+        for name, value in sorted(_flat({key: params[key] for key in params if key not in _SHOWN_APART}).items())
     ]
     console.table([Column("parameter"), Column("value")], rows)
 

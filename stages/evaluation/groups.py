@@ -15,6 +15,11 @@ from stages.models.classifier import GROUPS, Classifier
 from stages.text import as_text
 
 _SEEN = " of seen classes"
+_USES = {
+    "trained": "were trained on",
+    "selected": "were used to select the epoch",
+    "calibrated": "were used to fit the calibration",
+}
 UNKNOWN = "whether these images were trained on is unknown: the checkpoint was written before laat recorded it"
 
 
@@ -109,12 +114,12 @@ def leak_notes(classifier: Classifier, choice: ClassChoice, hashes: np.ndarray, 
     sides = {"": labels >= 0}
     if choice.seen:
         sides = {_SEEN: labels < choice.seen, " of novel classes": labels >= choice.seen}
-    for use, said in (("trained", "were trained on"), ("selected", "were used to select the epoch")):
+    for use, said in _USES.items():
         met = np.isin(hashes, known.get(use, hashes[:0]))
         for side, mask in sides.items():
             found = int((met & mask).sum())
             if found:
-                so = ": S is not on held-out images" if side == _SEEN else ""
+                so = ": S is not on held-out images" if side == _SEEN and use != "calibrated" else ""
                 notes.append(f"{choice.name}: {found:,} of {int(mask.sum()):,} evaluated images{side} {said}{so}")
     return notes
 

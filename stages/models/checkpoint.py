@@ -18,6 +18,7 @@ from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel
 from stages.models.origin import Origin
 from stages.models.own_parts import import_path_of, is_own_backbone, load_backbone
+from stages.statistics.calibration import calibration_of
 from stages.threat import ThreatModel, parse_eps
 from stages.uninitialised import Uninitialised
 
@@ -90,12 +91,6 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
         calibration=calibration_of(artifact),
     )
     return made.eval()
-
-
-def calibration_of(artifact: Artifact) -> Calibration | None:
-    """The calibration in a checkpoint, whose record was checked when it was read; None in older ones."""
-    record = artifact.params.get("calibration")
-    return None if record is None else Calibration.model_validate(record)
 
 
 def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:

@@ -19,8 +19,8 @@ class Origin:
         training: settings, data and selection of the training run; JSON-able, empty if unknown.
         inputs: lineage of the checkpoint.
         sha256: of the checkpoint file, or of the weights of another model; or empty.
-        images: 'trained' and 'selected' -> the hashes (see `stages.data.image_hashes`), ascending, of the images that were
-            trained on or used to select the epoch; empty if unknown.
+        images: 'trained', 'selected', 'calibrated' -> the hashes (see `stages.data.image_hashes`), ascending, of the images
+            that were trained on or used to select the epoch or to fit the calibration; empty if unknown.
         foreign: of a model that is not a checkpoint of ours: what it is ('model', 'kind') and all that determines its outputs
             besides its weights; JSON-able. It has no groups of classes: what it was trained on is unknown.
     """

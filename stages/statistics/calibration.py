@@ -11,8 +11,24 @@ from __future__ import annotations
 import numpy as np
 
 from stages.files.artifact_params import BiasFit, Calibration, SeenUnseenShares
+from stages.files.artifacts import Artifact
+from stages.statistics.gzsl import curve, harmonic_mean
+from stages.statistics.seen_unseen import SeenUnseen, limits
 
-__all__ = ["BINS", "BiasFit", "Calibration", "SeenUnseenShares", "expected_calibration_error", "fit_temperature", "softmax"]
+__all__ = [
+    "BINS",
+    "Calibration",
+    "FittedBias",
+    "calibration_lines",
+    "calibration_of",
+    "expected_calibration_error",
+    "fit_bias",
+    "fit_calibration",
+    "fit_temperature",
+    "softmax",
+]
+# a bias on the cosines of the seen classes, and what it was fitted on
+FittedBias = tuple[float, BiasFit]
 
 BINS = 15
 # the temperature relative to the logits' scale: outside, every answer is certain, or every class equally likely
@@ -69,3 +85,81 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     gap = np.bincount(place, right - confidence, bins)
     return float(np.abs(gap).sum() / len(labels))
+
+
+def fit_bias(cosines: np.ndarray, labels: np.ndarray, seen: int) -> FittedBias | None:
+    """The bias with the largest H of held-out images of seen classes and images of classes that stand in for novel ones.
+
+    S and U are means over the classes that have images, at every bias exactly (see `gzsl.curve`); of the interval of biases
+    with the largest H, the first if there are several, the middle is taken.
+
+    Args:
+        cosines: (N, C), the seen classes first.
+        labels: (N,) correct classes, of both kinds.
+        seen: how many of the C are seen.
+
+    Returns None where H is 0 at every bias.
+    """
+    limit = limits(cosines, labels, seen)
+    present, own = np.unique(labels, return_inverse=True)
+    samples = SeenUnseen(own, int((present < seen).sum()), len(present))
+    starts, of_seen, of_novel = curve(samples, limit)
+    h = np.array([harmonic_mean(one, other) for one, other in zip(of_seen, of_novel, strict=True)])
+    at = int(h.argmax())
+    if h[at] <= 0:
+        return None
+    bias = float((starts[at] + starts[at + 1]) / 2)  # at the last start S is 0
+    before, after = (_shares(samples, limit, at_bias) for at_bias in (0.0, bias))
+    counts = {"seen_classes": samples.seen, "classes": samples.classes - samples.seen}
+    images = {"seen_images": int(samples.own.sum()), "images": int((~samples.own).sum())}
+    return bias, BiasFit(**counts, **images, before=before, after=after)
+
+
+def _shares(samples: SeenUnseen, limit: np.ndarray, bias: float) -> SeenUnseenShares:
+    weights, right = samples.weights(), samples.right(limit, bias)
+    seen, novel = (min(1.0, float(weights[right & own].sum())) for own in (samples.own, ~samples.own))
+    return SeenUnseenShares(S=seen, U=novel, H=harmonic_mean(seen, novel))
+
+
+def fit_calibration(
+    logits: np.ndarray, labels: np.ndarray, bias: FittedBias | None, *, scale: float, source: str, no_bias: str
+) -> Calibration:
+    """The calibration of a classifier with these logits (N, C) for images with these labels (N,).
+
+    Args:
+        logits, labels: of the images that the temperature is fitted on.
+        bias: see `fit_bias`.
+        scale: 1 / tau.
+        source: of these images.
+        no_bias: why there is no bias, where there is none.
+    """
+    temperature = fit_temperature(logits, labels, scale=scale)
+    before, after = (expected_calibration_error(softmax(logits, one), labels) for one in (1.0, temperature))
+    found = {"temperature": temperature, "source": source, "images": len(labels), "classes": logits.shape[1]}
+    of_bias = {"no_bias": no_bias} if bias is None else {"bias": bias[0], "bias_fit": bias[1]}
+    return Calibration.model_validate({**found, **of_bias, "ece_before": before, "ece_after": after})
+
+
+def calibration_of(artifact: Artifact) -> Calibration | None:
+    """The calibration in a checkpoint, whose record was checked when it was read; None in older ones."""
+    record = artifact.params.get("calibration")
+    return None if record is None else Calibration.model_validate(record)
+
+
+def calibration_lines(found: Calibration | None) -> list[str]:
+    """What a calibration is, for people."""
+    if found is None:
+        return ["calibration: none; confidences are those of the temperature of training"]
+    error = f"expected calibration error {_percent(found.ece_before)} -> {_percent(found.ece_after)}"
+    of = f"{found.images:,} images of {found.classes} classes, {found.source}"
+    lines = [f"calibration: temperature {found.temperature:.4g}, {error} ({of})"]
+    fit = found.bias_fit
+    if found.bias is None or fit is None:
+        return [*lines, f"no bias on the seen classes: {found.no_bias}"]
+    moved = [f"{name} {_percent(getattr(fit.before, name))} -> {_percent(getattr(fit.after, name))}" for name in "SUH"]
+    of = f"{fit.seen_images:,} held-out images of {fit.seen_classes} seen classes, {fit.images:,} of {fit.classes} others"
+    return [*lines, f"bias on the seen classes: {found.bias:.4f}, {', '.join(moved)} ({of})"]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

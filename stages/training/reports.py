@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.files import artifacts
+from stages.files.artifact_params import Calibration
+from stages.statistics.calibration import calibration_of
 from stages.training.selection import Score
 from stages.training.sums import Figures
 
@@ -72,3 +75,8 @@ class RunResult:
     def model(self) -> Path:
         """The checkpoint of the best epoch."""
         return self.folder / "model.st"
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """That of the checkpoint of the best epoch, read from its file."""
+        return calibration_of(artifacts.read(self.model, "model"))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stages.data.streaming_set import StreamingImageSet
 from stages.devices import has_bf16
 from stages.errors import InputError, UsageError
 from stages.files import artifacts
+from stages.files.artifact_params import Calibration
 from stages.files.epoch_metrics import METRICS, read_epochs
 from stages.files.writing import write_file
 from stages.models.backbones import check_backbone_to_train
@@ -168,7 +170,8 @@ class _Run:
 
     def __init__(self, task: Task, folder: Path, options: RunOptions) -> None:
         self._task, self._settings, self._folder, self._options = task, task.settings, folder, options
-        training, self._selection = plan_selection(task.images, task.anchors, task.settings.seed)
+        seed, seen_bias = task.settings.seed, task.settings.seen_bias
+        training, self._selection = plan_selection(task.images, task.anchors, seed, seen_bias=seen_bias)
         model = task.build_model(training, options.on_note)
         self._note_micro_batches(model)
         self.trainer = Trainer(
@@ -196,10 +199,8 @@ class _Run:
     def _note_micro_batches(self, model: nn.Module) -> None:
         count, note = self._settings.accumulate, self._options.on_note
         if count > 1 and note is not None and any(isinstance(module, _BatchNorm) for module in model.modules()):
-            note(
-                f"batch norm uses the statistics of each micro-batch: --accumulate {count} does not give the same result as "
-                "--accumulate 1"
-            )
+            what = f"--accumulate {count} does not give the same result as --accumulate 1"
+            note(f"batch norm uses the statistics of each micro-batch: {what}")
 
     def restore(self) -> None:
         """Restore the state saved in the folder."""
@@ -269,9 +270,10 @@ class _Run:
         """Save last.st, model.st when this epoch is the best so far, metrics.jsonl, and then the state that refers to them."""
         self._state.reports.append(report)
         if self._options.world.leader:
-            self._write(LAST, report)
+            calibration = self._selection.calibration(self.trainer.scored_model, self._task.anchors, self._settings)
+            self._write(LAST, report, calibration)
             if report.best:
-                self._state = replace(self._state, best_sha256=self._write(BEST, report))
+                self._state = replace(self._state, best_sha256=self._write(BEST, report, calibration))
             write_file(self._folder / METRICS, to_lines(self._state.reports))
         self._options.world.barrier()  # while the leader writes
         if report.epoch < self._settings.epochs:
@@ -281,14 +283,12 @@ class _Run:
         if self._options.on_epoch is not None:
             self._options.on_epoch(report)
 
-    def _write(self, name: str, report: EpochReport) -> str:
+    def _write(self, name: str, report: EpochReport, calibration: Calibration | None) -> str:
         chosen = {"epoch": report.epoch, "clean": report.score.clean, "robust": report.score.robust}
         record = {**self._record, "selection": {**self._record["selection"], **chosen}}
         task = self._task
-        size = task.images.size[0]
-        artifact = checkpoint_of(
-            self.trainer.scored_model, task.anchors, record, task.inputs, image_size=size, images=self._images
-        )
+        packed = partial(checkpoint_of, image_size=task.images.size[0], images=self._images, calibration=calibration)
+        artifact = packed(self.trainer.scored_model, task.anchors, record, task.inputs)
         return artifacts.write(artifact, self._folder / name).sha256
 
     def _save(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from stages.data.by_class import rows_by_class
 from stages.data.image_set import ImageSet, restricted_labels
 from stages.data.streaming_set import StreamingImageSet
 from stages.errors import InputError
+from stages.files.artifact_params import Calibration
+from stages.models.calibrate import calibrate
 from stages.models.classifier import Classifier, predict
 from stages.randomness import torch_generator
 from stages.training.settings import TrainSettings
@@ -26,6 +28,7 @@ MAX_IMAGES = 1000
 FEW_IMAGES = 100  # with fewer the user is warned
 HELD_OUT = 0.05
 LARGEST_PART = 5  # at most a fifth of a class is held out
+VALIDATION, SEEN = "validation classes", "held-out images of the seen classes"
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,14 @@ class Selection:
         images: from about 100 to about 1,000, the same number of each class, where there are so many (see `images_per_class`).
         anchors: (C, D) float32, those of the images' classes.
         source: 'validation classes' or 'held-out images of the seen classes'.
+        held_out: images of the seen classes that are neither trained on nor select the epoch, for the bias of the calibration;
+            None if there are none.
     """
 
     images: ImageSet
     anchors: Tensor
     source: str
+    held_out: ImageSet | None = None
 
     def to_record(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -118,9 +124,29 @@ class Selection:
         clean_share, robust_share = (count / len(self.images) for count in counts.tolist())
         return Score(clean_share, robust_share if attack else None)
 
+    def calibration(self, model: nn.Module, anchors: AnchorSet, settings: TrainSettings) -> Calibration | None:
+        """Temperature and bias on these images, in float32; None for images of a single class, which is always right.
+
+        Args:
+            model: as for `score`.
+            anchors: all anchors.
+            settings: of the run.
+        """
+        if len(self.images.classes) < 2:
+            return None
+        why = "there are no validation classes" if self.source == SEEN else "no images of the seen classes were held out"
+        return calibrate(
+            Classifier(model, anchors, logit_scale=1 / settings.tau),
+            self.images,
+            self.held_out,
+            source=self.source,
+            no_bias=why,
+            batch_size=settings.batch_size,
+        )
+
 
 def plan_selection(
-    images: ImageSet | StreamingImageSet, anchors: AnchorSet, seed: int
+    images: ImageSet | StreamingImageSet, anchors: AnchorSet, seed: int, *, seen_bias: bool = True
 ) -> tuple[ImageSet | StreamingImageSet, Selection]:
     """Split images into training images and selection images; the latter are loaded into memory.
 
@@ -128,6 +154,7 @@ def plan_selection(
         images: images of the seen and the validation classes.
         anchors: all anchors.
         seed: of the sampling.
+        seen_bias: with validation classes, hold out images of the seen classes too, to fit the bias of the calibration.
 
     Returns:
         The training images (seen classes, labels in the order of the seen classes), and the selection.
@@ -141,17 +168,25 @@ def plan_selection(
     if anchors.groups.val:
         val = images.restricted_to(anchors.names("val"), names_from="the anchors")
         rows = _per_class(val.labels, 1.0, generator)
-        return seen, Selection(val.take(rows).loaded(), vectors[anchors.indices("val")], "validation classes")
+        selected = Selection(val.take(rows).loaded(), vectors[anchors.indices("val")], VALIDATION)
+        rows = _per_class(seen.labels, HELD_OUT, torch_generator(seed, "train/calibration")) if seen_bias else rows[:0]
+        if not len(rows):
+            return seen, selected
+        return _without(seen, rows), replace(selected, held_out=seen.take(rows).loaded())
     rows = _per_class(seen.labels, HELD_OUT, generator)
     if not len(rows):
         raise InputError(
             f"the data '{images.provenance.source}' has one training image per class: none can be held out to select the epoch",
             "give at least two images per class, or validation classes (`laat anchors --val N`)",
         )
-    rest = torch.ones(len(seen), dtype=torch.bool)
+    return _without(seen, rows), Selection(seen.take(rows).loaded(), seen_anchors, SEEN)
+
+
+def _without(images: ImageSet | StreamingImageSet, rows: Tensor) -> ImageSet | StreamingImageSet:
+    """All images but those at `rows`."""
+    rest = torch.ones(len(images), dtype=torch.bool)
     rest[rows] = False
-    source = "held-out images of the seen classes"
-    return seen.take(rest.nonzero()[:, 0]), Selection(seen.take(rows).loaded(), seen_anchors, source)
+    return images.take(rest.nonzero()[:, 0])
 
 
 def _per_class(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # the panels of --help
 AUGMENTATION, MODEL, METHOD = "Augmentation", "Model", "Objective and inner attack"
-OPTIMIZER, HARDWARE = "Optimizer", "Hardware"
+OPTIMIZER, HARDWARE, CALIBRATION = "Optimizer", "Hardware", "Calibration"
 _DEFAULT_BETAS = ", ".join(f"{one.default_beta:g} for {name}" for name, one in OBJECTIVES.items() if one.default_beta)
 PRECISIONS = ("auto", "float32", "bf16")
 
@@ -102,6 +102,12 @@ class TrainSettings:
         below=1,
     )
 
+    seen_bias: bool = parameter(
+        True,
+        "With validation classes, hold out up to 5 % of the images of the seen classes (1,000 at most) to fit their bias.",
+        panel=CALIBRATION,
+    )
+
     precision: str = parameter(
         "auto", "float32, bf16 (matrix products only), or auto: bf16 on GPUs that have it.", panel=HARDWARE, choices=PRECISIONS
     )
@@ -143,9 +149,11 @@ class TrainSettings:
         return AttackSpec(f"pgd-{self.steps}", "ce", self.steps, self.step / self.eps, random_start=True)
 
     def to_record(self) -> dict[str, Any]:
-        """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result."""
+        """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result, and
+        `seen_bias`, which does so with validation classes alone (see `Task.identity`)."""
         record = {**asdict(self), "eps": format_eps(self.eps), "step_size": format_eps(self.step)}
-        del record["grad_checkpointing"]
+        for name in ("grad_checkpointing", "seen_bias"):
+            del record[name]
         return record
 
 

@@ -58,6 +58,8 @@ class Task:
         found = {"settings": recorded, "inputs": {"data": self.images.sha256(), **digests}}
         if floor_decides(self.images, self.anchors):  # a run of another version held out other images
             found["selection"] = {"smallest number of selection images": FEW_IMAGES}
+        if self.anchors.groups.val and self.settings.seen_bias:
+            found["calibration"] = {"images of the seen classes": "held out"}
         own, code = self.model or self.backbone, code_of(self.settings.backbone, self.settings.objective)
         if code:
             found[CODE] = code
@@ -89,12 +91,14 @@ class Task:
         return model
 
     def image_hashes(self, training: ImageSet | StreamingImageSet, selection: Selection) -> dict[str, np.ndarray]:
-        """The hashes of the images that are trained on, with those of the checkpoint that it starts from, and of the images
-        that select the epoch; {} if that checkpoint does not have them."""
+        """The hashes of the images that are trained on, with those of the checkpoint that it starts from, of the images that
+        select the epoch, and of those held out for the calibration; {} if that checkpoint does not have them."""
         before = {} if self.init is None else image_hashes_of(self.init)
         if self.init is not None and not before:
             return {}
         found = {"trained": training.hashes(), "selected": selection.images.hashes()}
+        if selection.held_out is not None:
+            found["calibrated"] = selection.held_out.hashes()
         return {use: np.unique(np.concatenate([own, before.get(use, own[:0])])) for use, own in found.items()}
 
     def record(self, training: ImageSet | StreamingImageSet, selection: Selection) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier
 from stages.training.reports import EpochReport, RunResult
 from stages.training.run import RunOptions, train_run
-from stages.training.selection import Score, Selection
+from stages.training.selection import Score, Selection, plan_selection
 from stages.training.settings import TrainSettings
 from tests.stages.training.synthetic import NAMES, made_up_anchors, made_up_images, quick
 
@@ -106,13 +106,26 @@ def test_what_the_checkpoint_records(tmp_path: Path) -> None:
     assert found.origin.inputs == INPUTS
     assert found.origin.training["settings"] == {**settings.to_record(), "precision": "float32"}
     assert found.origin.training["data"] == {**images.provenance.to_record(), "sha256": images.sha256()}
-    assert (found.origin.training["images"], found.origin.training["resize"]) == (32, 16)
+    assert (found.origin.training["images"], found.origin.training["resize"]) == (28, 16)  # one of each class is held out
+    assert {use: len(own) for use, own in found.origin.images.items()} == {"trained": 28, "selected": 16, "calibrated": 4}
     selection = found.origin.training["selection"]
     assert (selection["source"], selection["images"], selection["classes"]) == ("validation classes", 16, 2)
     np.testing.assert_array_equal(found.anchor_set.vectors, made_up_anchors().vectors)
-    # the normalisation is that of the training images, not of the validation classes
-    mean, _ = images.restricted_to(NAMES[:4], names_from="the test").mean_std()
+    # the normalisation is that of the training images, not of the validation classes or held-out images
+    training, _ = plan_selection(images, made_up_anchors(seen=4, val=2), 3)
+    mean, _ = training.mean_std()
     np.testing.assert_allclose(found.embedding.mean.flatten(), mean, rtol=1e-6)
+
+
+def test_the_calibration_is_that_of_the_saved_weights(tmp_path: Path) -> None:
+    images, anchors = made_up_images(), made_up_anchors(seen=4, val=2)
+    trained(tmp_path, images=images)
+    _, selection = plan_selection(images, anchors, 0)
+    for name in ("model.st", "last.st"):
+        found = loaded(tmp_path / name)
+        assert found.calibration is not None
+        assert found.calibration == selection.calibration(found.embedding, anchors, quick())
+        assert (found.calibration.source, found.calibration.images) == ("validation classes", 16)
 
 
 def test_a_constant_channel_is_trained_on_and_noted(tmp_path: Path) -> None:

@@ -47,9 +47,34 @@ def test_validation_classes_judge_where_there_are_any() -> None:
     assert selection.source == "validation classes"
     assert training.classes == NAMES[:3]
     assert selection.images.classes == NAMES[3:5]
-    assert len(training) == 24  # nothing is held out
     assert len(selection.images) == 16
+    assert selection.held_out is not None
+    assert selection.held_out.classes == NAMES[:3]
+    assert (len(training), selection.held_out.counts()) == (21, [1] * 3)  # a fifth of 8
+    assert keys(training).isdisjoint(keys(selection.held_out))
+    assert keys(training) | keys(selection.held_out) | keys(selection.images) == keys(images.take(range(40)))
     torch.testing.assert_close(selection.anchors, torch.from_numpy(anchors.vectors[3:5]))
+
+
+def test_no_images_of_seen_classes_are_held_out_where_no_bias_is_wanted() -> None:
+    training, selection = plan_selection(made_up_images(), made_up_anchors(seen=3, val=2), seed=0, seen_bias=False)
+    assert (len(training), selection.held_out) == (24, None)
+    found = selection.calibration(small_model(), made_up_anchors(seen=3, val=2), quick())
+    assert found is not None
+    assert (found.bias, found.no_bias) == (None, "no images of the seen classes were held out")
+
+
+def test_without_validation_classes_the_temperature_is_of_held_out_images_and_there_is_no_bias() -> None:
+    _, selection = plan_selection(made_up_images(per_class=40), made_up_anchors(), seed=0)
+    found = selection.calibration(small_model(), made_up_anchors(), quick())
+    assert found is not None
+    assert (found.source, found.images, found.classes) == ("held-out images of the seen classes", 48, 6)
+    assert (found.bias, found.no_bias) == (None, "there are no validation classes")
+
+
+def test_a_single_validation_class_calibrates_nothing() -> None:
+    _, selection = plan_selection(made_up_images(), made_up_anchors(seen=3, val=1), seed=0)
+    assert selection.calibration(small_model(), made_up_anchors(seen=3, val=1), quick()) is None
 
 
 def test_novel_classes_are_never_looked_at() -> None:
@@ -57,13 +82,14 @@ def test_novel_classes_are_never_looked_at() -> None:
     novel = keys(images.restricted_to(NAMES[4:], names_from="the test"))
     for anchors in (made_up_anchors(seen=4), made_up_anchors(seen=3, val=1)):
         training, selection = plan_selection(images, anchors, seed=0)
-        assert novel.isdisjoint(keys(training) | keys(selection.images))
+        held_out = set() if selection.held_out is None else keys(selection.held_out)
+        assert novel.isdisjoint(keys(training) | keys(selection.images) | held_out)
 
 
 def test_labels_and_anchors_keep_together_when_groups_are_mixed() -> None:
     anchors = replace(made_up_anchors(), groups=ClassGroups((1, 4), (0, 5), (2, 3)))
     images = made_up_images(tuple(reversed(NAMES)))
-    training, selection = plan_selection(images, anchors, seed=0)
+    training, selection = plan_selection(images, anchors, seed=0, seen_bias=False)
     assert training.classes == (NAMES[1], NAMES[4])
     for found, names in ((training, (NAMES[1], NAMES[4])), (selection.images, (NAMES[0], NAMES[5]))):
         for label, name in enumerate(names):
