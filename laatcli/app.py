@@ -18,6 +18,7 @@ from laatcli.commands import (
     doctor,
     eval,
     expand,
+    import_checkpoint,
     inspect,
     plot,
     predict,
@@ -56,6 +57,7 @@ command(app, "inspect", inspect.EXAMPLES, HELPERS)(inspect.inspect)
 command(app, "suites", suites.EXAMPLES, HELPERS)(suites.suites)
 command(app, "plot", plot.EXAMPLES, HELPERS)(plot.plot)
 command(app, "demo", demo.EXAMPLES, HELPERS)(demo.demo_command(app))
+command(app, "import", import_checkpoint.EXAMPLES, HELPERS)(import_checkpoint.import_checkpoint)
 command(app, "doctor", doctor.EXAMPLES, HELPERS)(doctor.doctor)
 
 

@@ -20,7 +20,7 @@ from laatcli.streams import drop_unwritten
 from stages.devices import is_out_of_memory
 from stages.errors import LaatError, UnverifiedWarning, UsageError
 from stages.launch import read_launch
-from stages.parameters import Parameter, check_value, declaration, parameters
+from stages.parameters import Parameter, check_value, declaration, parameters, parser_name
 
 INTERRUPTED = 130
 # Typer exports only this child of the class that all its usage errors have
@@ -105,14 +105,14 @@ def _option(option: str, kind: Any, default: Any, about: Parameter) -> inspect.P
     flags = [f"--{option}/--no-{option}" if kind is bool and default else f"--{option}", *about.short]
     help = about.help.replace("[", r"\[") + (rf" \[default: {about.unset}]" if about.unset else "")
     made = typer.Option(*flags, help=help, rich_help_panel=about.panel)
-    return _keyword(option.replace("-", "_"), Annotated[kind, made, about], default)
+    return _keyword(parser_name(option), Annotated[kind, made, about], default)
 
 
 def _take(kind: Any, options: dict[str, Any]) -> Any:
     """The object that the parsed options describe; they are removed from `options`."""
     values = {}
     for declared, about, option in parameters(kind):
-        value = options.pop(option.replace("-", "_"))
+        value = options.pop(parser_name(option))
         values[declared.name] = value if about.parse is None or value is None else about.parse(value)
         check_value(option, about, values[declared.name])
     return kind(**values)

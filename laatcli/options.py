@@ -16,7 +16,7 @@ from stages.devices import check_device_name
 from stages.errors import UsageError
 from stages.files.reading import STDIO
 from stages.files.writing import check_writable
-from stages.parameters import SEEDS, check, parameter, parameters
+from stages.parameters import SEEDS, check, parameter, parameters, parser_name
 from stages.reports.figures import DEFAULT_SIZE, SIZES
 
 # the panels of a command's help
@@ -99,7 +99,7 @@ def check_places(context: typer.Context, outputs: Iterable[Place], inputs: Itera
 
 def option_names(kind: Any) -> tuple[str, ...]:
     """The names of the options of a dataclass, as the command's function gets them."""
-    return tuple(option.replace("-", "_") for _, _, option in parameters(kind))
+    return tuple(parser_name(option) for _, _, option in parameters(kind))
 
 
 def refuse_given(context: typer.Context, names: Sequence[str], other: str, fix: str = "") -> None:

@@ -5,6 +5,7 @@ The command line, laat.toml, recipes, `--dry-run` and the checks all read this d
 
 from __future__ import annotations
 
+import keyword
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
@@ -80,6 +81,12 @@ def declaration(declared: Field[Any]) -> Parameter:
     """What `parameter` declared of a field."""
     found: Parameter = declared.metadata[_KEY]
     return found
+
+
+def parser_name(option: str) -> str:
+    """The name of an option in Python: `--batch-size` is batch_size, and `--as`, a keyword, is as_."""
+    name = option.replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def parameters(kind: Any) -> Iterator[tuple[Field[Any], Parameter, str]]:

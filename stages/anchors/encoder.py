@@ -60,14 +60,35 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str | None = None, devi
 
     Raises as `locate`, and InputError for weights that do not fit the architecture.
     """
+    if pretrained is None:
+        pretrained = "" if includes_weights(model) else DEFAULT_TAG
+    located = locate(model, pretrained, OPTIONS)
+    if located.model == DEMO:
+        from stages.anchors.demo_text import load_demo_text
+
+        weights = located.weights.read_bytes()
+        net, sha256 = load_demo_text(located.config, weights), hashlib.sha256(weights).hexdigest()
+    else:
+        net, sha256 = load_clip(located, OPTIONS, device)
+    return encoder_of(net, located, sha256, device)
+
+
+def encoder_of(net: Any, located: Located, sha256: str, device: str = "cpu") -> TextEncoder:
+    """The text encoder of a loaded model.
+
+    Args:
+        net: the model, or its text tower, in float32.
+        located: its architecture, and its name for records.
+        sha256: of its weights file.
+        device: torch device.
+
+    Raises InputError and MissingError for a tokenizer that does not load.
+    """
     import torch
 
     from stages.clip_config import config_digest
 
-    if pretrained is None:
-        pretrained = "" if includes_weights(model) else DEFAULT_TAG
-    located = locate(model, pretrained, OPTIONS)
-    net, tokenizer, sha256 = _load_demo(located) if located.model == DEMO else _load(located, device)
+    tokenizer = _tokenizer_of(located)
     net.to(device)
     net.eval().requires_grad_(False)
 
@@ -80,27 +101,21 @@ def load_encoder(model: str = DEFAULT_MODEL, pretrained: str | None = None, devi
     return TextEncoder(encode, tokenizer, located.model, located.tag, sha256, config_sha256, _activation(net), context)
 
 
-def _load(located: Located, device: str) -> tuple[Any, Any, str]:
-    """The model, its tokenizer, and the SHA-256 of its weights."""
+def _tokenizer_of(located: Located) -> Any:
+    if located.model == DEMO:
+        from stages.anchors.demo_text import demo_tokenizer
+
+        return demo_tokenizer(located.config)
     from stages.clip_config import build_tokenizer
 
-    net, sha256 = load_clip(located, OPTIONS, device)
     with quiet():
         try:
-            return net, build_tokenizer(located.config), sha256
+            return build_tokenizer(located.config)
         except InputError:
             raise
         except Exception as error:  # transformers raises many types
             what = f"the tokenizer of {located.model} does not load: {reason_of(error)}"
             raise MissingError(what, "it may need `pip install transformers`, and on first use the network") from error
-
-
-def _load_demo(located: Located) -> tuple[Any, Any, str]:
-    """As `_load`, for the bundled model."""
-    from stages.anchors.demo_text import demo_tokenizer, load_demo_text
-
-    weights = located.weights.read_bytes()
-    return load_demo_text(located.config, weights), demo_tokenizer(located.config), hashlib.sha256(weights).hexdigest()
 
 
 def _activation(net: Any) -> str:

@@ -100,9 +100,25 @@ class TrainingData(Record, extra="allow"):
     white: PositiveFloat | None = None
 
 
+class Imported(Record, extra="allow"):
+    """The file of another program that a checkpoint was converted from; of its training nothing is known."""
+
+    layout: str
+    file: str
+    """Its name, without a folder."""
+    sha256: str
+    changes: list[str]
+    """What was done to the weights, in sentences."""
+    ignored: dict[str, NonNegativeInt]
+    """Number of entries that were not taken, by their first key."""
+    groups_known: bool
+    """Whether the groups are those of given anchors; otherwise it is unknown which classes were trained on."""
+
+
 class Training(Record, extra="allow"):
     """How a model was trained."""
 
+    imported: Imported | None = None
     settings: Settings
     data: TrainingData = TrainingData()
     identity: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -48,10 +48,15 @@ def read_file(path: Path | str, *, most: int | None = None, of_pipe: Callable[[B
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, hexadecimal. Raises OSError."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
+        return sha256_of_stream(file)
+
+
+def sha256_of_stream(file: BinaryIO) -> str:
+    """The SHA-256 of what follows in `file`, hexadecimal. Raises OSError."""
+    digest = hashlib.sha256()
+    for block in iter(lambda: file.read(1 << 20), b""):
+        digest.update(block)
     return digest.hexdigest()
 
 

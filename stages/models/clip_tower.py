@@ -82,8 +82,8 @@ class ClipTower(nn.Module):
         Raises UsageError (unknown name or tag, another image size), InputError (weights that do not fit), MissingError (weights
         that cannot be downloaded).
         """
-        model, tag = _split(name)
-        config, normalisation = _configuration(model, tag)
+        model, tag = split_tower_name(name)
+        config, normalisation = tower_configuration(model, tag)
         net = None
         if tower_has_weights(name):
             # sizes first: nothing is downloaded for images that do not fit
@@ -106,7 +106,7 @@ class ClipTower(nn.Module):
 
 def check_tower_name(name: str) -> None:
     """Raise UsageError, with the nearest names, unless NAME of clip:NAME[/TAG] is a model of open_clip or includes weights."""
-    model, tag = _split(name)
+    model, tag = split_tower_name(name)
     if tag is not None and includes_weights(model):
         raise UsageError(f"'{PREFIX}{model}' includes its weights, and '{tag}' names others", f"use {PREFIX}{model}")
     if tag == "" or (not includes_weights(model) and model not in _known_models()):
@@ -115,22 +115,22 @@ def check_tower_name(name: str) -> None:
 
 def tower_image_size(name: str) -> int:
     """The image size of the tower clip:NAME[/TAG], without reading weights. Errors as `ClipTower.named`."""
-    return _size_of(_configuration(*_split(name))[0])
+    return _size_of(tower_configuration(*split_tower_name(name))[0])
 
 
 def tower_has_weights(name: str) -> bool:
     """Whether clip:NAME[/TAG] names weights; otherwise they are random."""
-    model, tag = _split(name)
+    model, tag = split_tower_name(name)
     return tag is not None or includes_weights(model)
 
 
 def recorded_tower(name: str) -> str:
     """clip:NAME[/TAG] without a local path: of folders and files the last component stays."""
-    model, tag = _split(name)
+    model, tag = split_tower_name(name)
     return PREFIX + "/".join(filter(None, (recorded_name(model), tag and Path(tag).name)))
 
 
-def _split(name: str) -> tuple[str, str | None]:
+def split_tower_name(name: str) -> tuple[str, str | None]:
     """clip:NAME[/TAG] -> NAME, TAG; NAME may have a slash (ViT-B/16), TAG may be a path."""
     rest = name.removeprefix(PREFIX)
     if includes_weights(rest):
@@ -150,14 +150,17 @@ def _known_models() -> list[str]:
     return sorted(path.stem for folder in folders or () for path in (Path(folder) / "model_configs").glob("*.json"))
 
 
-def _configuration(model: str, tag: str | None) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
+def tower_configuration(model: str, tag: str | None) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
     """The model's architecture, and its mean and std, from open_clip's lists or from the model's folder."""
     if not includes_weights(model):
         check_names(model, tag)
         from open_clip import get_model_config
         from open_clip.pretrained import get_pretrained_cfg
 
-        return get_model_config(model), _normalisation(get_pretrained_cfg(model, tag) if tag else {})
+        published = get_pretrained_cfg(model, tag) if tag else {}
+        # as in `clip_weights.locate`
+        activation = {"quick_gelu": True} if published.get("quick_gelu", False) else {}
+        return {**get_model_config(model), **activation}, _normalisation(published)
     from stages.clip_config import read_config
 
     config, preprocessing = read_config(model_folder(model, OPTIONS) / CONFIG, recorded_name(model))

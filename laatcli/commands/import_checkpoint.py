@@ -1,0 +1,79 @@
+"""`laat import`: a published checkpoint of another program in, model.st out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from laatcli import options
+from laatcli.console import Console
+from stages.exchange.import_request import ImportRequest
+from stages.exchange.model_request import ModelRequest
+from stages.files import artifacts
+from stages.files.reading import STDIO
+from stages.parameters import parameter
+from stages.text import counted
+
+if TYPE_CHECKING:
+    from stages.exchange.import_checkpoint import Converted
+
+EXAMPLES = (
+    "laat import model_best.pt --as laat --anchors expanded.st -o model.st",
+    "laat import fare_eps_2.pt --as fare --classes classes.txt -o fare.st",
+)
+
+
+def import_checkpoint(
+    console: Console,
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The file: a pickle of torch, or safetensors.", show_default=False)],
+    what: ImportRequest,
+    model: ModelRequest,
+    output: Path = parameter(Path("model.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
+) -> None:
+    """Convert a published checkpoint of another program into one of laat.
+
+    A pickle is opened in a process of its own with limited memory, and only
+    tensors, numbers and texts are read from it: nothing in it is executed.
+    """
+    console.stdout_taken = str(output) == STDIO
+    options.check_places(context, [("--output", output)], [("FILE", file), *model.files])
+    from stages.exchange.import_checkpoint import convert_checkpoint
+
+    made = convert_checkpoint(file, what, model, said=console.note)
+    written = artifacts.write(made.artifact, output)
+    _show(console, made, output, written.sha256)
+
+
+def _show(console: Console, made: Converted, output: Path, sha256: str) -> None:
+    weights, record = made.weights, made.artifact.params["training"]["imported"]
+    classes = len(made.artifact.params["classes"])
+    console.result(
+        {
+            "output": str(output),
+            "sha256": sha256,
+            "architecture": weights.architecture,
+            "image_size": made.image_size,
+            "tau": made.tau,
+            "classes": classes,
+            "imported": record,
+        }
+    )
+    if made.file.limited is False:
+        console.note("this system cannot limit the memory of the process that reads a pickle; only its time was limited")
+    console.line(
+        f"{output}: {weights.architecture} at {made.image_size} px with {counted(classes, 'class', 'classes')}, "
+        f"{counted(record['tensors'], 'tensor')} of {record['file']}, {made.parameters / 1e6:.2f} million parameters"
+    )
+    console.line(f"names and shapes are those of {weights.architecture}")
+    for change in weights.changes:
+        console.line(change)
+    console.line(f"logits are cosines / tau, tau {made.tau:.6g}")
+    if weights.ignored:
+        parts = ", ".join(f"{name} ({counted(count, 'entry', 'entries')})" for name, count in weights.ignored.items())
+        console.line(f"ignored: {parts}")
+    console.line("how it was trained is not in the file: objective and threat model are unknown")
+    if not record["groups_known"]:
+        console.line("whether it was trained on these classes is unknown")
