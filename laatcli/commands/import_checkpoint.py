@@ -70,6 +70,9 @@ def _show(console: Console, made: Converted, output: Path, sha256: str) -> None:
     console.line(f"names and shapes are those of {weights.architecture}")
     for change in weights.changes:
         console.line(change)
+    if "normalization" in record:
+        name = record["normalization"]
+        console.line(f"normalized as the published program normalizes {name}; --normalization names another")
     console.line(f"logits are cosines / tau, tau {made.tau:.6g}")
     if weights.ignored:
         parts = ", ".join(f"{name} ({counted(count, 'entry', 'entries')})" for name, count in weights.ignored.items())

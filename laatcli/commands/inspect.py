@@ -44,6 +44,7 @@ def inspect(
     console.line(f"{file}: {artifact.kind}, format {artifact.format}, written by laat {artifact.tool}")
     console.line(f"sha256 {artifact.sha256}")
     console.line(f"digest: {'verified' if artifact.verified else 'none, unverified'}")
+    _show_import(console, artifact.params)
     _show_classes(console, artifact.params)
     _show_params(console, artifact.params)
     if artifact.kind == "model":
@@ -58,6 +59,14 @@ def inspect(
     _show_tensors(console, tensors)
     console.line("lineage" if artifact.inputs else "lineage: made from no other artifact")
     _show_inputs(console, artifact.inputs, 1)
+
+
+def _show_import(console: Console, params: dict[str, Any]) -> None:
+    imported = params.get("training", {}).get("imported")
+    if imported is not None:
+        console.line(f"imported from {imported['file']} ({imported['layout']}): its training is unknown")
+        if not imported["groups_known"]:
+            console.line("whether it was trained on its classes is unknown")
 
 
 def _show_classes(console: Console, params: dict[str, Any]) -> None:

@@ -46,11 +46,11 @@ def read_laat(file: ForeignFile, width: int, image_size: int, normalization: str
     projection = given.pop(_LINEAR, None) if linear else None
     # of two published ResNet-12, one has a Sequential around each block
     given = {re.sub(r"^((?:0\.)?layer\d\.)(?!0\.)", r"\g<1>0.", name): tensor for name, tensor in given.items()}
-    architecture = _checked(architecture, file, given, where)
+    named, architecture = architecture, _checked(architecture, file, given, where)
     aliases = _without_aliases(given, where)
     expected = _expected(architecture, width, image_size, "0." if linear else "")
     biases = {name: given.pop(name) for name in [*given] if name.endswith(".C.bias")}
-    fix = f"give its architecture with --architecture, or {guess(file)}"
+    fix = "leave --architecture out, to have it recognized" if named else "open a variant as your own package.module:factory"
     shapes = dict(expected.values())
     check_fit(given, shapes, architecture, where, fix)
     check_fit(biases, {name: shapes[_norm_of(name)] for name in biases}, architecture, where, fix)

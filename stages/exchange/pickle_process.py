@@ -84,7 +84,8 @@ def convert(file: BinaryIO, size: int, target: Path, *, limited: bool) -> None:
     _check_archive(file, size)
     # NumPy's function that builds a number, in checkpoints with accuracies
     numbers = [(np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    with torch.serialization.safe_globals([*numbers, np.dtype, *_dtypes()]):
+    with torch.serialization.safe_globals([*numbers, np.dtype, *_dtypes()]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickles of newer protocols
         found = torch.load(file, map_location="cpu", weights_only=True)
     kept = _kept(found)
     total = sum(one.numel() * one.element_size() for one in kept.tensors.values())
@@ -165,7 +166,6 @@ def main() -> None:
     """Convert the file on standard input, whose size is the first argument; exit with 1 and the reason, or with 0."""
     size = int(sys.argv[1])
     limited = limit(size)
-    warnings.simplefilter("ignore")
     try:
         with open(0, "rb", closefd=False) as file:
             convert(file, size, Path(RESULT), limited=limited)
