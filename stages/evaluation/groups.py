@@ -21,7 +21,9 @@ _USES = {
     "calibrated": "were used to fit the calibration",
 }
 UNKNOWN = "whether these images were trained on is unknown: the checkpoint was written before laat recorded it"
-_IMPORTED = "is unknown: the checkpoint was imported from another program"
+_IMPORTED = "whether these images were trained on is unknown: the checkpoint was imported from another program"
+
+UNKNOWN_TRAINING = "whether these classes or images were trained on is unknown: the model is not a checkpoint of laat"
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,8 @@ def leak_notes(classifier: Classifier, choice: ClassChoice, hashes: np.ndarray, 
         hashes: (N,) int64, of the evaluated images, see `stages.data.image_hashes`.
         labels: (N,) their classes, positions in `choice.classes`.
     """
-    imported = classifier.origin.training.get("imported")
-    if imported is not None and not imported["groups_known"]:
-        return [f"{choice.name}: whether these classes and images were trained on {_IMPORTED}"]
+    if classifier.origin.foreign:
+        return [f"{choice.name}: {UNKNOWN_TRAINING}"]
     own = classifier.trained
     groups = {group: {fold(name) for name in own.names(group)} for group in ("seen", "val")}
     names = [fold(name) for name in choice.classes]
@@ -114,8 +115,7 @@ def leak_notes(classifier: Classifier, choice: ClassChoice, hashes: np.ndarray, 
         notes = [f"{choice.name}: {count[group]} of {len(names)} classes {use}" for group, use in uses.items() if count[group]]
     known = classifier.origin.images
     if not known and classifier.origin.training and any(count.values()):
-        unknown = UNKNOWN if imported is None else f"whether these images were trained on {_IMPORTED}"
-        return [*notes, f"{choice.name}: {unknown}"]
+        return [*notes, f"{choice.name}: {_IMPORTED if 'imported' in classifier.origin.training else UNKNOWN}"]
     sides = {"": labels >= 0}
     if choice.seen:
         sides = {_SEEN: labels < choice.seen, " of novel classes": labels >= choice.seen}

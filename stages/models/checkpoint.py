@@ -80,7 +80,7 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
         raise InputError(f"{where} has a model of width {width} and anchors of width {anchors.vectors.shape[1]}", _REMAKE)
     embedding = module if isinstance(module, nn.Module) else _built(architecture, module, artifact, where)
     _load_weights(embedding, artifact, where)
-    origin = Origin(training, artifact.inputs, artifact.sha256, image_hashes_of(artifact))
+    origin = Origin(training, artifact.inputs, artifact.sha256, image_hashes_of(artifact), _foreign(training))
     made = Classifier(
         embedding,
         anchors,
@@ -91,6 +91,14 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
         calibration=calibration_of(artifact),
     )
     return made.eval()
+
+
+def _foreign(training: Mapping[str, Any]) -> dict[str, str]:
+    """`Origin.foreign` of a checkpoint that was imported without the groups of its classes."""
+    imported = training.get("imported")
+    if imported is None or imported["groups_known"]:
+        return {}
+    return {"model": imported["file"], "kind": f"{imported['layout']} checkpoint"}
 
 
 def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:

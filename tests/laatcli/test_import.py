@@ -77,6 +77,4 @@ def test_an_evaluation_says_that_the_training_is_unknown(here: Path) -> None:
     assert "whether it was trained on these classes is unknown" in done.stdout
     done = inside(here, "eval", "clip.st", "--data", "shapes", "--max-images", 8, "--attack", "fgsm", "--no-checks")
     assert done.code == 0, done
-    assert "whether these classes and images were trained on is unknown: the checkpoint was imported" in done.stdout
-    model = json.loads((here / "report.json").read_text())["models"][0]
-    assert model["objective"] == "unknown"
+    assert "whether these classes or images were trained on is unknown" in done.stdout
