@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages.exchange import foreign_file
-from tests.stages.exchange.published import convert_here
-
 from tests.stages.exchange.hub_server import Hub, connected
+from tests.stages.exchange.published import convert_here
 
 
 @pytest.fixture
