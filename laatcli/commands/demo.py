@@ -13,12 +13,14 @@ import typer
 from laatcli import options
 from laatcli.config_file import file_read
 from laatcli.console import Console
+from stages.files import artifacts
 from stages.files.reading import read_file
 from stages.files.writing import check_writable
 from stages.parameters import parameter
 
 EXAMPLES = ("laat demo", "laat demo --out /tmp/demo --epochs 2")
-EPOCHS = 3
+EPOCHS, STEPS = 3, 6
+PICTURES = 6  # images in the last picture
 
 
 def demo_command(app: typer.Typer) -> Callable[..., None]:
@@ -40,7 +42,9 @@ def demo_command(app: typer.Typer) -> Callable[..., None]:
         for number, title, line in plan:
             if title:
                 console.note()
-                console.note(f"[{number}/5] {title}")
+                console.note(f"[{number}/{STEPS}] {title}")
+            if number == STEPS:
+                write_pictures(out)
             console.note(f"$ {line}")
             _run(app, line, console, settings)
         minutes = (time.monotonic() - start) / 60
@@ -48,6 +52,7 @@ def demo_command(app: typer.Typer) -> Callable[..., None]:
         console.result({**report, "minutes": round(minutes, 2)})
         console.note()
         console.note(f"{minutes:.1f} minutes; results are in {out}, plots in {out / 'report.png'} and {out / 'cosines.png'}")
+        console.note(f"{out / 'attacked.png'}: images of classes that were never trained on, before and after an attack")
 
     return demo
 
@@ -68,11 +73,22 @@ def commands(out: Path, epochs: int, seed: int, device: str) -> list[tuple[int, 
         (3, "", f"laat train --anchors {here}/expanded.st {train} --out {here}/laat-expanded"),
         (4, "attack images of novel classes",
          f"laat attack {here}/laat-expanded/model.st --data shapes --attack pgd-20{extra} --force -o {here}/adversarial.st"),
-        (5, "clean and robust accuracy, seen and novel classes",
-         f"laat eval {models} --data shapes --classes-from seen --classes-from novel "
+        (5, "clean and robust accuracy on the novel classes",
+         f"laat eval {models} --data shapes --classes-from novel "
          f"--attack pgd-20 --attack margin-pgd-20{extra} --force "
          f"--plot {here}/report.png -o {here}/report.json"),
+        (6, f"name {PICTURES} images of novel classes, all of them right, and attack these answers",
+         f"laat predict {here}/laat-expanded/model.st {here}/pictures --classes-from novel --top 2 "
+         f"--robust-to 8/255{extra} --save-attacked {here}/attacked.png"),
     ]  # fmt: skip
+
+
+def write_pictures(out: Path) -> None:
+    """Write images of novel classes, of those that `laat attack` attacked, that the expanded model names correctly."""
+    from stages.attacks.adversarial import KIND, AdversarialSet, write_correct_images
+
+    path = out / "adversarial.st"
+    write_correct_images(AdversarialSet.from_artifact(artifacts.read(path, KIND), f"'{path}'"), out / "pictures", PICTURES)
 
 
 def _run(app: typer.Typer, line: str, console: Console, settings: str | None) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stages.attacks.png_folder import write_png_folder
 from stages.classes import check_unique, spelled
 from stages.data.source_rows import SourceRows
 from stages.errors import InputError
@@ -112,6 +114,17 @@ class AdversarialSet:
             identity=params.get("identity"),
             figures=params.get("figures"),
         )
+
+
+def write_correct_images(saved: AdversarialSet, folder: Path, most: int) -> None:
+    """Write clean images that were classified correctly as PNG files, one each of the first `most` classes that have some.
+
+    Raises what `write_png_folder` raises; a folder that has other images of these classes is replaced.
+    """
+    labels = saved.labels.numpy()
+    right = np.flatnonzero(saved.clean_predictions.numpy() == labels)
+    rows = right[np.unique(labels[right], return_index=True)[1]][:most]
+    write_png_folder(folder, saved.clean_images.numpy()[rows], labels[rows], saved.classes, force=True, rows=rows)
 
 
 def _packed(found: SourceRows) -> dict[str, np.ndarray]:
