@@ -1,30 +1,55 @@
-"""`laat report`: the tables of existing reports."""
+"""`laat report`: the tables of existing reports, and a leaderboard that collects them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from laatcli import options
 from laatcli.console import Console
-from laatcli.reporting import Format, check_format, show_reports
+from laatcli.reporting import Format, check_format, show_reports, show_table
 from stages.errors import UsageError
+from stages.parameters import parameter
 
-EXAMPLES = ("laat report report.json --format latex", "laat report raw/report.json expanded/report.json")
+if TYPE_CHECKING:
+    from stages.reports.leaderboard import Leaderboard
+    from stages.reports.tables import FigureTable
+
+EXAMPLES = (
+    "laat report report.json --format latex",
+    "laat report raw/report.json expanded/report.json",
+    "laat report report.json --leaderboard leaderboard.jsonl",
+)
 
 
 def report(
     console: Console,
+    context: typer.Context,
     reports: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="REPORT", help="Reports of laat eval, or - for standard input.", show_default=False),
+        typer.Argument(
+            metavar="REPORT", help="Reports of laat eval, or - for standard input; or a leaderboard.", show_default=False
+        ),
     ] = None,
+    leaderboard: Path | None = parameter(
+        None,
+        "Add every model and group of the reports to this ranking, a .jsonl file, and show it.",
+        panel=options.OUTPUT,
+    ),
     form: Format = "table",
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of report.json and exit.")] = False,
 ) -> None:
-    """Show reports again, with verdicts and checks; those that were measured alike share a table."""
+    """Show reports again, with verdicts and checks; those that were measured alike share a table.
+
+    A leaderboard is a JSON Lines file. Each line is a report of one model on one
+    group of classes. It has a ranking by worst case for each combination of data,
+    classes, threat model, suite and protocol.
+    """
     check_format(form, console)
+    from stages.reports.leaderboard import is_leaderboard, read_leaderboard
     from stages.reports.records import report_schema
     from stages.reports.report import read_report
     from stages.reports.report_tables import report_tables
@@ -36,15 +61,49 @@ def report(
         raise UsageError("no report was given", "name a report of laat eval, for example report.json")
     if len(set(reports)) < len(reports):
         raise UsageError("a report is given twice", "name each report once")
-    read = {str(path): read_report(path) for path in reports}
-    tables = report_tables(read)
-    console.result(
-        {
-            "kind": "laat-tables",
-            "tables": [
-                {"title": table.title, "columns": head, "rows": rows, "notes": list(table.notes)}
-                for table, (head, *rows) in ((table, table.plain_numbers()) for table in tables)
-            ],
-        }
-    )
-    show_reports(console, read, form)
+    if leaderboard is not None:
+        options.check_places(context, [("--leaderboard", leaderboard)], [("the command", path) for path in reports])
+        _show_board(console, _collected(console, reports, leaderboard), form)
+    elif any(map(is_leaderboard, reports)):
+        if len(reports) > 1:
+            raise UsageError("a leaderboard is shown alone", "name one file, or add reports to it with --leaderboard")
+        _show_board(console, read_leaderboard(reports[0]), form)
+    else:
+        read = {str(path): read_report(path) for path in reports}
+        console.result(_record(report_tables(read)))
+        show_reports(console, read, form)
+
+
+def _collected(console: Console, reports: Sequence[Path], path: Path) -> Leaderboard:
+    """The leaderboard at `path` with the results of the reports, written."""
+    from stages.reports.leaderboard import Leaderboard, check_name, is_leaderboard, read_leaderboard, write_leaderboard
+    from stages.reports.report import read_report
+
+    check_name(path)
+    if any(map(is_leaderboard, reports)):
+        raise UsageError("--leaderboard adds reports, and a leaderboard was given", "name reports of laat eval")
+    read = [read_report(one) for one in reports]
+    board, new, replaced = (read_leaderboard(path) if path.exists() else Leaderboard()).add(read)
+    write_leaderboard(board, path)
+    console.note(f"{path}: {new} added, {replaced} replaced, {len(board.lines)} in all")
+    return board
+
+
+def _show_board(console: Console, board: Leaderboard, form: str) -> None:
+    tables = board.tables()
+    console.result(_record(tables))
+    for number, table in enumerate(tables):
+        if number and form != "table":
+            console.document("\n")
+        show_table(console, table, form)
+
+
+def _record(tables: Sequence[FigureTable]) -> dict[str, object]:
+    """Tables with plain numbers as a JSON-able record."""
+    plain = ((table, table.plain_numbers()) for table in tables)
+    return {
+        "kind": "laat-tables",
+        "tables": [
+            {"title": table.title, "columns": head, "rows": rows, "notes": list(table.notes)} for table, (head, *rows) in plain
+        ],
+    }

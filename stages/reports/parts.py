@@ -26,4 +26,4 @@ def measured_alike(report: Report) -> str:
     record = report.to_record()
     key = [record.get(part) for part in ("suite", "attacks", "threat", "protocol", "seed", "sample")]
     saved = report.adversarial and report.adversarial.sha256
-    return json.dumps([*key, report.data.sha256, saved], sort_keys=True)
+    return json.dumps([*key, report.data.sha256 or report.data.source, saved], sort_keys=True)

@@ -103,6 +103,14 @@ def read_report(path: Path | str) -> Report:
     """
     where = "standard input" if str(path) == STDIO else f"'{path}'"
     data = read_pipe(sys.stdin.buffer) if str(path) == STDIO else read_file(path)
+    report = parse_report(data, where)
+    if str(path) != STDIO:
+        check_files(report, Path(path))
+    return report
+
+
+def parse_report(data: bytes, where: str) -> Report:
+    """The report with these bytes; `where` is its name in errors. Raises and warns as `read_report`."""
     try:
         record = parse_json(data)
     except ValueError as error:
@@ -115,8 +123,6 @@ def read_report(path: Path | str) -> Report:
     except ValidationError as error:
         raise InputError(f"{where} is damaged or was edited: {first_fault(error)}", AGAIN) from None
     check_digest(report, data, where)
-    if str(path) != STDIO:
-        check_files(report, Path(path))
     return report
 
 

@@ -15,24 +15,20 @@ from stages.statistics.intervals import Estimate
 Reports = Mapping[str, Report]
 
 
-def report_tables(reports: Reports) -> list[FigureTable]:
+def report_tables(reports: Reports, *, label: str | None = None) -> list[FigureTable]:
     """The results of reports, by their names: one row per model and group, one column per measure.
 
     Reports share a table only if they were measured alike (see `measured_alike`): no column mixes figures that were measured
-    differently. With several reports every row names its report.
+    differently. With several reports, or a `label`, the heading of that column, every row names its report.
     """
     alike: dict[str, dict[str, Report]] = {}
     for name, report in reports.items():
         alike.setdefault(measured_alike(report), {})[name] = report
-    several = len(reports) > 1
-    return [
-        table
-        for group in alike.values()
-        for table in (_results_table(group, by_report=several), *_gzsl_tables(group, by_report=several))
-    ]
+    label = label or ("report" if len(reports) > 1 else None)
+    return [table for group in alike.values() for table in (_results_table(group, label), *_gzsl_tables(group, label))]
 
 
-def _results_table(reports: Reports, *, by_report: bool) -> FigureTable:
+def _results_table(reports: Reports, label: str | None) -> FigureTable:
     entries = [(name, entry) for name, report in reports.items() for entry in report.results]
     attacks = attacks_in_order(reports)
     measures = ["clean", *attacks, *(["worst"] if len(attacks) > 1 else [])]
@@ -40,7 +36,7 @@ def _results_table(reports: Reports, *, by_report: bool) -> FigureTable:
     rows: list[tuple[Cell, ...]] = []
     for name, entry in entries:
         shares = {"clean": entry.clean, "worst": entry.worst, **entry.attacks}
-        labels = (*[name] * by_report, entry.model, entry.group, *[entry.protocol] * by_protocol)
+        labels = (*([name] if label else []), entry.model, entry.group, *[entry.protocol] * by_protocol)
         cells = [_share(shares[measure]) if measure in shares else "–" for measure in measures]
         rows.append((*labels, percent(entry.chance), *cells))
     report, first = next(iter(reports.values())), entries[0][1]
@@ -52,7 +48,7 @@ def _results_table(reports: Reports, *, by_report: bool) -> FigureTable:
     notes = dict.fromkeys(f"note: {note}" for report in reports.values() for note in report.notes)
     return FigureTable(
         f"accuracy %{under}{suite}",
-        (*["report"] * by_report, "model", "classes", *["protocol"] * by_protocol, "chance", *measures),
+        (*([label] if label else []), "model", "classes", *["protocol"] * by_protocol, "chance", *measures),
         tuple(rows),
         (f"± {first.interval}; {size}", *verdicts, *notes),
     )
@@ -80,7 +76,7 @@ def attacks_in_order(reports: Reports) -> list[str]:
     return [name for name in dict.fromkeys((*run, *found)) if name in found]
 
 
-def _gzsl_tables(reports: Reports, *, by_report: bool) -> list[FigureTable]:
+def _gzsl_tables(reports: Reports, label: str | None) -> list[FigureTable]:
     """One table of S, U, H and the area under the seen-unseen curve; none without such figures."""
     entries = [(name, entry.model, entry.gzsl) for name, report in reports.items() for entry in report.results if entry.gzsl]
     if not entries:
@@ -94,10 +90,10 @@ def _gzsl_tables(reports: Reports, *, by_report: bool) -> list[FigureTable]:
         }
         for measure, part in parts.items():
             shares = (_share(part.S), _share(part.U), _share(part.H), _share(part.ausuc))
-            rows.append((*[name] * by_report, model, measure, *shares))
+            rows.append((*([name] if label else []), model, measure, *shares))
     first = entries[0][2]
     candidates = f"{first.seen_classes} seen and {first.novel_classes} novel classes are candidates together"
-    columns = (*["report"] * by_report, "model", "images", "S (seen)", "U (novel)", "H", "AUSUC")
+    columns = (*([label] if label else []), "model", "images", "S (seen)", "U (novel)", "H", "AUSUC")
     notes = (f"± {first.interval}; {candidates}",)
     return [FigureTable("generalized zero-shot, per-class means %", columns, tuple(rows), notes)]
 

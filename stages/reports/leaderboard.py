@@ -1,0 +1,123 @@
+"""A results table that grows: a JSON Lines file, each line a report of one model on one group of classes, ranked.
+
+Every line has the schema of a report and its own digest. Lines are compared only with those that were measured alike: the same
+attacks, threat model, images, protocol and classes. The same results give the same file, whatever the order they came in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+from stages.errors import InputError, UsageError
+from stages.files.reading import read_file
+from stages.files.writing import write_file
+from stages.reports.parts import measured_alike, part_of
+from stages.reports.records import Report
+from stages.reports.report import parse_report
+from stages.reports.report_tables import failed_checks, report_tables
+from stages.reports.tables import FigureTable
+
+ENDING = ".jsonl"
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Reports of a single result each, grouped by what they measured, the best worst case first."""
+
+    lines: tuple[Report, ...] = ()
+
+    def add(self, reports: Iterable[Report]) -> tuple[Leaderboard, int, int]:
+        """With every result of these reports as a line of its own; a line of the same model, measured alike, is replaced.
+
+        Returns the new leaderboard, and how many lines are new and how many were replaced by other figures.
+        """
+        found = {_identity(line): line for line in self.lines}
+        before = dict(found)
+        for report in reports:
+            for result in report.results:
+                line = part_of(report, lambda one, key=result.key: one.key == key)  # type: ignore[misc]
+                found[_identity(line)] = line
+        new = len(found.keys() - before.keys())
+        replaced = sum(found[key] != line for key, line in before.items())
+        return Leaderboard(tuple(sorted(found.values(), key=_order))), new, replaced
+
+    def tables(self) -> list[FigureTable]:
+        """One ranking per group of lines that were measured alike."""
+        return [table for _, lines in groupby(self.lines, _ranking) for table in _ranked([*lines])]
+
+    def to_bytes(self) -> bytes:
+        """The file: one line of JSON per report, keys sorted."""
+        return "".join(_line(one) for one in self.lines).encode()
+
+
+def read_leaderboard(path: Path | str) -> Leaderboard:
+    """Read what `write_leaderboard` wrote. Raises InputError for a line that is no report of a single result, or was edited."""
+    lines = []
+    for number, data in enumerate(read_file(path).splitlines(), start=1):
+        if data.strip():
+            where = f"line {number} of '{path}'"
+            report = parse_report(data, where)
+            if len(report.results) != 1:
+                raise InputError(f"{where} has {len(report.results)} results, expected one", "add reports with --leaderboard")
+            lines.append(report)
+    return Leaderboard(tuple(sorted(lines, key=_order)))
+
+
+def write_leaderboard(board: Leaderboard, path: Path) -> None:
+    """Write the file atomically. Raises MissingError if it cannot be written."""
+    write_file(path, board.to_bytes())
+
+
+def is_leaderboard(path: Path | str) -> bool:
+    """Whether a file is one, by its name."""
+    return os.fspath(path).endswith(ENDING)
+
+
+def check_name(path: Path | str) -> None:
+    """Raise UsageError unless the name is one of a leaderboard."""
+    if not is_leaderboard(path):
+        raise UsageError(f"'{path}' is not the name of a leaderboard", f"name it leaderboard{ENDING}")
+
+
+def _ranked(lines: Sequence[Report]) -> list[FigureTable]:
+    names = [line.models[0].name for line in lines]
+    shown = {}
+    for rank, line in enumerate(lines, start=1):
+        name, model = line.models[0].name, line.models[0]
+        if names.count(name) > 1:  # other checkpoints have the name, too
+            name = f"{name} {model.sha256[:12]}"
+        result = line.results[0].model_copy(update={"model": name})
+        shown[str(rank)] = line.model_copy(update={"models": [model.model_copy(update={"name": name})], "results": [result]})
+    first = lines[0]
+    warned = [
+        f"checks failed for rank {rank}: {', '.join(failed)}" for rank, line in shown.items() if (failed := failed_checks(line))
+    ]
+    data = f"data {first.data.source} {(first.data.sha256 or '')[:12]}".strip()
+    return [
+        replace(table, title=f"{table.title}, {data}, {first.results[0].group} classes", notes=(*table.notes, *warned))
+        for table in report_tables(shown, label="rank")
+    ]
+
+
+def _ranking(line: Report) -> str:
+    """What the lines of one ranking share."""
+    result = line.results[0]
+    return json.dumps([measured_alike(line), result.group, result.protocol, result.classes, result.ways])
+
+
+def _identity(line: Report) -> tuple[str, str]:
+    return _ranking(line), line.models[0].sha256
+
+
+def _order(line: Report) -> tuple[object, ...]:
+    result, model = line.results[0], line.models[0]
+    return _ranking(line), -result.worst.accuracy, -result.clean.accuracy, model.name, model.sha256
+
+
+def _line(report: Report) -> str:
+    return json.dumps(report.to_record(), sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
