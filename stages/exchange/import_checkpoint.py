@@ -43,7 +43,7 @@ class Converted:
         weights: what was taken from it.
         tau: temperature of the logits.
         image_size: side of the images.
-        parameters: number of weights.
+        parameters: number of weights, without a projection that is the identity.
     """
 
     artifact: Artifact
@@ -235,7 +235,10 @@ def _made(
 ) -> Converted:
     """The checkpoint of an embedding model with the given weights."""
     embedding.load_state_dict(weights.state)
-    parameters = sum(one.numel() for one in embedding.backbone.parameters()) + embedding.projection.weight.numel()
+    projection = embedding.projection.weight
+    parameters = sum(one.numel() for one in embedding.backbone.parameters())
+    if projection.shape[0] != projection.shape[1] or not torch.equal(projection, torch.eye(len(projection))):
+        parameters += projection.numel()
     record = {
         **known,
         "file": as_text(file.name),
