@@ -18,6 +18,7 @@ from laatcli.commands import (
     doctor,
     eval,
     expand,
+    export,
     import_checkpoint,
     inspect,
     plot,
@@ -49,6 +50,7 @@ command(app, "train", train.EXAMPLES, PIPELINE, together=True)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE, together=True)(eval.evaluate)
 command(app, "predict", predict.EXAMPLES, PIPELINE)(predict.predict)
+command(app, "export", export.EXAMPLES, SHARE)(export.export)
 command(app, "push", push.EXAMPLES, SHARE)(push.push)
 command(app, "pull", pull.EXAMPLES, SHARE)(pull.pull)
 command(app, "compare", compare.EXAMPLES, HELPERS)(compare.compare)

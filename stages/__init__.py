@@ -19,6 +19,7 @@ from stages.version import __version__ as __version__
 if TYPE_CHECKING:
     from stages.anchors.anchor_set import AnchorSet
     from stages.api import attack, evaluate, load, train
+    from stages.exchange.export import export
     from stages.exchange.import_checkpoint import import_checkpoint
     from stages.models.classifier import Classifier
     from stages.prediction.predict import predict
@@ -35,6 +36,7 @@ __all__ = [
     "TrainSettings",
     "attack",
     "evaluate",
+    "export",
     "import_checkpoint",
     "load",
     "predict",
@@ -48,6 +50,7 @@ _HOMES = {
     "Outcome": "stages.training.objectives",
     "ThreatModel": "stages.threat",
     "TrainSettings": "stages.training.settings",
+    "export": "stages.exchange.export",
     "import_checkpoint": "stages.exchange.import_checkpoint",
     "predict": "stages.prediction.predict",
     **dict.fromkeys(("attack", "evaluate", "load", "train"), "stages.api"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -14,18 +15,20 @@ from laatcli.cosines import measure_cosines, show_cosines
 from laatcli.options import CLASSES, DEVICES
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
-from stages.classes import ClassGroups, fold, read_class_file
+from stages.classes import ClassGroups, check_unique, fold, read_class_file
 from stages.cosines import CosineFigures, simplex_figures
 from stages.data.request import LAYOUT, LAYOUT_UNSET, LAYOUTS, ImageRequest
-from stages.errors import UsageError
+from stages.errors import InputError, UsageError
+from stages.exchange.model_request import ModelRequest
 from stages.files import artifacts
 from stages.files.reading import STDIO
-from stages.parameters import parameter
+from stages.parameters import parameter, same_parameter
 from stages.text import counted, is_text
 
 EXAMPLES = (
     "laat anchors --classes classes.txt",
     "laat anchors --classes shapes --model demo -o anchors.st",
+    'laat anchors --names "okapi,pagoda" --like model.anchors.st -o new.st',
 )
 ENCODER = "Text encoder"
 
@@ -48,6 +51,7 @@ class ClassNames:
         panel=CLASSES,
         places=BUNDLED_LISTS,
     )
+    names: Sequence[str] | None = same_parameter(ModelRequest, "names")
     data: str | None = parameter(
         None, "Take the class names of these images, see `laat train --help`.", panel=CLASSES, places=BUNDLED_LISTS
     )
@@ -59,8 +63,10 @@ class ClassNames:
     val_file: Path | None = parameter(None, "File with the names of the validation classes.", panel=CLASSES)
 
     def __post_init__(self) -> None:
-        if (self.classes is None) == (self.data is None):
-            raise UsageError("give the class names with either --classes FILE or --data DATA", f"for example `{EXAMPLES[0]}`")
+        if sum(given is not None for given in (self.classes, self.names, self.data)) != 1:
+            raise UsageError(
+                "give the class names with one of --classes FILE, --names and --data DATA", f"for example `{EXAMPLES[0]}`"
+            )
         seen_twice = self.seen is not None and self.seen_file
         if seen_twice or (self.val and (self.val_file or self.seen_file)):
             raise UsageError("the groups are given twice", "use --seen and --val, or --seen-file and --val-file")
@@ -78,6 +84,9 @@ class ClassNames:
         groups = None
         if bundled:
             names, groups = bundled_classes(bundled)
+        elif self.names is not None:
+            check_unique(self.names, where="--names")
+            names = list(self.names)
         elif self.classes is not None:
             names = read_class_file(self.classes)
         else:
@@ -159,16 +168,22 @@ def anchors(
     features: str | None = parameter(
         None, "Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR.", places=()
     ),
+    like: Path | None = parameter(
+        None, "Encode the names with the encoder, the prompts and the expansion of these anchors or this checkpoint."
+    ),
     dim: int = parameter(512, "Width of simplex and random anchors.", at_least=1, below=2**20),
     seed: int = options.seed(),
     output: Path = parameter(Path("anchors.st"), options.OUTPUT_FILE, short=("-o",)),
 ) -> None:
     """Encode class names with a CLIP text tower into unit anchors."""
     console.stdout_taken = str(output) == STDIO
-    options.check_places(context, [("--output", output)], [*class_names.files(), *encoding.files(), *_feature_files(features)])
-    _refuse_without_effect(context, class_names, source, features)
+    read = [*class_names.files(), *encoding.files(), *_feature_files(features), ("--like", like)]
+    options.check_places(context, [("--output", output)], read)
+    _refuse_without_effect(context, class_names, source, features, like)
     names, groups = class_names.read(console)
-    if features is not None:
+    if like is not None:
+        made = _anchors_like(console, names, like, encoding.device)
+    elif features is not None:
         from stages.anchors.sources import imported_anchors
 
         made = imported_anchors(names, groups, features)
@@ -184,10 +199,31 @@ def anchors(
     _show(console, made, figures, output, written.sha256)
 
 
-def _refuse_without_effect(context: typer.Context, class_names: ClassNames, source: Source, features: str | None) -> None:
+def _anchors_like(console: Console, names: list[str], like: Path, device: str) -> AnchorSet:
+    """The names in the space of other anchors, in their groups; the others are novel. Raises InputError and MissingError."""
+    artifact = artifacts.read(like)
+    if artifact.kind not in ("anchors", "model"):
+        raise InputError(f"'{like}' is an artifact of kind {artifact.kind}", "give anchors or a checkpoint with --like")
+    from stages.devices import resolve_device
+    from stages.models.new_anchors import anchors_for_names
+
+    others = AnchorSet.from_artifact(artifact, f"'{like}'")
+    console.note(f"loading {others.origin.get('model', 'the encoder')}")
+    made = anchors_for_names(others, names, resolve_device(device), "the names")
+    return replace(made, inputs={"like": artifact.lineage()})
+
+
+def _refuse_without_effect(
+    context: typer.Context, class_names: ClassNames, source: Source, features: str | None, like: Path | None
+) -> None:
     """Raise UsageError for options of another source of names or anchors than the one that is used."""
-    if class_names.classes is not None:
-        options.refuse_given(context, ("label_column", "layout"), "--classes")
+    if class_names.data is None:
+        options.refuse_given(context, ("label_column", "layout"), "--classes" if class_names.names is None else "--names")
+    if like is not None:
+        encoder = [name for name in options.option_names(Encoding) if name != "device"]
+        groups = ("seen", "val", "seen_file", "val_file")
+        options.refuse_given(context, ("source", "features", "dim", "seed", *groups, *encoder), "--like")
+        return
     if features is not None:
         options.refuse_given(context, ("source",), "--features")
     used = f"--source {source.value}" if features is None else "--features"

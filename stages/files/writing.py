@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -250,3 +250,45 @@ def stage_bytes(path: Path, data: bytes) -> tuple[BinaryIO, Path]:
             file.close()
         raise
     return file, temporary
+
+
+@contextmanager
+def staged_folder(target: Path) -> Iterator[Path]:
+    """An empty temporary folder beside `target`, for files that other libraries write; removed afterwards.
+
+    Raises MissingError for what cannot be written in it or beside it.
+    """
+    part: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, part = new_part(target, folder=True)
+        try:
+            yield part
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+            os.close(descriptor)
+    except OSError as error:
+        raise _unwritable(target, error) from None
+
+
+def move_files(folder: Path, place: Path, *, last: str, known: Collection[str] = ()) -> None:
+    """Move every file of `folder` into the folder `place`, once all are on the disk.
+
+    Args:
+        folder: with files only.
+        place: is made where it is missing.
+        last: the file that the others belong to, which is moved after them.
+        known: files that are removed from `place` first.
+
+    Raises OSError.
+    """
+    place.mkdir(exist_ok=True)
+    files = sorted(folder.iterdir(), key=lambda file: (file.name == last, file.name))
+    for file in files:
+        with file.open("rb+") as opened:
+            os.fsync(opened.fileno())
+    for name in known:
+        (place / name).unlink(missing_ok=True)
+    for file in files:
+        os.replace(file, place / file.name)
+    sync_folder(place)

@@ -9,7 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 def features_of(net: nn.Module, x: Tensor) -> Tensor:
     """net(x), also for x (0, 3, H, W): then (0, features), whose backward pass gives all weights gradients of zero."""
-    if len(x) or any(isinstance(part, _BatchNorm) for part in net.modules()):
+    # not len(x), which torch.export takes for a constant
+    if x.shape[0] or any(isinstance(part, _BatchNorm) for part in net.modules()):
         return net(x)
     # attention reshapes with -1, which is undefined without images: pass one and drop its features. With batch norm it would
     # count in the statistics, but such nets take empty batches
