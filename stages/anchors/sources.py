@@ -181,7 +181,7 @@ def _check_length(prompts: Sequence[str], encoder: TextEncoder) -> None:
             if _loses(one, two):
                 raise InputError(
                     f"the prompt '{text}' is longer than the {encoder.context_length} tokens that {encoder.model} reads",
-                    "shorten the class name or the template, or accept the cut with --allow-truncation",
+                    "shorten the class name or the template, or accept the cut with `laat anchors --allow-truncation`",
                 )
 
 

@@ -128,9 +128,14 @@ def clip_weights(
     return model, ForeignWeights(architecture, state, tuple(given), (change,), dict(parts.ignored))
 
 
+def is_visual(name: str) -> bool:
+    """Whether a tensor of a whole model belongs to its image tower."""
+    return name.startswith(_VISUAL)
+
+
 def is_text(name: str) -> bool:
     """Whether a tensor of a whole model belongs to its text tower."""
-    return not name.startswith(_VISUAL) and name not in _SCALES
+    return not is_visual(name) and name not in _SCALES
 
 
 def _scale_in(given: Mapping[str, Tensor], where: str) -> float | None:

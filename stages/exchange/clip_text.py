@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from stages.anchors.anchor_set import AnchorSet
@@ -16,7 +16,7 @@ from stages.classes import ClassGroups
 from stages.clip_config import build_model
 from stages.clip_weights import Located, OptionNames, locate, quiet
 from stages.errors import InputError
-from stages.exchange.clip_layout import ClipParts, is_text, scale_of
+from stages.exchange.clip_layout import ClipParts, is_text, is_visual, scale_of
 from stages.exchange.foreign_file import ForeignFile
 from stages.exchange.foreign_weights import as_weights, check_fit
 from stages.uninitialised import Uninitialised
@@ -36,7 +36,7 @@ class BaseModel:
     Attributes:
         model, tag: as the user gave them, see `clip_weights.locate`.
         located: its architecture and weights.
-        tensors: its weights, mapped from the file.
+        tensors: its weights, without the image tower.
     """
 
     model: str
@@ -49,7 +49,9 @@ class BaseModel:
         """Find its weights; published ones are downloaded. Raises as `locate`, and InputError for a damaged file."""
         located = locate(model, tag, _OPTIONS)
         try:
-            return cls(model, tag, located, load_file(located.weights))
+            with safe_open(located.weights, "pt") as file:
+                names = [name for name in file.keys() if not is_visual(name)]  # noqa: SIM118 (not a dict)
+                return cls(model, tag, located, {name: file.get_tensor(name) for name in names})
         except Exception as error:  # safetensors raises many types for a damaged file
             fix = "give another one with --architecture"
             raise InputError(f"the weights '{located.weights.name}' of {located.model} are damaged", fix) from error

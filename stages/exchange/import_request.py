@@ -49,6 +49,7 @@ class ImportRequest:
         "With --as laat: side of the training images in px.",
         unset="32, or 80 with --normalization miniimagenet",
         at_least=16,
+        below=10_000,
         panel=_PUBLISHED,
     )
     normalization: str | None = parameter(

@@ -44,8 +44,6 @@ def read_laat(file: ForeignFile, width: int, image_size: int, normalization: str
     given = group_of(file, _KEY, "the published LAAT program", where)
     linear = any(name.startswith("0.") for name in given)
     projection = given.pop(_LINEAR, None) if linear else None
-    # of two published ResNet-12, one has a Sequential around each block
-    given = {re.sub(r"^((?:0\.)?layer\d\.)(?!0\.)", r"\g<1>0.", name): tensor for name, tensor in given.items()}
     named, architecture = architecture, _checked(architecture, file, given, where)
     aliases = _without_aliases(given, where)
     expected = _expected(architecture, width, image_size, "0." if linear else "")
