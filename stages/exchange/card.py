@@ -59,9 +59,11 @@ def _summary(checkpoint: Artifact, report: Report | None) -> str:
     counts = [f"{len(members):,} {group}" for group, members in _groups(params).items() if members]
     objective = params["training"]["settings"].get("objective")
     training = f", trained with the objective {plain(str(objective))}" if objective else ""
+    imported = params["training"].get("imported")
+    made = "Made with laat" if imported is None else f"Converted from {plain(imported['file'])} of another program with laat"
     lines = [
         f"An image classifier that recognises classes from their names{training}. Classes: {', '.join(counts)}. "
-        "Made with laat, which implements [language-driven anchors](https://arxiv.org/abs/2301.13096)."
+        f"{made}, which implements [language-driven anchors](https://arxiv.org/abs/2301.13096)."
     ]
     if report is None:
         return "\n\n".join([*lines, "**Its accuracy and robustness were not measured.**"])
@@ -173,6 +175,9 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
 def _training(training: Mapping[str, Any]) -> Iterator[str]:
     data, selection = training.get("data", {}), training.get("selection", {})
     rows = [("data", ", ".join([str(data.get("source", "not recorded")), *(data.get("splits") or [])]))]
+    if imported := training.get("imported"):
+        rows.insert(0, ("imported from", f"{imported['file']} ({imported['layout']}), SHA-256 {imported['sha256']}"))
+        rows += [("changed", change) for change in imported["changes"]]
     rows += [("SHA-256 of the data", data["sha256"])] if data.get("sha256") else []
     rows += [("images", f"{training['images']:,}")] if training.get("images") else []
     if selection:
@@ -182,7 +187,10 @@ def _training(training: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _groups(params: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The names of the seen, validation and novel classes."""
+    """The names of the seen, validation and novel classes; of an imported model nobody may know which were seen."""
+    imported = params["training"].get("imported")
+    if imported is not None and not imported["groups_known"]:
+        return {"possibly seen": params["classes"]}
     names = {"seen": "seen", "val": "validation", "novel": "novel"}
     return {word: [params["classes"][at] for at in params["groups"].get(group, ())] for group, word in names.items()}
 

@@ -85,8 +85,10 @@ class ModelRequest:
         return [("--anchors", self.anchors), ("--classes", self.classes), ("--templates", self.templates)]
 
     def read_names(self) -> tuple[list[str], str] | None:
-        """The class names and where they are from, for errors; None if none are given. Raises InputError."""
+        """The class names and where they are from, for errors; None if none are given. Raises UsageError and InputError."""
         if self.names is not None:
+            if not self.names:
+                raise UsageError("no class names are given", "name at least one, such as okapi")
             check_unique(self.names, where="--names")
             return list(self.names), "--names"
         if self.classes in BUNDLED_LISTS:

@@ -128,3 +128,14 @@ def test_names_from_outside_are_shown_as_they_are(checkpoint: Artifact) -> None:
     results = ModelCard(text).data.eval_results
     assert [one.metric_value for one in results] == [75.0, 50.0]
     assert results[0].dataset_name.startswith("a | b\\n# c <script>")
+
+
+def test_an_imported_model_is_not_passed_off_as_trained_here(checkpoint: Artifact) -> None:
+    imported = {"layout": "fare", "file": "fare_2.pt", "sha256": "5" * 64, "changes": ["tower replaced"], "ignored": {}}
+    training = {"settings": {"tau": 0.01}, "imported": {**imported, "groups_known": False}}
+    text = card(replace(checkpoint, params={**checkpoint.params, "training": training}), None)
+    count = len(checkpoint.params["classes"])
+    assert f"Classes: {count} possibly seen. Converted from fare\\_2.pt of another program" in text
+    assert f"Possibly seen classes ({count}): " in section(text, "Model")
+    assert f"| imported from | fare\\_2.pt (fare), SHA-256 {'5' * 64} |" in section(text, "Training")
+    assert "| changed | tower replaced |" in section(text, "Training")
