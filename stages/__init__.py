@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from stages.api import attack, evaluate, load, train
     from stages.exchange.export import export
     from stages.exchange.import_checkpoint import import_checkpoint
+    from stages.exchange.publish import push
+    from stages.exchange.pull import pull
     from stages.models.classifier import Classifier
     from stages.prediction.predict import predict
     from stages.threat import ThreatModel
@@ -40,6 +42,8 @@ __all__ = [
     "import_checkpoint",
     "load",
     "predict",
+    "pull",
+    "push",
     "train",
 ]
 
@@ -53,6 +57,8 @@ _HOMES = {
     "export": "stages.exchange.export",
     "import_checkpoint": "stages.exchange.import_checkpoint",
     "predict": "stages.prediction.predict",
+    "pull": "stages.exchange.pull",
+    "push": "stages.exchange.publish",
     **dict.fromkeys(("attack", "evaluate", "load", "train"), "stages.api"),
 }
 
