@@ -25,6 +25,8 @@ def as_text(name: str) -> str:
 
     Records, reports and tables have this spelling; files are opened by the name that the system gave.
     """
+    if name.isascii():
+        return name
     paired = _NO_BYTE.sub(lambda found: f"\\u{ord(found[0]):04x}", name)
     return paired.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -56,6 +58,8 @@ def is_text(name: str) -> bool:
 
 def visible(text: str) -> str:
     """Text as one line without characters that a terminal obeys or does not show: each is spelled as Python does, `\\x1b`."""
+    if text.isascii() and text.isprintable():  # nearly all
+        return text
     return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), as_text(text))
 
 

@@ -13,7 +13,6 @@ from stages.files.reading import STDIO
 from stages.files.writing import streamed_file
 from stages.prediction.record import Prediction
 from stages.reports.tables import csv_line
-from stages.text import texts_in, visible
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _GROUP = 1 << 16  # rows of a Parquet file that are written at once
@@ -119,7 +118,7 @@ class _JsonLines:
 
     def write(self, predictions: Sequence[Prediction]) -> None:
         for prediction in predictions:
-            self._file.write(f"{json.dumps(texts_in(prediction.to_record()), ensure_ascii=False, allow_nan=False)}\n".encode())
+            self._file.write(f"{json.dumps(prediction.to_record(), ensure_ascii=False, allow_nan=False)}\n".encode())
 
     def end(self) -> None:
         """See `Writer`."""
@@ -139,7 +138,7 @@ class _Parquet:
         self._held: list[dict[str, Any]] = []
 
     def write(self, predictions: Sequence[Prediction]) -> None:
-        self._held += [texts_in(cells(prediction), visible) for prediction in predictions]
+        self._held += [cells(prediction) for prediction in predictions]
         if len(self._held) >= _GROUP:
             self._flush()
 

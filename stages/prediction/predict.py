@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -142,7 +141,7 @@ def predict_batches(
         ComputeError: non-finite outputs.
     """
     require_at_least("top", top, 1)
-    decoded = decode_readable((Encoded(path, Path(path)) for path in paths), options)
+    decoded = decode_readable((Encoded(path, path) for path in paths), options)
     rows = 0
     shape: tuple[int, ...] | None = None
     while part := list(islice(decoded, batch_size)):
@@ -161,7 +160,7 @@ def predict_batches(
             path = as_text(image.where)
             if isinstance(found, UnreadableImageError):
                 hint = f"; {found.hint}" if "--" in found.hint else ""
-                predictions.append(Prediction(path, error=f"cannot be {found.step}: {found}{hint}"))
+                predictions.append(Prediction(path, error=as_text(f"cannot be {found.step}: {found}{hint}")))
             else:
                 predictions.append(Prediction(path, *answers[len(read)]))
                 read.append(at)

@@ -26,17 +26,17 @@ class Encoded:
     """
 
     where: str
-    content: bytes | Path | np.ndarray | None
+    content: bytes | Path | str | np.ndarray | None
     undeclared: bool = False
 
     def read(self) -> bytes | np.ndarray:
         """The bytes or pixels; b'' if absent. Raises OSError when its file cannot be read."""
-        if isinstance(self.content, Path):
+        if isinstance(self.content, Path | str):
             return read_file(self.content)
         return b"" if self.content is None else self.content
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path | str) -> bytes:
     """The bytes of a regular file. Raises OSError, and does not wait, for a pipe, a device or a folder.
 
     With few system calls: a data set is read whole each time it is opened, since its content names what is cached.
