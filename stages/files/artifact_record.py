@@ -28,6 +28,8 @@ NO_DIGEST = "0" * 64
 # how a record with a digest begins in the header: its keys are sorted
 _BEFORE_DIGEST = rb"{\"digest\":\""
 _ENTRIES = {"format", "inputs", "kind", "params", "tool"}
+# how files of torch.save begin: a zip archive, before torch 1.6 a pickle
+_PICKLES = (b"PK\x03\x04", b"\x80\x02")
 # safetensors refuses longer headers
 _MAX_HEADER = 100_000_000
 _BLOCK = 2**24
@@ -102,6 +104,11 @@ def _header_length(data: bytes, where: str) -> int:
     if len(data) < 8 or length > min(len(data) - 8, _MAX_HEADER):
         if data[:1] in b"{[":
             raise InputError(f"{where} is JSON, not an artifact", "to show a report, `laat report FILE`")
+        if data.startswith(_PICKLES):
+            raise InputError(
+                f"{where} is a checkpoint or archive of another program, not an artifact",
+                "published checkpoints of LAAT, TeCoA, FARE and open_clip are converted by `laat import FILE --as …`",
+            )
         claim = f"its header claims {length:,} bytes and the file has {len(data):,}" if len(data) >= 8 else "8 bytes are needed"
         raise InputError(f"{where} is truncated or not a safetensors file: {claim}", "give a file that laat wrote")
     return length

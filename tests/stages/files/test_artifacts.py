@@ -94,6 +94,12 @@ def test_json_is_told_from_artifacts() -> None:
         from_bytes(b'{"schema_version": 3, "results": []}', where="'report.json'")
 
 
+@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02"])
+def test_a_pickle_of_torch_names_the_command_that_reads_it(start: bytes) -> None:
+    with pytest.raises(InputError, match=r"of another program, not an artifact; .*`laat import FILE --as …`"):
+        from_bytes(start + bytes(range(256)), where="'model.pt'")
+
+
 def test_the_order_of_keys_does_not_reach_the_bytes() -> None:
     one = small_artifact()
     two = Artifact(
