@@ -7,9 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from laatcli.console import Console
-from stages.classes import fold
 from stages.data.request import ImageRequest
-from stages.errors import InputError
 from stages.exchange.model_request import ModelRequest
 
 if TYPE_CHECKING:
@@ -102,6 +100,13 @@ def load_classifier(console: Console, spec: str, request: ModelRequest) -> Opene
     return open_model(spec, request, progress=console.note)
 
 
+def load_classifiers(console: Console, specs: Sequence[str], request: ModelRequest) -> dict[str, Classifier]:
+    """Open each MODEL of a table, see `open_models`: name in the report -> classifier."""
+    from stages.exchange.open_model import open_models
+
+    return {one.name: one.classifier for one in open_models(specs, request, progress=console.note)}
+
+
 def load_group_images(
     console: Console,
     classifiers: Sequence[Classifier],
@@ -110,32 +115,26 @@ def load_group_images(
     *,
     gzsl: bool = False,
 ) -> tuple[list[ClassChoice], ImageSet]:
-    """The chosen groups of classes, and the images of all of them in the size that the classifiers were trained at.
+    """The chosen groups of classes, and the images of all of them, in the size that the first checkpoint was trained at.
 
-    With `gzsl` there is one group, the seen and the novel classes together, and `groups` does not count.
+    Models from elsewhere have no groups: those of the first checkpoint count, and all classes where there is none. With `gzsl`
+    there is one group, the seen and the novel classes together, and `groups` does not count.
 
-    Raises UsageError for missing data, InputError for checkpoints of different classes or images of another size.
+    Raises UsageError for missing data, InputError for models without the classes or images of a size that one does not take.
     """
-    from stages.evaluation.groups import choose_classes, seen_and_novel
+    from stages.evaluation.groups import candidates
+    from stages.models.image_size import require_size
 
-    first, training = classifiers[0].anchor_set, classifiers[0].origin.training
-    for other in classifiers:
-        if [*map(fold, other.classes)] != [*map(fold, first.classes)] or other.groups != first.groups:
-            raise InputError("the checkpoints were trained on different classes", "evaluate them one by one")
-    choices = [seen_and_novel(first)] if gzsl else [choose_classes(first, group) for group in dict.fromkeys(groups)]
+    choices = candidates(classifiers, None if gzsl else groups)
     images = read_images(
         console,
         request,
         classes=list(dict.fromkeys(name for choice in choices for name in choice.classes)),
         divided=[name for one in classifiers for name in one.trained.names("seen")],
-        training=training,
+        training=next((one.origin.reading for one in classifiers if one.origin.reading), {}),
     )
+    alone = len(classifiers) == 1 or len({one.image_size for one in classifiers}) == 1
+    fix = "add --resize {}" if alone else "the models of a table get the same images: evaluate it in a table of its own"
     for classifier in classifiers:
-        wanted = classifier.image_size
-        if wanted is not None and images.size != (wanted, wanted):
-            raise InputError(
-                f"the images of '{images.provenance.source}' are {images.size[1]}x{images.size[0]} and the checkpoint was "
-                f"trained at {wanted}x{wanted}",
-                f"add --resize {wanted}",
-            )
+        require_size(classifier, images.size, f"the images of '{images.provenance.source}'", fix)
     return choices, images

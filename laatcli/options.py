@@ -26,7 +26,10 @@ DEVICES = "auto, cpu, cuda, cuda:N or mps."
 Device = Annotated[str, typer.Option(help=DEVICES)]
 GROUPS = ("novel", "seen", "val", "all")
 CLASSES_FROM, CLASSES_UNSET = "novel, seen, val, all, or a file of class names", "novel if there are any, else seen"
-MODELS = "A checkpoint such as run/model.st, or 'demo', the bundled one."
+MODELS = (
+    "A checkpoint, run/model.st; demo, the bundled one; a CLIP model, clip:NAME/TAG, clip:demo, local-dir:PATH or "
+    "hf-hub:ORG/NAME; weights.safetensors with --architecture; your own package.module:factory; or robustbench:MODEL."
+)
 Model = Annotated[str, typer.Argument(help=MODELS, show_default=False)]
 OUTPUT_FILE = "Output file; - is standard output."
 _SECONDS = {"s": 1, "m": 60, "h": 3600}

@@ -29,6 +29,7 @@ from stages.exchange.model_request import ModelRequest
 from stages.exchange.open_model import open_model
 from stages.files import artifacts
 from stages.models.classifier import GROUPS, Classifier, Progress
+from stages.models.image_size import require_size
 from stages.threat import ThreatModel
 from stages.training.objectives import Objective
 from stages.training.reports import EpochReport, RunResult
@@ -265,22 +266,19 @@ def _check_labels(images: Tensor, labels: Tensor, classifier: Classifier) -> Non
 
 def _group(classifier: Classifier) -> str:
     """The group of all the classes, or 'all'."""
+    if classifier.origin.foreign:
+        return "all"
     count = len(classifier.classes)
     return next((name for name in GROUPS if len(classifier.groups.of(name)) == count), "all")
 
 
 def _images(request: ImageRequest, classifier: Classifier, classes: Sequence[str]) -> ImageSet:
     images = load_images(
-        request.as_in(classifier.origin.training),
+        request.as_in(classifier.origin.reading),
         side="test",
         classes=classes,
         classes_from="the classifier",
         divided=classifier.trained.names("seen"),
     )
-    side = classifier.image_size
-    if side is not None and images.size != (side, side):
-        raise InputError(
-            f"the images are {images.size[1]}x{images.size[0]} and the classifier was trained at {side}x{side}",
-            f"give resize={side}",
-        )
+    require_size(classifier, images.size, "the images", "give resize={}")
     return images

@@ -13,7 +13,7 @@ import typer
 from laatcli import options
 from laatcli.console import Console
 from laatcli.evaluation import AttackChoice, check_together, read_protocol
-from laatcli.inputs import load_classifier, load_group_images
+from laatcli.inputs import load_classifiers, load_group_images
 from laatcli.reporting import Format, Output, check_format, end, hold_to, rows_place, up_to_date, working, write_report
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
@@ -112,12 +112,7 @@ def evaluate(
         check_picture(plot)
     if len({Path(spec).resolve() for spec in models}) < len(models):
         raise UsageError("a model is given twice", "name each model once")
-    from stages.exchange.open_model import report_names
-
-    names = report_names(models)
-    classifiers = {
-        name: load_classifier(console, spec, model_request).classifier for name, spec in zip(names, models, strict=True)
-    }
+    classifiers = load_classifiers(console, models, model_request)
     from stages.devices import resolve_device
     from stages.evaluation.evaluate import evaluate_classifiers
     from stages.evaluation.task import Task

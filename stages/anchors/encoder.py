@@ -24,31 +24,19 @@ class TextEncoder:
     Attributes:
         encode: token ids (n, context) int64 -> text features (n, D), not normalised.
         tokenize: list of prompts -> token ids (n, context), truncated to the context length.
-        model, tag: as given by the user, without paths.
-        weights_sha256: of the weights file.
-        config_sha256: of the architecture, see `config_digest`.
-        activation: 'QuickGELU' or 'GELU', as found in the text tower.
         context_length: maximum number of tokens, including start and end.
+        record: the entry of the encoder in an anchors artifact, see `encoder_record`.
     """
 
     encode: Callable[[torch.Tensor], torch.Tensor]
     tokenize: Callable[..., torch.Tensor]
-    model: str
-    tag: str
-    weights_sha256: str
-    config_sha256: str
-    activation: str
     context_length: int
+    record: dict[str, Any]
 
-    def to_record(self) -> dict[str, Any]:
-        """The entry of the encoder in an anchors artifact."""
-        return {
-            "model": self.model,
-            "pretrained": self.tag,
-            "weights_sha256": self.weights_sha256,
-            "config_sha256": self.config_sha256,
-            "activation": self.activation,
-        }
+    @property
+    def model(self) -> str:
+        """As given by the user, without paths."""
+        return str(self.record["model"])
 
 
 def load_encoder(model: str = DEFAULT_MODEL, pretrained: str | None = None, device: str = "cpu") -> TextEncoder:
@@ -86,8 +74,6 @@ def encoder_of(net: Any, located: Located, sha256: str, device: str = "cpu") -> 
     """
     import torch
 
-    from stages.clip_config import config_digest
-
     tokenizer = _tokenizer_of(located)
     net.to(device)
     net.eval().requires_grad_(False)
@@ -97,8 +83,24 @@ def encoder_of(net: Any, located: Located, sha256: str, device: str = "cpu") -> 
         return net.encode_text(tokens.to(device)).float()
 
     context = int(getattr(tokenizer, "context_length", 77) or 77)
-    config_sha256 = config_digest(located.config)
-    return TextEncoder(encode, tokenizer, located.model, located.tag, sha256, config_sha256, _activation(net), context)
+    return TextEncoder(encode, tokenizer, context, encoder_record(net, located, sha256))
+
+
+def encoder_record(net: Any, located: Located, sha256: str) -> dict[str, Any]:
+    """What anchors record of their encoder; arguments as for `encoder_of`.
+
+    The model and the tag are without paths; the SHA-256 are those of the weights file and of the architecture (see
+    `config_digest`); the activation is 'QuickGELU' or 'GELU', as found in the text tower.
+    """
+    from stages.clip_config import config_digest
+
+    return {
+        "model": located.model,
+        "pretrained": located.tag,
+        "weights_sha256": sha256,
+        "config_sha256": config_digest(located.config),
+        "activation": _activation(net),
+    }
 
 
 def _tokenizer_of(located: Located) -> Any:

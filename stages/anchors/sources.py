@@ -63,7 +63,7 @@ def text_anchors(
         unit = normalised(np.concatenate(parts), names, f"the encoder {encoder.model}")
         total = unit if total is None else np.add(total, unit, dtype=np.float64)
     assert total is not None
-    origin = {"source": "text", "templates": list(templates), **encoder.to_record()}
+    origin = {"source": "text", "templates": list(templates), **encoder.record}
     if allow_truncation:
         origin["allow_truncation"] = True
     return AnchorSet(normalised(total, names, "the average over templates"), names, groups, origin)

@@ -119,6 +119,7 @@ def attack_identity(
     return {
         "inputs": {
             **{name: one["sha256"] for name, one in (inputs or {}).items()},
+            **({"model": classifier.origin.digest} if classifier.origin.foreign else {}),
             "data": images.sha256(),
             "list of images": digest_of(images.source_rows.names()),
             "classes": digest_of(list(classifier.classes)),

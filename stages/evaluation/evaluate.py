@@ -197,7 +197,7 @@ def _follows_from(
         "data": data,
         "device": classifier.device.type,
         "episodes": None if given is None else digest_of({}, *(column.numpy() for column in vars(given).values())),
-        "model": classifier.origin.sha256,
+        "model": classifier.origin.digest,
         "protocol": protocol.to_record(),
         "threads": torch.get_num_threads(),
         "tool": __version__,
@@ -208,7 +208,20 @@ def _follows_from(
 
 def model_entry(name: str, classifier: Classifier) -> Model:
     """The entry of a classifier in the report: its objective and anchors."""
+    if classifier.origin.foreign and not classifier.origin.training:
+        return _foreign_entry(name, classifier)
     anchors, settings = classifier.anchor_set, classifier.origin.training.get("settings", {})
     source = f"{anchors.origin.get('source', 'unknown')}, {'raw' if anchors.expansion is None else 'expanded'}"
     objective = str(settings.get("objective", "unknown"))
     return Model(name=name, sha256=classifier.origin.sha256, objective=objective, anchors=source)
+
+
+def _foreign_entry(name: str, classifier: Classifier) -> Model:
+    """The entry of a model that is not a checkpoint: the SHA-256 is that of its weights."""
+    anchors, sha256 = classifier.anchor_set, classifier.origin.sha256
+    if classifier.closed:
+        return Model(name=name, sha256=sha256, objective="closed set", anchors="none, the outputs are logits")
+    templates = anchors.origin.get("templates", [])
+    parts = [str(anchors.origin.get("source", "unknown")), "raw" if anchors.expansion is None else "expanded"]
+    parts += [f"'{templates[0]}'" if len(templates) == 1 else f"{len(templates)} templates"] if templates else []
+    return Model(name=name, sha256=sha256, objective="zero-shot", anchors=", ".join(parts))

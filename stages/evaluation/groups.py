@@ -22,7 +22,6 @@ _USES = {
 }
 UNKNOWN = "whether these images were trained on is unknown: the checkpoint was written before laat recorded it"
 _IMPORTED = "whether these images were trained on is unknown: the checkpoint was imported from another program"
-
 UNKNOWN_TRAINING = "whether these classes or images were trained on is unknown: the model is not a checkpoint of laat"
 
 
@@ -79,6 +78,40 @@ def choose_classes(anchors: AnchorSet, spec: str | None) -> ClassChoice:
         read_class_file(spec), anchors.classes, wanted_from=f"'{spec}'", available_from="the checkpoint's anchors"
     )
     return ClassChoice(as_text(Path(spec).stem), tuple(anchors.classes[at] for at in found))
+
+
+def candidates(classifiers: Sequence[Classifier], groups: Sequence[str | None] | None) -> list[ClassChoice]:
+    """The chosen groups of classes of one or several models.
+
+    Args:
+        classifiers: the groups are those of the first checkpoint; models from elsewhere have none.
+        groups: as `choose_classes` takes them; None is the seen and the novel classes together.
+
+    Raises InputError for checkpoints of different classes, models that lack some of the classes, and groups of models that
+    have none.
+    """
+    base = next((one for one in classifiers if not one.origin.foreign), classifiers[0])
+    if base.origin.foreign:
+        odd = "seen+novel" if groups is None else next((name for name in groups if name in ("novel", "seen", "val")), None)
+        if odd is not None:
+            raise InputError(
+                f"{base.origin.foreign['name']} has no {odd} classes: what it was trained on is unknown",
+                "use all of its classes, or name some in a file with --classes-from",
+            )
+    first = base.anchor_set
+    for other in (one.anchor_set for one in classifiers if not one.origin.foreign):
+        if [*map(fold, other.classes)] != [*map(fold, first.classes)] or other.groups != first.groups:
+            raise InputError("the checkpoints were trained on different classes", "evaluate them one by one")
+    if groups is None:
+        choices = [seen_and_novel(first)]
+    else:
+        default = "all" if base.origin.foreign else None
+        choices = [choose_classes(first, default if group is None else group) for group in dict.fromkeys(groups)]
+    for one in (one for one in classifiers if one.origin.foreign):
+        for choice in choices:
+            name = str(one.origin.foreign["name"])
+            match_classes(choice.classes, one.classes, wanted_from=f"the group '{choice.name}'", available_from=name)
+    return choices
 
 
 def seen_and_novel(anchors: AnchorSet) -> ClassChoice:

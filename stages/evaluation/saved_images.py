@@ -22,6 +22,7 @@ from stages.evaluation.task import anchors_digest, own_code, report_versions
 from stages.models.classifier import Classifier, Progress, decide
 from stages.models.embedding import place
 from stages.models.frozen import inference
+from stages.models.image_size import require_size
 from stages.pixels import to_pixels
 from stages.reports.report import make_report
 from stages.reports.results import GroupResult, Row, summarise_rows
@@ -60,13 +61,9 @@ def evaluate_saved(
     hashes = image_hashes(saved.clean_images.numpy())
     height, width = saved.images.shape[2:]
     for at, (name, one) in enumerate(classifiers.items()):
-        match_classes(saved.classes, one.known.classes, wanted_from=where, available_from=f"the checkpoint {name}")
-        if one.image_size not in (None, height) or height != width:
-            raise InputError(
-                f"the images in {where} are {width}x{height} and the checkpoint {name} was trained at "
-                f"{one.image_size}x{one.image_size}",
-                f"attack images of that size with `laat attack --resize {one.image_size}`",
-            )
+        match_classes(saved.classes, one.known.classes, wanted_from=where, available_from=f"the model {name}")
+        fix = "attack images of that size with `laat attack --resize {}`"
+        require_size(one, (height, width), f"for {name}, the images in {where}", fix)
         place(one, device)
         shown = within(progress, at, len(classifiers), name)
         result = score_saved(one.over(list(saved.classes)), saved, where=where, batch_size=batch_size, progress=shown)
@@ -90,7 +87,7 @@ def evaluate_saved(
 def saved_identity(classifiers: Mapping[str, Classifier], lineage: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Everything that determines the report on saved images, see `stages.identity`."""
     return {
-        "models": {name: one.origin.sha256 for name, one in classifiers.items()},
+        "models": {name: one.origin.digest for name, one in classifiers.items()},
         "inputs": {"adversarial images": lineage["sha256"], "anchors": anchors_digest(classifiers)},
         "versions": report_versions(),
         **own_code(classifiers.values()),

@@ -14,6 +14,7 @@ from stages.attacks.autoattack import check_size
 from stages.attacks.spec import AttackSpec, EnsembleSpec, library_versions
 from stages.data.episodes import Episodes, check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
+from stages.errors import UsageError
 from stages.evaluation.groups import ClassChoice
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.replay import OTHER_EPISODES, Replay
@@ -36,7 +37,7 @@ class Task:
     """The inputs of an evaluation.
 
     Attributes:
-        classifiers: name in the report -> classifier; all with the same classes.
+        classifiers: name in the report -> classifier; all with the classes of the groups.
         choices: the groups of classes.
         whole: the images of all groups.
         protocol, attacks, threat, seed: see `score.evaluate`.
@@ -94,7 +95,7 @@ class Task:
             settings |= {"max_images": self.sample.images, "max_per_class": self.sample.per_class}
         replayed = {"replayed episodes": self.replay.sha256} if self.replay is not None and self.replayed else {}
         return {
-            "models": {name: one.origin.sha256 for name, one in self.classifiers.items()},
+            "models": {name: one.origin.digest for name, one in self.classifiers.items()},
             "inputs": {
                 "anchors": anchors_digest(self.classifiers),
                 "data": self.data_sha256,
@@ -148,6 +149,11 @@ class Task:
 
     def check(self) -> None:
         """Raise UsageError or InputError for a protocol or attack that does not fit the images."""
+        for name, model in self.classifiers.items():
+            if model.closed and self.protocol.name == "episodes" and any(protocol.shots for protocol in self.swept):
+                raise UsageError(
+                    f"{name} is a classifier of fixed classes, without embeddings of support images", "give --shots 0"
+                )
         for spec in self.attacks:
             if isinstance(spec, EnsembleSpec):
                 check_size(spec, self.threat, *self.images.size)
@@ -173,7 +179,9 @@ def anchors_digest(classifiers: Mapping[str, Classifier]) -> str:
 
 def own_code(classifiers: Iterable[Classifier]) -> dict[str, dict[str, str]]:
     """The part of the identity with the code of the user's own backbones; {} without any."""
-    found = code_of(*(str(getattr(one.embedding, "backbone_name", "")) for one in classifiers))
+    paths = [str(getattr(one.embedding, "backbone_name", "")) for one in classifiers]
+    paths += [str(one.origin.foreign["name"]) for one in classifiers if one.origin.foreign.get("kind") == "module"]
+    found = code_of(*paths)
     return {CODE: found} if found else {}
 
 

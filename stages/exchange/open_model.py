@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,43 @@ from torch import nn
 
 from stages.anchors.anchor_set import KIND as ANCHORS
 from stages.anchors.anchor_set import AnchorSet
-from stages.errors import MissingError
+from stages.classes import fold
+from stages.errors import InputError, MissingError, UsageError
+from stages.exchange.bare_weights import is_bare, open_weights
+from stages.exchange.foreign import Line, lineage_of
+from stages.exchange.hub import PREFIX as HUB
+from stages.exchange.hub import Repository, checkpoint_in
 from stages.exchange.model_request import ModelRequest
+from stages.exchange.own_module import ROBUSTBENCH, open_module, open_robustbench
+from stages.exchange.zero_shot import open_zero_shot
 from stages.files import artifacts
+from stages.files.reading import STDIO
+from stages.imports import is_import_path
 from stages.models.checkpoint import KIND, read_checkpoint
 from stages.models.classifier import Classifier
+from stages.models.clip_tower import PREFIX, recorded_tower
 from stages.models.embedding import place
 from stages.text import as_text
 
-DEMO = "demo"
+DEMO, FOLDER = "demo", "local-dir:"
+FORMS = "a checkpoint such as run/model.st, demo, clip:NAME/TAG, local-dir:PATH, hf-hub:ORG/NAME, package.module:factory"
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+CHECKPOINT, ZERO_SHOT, WEIGHTS, MODULE, ROBUST = "checkpoint", "clip", "weights", "module", "robustbench"
+# the options of `ModelRequest` that each kind of model uses
+_USED = {
+    CHECKPOINT: ("classes", "names", "anchors", "backbone"),
+    ZERO_SHOT: ("classes", "names", "anchors", "template", "templates"),
+    WEIGHTS: ("classes", "names", "anchors", "template", "templates", "architecture"),
+    MODULE: ("classes", "names", "anchors"),
+    ROBUST: ("classes", "names"),
+}
+_WORDS = {
+    CHECKPOINT: "a checkpoint",
+    ZERO_SHOT: "a CLIP model",
+    WEIGHTS: "bare weights",
+    MODULE: "your own module",
+    ROBUST: "a model of RobustBench",
+}
 
 
 @dataclass(frozen=True)
@@ -43,54 +71,141 @@ def open_model(
     request: ModelRequest | None = None,
     *,
     device: str = "cpu",
-    progress: Callable[[str], None] | None = None,
+    progress: Line | None = None,
     module: nn.Module | None = None,
 ) -> Opened:
-    """Open a model.
+    """Open a model of any kind.
 
     Args:
-        spec: a checkpoint, or 'demo', the bundled one.
+        spec: a checkpoint; 'demo', the bundled one; clip:NAME/TAG, local-dir:PATH or hf-hub:ORG/NAME, a CLIP model as a
+            zero-shot classifier (a repository with a model.st is a checkpoint); a safetensors file of bare weights;
+            package.module:factory, the user's own module; robustbench:MODEL or robustbench:DATASET/NORM/MODEL.
         request: its classes and architecture.
         device: torch device.
-        progress: called with what is being loaded, for what takes long.
+        progress: called with a line on what is being loaded, for what takes long.
         module: the module that a checkpoint of custom code was trained with.
 
-    Raises InputError, UsageError and MissingError.
+    Raises UsageError for options that the kind of model does not use; UsageError, InputError and MissingError of each kind.
+    """
+    return open_models([spec], request, device=device, progress=progress, module=module)[0]
+
+
+def open_models(
+    specs: Sequence[str],
+    request: ModelRequest | None = None,
+    *,
+    device: str = "cpu",
+    progress: Line | None = None,
+    module: nn.Module | None = None,
+) -> list[Opened]:
+    """Open several models for one table; as `open_model`.
+
+    A CLIP model for which no classes are given gets those of the first checkpoint.
     """
     request = request or ModelRequest()
-    opened = _open_checkpoint(_demo() if spec == DEMO else Path(spec), request, progress, module)
-    place(opened.classifier, device)
-    return opened
+    found = [_kind_of(spec) for spec in specs]
+    kinds = [kind for kind, _ in found]
+    _refuse_unused(request, kinds)
+    named = report_names(specs)
+    opened: dict[int, Opened] = {}
+    for at in sorted(range(len(specs)), key=lambda at: kinds[at] != CHECKPOINT):
+        asked = request
+        lender = next((one for one in opened if kinds[one] == CHECKPOINT), None)
+        if kinds[at] == ZERO_SHOT and request.group is None and request.anchors is None and lender is not None:
+            asked = replace(request, names=opened[lender].classifier.classes)
+        classifier, lineage = _open(kinds[at], found[at][1], named[at], _only(asked, kinds[at]), progress, module)
+        place(classifier, device)
+        opened[at] = Opened(classifier, lineage, named[at])
+    return [opened[at] for at in range(len(specs))]
 
 
 def report_names(specs: Sequence[str]) -> list[str]:
-    """What reports call the models, without local paths: a checkpoint by its run folder or its file.
+    """What reports call the models, without local paths: a checkpoint by its run folder, a file by its name.
 
-    Where these are not unique, checkpoints get their folder too, and otherwise numbers.
+    Where these are not unique, files get their folder too, and otherwise numbers.
     """
-    for name in (
-        lambda p: p.resolve().parent.name if p.name == "model.st" else p.stem,
-        lambda p: f"{p.resolve().parent.name}/{p.stem}",
-    ):
-        names = [as_text(name(Path(spec))) for spec in specs]
+
+    def name(spec: str, *, folder: bool) -> str:
+        if spec.startswith(FOLDER):
+            return FOLDER + Path(spec.removeprefix(FOLDER)).name
+        if spec.startswith(PREFIX):
+            return recorded_tower(spec)
+        if not _is_file(spec):
+            return spec
+        path = Path(spec)
+        if folder:
+            return f"{path.resolve().parent.name}/{path.stem}"
+        return path.resolve().parent.name if path.name == "model.st" else path.stem
+
+    for folder in (False, True):
+        names = [as_text(name(spec, folder=folder)) for spec in specs]
         if len(set(names)) == len(specs):
             return names
     return [str(at + 1) for at in range(len(specs))]
+
+
+def _is_file(spec: str) -> bool:
+    """Whether a MODEL is meant as a file."""
+    if Path(spec).is_file():
+        return True
+    return not (spec == DEMO or spec.startswith((PREFIX, FOLDER, HUB, ROBUSTBENCH)) or is_import_path(spec))
+
+
+def _kind_of(spec: str) -> tuple[str, str]:
+    """The kind of a model, and where it is: for a bundled or downloaded checkpoint its file. Raises MissingError."""
+    if spec == DEMO:
+        return CHECKPOINT, str(_demo())
+    if spec.startswith(ROBUSTBENCH):
+        return ROBUST, spec
+    if spec.startswith((PREFIX, FOLDER)):
+        return ZERO_SHOT, spec
+    if spec.startswith(HUB):
+        path = checkpoint_in(Repository.parse(spec))
+        return (ZERO_SHOT, spec) if path is None else (CHECKPOINT, str(path))
+    if not _is_file(spec):
+        return MODULE, spec
+    return (WEIGHTS if is_bare(Path(spec)) else CHECKPOINT), spec
+
+
+def _refuse_unused(request: ModelRequest, kinds: Sequence[str]) -> None:
+    """Raise UsageError for an option that none of the models uses."""
+    given = [option for option in _USED[WEIGHTS] + ("backbone",) if getattr(request, option) is not None]
+    for option in given:
+        if not any(option in _USED[kind] for kind in kinds):
+            words = " and ".join(dict.fromkeys(_WORDS[kind] for kind in kinds))
+            raise UsageError(f"--{option} means nothing for {words}", "leave it out")
+
+
+def _only(request: ModelRequest, kind: str) -> ModelRequest:
+    """The request with the options that a kind of model uses."""
+    return ModelRequest(**{option: getattr(request, option) for option in _USED[kind]})
+
+
+def _open(
+    kind: str, spec: str, name: str, request: ModelRequest, line: Line | None, module: nn.Module | None
+) -> tuple[Classifier, dict[str, Any]]:
+    if kind == CHECKPOINT:
+        return _open_checkpoint(spec, request, line, module)
+    if kind == ZERO_SHOT:
+        return open_zero_shot(spec, name, request, line)
+    if kind == WEIGHTS:
+        return open_weights(Path(spec), name, request, line)
+    return open_module(spec, request, line) if kind == MODULE else open_robustbench(spec, request, line)
 
 
 def _demo() -> Path:
     """The bundled checkpoint."""
     path = Path(str(resources.files("stages.exchange").joinpath("demo/model.st")))
     if not path.is_file():
-        raise MissingError(
-            "this installation has no bundled checkpoint 'demo'", "train one: `laat demo`, then demo/run/model.st"
-        )
+        fix = "train one with `laat demo`: demo/run/model.st"
+        raise MissingError("this installation has no bundled checkpoint 'demo'", fix)
     return path
 
 
 def _open_checkpoint(
-    path: Path, request: ModelRequest, progress: Callable[[str], None] | None, module: nn.Module | None
-) -> Opened:
+    path: str, request: ModelRequest, line: Line | None, module: nn.Module | None
+) -> tuple[Classifier, dict[str, Any]]:
+    _refuse_other_files(path)
     artifact = artifacts.read(path, KIND)
     lineage: dict[str, Any] = {"model": artifact.lineage()}
     anchors = None if request.anchors is None else artifacts.read(request.anchors, ANCHORS)
@@ -101,13 +216,20 @@ def _open_checkpoint(
         lineage["anchors"] = anchors.lineage()
     elif (given := request.read_names()) is not None:
         names, where = given
-        if progress is not None:
-            progress(f"loading {classifier.trained.origin.get('model', 'the encoder')}")
+        if line is not None and not {*map(fold, names)} <= {*map(fold, classifier.known.classes)}:
+            line(f"loading {classifier.trained.origin.get('model', 'the encoder')}")
         classifier = classifier.over(names, where=where)
         lineage["anchors"] = lineage_of(classifier.anchor_set)
-    return Opened(classifier, lineage, report_names([str(path)])[0])
+    return classifier, lineage
 
 
-def lineage_of(anchors: AnchorSet) -> Mapping[str, Any]:
-    """The lineage of anchors that are in no file: that of the file that `laat anchors` would write."""
-    return artifacts.from_bytes(artifacts.to_bytes(anchors.to_artifact()), where="the anchors").lineage()
+def _refuse_other_files(path: str) -> None:
+    """Raise InputError for a file that can only be imported, and for what is no file."""
+    suffix = Path(path).suffix
+    if suffix in _PICKLES:
+        raise InputError(
+            f"'{path}' is not safetensors, and opening other formats can run code",
+            f"convert it once: laat import {path} --as open_clip -o model.st (or laat, tecoa, fare)",
+        )
+    if path != STDIO and not suffix and not Path(path).exists() and "/" not in path:
+        raise InputError(f"'{path}' is neither a file nor a kind of model", f"MODEL is {FORMS}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from stages.files.artifact_params import Calibration
 from stages.files.artifacts import Artifact
 from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel
+from stages.models.fit import Kind, on_meta, require_fit
 from stages.models.origin import Origin
 from stages.models.own_parts import import_path_of, is_own_backbone, load_backbone
 from stages.statistics.calibration import calibration_of
@@ -98,7 +99,7 @@ def _foreign(training: Mapping[str, Any]) -> dict[str, str]:
     imported = training.get("imported")
     if imported is None or imported["groups_known"]:
         return {}
-    return {"model": imported["file"], "kind": f"{imported['layout']} checkpoint"}
+    return {"name": imported["file"], "kind": f"{imported['layout']} checkpoint"}
 
 
 def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:
@@ -142,36 +143,18 @@ def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact,
     net = None if own is None else load_backbone(own)
     build = partial(EmbeddingModel, own or backbone, width, image_size, mean=(0, 0, 0), std=(1, 1, 1), tower=tower, own=net)
     try:
-        _check_shapes(build, artifact, where)
+        if (shapes := on_meta(build)) is not None:
+            _require_fit(shapes, weights_of(artifact), where)
         with Uninitialised():
             return build()
     except UsageError as error:
         raise InputError(f"the model in {where} cannot be built: {error.what}", _REMAKE) from None
 
 
-def _check_shapes(build: Callable[[], nn.Module], artifact: Artifact, where: str) -> None:
-    """Compare names and shapes on the meta device, so that a forged record cannot allocate memory."""
-    try:
-        with torch.device("meta"), Uninitialised():
-            model = build()
-    except (NotImplementedError, RuntimeError):
-        return  # some models of timm read values while they are built; their sizes are those of timm
-    _require_fit(model, weights_of(artifact), where)
-
-
 def _require_fit(model: nn.Module, given: Mapping[str, np.ndarray], where: str) -> None:
-    own = model.state_dict()
     name = model.backbone_name if isinstance(model, EmbeddingModel) else type(model).__name__
-    odd = sorted(own.keys() ^ given.keys())
-    if odd:
-        raise InputError(f"the weights in {where} do not fit {name}: '{odd[0]}' is missing in one of them", _REMAKE)
-    for key, value in given.items():
-        if tuple(value.shape) != tuple(own[key].shape):
-            raise InputError(
-                f"weight '{key}' in {where} has shape {value.shape}, {name} expects {tuple(own[key].shape)}", _REMAKE
-            )
-        if (value.dtype.kind == "f") != own[key].is_floating_point():
-            raise InputError(f"weight '{key}' in {where} has type {value.dtype}, {name} expects {own[key].dtype}", _REMAKE)
+    kinds = {key: Kind(tuple(one.shape), str(one.dtype), one.dtype.kind == "f") for key, one in given.items()}
+    require_fit(model.state_dict(), kinds, name=name, where=where, fix=_REMAKE)
 
 
 def _load_weights(model: nn.Module, artifact: Artifact, where: str) -> None:

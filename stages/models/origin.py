@@ -21,7 +21,7 @@ class Origin:
         sha256: of the checkpoint file, or of the weights of another model; or empty.
         images: 'trained', 'selected', 'calibrated' -> the hashes (see `stages.data.image_hashes`), ascending, of the images
             that were trained on or used to select the epoch or to fit the calibration; empty if unknown.
-        foreign: of a model that is not a checkpoint of ours: what it is ('model', 'kind') and all that determines its outputs
+        foreign: of a model that is not a checkpoint of ours: what it is ('name', 'kind') and all that determines its outputs
             besides its weights; JSON-able. It has no groups of classes: what it was trained on is unknown.
     """
 
@@ -30,6 +30,12 @@ class Origin:
     sha256: str = ""
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
     foreign: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reading(self) -> Mapping[str, Any]:
+        """How images are read, see `ImageRequest.as_in`: as in training, or in the size that a foreign model takes."""
+        size = self.foreign.get("image_size")
+        return self.training if size is None else {"resize": size}
 
     @property
     def digest(self) -> str:

@@ -17,7 +17,7 @@ def is_own_backbone(name: str) -> bool:
     return is_import_path(name) and not name.startswith(("timm:", "clip:"))
 
 
-def load_backbone(path: str, seed: int = 0) -> nn.Module:
+def load_backbone(path: str, seed: int = 0, option: str = "--backbone") -> nn.Module:
     """Import `package.module:factory` and call it without arguments.
 
     Only for a path that the user gave: importing a module runs its code.
@@ -25,6 +25,7 @@ def load_backbone(path: str, seed: int = 0) -> nn.Module:
     Args:
         path: of a function or class that returns a module, images (N, 3, H, W) -> features (N, F).
         seed: of torch's global generator during the call; the generator is restored afterwards.
+        option: where the path was given, for errors.
 
     Raises:
         MissingError: the module cannot be imported.
@@ -32,16 +33,16 @@ def load_backbone(path: str, seed: int = 0) -> nn.Module:
     """
     fix = "name a function or class that returns an nn.Module when it is called without arguments"
     with torch.random.fork_rng(devices=[]):
-        factory = import_by_path(path, "--backbone")
+        factory = import_by_path(path, option)
         if isinstance(factory, nn.Module) or not callable(factory):
-            raise UsageError(f"--backbone {path} is a {type(factory).__name__}", fix)
+            raise UsageError(f"{option} {path} is a {type(factory).__name__}", fix)
         torch.manual_seed(derive_seed(seed, "weights/backbone"))
         try:
             made = factory()
         except Exception as error:  # whatever the user's code raises
-            raise UsageError(f"--backbone {path}: {path.partition(':')[2]}() fails with {_first_line(error)}", fix) from error
+            raise UsageError(f"{option} {path}: {path.partition(':')[2]}() fails with {_first_line(error)}", fix) from error
     if not isinstance(made, nn.Module):
-        raise UsageError(f"--backbone {path} returns a {type(made).__name__}", fix)
+        raise UsageError(f"{option} {path} returns a {type(made).__name__}", fix)
     return made
 
 

@@ -20,15 +20,16 @@ from stages.statistics.intervals import NO_SPREAD, Estimate
 
 
 class Model(Record):
-    """A checkpoint that was evaluated."""
+    """A model that was evaluated."""
 
     anchors: str
     """Source of the anchors, raw or expanded."""
     name: str
     """Unique in the report."""
     objective: str
+    """Of the training; zero-shot or closed set for a model from elsewhere."""
     sha256: str
-    """Of the checkpoint."""
+    """Of the checkpoint, or of the weights of a model from elsewhere."""
 
 
 class Sample(Record):

@@ -48,7 +48,8 @@ def letters_encoder(context: int = 77, padding: int = 0) -> TextEncoder:
         letters = [bytes(token for token in row if token < 256 and token != padding) for row in tokens.tolist()]
         return torch.stack([feature(text.decode()) for text in letters])
 
-    return TextEncoder(encode, Letters(context, padding), "letters", "none", "0" * 64, "1" * 64, "GELU", context)
+    record = {"model": "letters", "pretrained": "none", "weights_sha256": "0" * 64, "config_sha256": "1" * 64}
+    return TextEncoder(encode, Letters(context, padding), context, {**record, "activation": "GELU"})
 
 
 def tiny_config(quick_gelu: bool = False) -> dict[str, Any]:

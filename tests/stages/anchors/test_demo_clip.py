@@ -44,7 +44,7 @@ def test_the_encoder_is_open_clip_bit_for_bit(model: open_clip.CLIP) -> None:
     assert torch.equal(encoder.tokenize(names), tokens)
     with torch.no_grad():
         assert torch.equal(encoder.encode(tokens), model.encode_text(tokens))
-    assert encoder.weights_sha256 == GOLDEN
+    assert encoder.record["weights_sha256"] == GOLDEN
 
 
 def test_the_text_features_crowd_into_a_cone_as_those_of_clip_do(text: torch.Tensor) -> None:

@@ -56,7 +56,7 @@ def test_a_model_folder_gives_the_features_of_open_clip(folder: Path) -> None:
 def test_what_is_recorded_names_no_path(folder: Path) -> None:
     found = load_encoder(f"local-dir:{folder}")
     weights = (folder / "open_clip_model.safetensors").read_bytes()
-    assert found.to_record() == {
+    assert found.record == {
         "model": "local-dir:tiny",
         "pretrained": "",
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
@@ -83,7 +83,7 @@ def test_another_architecture_with_the_same_weights_is_another_encoder(
     config = tiny_config()
     config["text_cfg"].update(changed)
     other = changed_config(tiny_folder(tmp_path / "tiny"), config)
-    own, found = (load_encoder(f"local-dir:{one}").to_record() for one in (folder, other))
+    own, found = (load_encoder(f"local-dir:{one}").record for one in (folder, other))
     assert {key for key in own if own[key] != found[key]} == {"config_sha256"}
 
 
@@ -95,7 +95,7 @@ def test_the_same_architecture_written_otherwise_is_the_same_encoder() -> None:
 
 def test_the_digests_of_published_architectures_stay() -> None:
     """Anchors record them: checkpoints of today could not take new names otherwise."""
-    assert load_encoder("demo").config_sha256 == "455a49d4cca3284ea8dc4aa68eb14a70fa81899917469e1f1926507c37b7c8fd"
+    assert load_encoder("demo").record["config_sha256"] == "455a49d4cca3284ea8dc4aa68eb14a70fa81899917469e1f1926507c37b7c8fd"
     assert (
         config_digest(open_clip.get_model_config("ViT-B-16"))
         == "4989b15f7dfa0d9f55f1ddd11e9d5753f9b0507773beb530860b235e470d311b"

@@ -1,0 +1,113 @@
+"""Weights without a record: the architecture is said, names and shapes are compared."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from stages.anchors.anchor_set import AnchorSet
+from stages.classes import ClassGroups
+from stages.errors import InputError, UsageError
+from stages.exchange.model_request import ModelRequest
+from stages.exchange.open_model import open_model
+from stages.files import artifacts
+from stages.models.classifier import Classifier, unit
+from stages.models.embedding import EmbeddingModel
+from tests.stages.anchors.encoders import tiny_folder
+
+NAMES = ("red circle", "blue star")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_folder(tmp_path_factory.mktemp("clip") / "tiny")
+
+
+@pytest.fixture
+def anchors(tmp_path: Path) -> Path:
+    made = AnchorSet(np.eye(3, 8, dtype=np.float32), ("a", "b", "c"), ClassGroups((0, 1, 2)), {"source": "random", "seed": 0})
+    artifacts.write(made.to_artifact(), tmp_path / "anchors.st")
+    return tmp_path / "anchors.st"
+
+
+def opened(path: Path, **asked: object) -> Classifier:
+    return open_model(str(path), ModelRequest(**asked)).classifier  # type: ignore[arg-type]
+
+
+def saved(tensors: dict[str, Tensor], path: Path) -> Path:
+    save_file({name: one.contiguous() for name, one in tensors.items()}, path)
+    return path
+
+
+def pixels(size: int = 16) -> Tensor:
+    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def test_an_image_tower_with_the_text_tower_of_a_model(folder: Path, tmp_path: Path) -> None:
+    """As FARE and TeCoA publish theirs: the visual tower alone, also under visual., in half precision."""
+    whole = load_file(folder / "open_clip_model.safetensors")
+    tower = {name.removeprefix("visual."): one for name, one in whole.items() if name.startswith("visual.")}
+    robust = {name: (one * 1.25).half() for name, one in tower.items()}
+    found = [
+        opened(saved(given, tmp_path / "robust.safetensors"), architecture=f"clip:local-dir:{folder}", names=NAMES)
+        for given in (robust, {f"visual.{name}": one for name, one in robust.items()})
+    ]
+    base = open_model(f"local-dir:{folder}", ModelRequest(names=NAMES)).classifier
+    base.embedding.backbone.net.load_state_dict({name: one.float() for name, one in robust.items()})  # type: ignore[union-attr]
+    for one in found:
+        torch.testing.assert_close(one(pixels()), base(pixels()))
+    assert found[0].origin.sha256 != found[1].origin.sha256
+
+
+def test_a_whole_model_has_its_own_text_tower(folder: Path, tmp_path: Path, named: str) -> None:
+    path = saved(load_file(folder / "open_clip_model.safetensors"), tmp_path / "whole.safetensors")
+    made = opened(path, architecture=f"clip:{named}", names=NAMES)
+    like = open_model(f"clip:{named}/{path}", ModelRequest(names=NAMES)).classifier
+    assert torch.equal(made(pixels()), like(pixels()))
+
+
+def test_our_embedding_model_and_a_tower_alone(tmp_path: Path, anchors: Path) -> None:
+    net = EmbeddingModel("conv4-8", 8, 16, mean=(0.5,) * 3, std=(0.2,) * 3).eval()
+    made = opened(saved(net.state_dict(), tmp_path / "ours.safetensors"), architecture="conv4-8", anchors=anchors)
+    torch.testing.assert_close(made.embed(pixels()), unit(net(pixels())))
+    assert (made.logit_scale, made.image_size, made.classes) == (1.0, None, ("a", "b", "c"))
+    alone = opened(saved(net.backbone.state_dict(), tmp_path / "alone.safetensors"), architecture="conv4-8", anchors=anchors)
+    torch.testing.assert_close(alone.embed(pixels(32)), unit(net.backbone(pixels(32))))
+
+
+def test_weights_that_do_not_fit(tmp_path: Path, anchors: Path, folder: Path) -> None:
+    tensors = EmbeddingModel("conv4-8", 8, 16, mean=(0.5,) * 3, std=(0.2,) * 3).state_dict()
+    path = saved(tensors, tmp_path / "it.safetensors")
+    for architecture, says in (
+        ("conv4-16", "weight 'backbone.blocks.0.conv.weight' in .* has shape (8, 3, 3, 3), conv4-16 expects (16, 3, 3, 3)"),
+        ("resnet12", "do not fit resnet12: 'backbone.blocks.0.conv.weight' is missing in one of them (resnet12 has none)"),
+    ):
+        with pytest.raises(InputError, match=re.escape(says).replace(r"\.\*", ".*")):
+            opened(path, architecture=architecture, anchors=anchors)
+    narrow = EmbeddingModel("conv4-4", 4, 16, mean=(0,) * 3, std=(1,) * 3).backbone.state_dict()
+    with pytest.raises(InputError, match=r"anchors have width 8 and the embeddings of .* 4; give anchors"):
+        opened(saved(narrow, tmp_path / "4.safetensors"), architecture="conv4-4", anchors=anchors)
+    tower = {name: one for name, one in load_file(folder / "open_clip_model.safetensors").items() if name != "visual.proj"}
+    with pytest.raises(InputError, match=r"'proj' is missing in one of them \(the file has none\)"):
+        opened(saved(tower, tmp_path / "x.safetensors"), architecture=f"clip:local-dir:{folder}", names=NAMES)
+
+
+def test_wrong_usage(tmp_path: Path, anchors: Path) -> None:
+    path = saved({"x": torch.ones(2)}, tmp_path / "x.safetensors")
+    for asked, says in (
+        ({"anchors": anchors}, "no laat record of what they are; add --architecture: clip:NAME"),
+        ({"architecture": "conv4-8"}, "'x' has no class names"),
+        ({"architecture": "conv4-8", "names": NAMES}, "conv4-8 has no text tower to encode class names; give --anchors"),
+        ({"architecture": "clip:ViT-B-32", "names": NAMES}, "add the tag of its text tower, clip:NAME/TAG, or give --anchors"),
+        ({"architecture": "a.b:c", "anchors": anchors}, "is your own module; give it as MODEL"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            opened(path, **asked)
+    with pytest.raises(InputError, match="convert it once: laat import"):
+        opened(tmp_path / "weights.pt")
