@@ -138,7 +138,7 @@ def test_the_weights_that_are_recorded_are_those_that_are_loaded(names: tuple[st
     net, sha256 = clip_weights.load_clip(found, clip_weights.OptionNames("", "", "", ""))
     torch.testing.assert_close(net.state_dict(), expected, rtol=0, atol=0, check_stride=False)
     assert sha256 == hashlib.sha256((folder / loaded).read_bytes()).hexdigest()
-    assert load_encoder(f"local-dir:{folder}").weights_sha256 == sha256
+    assert load_encoder(f"local-dir:{folder}").record["weights_sha256"] == sha256
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_an_encoder_gives_no_gradients_and_is_in_eval_mode(folder: Path) -> None
 def test_quick_gelu_is_recorded_and_computed(folder: Path, tmp_path: Path) -> None:
     quick = tiny_folder(tmp_path / "quick", quick_gelu=True)
     found = load_encoder(f"local-dir:{quick}")
-    assert found.activation == "QuickGELU"
+    assert found.record["activation"] == "QuickGELU"
     features = found.encode(found.tokenize(TEXTS))
     assert_same(features, directly(quick, TEXTS))
     # the same weights with the other activation
@@ -131,8 +131,8 @@ def test_weights_from_a_file(named: str, tmp_path: Path, folder: Path) -> None:
     weights = tiny_weights(tmp_path / "mine.safetensors")
     found = load_encoder(named, str(weights))
     assert_same(found.encode(found.tokenize(TEXTS)), directly(folder, TEXTS))
-    assert (found.model, found.tag) == (NAMED, "file:mine.safetensors")
-    assert found.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert (found.model, found.record["pretrained"]) == (NAMED, "file:mine.safetensors")
+    assert found.record["weights_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def test_weights_of_another_architecture(named: str, tmp_path: Path) -> None:

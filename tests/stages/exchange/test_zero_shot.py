@@ -99,7 +99,7 @@ def test_anchors_from_a_file_must_be_of_the_same_encoder(folder: Path, tmp_path:
         ("clip:ViT-B-32/opnai", {"names": NAMES}, "'opnai' is neither a tag of ViT-B-32 nor a file"),
         ("clip:demo", {}, "'clip:demo' has no class names; give --classes FILE"),
         ("clip:demo", {"names": NAMES, "backbone": "a.b:c"}, "--backbone means nothing for a CLIP model"),
-        ("hf-hub:a b/c&d", {"names": NAMES}, "'a b/c&d' is not a hub repository"),
+        ("hf-hub:a b/c&d", {"names": NAMES}, "'a b/c&d' is not the name of a hub repository"),
         ("clip:demo", {"names": NAMES, "template": ["a photo"]}, "needs exactly one {}"),
     ],
 )
