@@ -32,7 +32,6 @@ from stages.text import as_text
 
 DEMO, FOLDER = "demo", "local-dir:"
 FORMS = "a checkpoint such as run/model.st, demo, clip:NAME/TAG, local-dir:PATH, hf-hub:ORG/NAME, package.module:factory"
-_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 CHECKPOINT, ZERO_SHOT, WEIGHTS, MODULE, ROBUST = "checkpoint", "clip", "weights", "module", "robustbench"
 # the options of `ModelRequest` that each kind of model uses
 _USED = {
@@ -205,7 +204,7 @@ def _demo() -> Path:
 def _open_checkpoint(
     path: str, request: ModelRequest, line: Line | None, module: nn.Module | None
 ) -> tuple[Classifier, dict[str, Any]]:
-    _refuse_other_files(path)
+    _refuse_no_file(path)
     artifact = artifacts.read(path, KIND)
     lineage: dict[str, Any] = {"model": artifact.lineage()}
     anchors = None if request.anchors is None else artifacts.read(request.anchors, ANCHORS)
@@ -223,13 +222,7 @@ def _open_checkpoint(
     return classifier, lineage
 
 
-def _refuse_other_files(path: str) -> None:
-    """Raise InputError for a file that can only be imported, and for what is no file."""
-    suffix = Path(path).suffix
-    if suffix in _PICKLES:
-        raise InputError(
-            f"'{path}' is not safetensors, and opening other formats can run code",
-            f"convert it once: laat import {path} --as open_clip -o model.st (or laat, tecoa, fare)",
-        )
-    if path != STDIO and not suffix and not Path(path).exists() and "/" not in path:
+def _refuse_no_file(path: str) -> None:
+    """Raise InputError for what looks like the name of a model, not of a file."""
+    if path != STDIO and not Path(path).suffix and not Path(path).exists() and "/" not in path:
         raise InputError(f"'{path}' is neither a file nor a kind of model", f"MODEL is {FORMS}")

@@ -109,5 +109,3 @@ def test_wrong_usage(tmp_path: Path, anchors: Path) -> None:
     ):
         with pytest.raises(UsageError, match=says):
             opened(path, **asked)
-    with pytest.raises(InputError, match="convert it once: laat import"):
-        opened(tmp_path / "weights.pt")
