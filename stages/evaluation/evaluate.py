@@ -31,6 +31,13 @@ from stages.reports.row_file import default_rows_path
 from stages.reports.tables import render
 from stages.version import __version__
 
+# the name of the results at the bias of the calibration
+AT_BIAS = "gzsl at the fitted bias"
+AT_BIAS_NOTE = (
+    f"{AT_BIAS}: the bias of the checkpoint, fitted on validation classes, is subtracted from the cosines of the seen classes; "
+    "the attacks were run at it"
+)
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -113,10 +120,12 @@ def _evaluate_group(
     features = CleanFeatures(classifier, group, forward_size(classifier, batch_size))
     about = found.about_model.setdefault(name, [])
     about += _new_class_notes(task.classifiers[name])
-    for at, one in enumerate(task.swept):
+    biased = _at_fitted_bias(classifier, found.notes, name) if task.protocol.name == "gzsl" else None
+    runs = [(classifier, one, f"{one.shots}-shot" if task.shots else "") for one in task.swept]
+    runs += [] if biased is None else [(biased, task.protocol, AT_BIAS)]
+    for at, (classifier, one, shown_as) in enumerate(runs):
         given = task.replayed.get((choice.name, one.shots))
-        shown_as = f"{one.shots}-shot" if task.shots else ""
-        show, checking = within(progress, at, len(task.swept), shown_as), None
+        show, checking = within(progress, at, len(runs), shown_as), None
         if task.checked:
             show, checking = with_checks(show, most_passes(len(group)))
         result = evaluate(
@@ -152,6 +161,17 @@ def _evaluate_group(
             found.checked.append({**which, **checks.to_record()})
         used = np.union1d(result.rows.image, result.rows.support)
         about += leak_notes(task.classifiers[name], choice, task.hashes[kept[used]], group.labels.cpu().numpy()[used])
+
+
+def _at_fitted_bias(classifier: Classifier, notes: dict[str, None], name: str) -> Classifier | None:
+    """The classifier with the bias of its calibration; None, and a note, if it has none."""
+    fitted = classifier.calibration
+    if fitted is not None and fitted.bias is not None:
+        notes[AT_BIAS_NOTE] = None
+        return classifier.with_bias(fitted.bias)
+    why = "it has no calibration" if fitted is None else fitted.no_bias
+    notes[f"no figures at a fitted bias of {name}: {why}"] = None
+    return None
 
 
 def _report_of(task: Task, found: _Findings) -> Report:
@@ -193,6 +213,7 @@ def _follows_from(
 ) -> dict[str, Any]:
     """Everything that determines the results of a group, besides attacks and samples."""
     return {
+        **({"bias": classifier.bias} if classifier.bias else {}),
         "anchors": digest_of({"classes": list(choice.classes), "seen": choice.seen}, classifier.anchor_set.vectors),
         "data": data,
         "device": classifier.device.type,

@@ -26,7 +26,7 @@ from stages.models.frozen import inference
 from stages.pixels import filled, to_pixels
 from stages.reports.results import GroupResult, summarise_rows
 from stages.reports.rows import CLEAN, Judgement, PointRows
-from stages.statistics.gzsl import GzslResult, summarise_gzsl
+from stages.statistics.gzsl import GzslResult, summarise_at_bias, summarise_gzsl
 from stages.statistics.seen_unseen import SeenUnseen, limits
 from stages.threat import ThreatModel
 
@@ -55,7 +55,8 @@ def evaluate(
     Predictions are float32 in eval mode; results depend on the batch size by float rounding only.
 
     Args:
-        classifier: its train/eval modes are restored. With the protocol 'gzsl' its seen classes come first.
+        classifier: its train/eval modes are restored. With the protocol 'gzsl' its seen classes come first; one with a bias
+            (`Classifier.with_bias`) gives S, U and H at that bias, which predictions and attacks have, and no curve.
         images: labels are positions in the classifier's classes.
         protocol: all-way, episodes or gzsl.
         attacks: any number, with different names; without attacks the worst case is the clean accuracy.
@@ -74,10 +75,11 @@ def evaluate(
     """
     _check_fit(classifier, images)
     seen = _seen_classes(classifier, images) if protocol.name == "gzsl" else 0
+    curve = bool(seen) and not classifier.bias
     size = forward_size(classifier, batch_size)
     scorer = _Scorer(classifier, images, size, features or CleanFeatures(classifier, images, size), chunks or Chunks())
     with inference(classifier):
-        points, embeddings, sampled = scorer.points(protocol, episodes, seen)
+        points, embeddings, sampled = scorer.points(protocol, episodes, seen if curve else 0)
         clean = scorer.judge(points, embeddings)
         so_far = after_clean(points, clean, progress, attacks)
         so_far.show(1)
@@ -85,11 +87,13 @@ def evaluate(
         for at, spec in enumerate(attacks):
             if threat is None:
                 raise UsageError(f"the attack {spec.name} needs a threat model", "give --eps, for example 8/255")
-            so_far = so_far.under(spec.name, 1 + at * (2 if seen else 1), scorer.chunks.world.size)
+            so_far = so_far.under(spec.name, 1 + at * (2 if curve else 1), scorer.chunks.world.size)
             found[spec.name] = scorer.judge_under(AttackPlan(spec, threat, seed, size), points, clean, so_far)
     rows = make_rows(points, clean, found, sampled)
     result = summarise_rows(rows, classes=len(classifier.classes), ways=points.ways)
-    return replace(result, gzsl=gzsl_of(rows, seen, len(classifier.classes), seed)) if seen else result
+    if not seen:
+        return result
+    return replace(result, gzsl=gzsl_of(rows, seen, len(classifier.classes), seed, bias=classifier.bias))
 
 
 def forward_size(classifier: Classifier, batch_size: int) -> int:
@@ -125,10 +129,13 @@ def _seen_classes(classifier: Classifier, images: ImageSet) -> int:
     return seen
 
 
-def gzsl_of(rows: PointRows, seen: int, classes: int, seed: int) -> GzslResult:
-    """The gzsl figures of rows with limits; the first `seen` of the `classes` are seen."""
+def gzsl_of(rows: PointRows, seen: int, classes: int, seed: int, *, bias: float = 0.0) -> GzslResult:
+    """The gzsl figures of rows, with limits at bias 0; the first `seen` of the `classes` are seen."""
+    samples = SeenUnseen(rows.label.astype(np.int64), seen, classes)
+    if bias:
+        return summarise_at_bias(samples, rows.correct(), bias)
     found = {name: one.limit for name, one in {CLEAN: rows.clean, **rows.attacks}.items() if one.limit is not None}
-    return summarise_gzsl(SeenUnseen(rows.label.astype(np.int64), seen, classes), found, seed=seed)
+    return summarise_gzsl(samples, found, seed=seed)
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:

@@ -24,6 +24,8 @@ OF_DRAWS = f"95 % of {DRAWS:,} paired bootstrap draws over images within class; 
 # one stream for every comparison: the same two reports always give the same figures
 _SEED = 0
 Make = Callable[..., "Measure"]
+# the areas under the curves of two models, as functions of the samples' weights
+Areas = tuple[Callable[[np.ndarray], float], Callable[[np.ndarray], float]]
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,12 @@ def compare_rows(one: RowPart, other: RowPart, seen: int) -> list[Measure]:
     measures = [_accuracies(partial(make, measure=name), *both, episodes) for name, both in under.items()]
     if seen:
         samples = SeenUnseen(one.rows.label.astype(np.int64), seen, len(one.classes))
+        if one.rows.clean.limit is None or other.rows.clean.limit is None:  # at a fitted bias there is no curve
+            return [*measures, *(found for name, both in under.items() for found in _gzsl(make, name, samples, both, None))]
         first, second = (_limits(part, samples, list(under)) for part in (one, other))
-        measures += [found for name in under for found in _gzsl(make, name, samples, first[name], second[name])]
+        for name in under:
+            decided = samples.right(first[name]), samples.right(second[name])
+            measures += _gzsl(make, name, samples, decided, (samples.area(first[name]), samples.area(second[name])))
     return measures
 
 
@@ -104,16 +110,19 @@ def _limits(part: RowPart, samples: SeenUnseen, names: Sequence[str]) -> dict[st
     return {**under, WORST: samples.worst(list(under.values()))}
 
 
-def _gzsl(make: Make, name: str, samples: SeenUnseen, first: np.ndarray, second: np.ndarray) -> list[Measure]:
-    """S, U, H and AUSUC of samples with these limits (P,)."""
-    right = samples.right(first), samples.right(second)
+def _gzsl(
+    make: Make, name: str, samples: SeenUnseen, right: tuple[np.ndarray, np.ndarray], areas: Areas | None
+) -> list[Measure]:
+    """S, U, H and, with the areas under both curves, AUSUC of two models with these correct samples, (P,) bool."""
     s, u = (
         _class_means(partial(make, measure=f"{name} {figure}"), samples, *right, seen=figure == "S") for figure in ("S", "U")
     )
-    weights, areas = samples.weights(), (samples.area(first), samples.area(second))
+    weights = samples.weights()
     drawn = np.array([_differences(samples, weights * times, right, areas) for times in samples.resampled(_SEED)])
     h = [harmonic_mean(s.accuracies[at], u.accuracies[at]) for at in (0, 1)]
-    both = {"H": (h[0], h[1]), "AUSUC": (areas[0](weights), areas[1](weights))}
+    both = {"H": (h[0], h[1])}
+    if areas is not None:
+        both["AUSUC"] = (areas[0](weights), areas[1](weights))
     draws = [
         _of_draws(partial(make, measure=f"{name} {figure}"), values, drawn[:, at], s.paired, u.paired)
         for at, (figure, values) in enumerate(both.items())
@@ -125,11 +134,11 @@ def _differences(
     samples: SeenUnseen,
     share: np.ndarray,
     right: tuple[np.ndarray, np.ndarray],
-    areas: tuple[Callable[[np.ndarray], float], Callable[[np.ndarray], float]],
-) -> tuple[float, float]:
+    areas: Areas | None,
+) -> tuple[float, ...]:
     """The differences of H and AUSUC, the second minus the first, when the samples have the weights `share` (P,)."""
     h = [harmonic_mean(float(share[one & samples.own].sum()), float(share[one & ~samples.own].sum())) for one in right]
-    return h[1] - h[0], areas[1](share) - areas[0](share)
+    return (h[1] - h[0],) if areas is None else (h[1] - h[0], areas[1](share) - areas[0](share))
 
 
 def _class_means(make: Make, samples: SeenUnseen, first: np.ndarray, second: np.ndarray, *, seen: bool) -> Measure:

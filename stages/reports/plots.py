@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _MOST_NAMES = 24  # of classes along a matrix
 _MATRIX_ROWS = 1000  # of a cosine matrix; a figure has fewer pixels
 _RING_LINES: dict[str, Any] = {"linestyle": "", "clip_on": False, "zorder": 5}
+_DIAMOND = {**RING, "marker": "D"}
 
 
 def plot_report(report: Report, path: Path, size: str = DEFAULT_SIZE) -> None:
@@ -179,13 +180,16 @@ def plot_seen_unseen(report: Report, path: Path, size: str = DEFAULT_SIZE) -> No
     """Draw S over U for each model of a report made with the protocol 'gzsl'.
 
     Clean is dashed, the worst case over the attacks solid; a ring with intervals marks bias 0, at which the attacks were run.
+    A diamond marks the fitted bias of a model that has one, under the attacks at that bias.
 
     Raises:
         InputError: a report of another protocol.
         UsageError: an unknown size or file format, or more models than can be told apart.
         MissingError: `path` cannot be written.
     """
-    entries = [(entry.model, entry.gzsl) for entry in report.results if entry.gzsl]
+    whole = [(entry.model, entry.gzsl) for entry in report.results if entry.gzsl]
+    entries = [(model, found) for model, found in whole if found.bias is None]
+    fitted = {model: found for model, found in whole if found.bias is not None}
     if not entries:
         raise InputError("the report has no seen-unseen curve", "make it with `laat eval --protocol gzsl`")
     chosen = find_size(size)
@@ -196,7 +200,9 @@ def plot_seen_unseen(report: Report, path: Path, size: str = DEFAULT_SIZE) -> No
         figure, axes = new_figure(chosen, 1, 1)
         axis = axes[0, 0]
         models = [axis.plot([], [], **look(at))[0] for at in range(len(entries))]
-        texts = [f"{shown_text(model)}: {_curves(axis, found, at)}" for at, (model, found) in enumerate(entries)]
+        texts = [
+            f"{shown_text(model)}: {_curves(axis, found, fitted.get(model), at)}" for at, (model, found) in enumerate(entries)
+        ]
         # the first multiple of ten that holds all curves, so that those of a weak model are readable
         top = max(max(*curve.seen, *curve.novel) for _, found in entries for curve in found.curves.values())
         most = max(10.0, 10 * math.ceil(round(10 * top, 6)))
@@ -211,6 +217,8 @@ def plot_seen_unseen(report: Report, path: Path, size: str = DEFAULT_SIZE) -> No
             name = f"worst case, {report.threat.norm} {report.threat.eps} (upper bound off the ring)"
             kinds.append((name, {"linestyle": ROBUST_LINE}))
         kinds.append(("bias 0, with 95 % intervals", {**RING, "linestyle": ""}))
+        if fitted:
+            kinds.append((f"fitted bias{', attacked at it' if attacked else ''}", {**_DIAMOND, "linestyle": ""}))
         keys = [axis.plot([], [], color="0.3", **how)[0] for _, how in kinds]
         about = "per-class means; area under the curve" + (" clean / worst case" if attacked else "")
         legends = [Legend(keys, [name for name, _ in kinds]), Legend(models, texts, about)]
@@ -218,14 +226,15 @@ def plot_seen_unseen(report: Report, path: Path, size: str = DEFAULT_SIZE) -> No
     save_figure(figure, chosen, path)
 
 
-def _curves(axis: Any, found: GzslResult, at: int) -> str:
-    """Draw the curves of one model. Returns the areas under them."""
+def _curves(axis: Any, found: GzslResult, fitted: GzslResult | None, at: int) -> str:
+    """Draw the curves of one model, and its figures at its fitted bias. Returns the areas under the curves."""
     lines = {"clean": (found.clean, CLEAN_LINE), **({"worst": (found.worst, ROBUST_LINE)} if found.attacks else {})}
     for measure, (shares, line) in lines.items():
         curve, colour = found.curves[measure], look(at)["color"]
         novel, seen = 100 * np.array(curve.novel), 100 * np.array(curve.seen)
         axis.plot(novel, seen, linestyle=line, markevery=marked(len(novel), at), clip_on=False, **look(at))
-        reach = [[[100 * (one.accuracy - one.low)], [100 * (one.high - one.accuracy)]] for one in (shares.U, shares.S)]
-        place = 100 * shares.U.accuracy, 100 * shares.S.accuracy
-        axis.errorbar(*place, xerr=np.abs(reach[0]), yerr=np.abs(reach[1]), color=colour, capsize=2, **RING, **_RING_LINES)
-    return " / ".join(f"{100 * shares.ausuc.area:.1f}" for shares, _ in lines.values()) + " %"
+        for mark, part in ((RING, shares), *([(_DIAMOND, getattr(fitted, measure))] if fitted else [])):
+            reach = [[[100 * (one.accuracy - one.low)], [100 * (one.high - one.accuracy)]] for one in (part.U, part.S)]
+            place = 100 * part.U.accuracy, 100 * part.S.accuracy
+            axis.errorbar(*place, xerr=np.abs(reach[0]), yerr=np.abs(reach[1]), color=colour, capsize=2, **mark, **_RING_LINES)
+    return " / ".join(f"{100 * shares.ausuc.area:.1f}" for shares, _ in lines.values() if shares.ausuc) + " %"

@@ -81,6 +81,7 @@ def _gzsl_tables(reports: Reports, label: str | None) -> list[FigureTable]:
     entries = [(name, entry.model, entry.gzsl) for name, report in reports.items() for entry in report.results if entry.gzsl]
     if not entries:
         return []
+    by_bias = any(found.bias is not None for _, _, found in entries)
     rows: list[tuple[Cell, ...]] = []
     for name, model, found in entries:
         parts = {
@@ -89,11 +90,12 @@ def _gzsl_tables(reports: Reports, label: str | None) -> list[FigureTable]:
             **({"worst": found.worst} if len(found.attacks) > 1 else {}),
         }
         for measure, part in parts.items():
-            shares = (_share(part.S), _share(part.U), _share(part.H), _share(part.ausuc))
-            rows.append((*([name] if label else []), model, measure, *shares))
+            shares = (_share(part.S), _share(part.U), _share(part.H), "–" if part.ausuc is None else _share(part.ausuc))
+            bias = "0" if found.bias is None else f"{found.bias:.4f} (validation)"
+            rows.append((*([name] if label else []), model, *[bias] * by_bias, measure, *shares))
     first = entries[0][2]
     candidates = f"{first.seen_classes} seen and {first.novel_classes} novel classes are candidates together"
-    columns = (*([label] if label else []), "model", "images", "S (seen)", "U (novel)", "H", "AUSUC")
+    columns = (*([label] if label else []), "model", *["bias"] * by_bias, "images", "S (seen)", "U (novel)", "H", "AUSUC")
     notes = (f"± {first.interval}; {candidates}",)
     return [FigureTable("generalized zero-shot, per-class means %", columns, tuple(rows), notes)]
 

@@ -18,6 +18,7 @@ from stages.reports.parquet import AGAIN, OLDEST_VERSION
 from stages.reports.records import Report, Result
 from stages.reports.row_file import RowPart, read_rows
 from stages.reports.rows import CLEAN, WORST, PointRows
+from stages.statistics.gzsl import GzslFigures
 
 _ROUNDING = 1e-9
 
@@ -72,7 +73,7 @@ def _check_figures(report: Report, parts: Sequence[RowPart], where: str) -> None
     for at, result in enumerate(report.results):
         if result.key not in rows:
             raise InputError(f"the rows of {where} lack {', '.join(result.key)}", AGAIN)
-        stated, found = _stated(result), _found(rows[result.key])
+        stated, found = _stated(result), _found(rows[result.key], result)
         for name in stated.keys() | found.keys():
             one, other = stated.get(name, math.nan), found.get(name, math.nan)
             if not abs(one - other) <= _ROUNDING:
@@ -86,7 +87,8 @@ def _check_limits(rows: PointRows, classes: int, result: Result, where: str) -> 
     """Raise InputError unless every class of seen and novel ones together has a point, and every attack its limits."""
     if classes != result.classes or len(np.unique(rows.label)) != classes:
         raise InputError(f"{where} has {result.classes} classes, and its rows points of {len(np.unique(rows.label))}", AGAIN)
-    if any(one.limit is None or np.isnan(one.limit).any() for one in (rows.clean, *rows.attacks.values())):
+    limits = [one.limit for one in (rows.clean, *rows.attacks.values())]
+    if not _at_bias(result) and any(one is None or np.isnan(one).any() for one in limits):
         raise InputError(f"{where} is of seen and novel classes together, and its rows lack a limit", AGAIN)
 
 
@@ -94,12 +96,24 @@ def _stated(result: Result) -> dict[str, float]:
     """The counts and accuracies of a result that its rows determine."""
     estimates = {CLEAN: result.clean, WORST: result.worst, **result.attacks}
     accuracies = {f"{name} accuracy": one.accuracy for name, one in estimates.items()}
-    return {"points": result.points, "images": result.images, "episodes": result.episodes, **accuracies}
+    at_bias = {f"{name} {side}": getattr(one, side).accuracy for name, one in _at_bias(result).items() for side in "SU"}
+    return {"points": result.points, "images": result.images, "episodes": result.episodes, **accuracies, **at_bias}
 
 
-def _found(rows: PointRows) -> dict[str, float]:
+def _at_bias(result: Result) -> dict[str, GzslFigures]:
+    """The S, U and H of a result at a fitted bias by measure, which its rows determine without limits; {} of others."""
+    found = result.gzsl
+    return {} if found is None or found.bias is None else {CLEAN: found.clean, WORST: found.worst, **found.attacks}
+
+
+def _found(rows: PointRows, result: Result) -> dict[str, float]:
     """The same from the rows."""
     correct = rows.correct()
     correct[WORST] = np.logical_and.reduce(list(correct.values()))
     accuracies = {f"{name} accuracy": float(right.mean()) for name, right in correct.items()}
-    return {"points": len(rows), "images": len(np.unique(rows.image)), "episodes": rows.episodes, **accuracies}
+    at_bias: dict[str, float] = {}
+    for name in _at_bias(result):
+        means = [correct[name][rows.label == one].mean() for one in np.unique(rows.label)]
+        seen = result.gzsl.seen_classes if result.gzsl else 0
+        at_bias |= {f"{name} S": float(np.mean(means[:seen])), f"{name} U": float(np.mean(means[seen:]))}
+    return {"points": len(rows), "images": len(np.unique(rows.image)), "episodes": rows.episodes, **accuracies, **at_bias}

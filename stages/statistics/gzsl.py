@@ -41,12 +41,12 @@ class Area:
 
 @dataclass(frozen=True, config=STRICT)
 class GzslFigures:
-    """S on seen classes, U on novel ones and H = 2 S U / (S + U) at bias 0, and the area under S over U."""
+    """S on seen classes, U on novel ones and H = 2 S U / (S + U) at one bias, and at bias 0 the area under S over U."""
 
     S: Estimate
     U: Estimate
     H: Estimate
-    ausuc: Area
+    ausuc: Area | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -74,9 +74,12 @@ class GzslResult(Record):
 
     attacks: dict[str, GzslFigures]
     """Under each attack; a sample that is wrong when clean is wrong here too, at every bias."""
+    bias: float | None = None
+    """Subtracted from the cosines of the seen classes, in predictions and attacks alike; fitted on validation classes (see
+    `stages.statistics.calibration`). Null: none."""
     clean: GzslFigures
     curves: dict[str, Curve]
-    """Of 'clean', each attack and 'worst'."""
+    """Of 'clean', each attack and 'worst'; none at a fitted bias."""
     interval: str
     novel_classes: PositiveInt
     seen_classes: PositiveInt
@@ -85,8 +88,10 @@ class GzslResult(Record):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if set(self.curves) != {"clean", *self.attacks, "worst"}:
+        if set(self.curves) != ({"clean", *self.attacks, "worst"} if self.bias is None else set()):
             raise ValueError("the curves are not those of clean, each attack and worst")
+        if any((one.ausuc is None) == (self.bias is None) for one in (self.clean, *self.attacks.values(), self.worst)):
+            raise ValueError("there is an area under the curve at a fitted bias, or none at bias 0")
         return self
 
 
@@ -126,9 +131,12 @@ def _thinned(bias: np.ndarray, seen: np.ndarray, novel: np.ndarray) -> Curve:
 
 def figures(samples: SeenUnseen, limit: np.ndarray, *, seed: int) -> GzslFigures:
     """S, U, H and AUSUC of samples with these limits (P,); `seed` is of the bootstrap."""
-    right = samples.right(limit)
+    return _figures(samples, samples.right(limit), _ausuc(samples, limit, seed))
+
+
+def _figures(samples: SeenUnseen, right: np.ndarray, area: Area | None = None) -> GzslFigures:
     seen, novel = (per_class(samples, right, seen=side) for side in (True, False))
-    return GzslFigures(seen, novel, harmonic(seen, novel), _ausuc(samples, limit, seed))
+    return GzslFigures(seen, novel, harmonic(seen, novel), area)
 
 
 def harmonic(seen: Estimate, novel: Estimate) -> Estimate:
@@ -200,4 +208,25 @@ def summarise_gzsl(samples: SeenUnseen, found: Mapping[str, np.ndarray], *, seed
         novel_classes=samples.classes - samples.seen,
         seen_classes=samples.seen,
         worst=shown["worst"],
+    )
+
+
+def summarise_at_bias(samples: SeenUnseen, right: Mapping[str, np.ndarray], bias: float) -> GzslResult:
+    """Figures at one bias.
+
+    Args:
+        samples: their labels and the number of seen classes.
+        right: 'clean' and each attack -> (P,) bool: correct when clean, and after the attack at this bias.
+        bias: subtracted from the cosines of the seen classes.
+    """
+    shown = {name: _figures(samples, one) for name, one in right.items()}
+    return GzslResult(
+        attacks={name: one for name, one in shown.items() if name != "clean"},
+        bias=bias,
+        clean=shown["clean"],
+        curves={},
+        interval=INTERVAL,
+        novel_classes=samples.classes - samples.seen,
+        seen_classes=samples.seen,
+        worst=_figures(samples, np.logical_and.reduce(list(right.values()))),
     )
