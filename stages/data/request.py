@@ -26,7 +26,11 @@ class DecodeOptions:
     """
 
     resize: int | None = parameter(
-        None, "Resize the shorter side to N pixels and crop the central N x N.", panel=IMAGES, at_least=1
+        None,
+        "Resize the shorter side to N pixels and crop the central N x N.",
+        unset="the size that the model takes",
+        panel=IMAGES,
+        at_least=1,
     )
     max_pixels: int = parameter(
         MAX_PIXELS, "Refuse images of more pixels than this, before they are decoded.", panel=IMAGES, at_least=1, below=2**63
@@ -60,7 +64,7 @@ class ImageRequest:
     split: str | None = parameter(
         None, "train, test or train+test.", unset="train for training, test for evaluation", panel=IMAGES
     )
-    resize: int | None = same_parameter(DecodeOptions, "resize")
+    resize: int | None = same_parameter(DecodeOptions, "resize", unset="")
     image_column: str | None = parameter(None, "Column with the images.", unset="found by its type", panel=IMAGES)
     label_column: str | None = parameter(None, "Column with the labels.", unset="found by its type", panel=IMAGES)
     layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=IMAGES, choices=LAYOUTS)
