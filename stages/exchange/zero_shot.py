@@ -11,7 +11,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.encoder import encoder_of, encoder_record
 from stages.anchors.sources import resolve_templates, text_anchors
 from stages.clip_weights import Located, OptionNames, check_names, includes_weights, load_clip, locate
-from stages.errors import InputError, UsageError, nearest
+from stages.errors import InputError, UsageError
 from stages.exchange.foreign import Line, anchors_of_file, foreign_classifier, lineage_of, no_groups, require_classes
 from stages.exchange.model_request import ModelRequest
 from stages.models.classifier import Classifier
@@ -75,7 +75,7 @@ def open_zero_shot(name: str, shown: str, request: ModelRequest, line: Line | No
     if not includes_weights(model) and not tag:
         from open_clip import list_pretrained_tags_by_model
 
-        tags = nearest("openai", list_pretrained_tags_by_model(model), 6)
+        tags = ", ".join(f"'{one}'" for one in list_pretrained_tags_by_model(model)[:6])
         raise UsageError(f"'{shown}' names no weights", f"add a tag, as {PREFIX}{model}/TAG: {tags}, or a safetensors file")
     require_classes(request, shown)
     if line is not None:
