@@ -77,7 +77,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_folder(folder / "new-photos", NEW, 3)
     (folder / "classes.txt").write_text("\n".join(CLASSES))
     (folder / "new-classes.txt").write_text("\n".join(NEW))
-    (folder / "tests").symlink_to(ROOT / "tests")
+    for name in ("tests", "examples"):
+        (folder / name).symlink_to(ROOT / name)
     # the settings file of a page replaces the default encoder, which needs a network; a smaller network trains faster
     ((_, settings),) = blocks(ROOT / "examples/own_images/README.md", "toml")
     (folder / "laat.toml").write_text(settings.replace("conv4-64", "conv4-8"))
@@ -99,7 +100,7 @@ def test_a_page_runs(page: Path, trained: Path, tmp_path: Path) -> None:
 
 
 def test_the_guides_have_lines_to_run() -> None:
-    for name in ("own_images", "cifar_fs", "cluster", "robust_evaluation"):
+    for name in ("own_images", "cifar_fs", "cluster", "robust_evaluation", "serve"):
         assert runnable(ROOT / f"examples/{name}/README.md"), name
     for name in ("README.md", "stages/README.md", "tests/benchmarks/README.md"):
         assert runnable(ROOT / name), name

@@ -61,7 +61,9 @@ def export(
 
     some = read_images(images, opened.classifier.image_size)
     console.note(f"exporting {opened.name}")
-    _show(console, export_classifier(opened.classifier, output, export_options, some))
+    with console.progress("compare") as bar:
+        done = export_classifier(opened.classifier, output, export_options, some, bar.update)
+    _show(console, done)
 
 
 def _show(console: Console, done: Exported) -> None:

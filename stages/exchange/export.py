@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -20,12 +22,12 @@ from stages.clip_weights import CONFIG, WEIGHTS, quiet
 from stages.data.request import ImageRequest
 from stages.errors import InputError, UsageError
 from stages.exchange.export_check import Comparison, Images, compare, read_images
-from stages.exchange.export_graph import OPSET, RECORD, ExportModule, require_onnx, write_onnx, write_pt2
+from stages.exchange.export_graph import OPSET, RECORD, ExportModule, write_onnx, write_pt2
 from stages.exchange.export_open_clip import OpenClipRun, is_clip, write_open_clip
-from stages.exchange.export_options import ANCHORS, FOLDERS, IN_FOLDERS, ExportOptions, check_place
+from stages.exchange.export_options import ANCHORS, FOLDERS, IN_FOLDERS, ExportOptions, check_place, in_the_way
 from stages.files import artifacts
-from stages.files.writing import move_files, staged_folder
-from stages.models.classifier import Classifier
+from stages.files.writing import has_bytes, move_files, staged_folder
+from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import EmbeddingModel
 from stages.models.frozen import inference
 from stages.pixels import to_pixels
@@ -87,7 +89,9 @@ def export(
     return export_classifier(classifier, Path(path), options, images)
 
 
-def export_classifier(classifier: Classifier, path: Path, options: ExportOptions, images: Images) -> Exported:
+def export_classifier(
+    classifier: Classifier, path: Path, options: ExportOptions, images: Images, progress: Progress | None = None
+) -> Exported:
     """Write a classifier and compare what was written with it; after an error nothing is there.
 
     Args:
@@ -95,6 +99,7 @@ def export_classifier(classifier: Classifier, path: Path, options: ExportOptions
         path: a file that ends in .onnx or .pt2, or a folder.
         options: format, pixels and the like.
         images: to compare on, in the size of the model.
+        progress: called with (images compared, in total, runtime).
 
     Raises:
         UsageError: a file that exists, an option that does not fit.
@@ -108,8 +113,6 @@ def export_classifier(classifier: Classifier, path: Path, options: ExportOptions
     check_place(path, form, force=options.force)
     if classifier.anchors.ndim != 2:
         raise UsageError("a classifier with several heads cannot be exported", "choose one with classifier.over(…)")
-    if form == "onnx":
-        require_onnx()
     if classifier.device.type != "cpu":
         classifier = deepcopy(classifier).cpu()
     size = images.pixels.shape[-1]
@@ -117,19 +120,26 @@ def export_classifier(classifier: Classifier, path: Path, options: ExportOptions
         main = path.name if form not in FOLDERS else CONFIG if form == "open_clip" else _TORCH_CONFIG
         record = _record(classifier, form, options.pixels, size)
         if not classifier.closed:
-            name = ANCHORS if form in FOLDERS else f"{path.stem}.{ANCHORS}"
-            record["anchors"] = {
-                "file": name,
-                "sha256": artifacts.write(classifier.anchor_set.to_artifact(), part / name).sha256,
-            }
+            record["anchors"] = _write_anchors(classifier, part, path, form, force=options.force)
         run, runtime = _WRITERS[form](classifier, part / main, record, options)
-        comparison = compare(classifier, run, images, runtime)
+        comparison = compare(classifier, run, images, runtime, progress)
         files = {file.name: file.stat().st_size for file in sorted(part.iterdir())}
         if form in FOLDERS:
             move_files(part, path, last=main, known=IN_FOLDERS)
         else:
             move_files(part, path.parent, last=main)
     return Exported(path, form, files, record, comparison, time.monotonic() - start)
+
+
+def _write_anchors(classifier: Classifier, part: Path, path: Path, form: str, *, force: bool) -> dict[str, str]:
+    """Write the anchors beside the model; those of another export of the same classifier stay. Returns their record."""
+    name = ANCHORS if form in FOLDERS else f"{path.stem}.{ANCHORS}"
+    data = artifacts.to_bytes(classifier.anchor_set.to_artifact())
+    there = path.with_name(name)
+    if form not in FOLDERS and not force and os.path.lexists(there) and not has_bytes(there, data):
+        raise in_the_way(there)
+    (part / name).write_bytes(data)
+    return {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _record(classifier: Classifier, form: str, pixels: str, size: int) -> dict[str, Any]:
@@ -177,6 +187,7 @@ def _onnx(classifier: Classifier, path: Path, record: dict[str, Any], options: E
 
 
 def _pt2(classifier: Classifier, path: Path, record: dict[str, Any], options: ExportOptions) -> _Runner:
+    record["torch"] = torch.__version__
     module = ExportModule(classifier, options.pixels)
     write_pt2(module, record["images"]["size"], classifier.anchors.shape[1], path, record)
     with quiet():

@@ -14,7 +14,7 @@ from torch import Tensor
 from stages.data.request import ImageRequest
 from stages.data.subset import select_images
 from stages.errors import ComputeError, UsageError
-from stages.models.classifier import Classifier
+from stages.models.classifier import Classifier, Progress
 from stages.models.frozen import inference
 from stages.pixels import to_pixels
 from stages.text import first_line
@@ -81,7 +81,7 @@ def read_images(request: ImageRequest, size: int | None) -> Images:
     return Images(torch.from_numpy(pixels), found.source.name)
 
 
-def compare(classifier: Classifier, run: Run, images: Images, runtime: str) -> Comparison:
+def compare(classifier: Classifier, run: Run, images: Images, runtime: str, progress: Progress | None = None) -> Comparison:
     """Run an exported model beside the classifier.
 
     All images in batches, the last one smaller; some of them again one by one, over another number of anchors.
@@ -91,6 +91,7 @@ def compare(classifier: Classifier, run: Run, images: Images, runtime: str) -> C
         run: the exported model.
         images: to compare on.
         runtime: name of what runs it.
+        progress: called with (images compared, in total, runtime).
 
     Raises ComputeError for a logit that differs by more than 1e-4, or another class than the classifier's where the
     difference is too small to explain it.
@@ -103,6 +104,8 @@ def compare(classifier: Classifier, run: Run, images: Images, runtime: str) -> C
             best = expected.topk(min(2, expected.shape[1]), dim=1)
             margins.append(best.values[:, 0] - best.values[:, 1] if len(anchors) > 1 else torch.full((len(part),), torch.inf))
             same.append(best.indices[:, 0] == given.argmax(1))
+            if progress is not None:
+                progress(sum(map(len, same)), len(images.pixels), runtime)
         other = anchors if classifier.closed else anchors[:-1] if len(anchors) > 1 else anchors.repeat(2, 1)
         for part in images.pixels[:_ALONE].split(1):
             largest = max(largest, _distance(*_both(classifier, run, part, other)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.clip_weights import quiet
-from stages.errors import InputError, MissingError
+from stages.errors import InputError
 from stages.models.classifier import Classifier
 from stages.models.embedding import images_for
 from stages.models.folding import folded
@@ -121,13 +120,6 @@ def write_onnx(module: ExportModule, size: int, width: int, path: Path, record: 
     made.model.metadata_props.clear()
     made.model.metadata_props[RECORD] = json.dumps(record)
     made.save(path)
-
-
-def require_onnx() -> None:
-    """Raise MissingError unless what writes and runs ONNX files is installed."""
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise MissingError(f"writing an ONNX file needs {' and '.join(missing)}", "pip install 'laat[export]'")
 
 
 def _clean(model: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from stages.clip_weights import CONFIG, WEIGHTS
@@ -81,15 +82,17 @@ def check_place(path: Path, form: str | None, *, force: bool) -> None:
         form: see `ExportOptions.format_of`.
         force: replace the files of another export.
 
-    Raises UsageError for files that exist, MissingError for a place that cannot be written.
+    Raises UsageError for files that exist, MissingError for a place that cannot be written or a package that is missing.
     """
     if str(path) == STDIO:
         raise UsageError("an export is several files and cannot go to standard output", "name a file with -o")
+    if form == "onnx":
+        _require_onnx()
     if form in ("onnx", "pt2"):
         check_writable(path)
-        for file in (path, path.with_name(f"{path.stem}.{ANCHORS}"), path.with_name(f"{path.name}.data")):
+        for file in (path, path.with_name(f"{path.name}.data")):
             if os.path.lexists(file) and not force:
-                raise UsageError(f"'{file}' exists", "choose another name with -o, or replace it with --force")
+                raise in_the_way(file)
         return
     if os.path.lexists(path) and not path.is_dir():
         raise MissingError(f"cannot write '{path}': a file is in the way", "choose another folder with -o")
@@ -102,3 +105,15 @@ def check_place(path: Path, form: str | None, *, force: bool) -> None:
     strays = [name for name in names if name not in IN_FOLDERS]
     if strays:
         raise UsageError(f"the folder '{path}' has a file that is not of an export: '{strays[0]}'", "choose another with -o")
+
+
+def in_the_way(file: Path) -> UsageError:
+    """The error for a file that exists."""
+    return UsageError(f"'{file}' exists", "choose another name with -o, or replace it with --force")
+
+
+def _require_onnx() -> None:
+    """Raise MissingError unless what writes and runs ONNX files is installed."""
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise MissingError(f"writing an ONNX file needs {' and '.join(missing)}", "pip install 'laat[export]'")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups
 from stages.errors import ComputeError, InputError, LaatError, MissingError, UsageError
-from stages.exchange import export_graph
+from stages.exchange import export_options
 from stages.exchange.export import Exported, export, export_classifier
 from stages.exchange.export_check import TOLERANCE, Images, compare
 from stages.exchange.export_options import ExportOptions
@@ -99,6 +99,7 @@ def test_the_onnx_file_states_its_opset_and_has_no_path_of_this_machine(exported
 
 
 def test_pt2_takes_pixels_as_floats(tmp_path: Path) -> None:
+    artifacts.write(checkpoint().anchor_set.to_artifact(), tmp_path / "model.anchors.st")  # of another export
     done = export_classifier(checkpoint(), tmp_path / "model.pt2", ExportOptions(pixels="float"), images())
     extra = {"laat.json": ""}
     program = torch.export.load(done.path, extra_files=extra)
@@ -188,7 +189,7 @@ def test_what_cannot_be_exported_leaves_nothing(
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(export_graph, "find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr(export_options, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(MissingError, match=r"needs onnxscript; pip install 'laat\[export\]'"):
         export_classifier(checkpoint(), tmp_path / "model.onnx", ExportOptions(), images(5))
     assert not list(tmp_path.iterdir())
