@@ -143,8 +143,9 @@ def _explained(error: Exception, repository: Repository, write: bool) -> LaatErr
     kind = "write" if write else "read"
     match error:
         case OfflineModeIsEnabled():
-            where = "" if write else f"'{repository}' is not in the cache, and "
-            return MissingError(f"{where}the hub is switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE")
+            return MissingError(
+                f"'{repository}' needs the hub, which is switched off by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE"
+            )
         case RevisionNotFoundError():
             what = f"the repository '{repository.name}' has no revision '{repository.revision}'"
             return InputError(what, "give a branch, a tag or a commit of it")

@@ -115,7 +115,7 @@ def test_a_hub_that_is_broken_or_switched_off(hub: Hub, monkeypatch: pytest.Monk
     with pytest.raises(MissingError, match=f"the hub at {hub.url} answers with an error: .*500"):
         list_repository(Repository(NAME))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(MissingError, match=f"'{NAME}' is not in the cache, and the hub is switched off by HF_HUB_OFFLINE"):
+    with pytest.raises(MissingError, match=f"'{NAME}' needs the hub, which is switched off by HF_HUB_OFFLINE"):
         checkpoint_in(Repository(NAME))
 
 
