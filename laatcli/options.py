@@ -27,8 +27,9 @@ Device = Annotated[str, typer.Option(help=DEVICES)]
 GROUPS = ("novel", "seen", "val", "all")
 CLASSES_FROM, CLASSES_UNSET = "novel, seen, val, all, or a file of class names", "novel if there are any, else seen"
 MODELS = (
-    "A checkpoint, run/model.st; demo, the bundled one; a CLIP model, clip:NAME/TAG, clip:demo, local-dir:PATH or "
-    "hf-hub:ORG/NAME; weights.safetensors with --architecture; your own package.module:factory; or robustbench:MODEL."
+    "A checkpoint, run/model.st; demo, the bundled one; hf-hub:ORG/NAME, a published checkpoint or CLIP model; a CLIP model, "
+    "clip:NAME/TAG, clip:demo or local-dir:PATH; weights.safetensors with --architecture; your own package.module:factory; or "
+    "robustbench:MODEL."
 )
 Model = Annotated[str, typer.Argument(help=MODELS, show_default=False)]
 OUTPUT_FILE = "Output file; - is standard output."

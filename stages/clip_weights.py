@@ -215,21 +215,26 @@ def _built_in(model: str, pretrained: str, options: OptionNames) -> Located:
 
 
 def _fetch(repository: str, name: str, options: OptionNames) -> Path:
-    """One file of a hub repository, from the cache if possible. Raises MissingError with the alternatives."""
+    """One file of a hub repository, ORG/NAME or ORG/NAME@REVISION, from the cache if possible.
+
+    Raises MissingError with the alternatives.
+    """
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    repository, _, named = repository.partition("@")
+    revision = named or None
     with quiet():
         try:
-            return Path(hf_hub_download(repository, name, local_files_only=True))
+            return Path(hf_hub_download(repository, name, revision=revision, local_files_only=True))
         except LocalEntryNotFoundError:
             pass
         except ValueError as error:
             raise UsageError(f"'{repository}' is not a hub repository: {reason_of(error)}", "write it as ORG/NAME") from error
         try:
             # without a network, the download itself would retry for half a minute
-            HfApi().model_info(repository, timeout=10)
-            return Path(hf_hub_download(repository, name))
+            HfApi().model_info(repository, revision=revision, timeout=10)
+            return Path(hf_hub_download(repository, name, revision=revision))
         except Exception as error:
             raise MissingError(
                 f"the weights '{repository}/{name}' are not in the cache and cannot be downloaded ({reason_of(error)})",

@@ -102,7 +102,7 @@ def open_models(
     A CLIP model for which no classes are given gets those of the first checkpoint.
     """
     request = request or ModelRequest()
-    found = [_kind_of(spec) for spec in specs]
+    found = [_kind_of(spec, progress) for spec in specs]
     kinds = [kind for kind, _ in found]
     _refuse_unused(request, kinds)
     named = report_names(specs)
@@ -150,16 +150,16 @@ def _is_file(spec: str) -> bool:
     return not (spec == DEMO or spec.startswith((PREFIX, FOLDER, HUB, ROBUSTBENCH)) or is_import_path(spec))
 
 
-def _kind_of(spec: str) -> tuple[str, str]:
+def _kind_of(spec: str, line: Line | None) -> tuple[str, str]:
     """The kind of a model, and where it is: for a bundled or downloaded checkpoint its file. Raises MissingError."""
     if spec == DEMO:
-        return CHECKPOINT, str(_demo())
+        return CHECKPOINT, str(demo_checkpoint())
     if spec.startswith(ROBUSTBENCH):
         return ROBUST, spec
     if spec.startswith((PREFIX, FOLDER)):
         return ZERO_SHOT, spec
     if spec.startswith(HUB):
-        path = checkpoint_in(Repository.parse(spec))
+        path = checkpoint_in(Repository.parse(spec), line)
         return (ZERO_SHOT, spec) if path is None else (CHECKPOINT, str(path))
     if not _is_file(spec):
         return MODULE, spec
@@ -192,8 +192,8 @@ def _open(
     return open_module(spec, request, line) if kind == MODULE else open_robustbench(spec, request, line)
 
 
-def _demo() -> Path:
-    """The bundled checkpoint."""
+def demo_checkpoint() -> Path:
+    """The bundled checkpoint. Raises MissingError where the installation has none."""
     path = Path(str(resources.files("stages.exchange").joinpath("demo/model.st")))
     if not path.is_file():
         fix = "train one with `laat demo`: demo/run/model.st"

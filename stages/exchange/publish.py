@@ -13,6 +13,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.errors import InputError, MissingError, UsageError
 from stages.exchange.card import model_card
 from stages.exchange.hub import CARD, CHECKPOINT, Listing, Repository, asking, list_repository
+from stages.exchange.open_model import DEMO, demo_checkpoint
 from stages.files import artifacts
 from stages.files.artifacts import Artifact
 from stages.files.reading import read_file
@@ -77,7 +78,7 @@ def prepare(model: Path | str, repository: str, *, license: str, report: Path | 
     """The files to publish, checked. Needs no network.
 
     Args:
-        model: a checkpoint.
+        model: a checkpoint, or 'demo', the bundled one.
         repository: ORG/NAME.
         license: its identifier on the hub, such as 'mit'.
         report: a report of `laat eval` on this checkpoint; its rows and episodes lie beside it.
@@ -91,7 +92,7 @@ def prepare(model: Path | str, repository: str, *, license: str, report: Path | 
         raise UsageError(f"'{repository}' names a revision, and push commits to the main branch", f"write it as {where.name}")
     if not _LICENCE.fullmatch(license):
         raise UsageError(f"'{license}' is not the identifier of a licence", f"give one of the hub's: {LICENCES}")
-    data = _read_checkpoint(model)
+    data = _read_checkpoint(demo_checkpoint() if str(model) == DEMO else model)
     checkpoint = artifacts.from_bytes(data, where=f"'{model}'", kind="model")
     files = {CHECKPOINT: data, ANCHORS: artifacts.to_bytes(_anchors_of(checkpoint))}
     measured = None

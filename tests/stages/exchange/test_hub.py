@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+import stages as laat
 from stages.errors import InputError, MissingError, UsageError
 from stages.exchange.hub import Repository, checkpoint_in, list_repository
+from stages.exchange.model_request import ModelRequest
+from stages.exchange.open_model import open_model
+from stages.files import artifacts
+from stages.models.checkpoint import checkpoint_of
+from stages.models.embedding import EmbeddingModel
+from tests.stages.anchors.encoders import tiny_folder
 from tests.stages.exchange.hub_server import Hub
+from tests.stages.models.test_checkpoint import anchors
 
 NAME = "someone/a-model"
 
@@ -130,3 +138,30 @@ def test_no_network_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(time, "sleep", never)
     with pytest.raises(MissingError, match=r"the hub at http://127.0.0.1:9 cannot be reached: .*refused; .*set HF_ENDPOINT"):
         checkpoint_in(Repository(NAME))
+
+
+def test_a_published_checkpoint_is_a_model(hub: Hub) -> None:
+    net = EmbeddingModel("conv4-8", 5, 16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    made = checkpoint_of(net, anchors(width=5), {"settings": {"tau": 0.1}}, {}, image_size=16)
+    whole = artifacts.to_bytes(made)
+    commit = hub.add(NAME, {"model.st": whole})
+    said: list[str] = []
+    opened = open_model(f"hf-hub:{NAME}", progress=said.append)
+    assert (opened.name, said) == (f"hf-hub:{NAME}", [f"downloading model.st of {NAME}"])
+    assert opened.classifier.classes == anchors(width=5).classes
+    hub.broken = 500  # from now on the cache answers
+    assert laat.load(f"hf-hub:{NAME}", names=opened.classifier.classes[:2]).classes == opened.classifier.classes[:2]
+    hub.broken = None
+    hub.add(NAME, {"model.st": whole[:-9]})
+    assert open_model(f"hf-hub:{NAME}@{commit}").lineage == opened.lineage
+    with pytest.raises(InputError, match=r"model\.st' is damaged|model\.st' was damaged"):
+        open_model(f"hf-hub:{NAME}@{hub.repos[NAME].history[-1][0]}")
+
+
+def test_an_open_clip_model_of_a_revision(hub: Hub, tmp_path: Path) -> None:
+    folder = tiny_folder(tmp_path / "tiny")
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    commit = hub.add(NAME, files)
+    hub.add(NAME, {"open_clip_config.json": b"{}"})
+    opened = open_model(f"hf-hub:{NAME}@{commit}", ModelRequest(names=["red", "blue"]))
+    assert opened.classifier.classes == ("red", "blue")
