@@ -13,7 +13,6 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.errors import InputError, MissingError, UsageError
 from stages.exchange.card import model_card
 from stages.exchange.hub import CARD, CHECKPOINT, Listing, Repository, asking, list_repository
-from stages.exchange.open_model import DEMO, demo_checkpoint
 from stages.files import artifacts
 from stages.files.artifacts import Artifact
 from stages.files.reading import read_file
@@ -22,6 +21,7 @@ from stages.reports.records import FileReference, Report
 from stages.reports.report import read_report
 from stages.reports.verify import rows_of_report
 
+DEMO = "demo"
 ANCHORS, REPORT = "anchors.st", "report.json"
 LICENCES = "mit, apache-2.0, cc-by-4.0, openrail, other …"
 # an identifier of https://huggingface.co/docs/hub/repositories-licenses; the hub checks that it has it
@@ -92,7 +92,7 @@ def prepare(model: Path | str, repository: str, *, license: str, report: Path | 
         raise UsageError(f"'{repository}' names a revision, and push commits to the main branch", f"write it as {where.name}")
     if not _LICENCE.fullmatch(license):
         raise UsageError(f"'{license}' is not the identifier of a licence", f"give one of the hub's: {LICENCES}")
-    data = _read_checkpoint(demo_checkpoint() if str(model) == DEMO else model)
+    data = _read_checkpoint(model)
     checkpoint = artifacts.from_bytes(data, where=f"'{model}'", kind="model")
     files = {CHECKPOINT: data, ANCHORS: artifacts.to_bytes(_anchors_of(checkpoint))}
     measured = None
@@ -168,6 +168,10 @@ def _existing(repository: Repository) -> Listing | None:
 
 
 def _read_checkpoint(model: Path | str) -> bytes:
+    if str(model) == DEMO:
+        from stages.exchange.open_model import demo_checkpoint  # which imports torch
+
+        model = demo_checkpoint()
     if not Path(model).exists() and re.match(r"[\w.-]+:", str(model)):
         raise UsageError(
             f"'{model}' is not a checkpoint file, and push uploads one",
