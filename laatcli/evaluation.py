@@ -12,11 +12,12 @@ import typer
 from laatcli.options import ATTACKS, option_names, refuse_given
 from stages.attacks.spec import AttackSpec, check_fits, parse_attacks
 from stages.attacks.suites import DEFAULT_SUITE, Suite, find_suite
+from stages.conditions import KNOWLEDGE, WHITE_BOX
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.sample import Sample
-from stages.parameters import parameter
+from stages.parameters import check, parameter
 from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
@@ -37,12 +38,26 @@ class AttackChoice:
     adversarial: Path | None = parameter(
         None, "Evaluate the saved images of `laat attack` instead of running attacks.", panel=ATTACKS
     )
+    knowledge: str | None = parameter(
+        None,
+        "What the attacker of --adversarial knows of MODEL: transfer (the images were made on another model) or oblivious "
+        "(with the model's defence switched off).",
+        unset="white-box if the file was made on MODEL, else transfer",
+        panel=ATTACKS,
+        choices=KNOWLEDGE,
+    )
     checks: bool = parameter(True, "Check on 64 samples whether the robust accuracies can be trusted.", panel=ATTACKS)
     strict_checks: bool = parameter(
         False, "Exit with 5 when a check fails or no check has enough points, after writing the report.", panel=ATTACKS
     )
 
     def __post_init__(self) -> None:
+        check(self)
+        if self.knowledge not in (None, WHITE_BOX) and self.adversarial is None:
+            raise UsageError(
+                f"--knowledge {self.knowledge} needs saved images: an attack that runs here knows the whole model",
+                "make the images with `laat attack OTHER-MODEL --full`, and add --adversarial adversarial.st",
+            )
         if self.suite is not None and (self.attack or self.adversarial is not None):
             raise UsageError("--suite cannot be combined with --attack or --adversarial", "leave one of them out")
         if self.strict_checks and not self.checks:

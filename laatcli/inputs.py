@@ -100,11 +100,11 @@ def load_classifier(console: Console, spec: str, request: ModelRequest) -> Opene
     return open_model(spec, request, progress=console.note)
 
 
-def load_classifiers(console: Console, specs: Sequence[str], request: ModelRequest) -> dict[str, Classifier]:
-    """Open each MODEL of a table, see `open_models`: name in the report -> classifier."""
+def load_classifiers(console: Console, specs: Sequence[str], request: ModelRequest) -> dict[str, Opened]:
+    """Open each MODEL of a table, see `open_models`: by their names in the report."""
     from stages.exchange.open_model import open_models
 
-    return {one.name: one.classifier for one in open_models(specs, request, progress=console.note)}
+    return {one.name: one for one in open_models(specs, request, progress=console.note)}
 
 
 def load_group_images(
@@ -124,6 +124,7 @@ def load_group_images(
     """
     from stages.evaluation.groups import candidates
     from stages.models.image_size import require_size
+    from stages.models.wrapped import reading_of
 
     choices = candidates(classifiers, None if gzsl else groups)
     images = read_images(
@@ -131,7 +132,7 @@ def load_group_images(
         request,
         classes=list(dict.fromkeys(name for choice in choices for name in choice.classes)),
         divided=[name for one in classifiers for name in one.trained.names("seen")],
-        training=next((one.origin.reading for one in classifiers if one.origin.reading), {}),
+        training=next((reading_of(one) for one in classifiers if one.origin.reading), {}),
     )
     alone = len(classifiers) == 1 or len({one.image_size for one in classifiers}) == 1
     fix = "add --resize {}" if alone else "the models of a table get the same images: evaluate it in a table of its own"

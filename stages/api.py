@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from stages.anchors.anchor_set import KIND as ANCHORS
 from stages.anchors.anchor_set import AnchorSet
 from stages.attacks.perturb import attack_images
+from stages.attacks.samples import check_labels
 from stages.attacks.spec import AttackPlan, check_fits, parse_attack, parse_attacks
 from stages.attacks.suites import DEFAULT_SUITE, find_suite
+from stages.conditions import ModelUnderAttack
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images
 from stages.data.request import ImageRequest
 from stages.devices import resolve_device
-from stages.errors import InputError, UsageError
+from stages.errors import UsageError
+from stages.evaluation.clean_passes import require_same_passes
 from stages.evaluation.evaluate import Evaluation, evaluate_classifiers
 from stages.evaluation.groups import ClassChoice, seen_and_novel
 from stages.evaluation.protocol import Protocol
@@ -30,6 +33,9 @@ from stages.exchange.open_model import open_model
 from stages.files import artifacts
 from stages.models.classifier import GROUPS, Classifier, Progress
 from stages.models.image_size import require_size
+from stages.models.wrapped import check_grid, reading_of
+from stages.models.wrapped import resize_inside as resize_inside_of
+from stages.pixels import check_pixels
 from stages.threat import ThreatModel
 from stages.training.objectives import Objective
 from stages.training.reports import EpochReport, RunResult
@@ -92,6 +98,8 @@ def attack(
     seed: int = 0,
     batch_size: int = 256,
     early_stop: bool = True,
+    eot: int = 1,
+    resize_inside: str | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
     """Adversarial images.
@@ -107,17 +115,24 @@ def attack(
         batch_size: images in one forward pass.
         early_stop: True returns images that are misclassified when clean unchanged, and stops at the first misclassified
             iterate; False runs every step on every image.
+        eot: for a randomised model, random draws that its logits are averaged over (expectation over transformation).
+        resize_inside: bilinear, bicubic, … (see `--resize-inside`): perturb images in their own size, resized in the attack.
         progress: called with (images done, images in total, attack).
 
     Returns:
         (N, 3, H, W) float32 in [0, 1], on the device of `images`.
 
-    Raises UsageError for an unknown attack, norm or eps; InputError for other pixels or labels.
+    Raises UsageError for an unknown attack, norm or eps, or a randomised model without `eot`; InputError for other pixels or
+    labels.
     """
-    spec, threat = parse_attack(attack), ThreatModel(eps, norm)
+    spec, threat, under = parse_attack(attack), ThreatModel(eps, norm), ModelUnderAttack(eot, resize_inside)
     spec.check_fits(threat, len(classifier.classes))
-    _check_labels(images, labels, classifier)
-    plan = AttackPlan(spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop)
+    check_labels(images, labels, len(classifier.classes))
+    check_pixels(images)
+    classifier = resize_inside_of(classifier, under.resize_inside)
+    check_grid({"": classifier}, (images.shape[2], images.shape[3]))
+    require_same_passes({"": classifier}, images, eot)
+    plan = AttackPlan(spec, threat, seed=seed, batch_size=batch_size, early_stop=early_stop, eot=eot)
     x_adv, _, _ = attack_images(classifier, images, labels, plan, progress=progress)
     return x_adv.to(images.device)
 
@@ -136,6 +151,8 @@ def evaluate(
     resize: int | None = None,
     max_images: int | None = None,
     checks: bool = True,
+    eot: int = 1,
+    resize_inside: str | None = None,
     seed: int = 0,
     batch_size: int = 256,
     progress: Progress | None = None,
@@ -153,6 +170,7 @@ def evaluate(
         split, layout, resize: as `--split`, `--layout` and `--resize`; resize None is as in training.
         max_images: maximum number of images, sampled evenly over the classes.
         checks: whether to check the robust accuracies for unreliable attacks.
+        eot, resize_inside: see `attack`.
         seed: of random starts.
         batch_size: images in one forward pass.
         progress: called with (done, total, what).
@@ -166,6 +184,8 @@ def evaluate(
         raise UsageError("suite and attacks are both given", "give one of them")
     named = find_suite(suite or DEFAULT_SUITE) if attacks is None else None
     specs, threat = parse_attacks(attacks or ()) if named is None else named.specs(), ThreatModel(eps, norm)
+    under = ModelUnderAttack(eot, resize_inside)
+    classifier = resize_inside_of(classifier, under.resize_inside)
     how = protocol if isinstance(protocol, Protocol) else Protocol(protocol)
     choice = seen_and_novel(classifier.known) if how.name == "gzsl" else ClassChoice(_group(classifier), classifier.classes)
     ways = how.ways if how.name == "episodes" else len(choice.classes)
@@ -185,6 +205,7 @@ def evaluate(
         suite=None if named is None else named.label,
         sample=Sample(max_images, seed=seed),
         checks=checks,
+        eot=eot,
     )
     return evaluate_classifiers(task, batch_size=batch_size, device=str(classifier.device), progress=progress)
 
@@ -251,19 +272,6 @@ def train(
     return found or finished_run(Path(out))
 
 
-def _check_labels(images: Tensor, labels: Tensor, classifier: Classifier) -> None:
-    classes = len(classifier.classes)
-    if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise InputError(
-            f"the labels are {labels.dtype} {tuple(labels.shape)}, expected int64 ({len(images)},)", "give one class per image"
-        )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise InputError(
-            f"labels span [{int(labels.min())}, {int(labels.max())}], and the classifier has {classes} classes",
-            "give positions in classifier.classes, or choose the classes with classifier.over(…)",
-        )
-
-
 def _group(classifier: Classifier) -> str:
     """The group of all the classes, or 'all'."""
     if classifier.origin.foreign:
@@ -274,7 +282,7 @@ def _group(classifier: Classifier) -> str:
 
 def _images(request: ImageRequest, classifier: Classifier, classes: Sequence[str]) -> ImageSet:
     images = load_images(
-        request.as_in(classifier.origin.reading),
+        request.as_in(reading_of(classifier)),
         side="test",
         classes=classes,
         classes_from="the classifier",

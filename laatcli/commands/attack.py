@@ -14,6 +14,7 @@ from laatcli.console import Column, Console
 from laatcli.inputs import load_classifier, load_group_images
 from stages.attacks.png_folder import check_png_folder, folder_names, write_png_folder
 from stages.attacks.spec import ENSEMBLE, FORMS, AttackPlan, AttackSpec, parse_attack
+from stages.conditions import ModelUnderAttack
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.exchange.model_request import ModelRequest
@@ -24,6 +25,7 @@ from stages.text import counted
 from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
+    from stages.attacks.adversarial import AdversarialSet
     from stages.evaluation.attack_stage import Attacked
 
 EXAMPLES = (
@@ -41,6 +43,7 @@ def attack(
     model_request: ModelRequest,
     request: ImageRequest,
     threat: ThreatModel,
+    under: ModelUnderAttack,
     computing: options.Computing,
     classes_from: str | None = parameter(
         None, f"{options.CLASSES_FROM}.", unset=options.CLASSES_UNSET, panel=options.CLASSES, places=options.GROUPS
@@ -75,8 +78,11 @@ def attack(
     options.check_places(context, [("--output", output)], sources)
     _check_png(output, png, sources, force=force)
     opened = load_classifier(console, model, model_request)
-    classifier, lineage = opened.classifier, opened.lineage
+    from stages.models.wrapped import check_grid, resize_inside
+
+    classifier, lineage = resize_inside(opened.classifier, under.resize_inside), opened.lineage
     (choice,), images = load_group_images(console, [classifier], [classes_from or model_request.group], request)
+    check_grid({"": classifier}, images.size)
     names = choice.classes
     spec.check_fits(threat, len(names))
     if png is not None:
@@ -87,7 +93,7 @@ def attack(
 
     place(classifier, resolve_device(computing.device))
     group = classifier.over(names), choice.name, images.restricted_to(names, names_from="the checkpoint")
-    plan = AttackPlan(spec, threat, seed=computing.seed, batch_size=computing.batch_size, early_stop=not full)
+    plan = AttackPlan(spec, threat, seed=computing.seed, batch_size=computing.batch_size, early_stop=not full, eot=under.eot)
     identity = attack_identity(*group, plan, save_rounded=quantize, inputs=lineage)
     done = None if force else earlier_attack(output, identity)
     there = done is not None and png is None  # pictures are made from a new attack
@@ -123,13 +129,13 @@ def _show(console: Console, done: Attacked, spec: AttackSpec, output: Path, png:
             "images": len(saved.images),
             "ways": len(saved.classes),
             "attack": spec.to_record(),
-            "threat": saved.threat.to_record(),
+            "threat": {**saved.threat.to_record(), **(saved.conditions.to_record() if saved.conditions else {})},
             "largest_perturbation": done.largest,
             **{name: asdict(value) for name, value in done.figures.items()},
         }
     )
     where = f"{len(saved.images):,} images of {counted(len(saved.classes), f'{saved.group} class', f'{saved.group} classes')}"
-    console.line(f"{output}: {where} under {spec.name}, {saved.threat}")
+    console.line(f"{output}: {where} under {spec.name}, {_threat_of(saved)}")
     if png is not None:
         console.line(f"{png}: the images as 8-bit PNG, DIR/CLASS/ROW.png")
     console.table(
@@ -139,6 +145,14 @@ def _show(console: Console, done: Attacked, spec: AttackSpec, output: Path, png:
             for name, value in done.figures.items()
         ],
     )
+
+
+def _threat_of(saved: AdversarialSet) -> str:
+    """As in tables: 'Linf 8/255 at 32x32'."""
+    from stages.files.artifact_params import Threat
+
+    found = saved.conditions.to_record() if saved.conditions else {}
+    return str(Threat.model_validate({**saved.threat.to_record(), **found}))
 
 
 def _check_png(output: Path, png: Path | None, sources: list[options.Place], *, force: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from laatcli.console import Console
 from laatcli.evaluation import AttackChoice, check_together, read_protocol
 from laatcli.inputs import load_classifiers, load_group_images
 from laatcli.reporting import Format, Output, check_format, end, hold_to, rows_place, up_to_date, working, write_report
+from stages.conditions import ModelUnderAttack
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.evaluation.protocol import PROTOCOL, Protocol
@@ -49,6 +50,7 @@ def evaluate(
     protocol: Protocol,
     attacks: AttackChoice,
     threat: ThreatModel,
+    under: ModelUnderAttack,
     computing: options.Computing,
     plotting: options.Plotting,
     classes_from: list[str] | None = parameter(
@@ -112,15 +114,18 @@ def evaluate(
         check_picture(plot)
     if len({Path(spec).resolve() for spec in models}) < len(models):
         raise UsageError("a model is given twice", "name each model once")
-    classifiers = load_classifiers(console, models, model_request)
+    opened = load_classifiers(console, models, model_request)
     from stages.devices import resolve_device
     from stages.evaluation.evaluate import evaluate_classifiers
     from stages.evaluation.task import Task
+    from stages.models.wrapped import resize_inside
 
+    classifiers = {name: resize_inside(one.classifier, under.resize_inside) for name, one in opened.items()}
     place = resolve_device(computing.device, launch)
     with working(console, output, place, launch) as chunks:
         if attacks.adversarial is not None:
-            identity, run = _on_saved(classifiers, attacks.adversarial, computing.batch_size, place, require or ())
+            lineages = {name: one.lineage for name, one in opened.items()}
+            identity, run = _on_saved(classifiers, lineages, attacks, under.eot, computing, place, require or ())
         else:
             groups: list[str | None] = [*(classes_from or asked.groups)] or [model_request.group]
             choices, images = load_group_images(console, list(classifiers.values()), groups, request, gzsl=asked.gzsl)
@@ -139,6 +144,7 @@ def evaluate(
                 sample=replace(sample, seed=computing.seed),
                 checks=attacks.checks,
                 replay=asked.replay,
+                eot=under.eot,
             )
             task.check()
             identity = task.identity
@@ -156,15 +162,33 @@ def evaluate(
 
 
 def _on_saved(
-    classifiers: Mapping[str, Classifier], path: Path, batch_size: int, device: str, required: Sequence[str]
+    classifiers: Mapping[str, Classifier],
+    lineages: Mapping[str, Mapping[str, Any]],
+    attacks: AttackChoice,
+    eot: int,
+    computing: options.Computing,
+    device: str,
+    required: Sequence[str],
 ) -> tuple[Identity, Callable[..., Evaluation]]:
     """The evaluation of the classifiers on the adversarial images in a file: its identity, and what runs it."""
     from stages.attacks.adversarial import KIND, AdversarialSet
     from stages.evaluation.saved_images import evaluate_saved, saved_identity, saved_name
     from stages.reports.requirements import parse_requirements
 
-    artifact, where = artifacts.read(path, KIND), f"'{path}'"
+    artifact, where = artifacts.read(attacks.adversarial or "", KIND), f"'{attacks.adversarial}'"
     saved, lineage = AdversarialSet.from_artifact(artifact, where), artifact.lineage()
     parse_requirements(required, [saved_name(saved)])
-    run = partial(evaluate_saved, classifiers, saved, lineage, where=where, batch_size=batch_size, device=device)
-    return saved_identity(classifiers, lineage), run
+    run = partial(
+        evaluate_saved,
+        classifiers,
+        saved,
+        lineage,
+        where=where,
+        lineages=lineages,
+        knowledge=attacks.knowledge,
+        eot=eot,
+        seed=computing.seed,
+        batch_size=computing.batch_size,
+        device=device,
+    )
+    return saved_identity(classifiers, lineage, knowledge=attacks.knowledge, eot=eot, seed=computing.seed), run

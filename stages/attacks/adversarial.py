@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stages.attacks.png_folder import write_png_folder
 from stages.classes import check_unique, spelled
+from stages.conditions import Conditions
 from stages.data.source_rows import SourceRows
 from stages.errors import InputError
 from stages.files.artifacts import Artifact
@@ -40,6 +41,7 @@ class AdversarialSet:
         data: provenance record of the images.
         inputs: lineage.
         source_rows: which images of the data these are; None if unknown.
+        conditions: the pixel grid and the preprocessing; None in older files.
         identity, figures: everything that determines the images, see `stages.identity`, and the accuracies of the attack by
             name, records of `Estimate`; None in older files.
     """
@@ -56,6 +58,7 @@ class AdversarialSet:
     data: dict[str, Any]
     inputs: Mapping[str, Any] = field(default_factory=dict)
     source_rows: SourceRows | None = None
+    conditions: Conditions | None = None
     identity: dict[str, Any] | None = None
     figures: dict[str, Any] | None = None
 
@@ -67,7 +70,7 @@ class AdversarialSet:
             "classes": list(self.classes),
             "data": self.data,
             "group": self.group,
-            "threat": self.threat.to_record(),
+            "threat": {**self.threat.to_record(), **(self.conditions.to_record() if self.conditions else {})},
         }
         if self.identity is not None:
             params |= {"identity": self.identity, "figures": self.figures}
@@ -111,6 +114,7 @@ class AdversarialSet:
             data=params["data"],
             inputs=artifact.inputs,
             source_rows=source_rows,
+            conditions=Conditions.from_record(params["threat"]),
             identity=params.get("identity"),
             figures=params.get("figures"),
         )

@@ -24,6 +24,7 @@ from stages.attacks.spec import AttackPlan, AttackSpec, EnsembleSpec
 from stages.attacks.start import LibraryStarts, seeded_library
 from stages.errors import InputError
 from stages.models.classifier import decide
+from stages.models.wrapped import NEW, using
 from stages.randomness import derive_seed
 from stages.threat import ThreatModel
 
@@ -116,7 +117,8 @@ class _Batch:
     def at(self, x: Tensor, rows: Tensor) -> Tensor:
         """The logits (n, C) of the samples `rows` at the images `x` (n, 3, H, W). Raises ComputeError if not finite, or without
         the gradient that the library asks for."""
-        logits = self._samples.scores(x.contiguous(memory_format=self._layout), rows)
+        with using(self._samples.classifier, NEW):
+            logits = self._samples.scores(x.contiguous(memory_format=self._layout), rows)
         decide(logits.detach())
         if x.requires_grad and torch.is_grad_enabled():
             require_gradient(logits)

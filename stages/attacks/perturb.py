@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from stages.attacks.spec import AttackPlan, EnsembleSpec
 from stages.attacks.start import StartNoise
 from stages.models.classifier import Classifier, Progress, decide
 from stages.models.frozen import inference
+from stages.models.wrapped import begin_draws, mean_of_draws
 from stages.pixels import check_pixels, to_pixels
 from stages.threat import ThreatModel
 
@@ -24,6 +26,9 @@ def attack_samples(samples: Samples, rows: Tensor, plan: AttackPlan) -> Iterator
     The result of a sample is its first misclassified iterate, or the iterate after the last step. It is checked against the
     threat model. Each restart attacks the samples that are still classified correctly. Random starts belong to the row (see
     StartNoise), so results depend on the batch size by float rounding only.
+
+    A model that averages over random draws is attacked with every step, because an image on its boundary is misclassified by
+    chance. What it draws belongs to the attack and its first row.
 
     Args:
         samples: the samples and their classifier.
@@ -37,6 +42,8 @@ def attack_samples(samples: Samples, rows: Tensor, plan: AttackPlan) -> Iterator
         ComputeError: non-finite outputs or images, or a result outside the threat model.
     """
     spec, labels = plan.spec, samples.labels.cpu()
+    if begin_draws(samples.classifier, f"{spec.stream(0)}/{int(rows[0]) + samples.first_row if len(rows) else 0}"):
+        plan = replace(plan, early_stop=False)
     for restart in range(spec.restarts):
         if isinstance(spec, EnsembleSpec):
             from stages.attacks.autoattack import ensemble_attacked  # importing pyautoattack is slow
@@ -85,6 +92,7 @@ def attack_images(
         ComputeError: non-finite outputs or gradients, or a result outside the threat model.
     """
     check_pixels(images)
+    classifier = mean_of_draws(classifier, plan.eot, plan.seed)
     count, device = len(images), classifier.device
     x_adv = torch.empty(images.shape, dtype=torch.float32)
     clean = torch.empty(count, dtype=torch.int64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stages.errors import ComputeError
+from stages.errors import ComputeError, InputError
 from stages.models.classifier import Classifier
 
 
@@ -23,6 +23,19 @@ def require_gradient(output: Tensor) -> None:
     """Raise ComputeError unless `output` can be differentiated."""
     if not output.requires_grad:
         raise no_gradient()
+
+
+def check_labels(images: Tensor, labels: Tensor, classes: int) -> None:
+    """Raise InputError unless `labels` are one position among `classes` for each of the images (N, …)."""
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        raise InputError(
+            f"the labels are {labels.dtype} {tuple(labels.shape)}, expected int64 ({len(images)},)", "give one class per image"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise InputError(
+            f"labels span [{int(labels.min())}, {int(labels.max())}], and the classifier has {classes} classes",
+            "give positions in classifier.classes, or choose the classes with classifier.over(…)",
+        )
 
 
 @dataclass(frozen=True)

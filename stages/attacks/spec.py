@@ -147,6 +147,7 @@ class AttackPlan:
         batch_size: samples in one forward pass.
         early_stop: True skips samples that are misclassified when clean, and stops at the first iterate that is misclassified;
             False runs every step on every sample.
+        eot: random draws that a randomised model is averaged over, see `stages.models.wrapped.MeanOfDraws`.
     """
 
     spec: AttackSpec
@@ -154,6 +155,7 @@ class AttackPlan:
     seed: int
     batch_size: int = 256
     early_stop: bool = True
+    eot: int = 1
 
 
 def parse_attack(name: str) -> AttackSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from stages.attacks.quantize import quantize
 from stages.attacks.spec import AttackPlan, library_versions
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
-from stages.evaluation.task import own_code
+from stages.evaluation.clean_passes import require_same_passes
+from stages.evaluation.task import conditions_of, how_attacked, own_code
 from stages.files.artifacts import read
 from stages.files.reading import STDIO
 from stages.identity import CHOOSE_OR_FORCE, Identity, digest_of, require_same, versions
 from stages.models.classifier import Classifier, Progress, predict
+from stages.models.wrapped import mean_of_draws
 from stages.statistics.intervals import Estimate, estimate
 
 ROUNDED = "robust_8bit"
@@ -73,10 +75,12 @@ def attack_group(
         identity: `attack_identity` of the same arguments; None computes it, which reads all pixels.
         progress: called with (images done, images in total, what).
 
-    Raises as `attack_images`.
+    Raises as `attack_images`, and UsageError for a randomised model without `plan.eot`.
     """
     threat = plan.threat
-    x_adv, clean, attacked = attack_images(classifier, images.images, images.labels, plan, progress=progress)
+    require_same_passes({"": classifier}, images.images, plan.eot)
+    classifier = mean_of_draws(classifier, plan.eot, plan.seed)
+    x_adv, clean, attacked = attack_images(classifier, images.images, images.labels, replace(plan, eot=1), progress=progress)
     right = (clean == images.labels).numpy()
     figures = {"clean": estimate(right), "robust": estimate(right & (attacked == images.labels).numpy())}
     levels = None
@@ -96,10 +100,15 @@ def attack_group(
         tuple(classifier.classes),
         group,
         threat,
-        {**plan.spec.to_record(), "seed": plan.seed, "every_step": not plan.early_stop, "quantized": save_rounded},
+        {
+            **plan.spec.to_record(),
+            **({"eot": plan.eot} if plan.eot > 1 else {}),
+            **{"seed": plan.seed, "every_step": not plan.early_stop, "quantized": save_rounded},
+        },
         {**images.provenance.to_record(), "sha256": identity["inputs"]["data"]},
         dict(inputs or {}),
         images.source_rows,
+        conditions_of({"": classifier}, images.size, images.provenance.to_record()),
         identity,
         {name: asdict(value) for name, value in figures.items() if save_rounded or name != ROUNDED},
     )
@@ -131,6 +140,7 @@ def attack_identity(
             "seed": plan.seed,
             "full": not plan.early_stop,
             "quantize": save_rounded,
+            **how_attacked(classifier, plan.eot),
         },
         "versions": versions(**library_versions([plan.spec])),
         **own_code([classifier]),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -19,57 +19,20 @@ from stages.attacks.gradient import input_gradient
 from stages.attacks.losses import LOSSES
 from stages.attacks.spec import AttackSpec, parse_attack
 from stages.errors import ComputeError, InputError
+from stages.evaluation.clean_passes import AGREE, BATCH_TOLERANCE, clean_passes
+from stages.evaluation.findings import FAIL, FEW, PASS, WARN, Finding
 from stages.evaluation.probe import CLIMB, STEPS, Probe
+from stages.models.wrapped import SINGLE, using
 from stages.threat import ThreatModel, format_eps
 
-PASS, WARN, FAIL, FEW = "pass", "warn", "fail", "few"
 FEWEST = 29  # points of different images that a check needs to pass: none of 29 rules out a share of 10 % at the 5 % level
-AGREE = 1e-5  # largest difference of two clean passes, relative to the largest logit, at least 1
 # a count fails if a true share of 5 % gives as many in less than 1 % of samples, and warns at 2 % and 5 %
 FAIL_SHARE, FAIL_LEVEL = 0.05, 0.01
 WARN_SHARE, WARN_LEVEL = 0.02, 0.05
 QUERIES = 300
 LOOKS = (1, 5, STEPS)  # steps after which the loss is compared
 DRAWS = STEPS
-BATCH_TOLERANCE = 1e-3  # largest difference between batches, as for AGREE; other batch sizes round in another order
 _ALONE = "the figures hold for these batches only, and an attack reaches an image through its neighbours"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Result of a check.
-
-    Attributes:
-        name: of the check.
-        result: 'pass', 'warn', 'fail', or 'few' for too few points to pass.
-        figures: the numbers behind the result, JSON-able.
-        sentence: the result in words.
-    """
-
-    name: str
-    result: str
-    figures: dict[str, Any]
-    sentence: str
-
-
-def clean_passes(probe: Probe) -> Finding:
-    """Two passes over the same clean images give the same logits, to 1e-5 of the largest one; randomized models fail."""
-    most = largest = 0.0
-    changed = 0
-    for rows in probe.batches():
-        first, again = (probe.logits(rows) for _ in range(2))
-        if not bool((first.isfinite() & again.isfinite()).all()):
-            return Finding("clean passes", FAIL, {"points": len(probe)}, "a clean pass gives logits that are not finite")
-        most = max(most, float((first - again).abs().max()))
-        largest = max(largest, float(first.abs().max()))
-        changed += int((first.argmax(1) != again.argmax(1)).sum())
-    apart = float(f"{most / max(probe.scale, largest):.1g}")
-    figures = {"points": len(probe), "changed_decisions": changed, "difference": apart, "allowed": AGREE}
-    if apart <= AGREE:
-        return Finding("clean passes", PASS, figures, "two clean passes agree")
-    differ = f"logits differ by {apart:g} of the largest, {changed} of {len(probe)} predictions change"
-    advice = "the model is randomized and needs attacks that average over its randomness"
-    return Finding("clean passes", FAIL, figures, f"two clean passes disagree ({differ}): {advice}")
 
 
 def gradients(probe: Probe) -> Finding:
@@ -105,9 +68,10 @@ def batch_independence(probe: Probe) -> Finding:
     again = apart = 0.0
     changed = 0
     for kind, images in kinds.items():
-        first, repeated, alone, mixed = (
-            probe.logits_in(groups, images) for groups in (probe.batches(), probe.batches(), rows.split(1), others)
-        )
+        with using(probe.samples.classifier, SINGLE):
+            first, repeated, alone, mixed = (
+                probe.logits_in(groups, images) for groups in (probe.batches(), probe.batches(), rows.split(1), others)
+            )
         if not all(bool(one.isfinite().all()) for one in (first, repeated, alone, mixed)):
             return Finding("batch", FAIL, figures, f"logits of {kind} images are not finite in some batches: {_ALONE}")
         largest = max(probe.scale, float(first.abs().max()))
@@ -119,7 +83,7 @@ def batch_independence(probe: Probe) -> Finding:
     if apart <= BATCH_TOLERANCE and judge_count(changed, len(probe)) == PASS:
         return Finding("batch", PASS, figures, "a decision does not depend on the other images of its batch")
     if not again <= AGREE:
-        return Finding("batch", WARN, figures, "whether a decision depends on its batch is unknown: the model is randomized")
+        return Finding("batch", WARN, figures, "whether a decision depends on its batch is unknown: the model is randomised")
     differ = f"logits differ by {apart:.1g} of the largest, {changed} of {len(probe)} predictions change"
     return Finding("batch", FAIL, figures, f"decisions depend on the other images of the batch ({differ}): {_ALONE}")
 

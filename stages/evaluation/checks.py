@@ -14,8 +14,9 @@ from stages.attacks.spec import GRADIENT, AttackSpec, EnsembleSpec
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
 from stages.errors import ComputeError
-from stages.evaluation.check_rules import CHECKS, FEW, FEWEST, OF_MODEL, PASS, Finding, not_run
+from stages.evaluation.check_rules import CHECKS, FEWEST, OF_MODEL, not_run
 from stages.evaluation.features import CleanFeatures
+from stages.evaluation.findings import FEW, PASS, Finding
 from stages.evaluation.points import Points, all_way_points, episode_points
 from stages.evaluation.probe import Probe
 from stages.evaluation.protocol import Protocol

@@ -13,16 +13,18 @@ from stages.attacks.suites import variant_notes
 from stages.data.episodes import Episodes
 from stages.evaluation.checks import most_passes, run_checks
 from stages.evaluation.chunks import Chunks
+from stages.evaluation.clean_passes import require_same_passes
 from stages.evaluation.features import CleanFeatures
 from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
 from stages.evaluation.progress import with_checks, within
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import evaluate, forward_size
-from stages.evaluation.task import Task, own_code
+from stages.evaluation.task import Task, conditions_of, how_attacked, own_code
 from stages.files.writing import write_files
 from stages.identity import digest_of
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
+from stages.models.wrapped import draws_of, mean_of_draws
 from stages.reports.records import Model, Report, Result
 from stages.reports.report import make_report, report_bytes, with_rows
 from stages.reports.report_tables import report_tables
@@ -86,16 +88,18 @@ def evaluate_classifiers(
         chunks: processes that share the work, and where finished chunks are saved.
         progress: called with (done, total, what) over the whole evaluation.
 
-    Raises UsageError for a protocol that does not fit a group, before scoring; InputError if the processes of `chunks` have
-    different inputs.
+    Raises UsageError for a protocol that does not fit a group, or a randomised model without `eot`, before scoring; InputError
+    if the processes of `chunks` have different inputs.
     """
     chunks = chunks or Chunks()
     task.check()
     task.agree(chunks.world, batch_size)
     found = _Findings(dict.fromkeys(task.notes))
+    for name, one in task.classifiers.items():
+        place(one, device)
+        require_same_passes({name: one}, task.images.images, task.eot)
     jobs = [(choice, name) for choice in task.choices for name in task.classifiers]
     for at, (choice, name) in enumerate(jobs):
-        place(task.classifiers[name], device)
         _evaluate_group(task, name, choice, found, batch_size, chunks, within(progress, at, len(jobs), f"{name} {choice.name}"))
     return Evaluation(_report_of(task, found), found.rows)
 
@@ -114,7 +118,7 @@ def _evaluate_group(
     task: Task, name: str, choice: ClassChoice, found: _Findings, batch_size: int, chunks: Chunks, progress: Progress | None
 ) -> None:
     """Score one classifier on one group of classes, for each number of shots, and add to what was found."""
-    classifier = task.classifiers[name].over(choice.classes)
+    classifier = mean_of_draws(task.classifiers[name].over(choice.classes), task.eot, task.seed)
     kept = task.kept(choice)[0].cpu().numpy()
     group = task.images.restricted_to(choice.classes, names_from="the checkpoint")
     features = CleanFeatures(classifier, group, forward_size(classifier, batch_size))
@@ -187,6 +191,8 @@ def _report_of(task: Task, found: _Findings) -> Report:
         },
         attacks=task.attacks,
         threat=task.threat if task.attacks else None,
+        conditions=conditions_of(task.classifiers, task.images.size, task.images.provenance.to_record()),
+        eot=task.eot,
         seed=task.seed,
         rows=found.rows,
         suite=task.suite,
@@ -223,6 +229,7 @@ def _follows_from(
         "threads": torch.get_num_threads(),
         "tool": __version__,
         "torch": torch.__version__,
+        **how_attacked(classifier, draws_of(classifier)),
         **own_code([classifier]),
     }
 

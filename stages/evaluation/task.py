@@ -12,6 +12,15 @@ import torch
 
 from stages.attacks.autoattack import check_size
 from stages.attacks.spec import AttackSpec, EnsembleSpec, library_versions
+from stages.conditions import (
+    NOT_RESIZED,
+    WHITE_BOX,
+    Conditions,
+    Knowledge,
+    ModelUnderAttack,
+    resized_inside,
+    resized_outside,
+)
 from stages.data.episodes import Episodes, check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
 from stages.errors import UsageError
@@ -22,6 +31,7 @@ from stages.evaluation.sample import Sample, sample_note, subset_of
 from stages.identity import CODE, digest_of, versions
 from stages.imports import code_of
 from stages.models.classifier import Classifier
+from stages.models.wrapped import check_grid, resize_of
 from stages.reports.parquet import SCHEMA_VERSION
 from stages.threat import ThreatModel
 from stages.world import World
@@ -45,6 +55,7 @@ class Task:
         shots: a sweep over several numbers of shots, each a row with the same queries; empty uses those of `protocol`.
         sample: evaluate a subset of the images.
         checks: whether to check each result under attack (see `checks.run_checks`).
+        eot: random draws that randomised models are averaged over, see `stages.models.wrapped.MeanOfDraws`.
         replay: use these episodes instead of sampling them; `protocol` and `shots` are those of the file.
     """
 
@@ -60,6 +71,7 @@ class Task:
     sample: Sample = field(default_factory=Sample)
     checks: bool = False
     replay: Replay | None = None
+    eot: int = 1
 
     @cached_property
     def images(self) -> ImageSet:
@@ -93,6 +105,7 @@ class Task:
             settings |= {"shots": list(self.shots), **self.protocol.heads}
         if self.sample.asked:
             settings |= {"max_images": self.sample.images, "max_per_class": self.sample.per_class}
+        settings |= how_attacked(next(iter(self.classifiers.values())), self.eot)
         replayed = {"replayed episodes": self.replay.sha256} if self.replay is not None and self.replayed else {}
         return {
             "models": {name: one.origin.digest for name, one in self.classifiers.items()},
@@ -133,6 +146,8 @@ class Task:
         notes = [sample_note(self.sample, len(self.images), len(self.whole))] if self.sample.asked else []
         if self.protocol.name == "gzsl" and self.attacks:
             notes.append(UPPER_BOUND)
+        if self.eot > 1:
+            notes.append(eot_note(self.eot))
         return [*notes, OTHER_EPISODES] if self.replayed else notes
 
     @property
@@ -154,6 +169,7 @@ class Task:
                 raise UsageError(
                     f"{name} is a classifier of fixed classes, without embeddings of support images", "give --shots 0"
                 )
+        check_grid(self.classifiers, self.whole.size)
         for spec in self.attacks:
             if isinstance(spec, EnsembleSpec):
                 check_size(spec, self.threat, *self.images.size)
@@ -170,6 +186,33 @@ class Task:
         return restricted_labels(
             found.labels, found.classes, choice.classes, names_from="the checkpoint", provenance=found.provenance
         )
+
+
+def eot_note(draws: int) -> str:
+    """How a randomised model decides and is attacked."""
+    return (
+        f"--eot {draws}: every decision, clean or attacked, is by the mean logits of {draws} random draws, and attacks follow "
+        "the gradient at this mean, with new draws in every step"
+    )
+
+
+def how_attacked(classifier: Classifier, eot: int) -> dict[str, Any]:
+    """The settings of `ModelUnderAttack` for an identity, as far as they differ from the defaults."""
+    resize = resize_of(classifier)
+    return ModelUnderAttack(eot, None if resize is None else resize.how).to_settings()
+
+
+def conditions_of(
+    classifiers: Mapping[str, Classifier], grid: tuple[int, int], data: Mapping[str, Any], knowledge: Knowledge = WHITE_BOX
+) -> Conditions:
+    """What the threat model is applied to: images of height and width `grid` with the provenance record `data`.
+
+    Raises as `check_grid`.
+    """
+    check_grid(classifiers, grid)
+    resizes = {name: resize_of(one) for name, one in classifiers.items()}
+    inside = resized_inside({name: NOT_RESIZED if one is None else one.does(grid) for name, one in resizes.items()})
+    return Conditions(grid, resized_outside(data), inside, knowledge)
 
 
 def anchors_digest(classifiers: Mapping[str, Classifier]) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 from typing_extensions import Self
 
+from stages.conditions import NOT_RESIZED, Knowledge
 from stages.errors import InputError
 from stages.files.artifact_record import REMAKE
 from stages.files.epoch_metrics import EpochMetrics, check_epochs
@@ -181,19 +182,45 @@ class ModelParams(AnchorParams):
     training: Training
 
 
+class Preprocessing(Record):
+    """How images were resized: 'none', or interpolation and size."""
+
+    inside: str
+    """From the pixel grid to the model's input, within the attack."""
+    outside: str
+    """To the pixel grid, before the attack."""
+
+
 class Threat(Record):
-    """The threat model."""
+    """The threat model. Older files lack the grid, the preprocessing and the knowledge: they resized outside the attack."""
 
     clip: Annotated[list[float], Field(min_length=2, max_length=2)]
     eps: str
     """Exact, in pixel units: 8/255."""
+    grid: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
+    """Height and width of the images whose pixels are perturbed."""
+    knowledge: Knowledge | None = None
+    """Of the attacker: white-box knows the whole model; transfer attacked another model; oblivious attacked the model with its
+    defence switched off."""
     norm: str
+    preprocessing: Preprocessing | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.clip[0] < self.clip[1]:
             raise ValueError(f"the pixel range {self.clip} is empty")
         return self
+
+    @property
+    def inside(self) -> str:
+        """How images are resized within the attack."""
+        return NOT_RESIZED if self.preprocessing is None else self.preprocessing.inside
+
+    def __str__(self) -> str:
+        """For titles: 'Linf 1/255 at 32x32, resized inside the attack: bicubic to 224x224'."""
+        at = "" if self.grid is None else f" at {self.grid[1]}x{self.grid[0]}"
+        resized = "" if self.inside == NOT_RESIZED else f", resized inside the attack: {self.inside}"
+        return f"{self.norm} {self.eps}{at}{resized}"
 
 
 class SavedAttack(Record, extra="allow"):

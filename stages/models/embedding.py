@@ -105,6 +105,24 @@ def place(model: nn.Module, device: torch.device | str) -> None:
             place_backbone(module.backbone, module.image_size)
 
 
+class Wrapped(nn.Module):
+    """An embedding model around another one, `inner`."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    @property
+    def backbone_name(self) -> str:
+        """That of the inner model, '' without one."""
+        return str(getattr(self.inner, "backbone_name", ""))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The embeddings (N, D) of the inner model."""
+        embeddings: Tensor = self.inner(images_for(self.inner, x))
+        return embeddings
+
+
 def images_for(model: nn.Module, x: Tensor) -> Tensor:
     """`x` (N, 3, H, W) in the layout for `model`: contiguous, which `x.view(len(x), -1)` needs, unless the model is ours."""
-    return x if isinstance(model, EmbeddingModel) else x.contiguous()
+    return x if isinstance(model, (EmbeddingModel, Wrapped)) else x.contiguous()

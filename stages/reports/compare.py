@@ -107,9 +107,12 @@ def _check_alike(reports: Sequence[Report], names: tuple[str, str]) -> None:
     _refuse_unlike("protocols", names, [report.protocol for report in reports], _shown)
     saved = [report.adversarial.sha256 if report.adversarial else "none" for report in reports]
     _refuse_unlike("saved adversarial images", names, saved, str)
-    threats = [report.threat for report in reports]
-    if all(threats):
-        _refuse_unlike("threat models", names, threats, lambda threat: f"{threat.norm} {threat.eps} in {threat.clip}")
+    threats = [report.threat for report in reports if report.threat]
+    if len(threats) == len(reports):
+        radii = [(threat.norm, threat.eps, threat.clip) for threat in threats]
+        _refuse_unlike("threat models", names, radii, lambda radius: f"{radius[0]} {radius[1]} in {radius[2]}")
+        _refuse_unlike("attacker knowledge", names, [report.knowledge for report in reports], str)
+        _refuse_unlike("resizing inside the attack", names, [threat.inside for threat in threats], str)
     attacks = [{attack.name: attack for attack in report.attacks} for report in reports]
     for name in attacks[0].keys() & attacks[1].keys():
         _refuse_unlike(f"settings of {name}", names, [found[name] for found in attacks], _shown)

@@ -22,8 +22,12 @@ def part_of(report: Report, keep: Callable[[Result], bool]) -> Report:
 
 
 def measured_alike(report: Report) -> str:
-    """What two reports share if their figures may stand in one table: attacks, threat model, protocol and images."""
+    """What two reports share if their figures may stand in one table: attacks, threat model with attacker knowledge and
+    preprocessing, protocol and images."""
     record = report.to_record()
-    key = [record.get(part) for part in ("suite", "attacks", "threat", "protocol", "seed", "sample")]
+    key = [record.get(part) for part in ("suite", "attacks", "protocol", "seed", "sample")]
+    # older reports do not name the grid, which follows from the images
+    threat = report.threat and [report.threat.norm, report.threat.eps, report.threat.clip, report.threat.inside]
     saved = report.adversarial and report.adversarial.sha256
-    return json.dumps([*key, report.data.sha256 or report.data.source, saved], sort_keys=True)
+    images = report.data.sha256 or report.data.source
+    return json.dumps([*key, threat, report.knowledge, images, saved], sort_keys=True)

@@ -128,7 +128,7 @@ def _results(report: Report, size: FigureSize) -> tuple[Any, float]:
         chance = labels.index("chance")
         handles, labels = (part[:chance] + part[chance + 1 :] + part[chance : chance + 1] for part in (handles, labels))
         interval = shown_text(report.results[0].interval)
-        under = f"attacks in {report.threat.norm} {report.threat.eps}; " if report.threat else ""
+        under = f"attacks in {report.under}; " if report.under else ""
         lay_out(figure, size, max(heights) * len(axes), [Legend(handles, labels, f"{under}intervals: {interval}")])
     return figure, float(figure.get_figheight())
 
@@ -214,7 +214,7 @@ def plot_seen_unseen(report: Report, path: Path, size: str = DEFAULT_SIZE) -> No
         style_axis(axis)
         kinds: list[tuple[str, dict[str, Any]]] = [("clean", {"linestyle": CLEAN_LINE})]
         if attacked and report.threat:
-            name = f"worst case, {report.threat.norm} {report.threat.eps} (upper bound off the ring)"
+            name = f"worst case, {report.under} (upper bound off the ring)"
             kinds.append((name, {"linestyle": ROBUST_LINE}))
         kinds.append(("bias 0, with 95 % intervals", {**RING, "linestyle": ""}))
         if fitted:

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from typing_extensions import Self
 
+from stages.conditions import TRANSFER, UNKNOWN, WHITE_BOX, Knowledge
 from stages.errors import InputError
-from stages.files.artifact_params import Data, Threat
+from stages.files.artifact_params import Data, Lineage, Threat
 from stages.files.records import Record, Share, first_fault
+from stages.reports.check_records import Checks
 from stages.reports.parquet import AGAIN, OLDEST_VERSION, SCHEMA_VERSION
 from stages.reports.rows import CLEAN, WORST
 from stages.statistics.chance import Verdict, verdict
@@ -81,6 +83,8 @@ class Attack(Record, extra="allow"):
 class Adversarial(Record, extra="allow"):
     """Lineage of the saved adversarial images that were evaluated instead of running attacks."""
 
+    inputs: dict[str, Lineage] = Field(default_factory=dict)
+    """The model that they were made on, and its anchors."""
     sha256: str
 
 
@@ -100,41 +104,6 @@ class FileReference(Record):
     file: str
     """Relative to the report."""
     sha256: str
-
-
-class CheckSample(Record):
-    """The sample of points, all correct on clean images, that a check looked at."""
-
-    of: NonNegativeInt
-    points: NonNegativeInt
-    seed: int
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.points > self.of:
-            raise ValueError(f"{self.points} points of {self.of}")
-        return self
-
-
-class Finding(Record):
-    """What one check found."""
-
-    figures: dict[str, Any]
-    """Those that decided."""
-    name: str
-    result: Literal["pass", "warn", "fail", "few"]
-    """few: too few points to say that it passes."""
-    sentence: str
-
-
-class Checks(Record):
-    """Whether the robust accuracies of one result can be trusted."""
-
-    findings: Annotated[list[Finding], Field(min_length=1)]
-    group: str
-    model: str
-    protocol: str
-    sample: CheckSample
 
 
 class Verdicts(Record):
@@ -233,6 +202,23 @@ class Report(Record):
     threat: Threat | None
     tool: str
     """Version of laat."""
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What the attacker knows; of older reports by what they attacked."""
+        if self.threat is not None and self.threat.knowledge is not None:
+            return self.threat.knowledge
+        if self.adversarial is None:
+            return WHITE_BOX
+        made_on = self.adversarial.inputs.get("model")
+        same = {made_on.sha256 == one.sha256 for one in self.models} if made_on else set()
+        return WHITE_BOX if same == {True} else TRANSFER if same == {False} else UNKNOWN
+
+    @property
+    def under(self) -> str:
+        """The threat model in words, with what the attacker knows unless it is white-box; '' without one."""
+        knowledge = "" if self.knowledge == WHITE_BOX else f", {self.knowledge}"
+        return "" if self.threat is None else f"{self.threat}{knowledge}"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stages.attacks.spec import AttackSpec
+from stages.conditions import Conditions
 from stages.errors import InputError
 from stages.files.reading import STDIO, read_file, read_pipe
 from stages.files.records import first_fault
@@ -45,6 +46,8 @@ def make_report(
     notes: Sequence[str] = (),
     checks: Sequence[Mapping[str, Any]] | None = None,
     identity: Mapping[str, Any] | None = None,
+    conditions: Conditions | None = None,
+    eot: int = 1,
     sample: Mapping[str, Any] | None = None,
 ) -> Report:
     """The report of an evaluation.
@@ -62,13 +65,15 @@ def make_report(
         notes: what a reader must know, for example that these classes or images were trained on.
         checks: records of the checks of each result; None if nothing was checked.
         identity: of the evaluation, see `stages.identity`.
+        conditions: what the threat model was applied to; None if unknown.
+        eot: random draws that the attacks averaged over.
         sample: the record of the subset of the images; None for all of them.
 
     Raises pydantic.ValidationError when the records do not fit together.
     """
     record = {
         "adversarial": adversarial or None,
-        "attacks": [spec.to_record() for spec in attacks],
+        "attacks": [{**spec.to_record(), **({"eot": eot} if eot > 1 else {})} for spec in attacks],
         "data": dict(data),
         "episodes": None,
         "kind": KIND,
@@ -80,7 +85,7 @@ def make_report(
         "schema_version": SCHEMA_VERSION,
         "seed": seed,
         "suite": suite,
-        "threat": threat.to_record() if threat else None,
+        "threat": {**threat.to_record(), **(conditions.to_record() if conditions else {})} if threat else None,
         "tool": __version__,
         "checks": checks,
         "identity": identity,

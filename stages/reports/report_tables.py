@@ -41,7 +41,7 @@ def _results_table(reports: Reports, label: str | None) -> FigureTable:
         rows.append((*labels, percent(entry.chance), *cells))
     report, first = next(iter(reports.values())), entries[0][1]
     suite = f", suite {report.suite}" if report.suite else ""
-    under = f", attacks in {report.threat.norm} {report.threat.eps}" if report.threat else ""
+    under = f", attacks in {report.under}" if report.under else ""
     size = f"{first.episodes:,} episodes of {first.ways} ways" if first.episodes else "every image of a group once"
     named = [", ".join(label for label in row if isinstance(label, str) and label != "–") for row in rows]
     verdicts = _verdicts([(name, entry) for name, (_, entry) in zip(named, entries, strict=True)])

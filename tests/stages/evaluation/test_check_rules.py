@@ -103,10 +103,10 @@ def test_what_a_model_does_not_let_run_is_a_finding() -> None:
     assert [one.name for one in found.findings] == ALL
 
 
-def test_of_a_randomized_model_nothing_is_said_about_batches() -> None:
+def test_of_a_randomised_model_nothing_is_said_about_batches() -> None:
     found = finding(Masked(trained("clean"), noisy(0.1)), batch_independence)
     assert found.result == "warn"
-    assert "the model is randomized" in found.sentence
+    assert "the model is randomised" in found.sentence
 
 
 def test_noise_is_compared_with_the_best_of_the_gradient_attack() -> None:
