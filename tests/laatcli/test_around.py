@@ -18,6 +18,7 @@ from PIL import Image
 
 from stages import __version__
 from tests.laatcli.conftest import NAMES, QUICK, Pipeline, class_folders, draw_picture
+from tests.laatcli.inside import inside
 from tests.laatcli.shell import LAAT, environment, run, shell
 
 COMMANDS = ("anchors", "expand", "train", "attack", "eval", "compare", "report", "inspect", "plot", "suites", "demo", "doctor")
@@ -189,9 +190,17 @@ def test_groups_models_and_saved_images_in_one_table(pipeline: Pipeline, tmp_pat
     assert "seen: 4 of 4 classes were trained on" in done.stdout
     with Image.open(tmp_path / "r.png") as picture:
         assert picture.size[0] > 500
-    saved = run("eval", *models, "--adversarial", pipeline.folder / "adversarial.st", "-o", "saved.json", cwd=tmp_path)
-    assert saved.code == 0, saved.stderr
-    assert "saved pgd-2" in saved.stdout
+    adversarial = ("--adversarial", pipeline.folder / "adversarial.st", "-o", "saved.json", "--json")
+    both = inside(tmp_path, "eval", *models, *adversarial)
+    assert both.code == 2
+    assert "made on 'run' and not on 'last'" in both.stderr
+    for model, knowledge in zip(models, ("white-box", "transfer"), strict=True):
+        saved = inside(tmp_path, "eval", model, *adversarial, "--force")
+        assert saved.code == 0, saved.stderr
+        report = json.loads(saved.stdout)
+        assert list(report["results"][0]["attacks"]) == ["saved pgd-2"]
+        assert report["threat"]["knowledge"] == knowledge
+        assert report["threat"]["grid"] == [16, 16]
 
 
 def test_classes_named_later(pipeline: Pipeline, tmp_path: Path) -> None:
