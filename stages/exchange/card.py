@@ -41,7 +41,7 @@ def model_card(repository: str, checkpoint: Artifact, report: Report | None, *, 
     metadata = card_metadata(repository.rpartition("/")[2], license, report)
     sections = {
         "Use": _use(repository, checkpoint),
-        "Evaluation": ["No report was given: nothing was measured."] if report is None else list(_evaluation(report)),
+        "Evaluation": ["No report was given: nothing was measured."] if report is None else list(_evaluation(report, files)),
         "What was not measured": [f"- {line}" for line in not_measured(checkpoint, report)],
         "Limits": [f"- {line}" for line in LIMITS],
         "Model": list(_model(checkpoint)),
@@ -106,7 +106,7 @@ def _use(repository: str, checkpoint: Artifact) -> list[str]:
     return lines
 
 
-def _evaluation(report: Report) -> Iterator[str]:
+def _evaluation(report: Report, files: Mapping[str, int]) -> Iterator[str]:
     for table in report_tables({"report": report}):
         yield from render(table, "markdown").splitlines()
         yield ""
@@ -118,7 +118,8 @@ def _evaluation(report: Report) -> Iterator[str]:
         yield ""
         yield from (f"- {plain(line.strip())}" for line in lines)
     yield ""
-    yield "`laat report report.json` shows these tables again, checked against the rows beside it."
+    rows = any(name.endswith(".parquet") for name in files)
+    yield f"`laat report report.json` shows these tables again{', checked against the rows beside it' if rows else ''}."
 
 
 def _how(report: Report) -> Iterator[tuple[str, str]]:
@@ -162,7 +163,7 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
     ]
     rows.append(("expansion", "none" if expansion is None else f"theta max {expansion['theta_max']:.4f}"))
     calibration = params.get("calibration")
-    rows.append(("calibration", "none" if calibration is None else f"temperature {calibration['temperature']:.4g}"))
+    rows.append(("calibration", "none" if calibration is None else _calibration(calibration)))
     rows.append((f"SHA-256 of {CHECKPOINT}", checkpoint.sha256))
     yield from _table(("", ""), [(plain(name), plain(value)) for name, value in rows])
     for group, names in _groups(params).items():
@@ -170,6 +171,12 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
             more = f", and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
             yield ""
             yield f"{group.capitalize()} classes ({len(names):,}): {', '.join(map(plain, names[:_NAMES_SHOWN]))}{more}."
+
+
+def _calibration(record: Mapping[str, Any]) -> str:
+    bias = "no bias" if record.get("bias") is None else f"bias {record['bias']:.4g} on seen classes"
+    error = f"expected calibration error {record['ece_before']:.3f} before, {record['ece_after']:.3f} after"
+    return f"temperature {record['temperature']:.4g}, {bias}, {error}, on {record['images']:,} images: {record['source']}"
 
 
 def _training(training: Mapping[str, Any]) -> Iterator[str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import typer
 from huggingface_hub import ModelCard, constants
 
 from stages.files import artifacts
@@ -194,3 +197,30 @@ def test_an_older_revision(pipeline: Pipeline, hub: Hub, here: Path) -> None:
         assert done.code == 0, done.stderr
         assert set(tree(here / "a-model")) == FILES
     check_refusal(inside(here, "pull", NAME, "--revision", "v9"), 3, f"'{NAME}' has no revision 'v9'")
+
+
+def test_a_terminal_is_asked_for_the_licence(pipeline: Pipeline, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(typer, "prompt", lambda text, err: asked.append(text) or " mit ")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    done = inside(pipeline.folder, "push", "run/model.st", NAME, "--dry-run")
+    assert done.code == 0, done.stderr
+    assert "\nlicense: mit\n" in done.stdout
+    assert "Licence of the model (mit, apache-2.0" in asked[0]
+    check_refusal(inside(pipeline.folder, "push", "run/model.st", NAME, "--json"), 2, "add --license".capitalize())
+
+
+def test_the_card_has_the_figures_of_this_model_alone(pipeline: Pipeline, hub: Hub, here: Path) -> None:
+    read = artifacts.read(pipeline.model, "model")
+    artifacts.write(Artifact(read.kind, read.tensors, {**read.params, "note": "another"}, read.inputs), here / "other.st")
+    data = ("--data", pipeline.photos, "--attack", "none", "--rows", "none")
+    assert inside(here, "eval", pipeline.model, "other.st", *data).code == 0
+    done = inside(here, "push", "other.st", NAME, "--license", "mit", "--report", "report.json")
+    assert done.code == 0, done.stderr
+    card = hub.files(NAME)["README.md"].decode()
+    assert "| other | novel |" in card
+    assert "| run | novel |" not in card
+    assert "Robustness: no attack was run." in card
+    assert set(hub.files(NAME)) == {"model.st", "anchors.st", "report.json", "README.md"}
+    done = inside(here, "pull", NAME, "-o", "pulled")
+    assert "its rows are not there to compare it with" in done.stdout

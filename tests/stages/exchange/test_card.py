@@ -139,3 +139,18 @@ def test_an_imported_model_is_not_passed_off_as_trained_here(checkpoint: Artifac
     assert f"Possibly seen classes ({count}): " in section(text, "Model")
     assert f"| imported from | fare\\_2.pt (fare), SHA-256 {'5' * 64} |" in section(text, "Training")
     assert "| changed | tower replaced |" in section(text, "Training")
+
+
+def test_the_calibration_is_in_the_card(checkpoint: Artifact) -> None:
+    fitted = {
+        "temperature": 2.5,
+        "source": "validation classes",
+        "images": 400,
+        "classes": 8,
+        "ece_before": 0.2,
+        "ece_after": 0.04,
+    }
+    record = {**fitted, "bias": None, "bias_fit": None, "no_bias": "no validation classes"}
+    text = section(card(checkpoint, report(), params={**checkpoint.params, "calibration": record}), "Model")
+    assert "temperature 2.5, no bias, expected calibration error 0.200 before, 0.040 after, on 400 images" in text
+    assert "| calibration | none |" in section(card(checkpoint, report()), "Model")
