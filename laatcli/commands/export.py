@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ def export(
 
     What was written is run and compared with the model, on up to 200 images of
     --data, or of the bundled shapes. Nothing is left if a logit differs by more
-    than 1e-4 or an image gets another class (exit code 5).
+    than --tolerance or an image gets another class (exit code 5).
     """
     form = export_options.format_of(output)
     check_place(output, form, force=export_options.force)
@@ -59,6 +59,8 @@ def export(
     from stages.exchange.export import export_classifier
     from stages.exchange.export_check import read_images
 
+    if form in (None, "open_clip") and opened.classifier.origin.foreign.get("kind") == "clip":
+        export_options = replace(export_options, text_tower=export_options.text_tower or model)
     some = read_images(images, opened.classifier.image_size)
     console.note(f"exporting {opened.name}")
     with console.progress("compare") as bar:
@@ -88,7 +90,7 @@ def _show(console: Console, done: Exported) -> None:
         anchors = "" if record["anchors"] is None else f", anchors (classes, {record['width']})"
         console.line(f"inputs: images (batch, 3, {size}, {size}) {dtype} from {low} to {high}{anchors}; outputs: logits"
                      + ("" if record["anchors"] is None else ", embeddings"))  # fmt: skip
-    heads = [Column("compared in"), Column("images"), Column("largest difference of a logit", True)]
+    heads = [Column("compared in"), Column("images"), Column("largest logit difference", True)]
     heads += [Column("same class", True), Column("seconds", True)]
     difference = f"{found.largest:.1e}, at most {found.tolerance:.0e}"
     counts = f"{found.images:,} of {found.source}", difference, f"{found.same} of {found.decided}", f"{done.seconds:.1f}"

@@ -24,7 +24,7 @@ from stages.errors import InputError, UsageError
 from stages.exchange.export_check import Comparison, Images, compare, read_images
 from stages.exchange.export_graph import OPSET, RECORD, ExportModule, write_onnx, write_pt2
 from stages.exchange.export_open_clip import OpenClipRun, is_clip, write_open_clip
-from stages.exchange.export_options import ANCHORS, FOLDERS, IN_FOLDERS, ExportOptions, check_place, in_the_way
+from stages.exchange.export_options import ANCHORS, FOLDERS, IN_FOLDERS, TOLERANCE, ExportOptions, check_place, in_the_way
 from stages.files import artifacts
 from stages.files.writing import has_bytes, move_files, staged_folder
 from stages.models.classifier import Classifier, Progress
@@ -68,6 +68,7 @@ def export(
     pixels: str = "uint8",
     text_tower: str | None = None,
     resize: int | None = None,
+    tolerance: float = TOLERANCE,
     force: bool = False,
 ) -> Exported:
     """Write a classifier for programs without laat, as `laat export` does.
@@ -76,14 +77,14 @@ def export(
         classifier: its anchors are written beside it; its weights and modes do not change.
         path: a file that ends in .onnx or .pt2, or a folder.
         data: images to compare on, as `dataset` of `laat.evaluate`; None is the bundled shapes.
-        format, pixels, text_tower, force: see `stages.exchange.export_options.ExportOptions`.
+        format, pixels, text_tower, tolerance, force: see `stages.exchange.export_options.ExportOptions`.
         resize: side of the images, of a classifier that takes any size.
 
     Returns what was written, and the comparison.
 
     Raises as `export_classifier`, and as `read_images` for the images.
     """
-    options = ExportOptions(format, pixels, text_tower, force)
+    options = ExportOptions(format, pixels, text_tower, tolerance, force)
     check_place(Path(path), options.format_of(Path(path)), force=force)
     images = read_images(ImageRequest(data, resize=resize), classifier.image_size)
     return export_classifier(classifier, Path(path), options, images)
@@ -122,12 +123,12 @@ def export_classifier(
         if not classifier.closed:
             record["anchors"] = _write_anchors(classifier, part, path, form, force=options.force)
         run, runtime = _WRITERS[form](classifier, part / main, record, options)
-        comparison = compare(classifier, run, images, runtime, progress)
+        comparison = compare(classifier, run, images, runtime, tolerance=options.tolerance, progress=progress)
         files = {file.name: file.stat().st_size for file in sorted(part.iterdir())}
         if form in FOLDERS:
             move_files(part, path, last=main, known=IN_FOLDERS)
         else:
-            move_files(part, path.parent, last=main)
+            move_files(part, path.parent, last=main, known=(f"{path.name}.data",))
     return Exported(path, form, files, record, comparison, time.monotonic() - start)
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from stages.data.request import ImageRequest
 from stages.data.subset import select_images
 from stages.errors import ComputeError, UsageError
+from stages.exchange.export_options import TOLERANCE
 from stages.models.classifier import Classifier, Progress
 from stages.models.frozen import inference
 from stages.pixels import to_pixels
 from stages.text import first_line
 
 IMAGES = 200
-TOLERANCE = 1e-4  # of a logit
 _BATCH = 64
 _ALONE = 8  # images that are also compared one by one, over another number of anchors
 
@@ -55,7 +55,7 @@ class Comparison:
     largest: float
     same: int
     undecided: int
-    tolerance: float = TOLERANCE
+    tolerance: float
 
     @property
     def decided(self) -> int:
@@ -81,7 +81,15 @@ def read_images(request: ImageRequest, size: int | None) -> Images:
     return Images(torch.from_numpy(pixels), found.source.name)
 
 
-def compare(classifier: Classifier, run: Run, images: Images, runtime: str, progress: Progress | None = None) -> Comparison:
+def compare(
+    classifier: Classifier,
+    run: Run,
+    images: Images,
+    runtime: str,
+    *,
+    tolerance: float = TOLERANCE,
+    progress: Progress | None = None,
+) -> Comparison:
     """Run an exported model beside the classifier.
 
     All images in batches, the last one smaller; some of them again one by one, over another number of anchors.
@@ -91,9 +99,10 @@ def compare(classifier: Classifier, run: Run, images: Images, runtime: str, prog
         run: the exported model.
         images: to compare on.
         runtime: name of what runs it.
+        tolerance: the largest difference of two logits that is allowed.
         progress: called with (images compared, in total, runtime).
 
-    Raises ComputeError for a logit that differs by more than 1e-4, or another class than the classifier's where the
+    Raises ComputeError for a logit that differs by more, or another class than the classifier's where the
     difference is too small to explain it.
     """
     anchors, largest, margins, same = classifier.anchors, 0.0, [], []
@@ -112,12 +121,13 @@ def compare(classifier: Classifier, run: Run, images: Images, runtime: str, prog
     decided = torch.cat(margins) > 2 * largest
     agreed = torch.cat(same) & decided
     count = len(images.pixels)
-    found = Comparison(runtime, images.source, count, largest, int(agreed.sum()), count - int(decided.sum()))
-    if not largest <= TOLERANCE or found.same < found.decided:
+    found = Comparison(runtime, images.source, count, largest, int(agreed.sum()), count - int(decided.sum()), tolerance)
+    if not largest <= tolerance or found.same < found.decided:
         raise ComputeError(
             f"the exported model is not the same in {runtime}: on {count} images of {images.source} a logit differs by "
             f"{largest:.2g}, and {found.same} of {found.decided} have the same class",
-            f"nothing was written; at most {TOLERANCE:g} is allowed, and a model that draws random numbers cannot be exported",
+            f"nothing was written; a model that draws random numbers cannot be exported, and rounding is allowed for with "
+            f"--tolerance, {tolerance:g} here",
         )
     return found
 

@@ -17,6 +17,7 @@ FORMATS = ("onnx", "pt2", "open_clip", "torch")
 FOLDERS = ("open_clip", "torch")
 ANCHORS = "anchors.st"
 IN_FOLDERS = frozenset([ANCHORS, CONFIG, WEIGHTS, "laat.json", "config.json", "model.safetensors"])
+TOLERANCE = 1e-4
 _OUTPUT = "Output"
 
 
@@ -43,6 +44,11 @@ class ExportOptions:
         "For open_clip: the model whose text tower encoded the anchors: NAME/TAG, NAME/FILE.safetensors or local-dir:PATH.",
         unset="as the anchors say",
         panel=_OUTPUT,
+    )
+    tolerance: float = parameter(
+        TOLERANCE,
+        "Largest difference of a logit that is allowed between the model and what was written.",
+        positive=True,
     )
     force: bool = parameter(False, "Replace files of an earlier export.", panel=_OUTPUT)
 

@@ -9,6 +9,7 @@ from stages.files import artifacts
 from tests.laatcli.conftest import class_folders
 from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, tree
+from tests.stages.anchors.encoders import tiny_folder
 from tests.stages.models.test_checkpoint import artifact_of, checkpoint
 
 
@@ -32,6 +33,14 @@ def test_export_says_what_it_wrote_and_how_it_compares(here: Path) -> None:
     assert done.code == 0, done.stderr
     assert "out: weights, 5 classes (anchors.st" in done.stdout
     assert "18 of photos" in done.stdout
+
+
+def test_a_zero_shot_model_becomes_a_folder_with_its_own_text_tower(tmp_path: Path) -> None:
+    tiny_folder(tmp_path / "tiny")
+    done = inside(tmp_path, "export", "local-dir:tiny", "--names", "okapi,pagoda", "-o", "out")
+    assert done.code == 0, done.stderr
+    assert "out: open_clip, 2 classes" in done.stdout
+    assert "200 of shapes" in done.stdout
 
 
 @pytest.mark.parametrize(

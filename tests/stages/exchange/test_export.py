@@ -16,8 +16,8 @@ from stages.classes import ClassGroups
 from stages.errors import ComputeError, InputError, LaatError, MissingError, UsageError
 from stages.exchange import export_options
 from stages.exchange.export import Exported, export, export_classifier
-from stages.exchange.export_check import TOLERANCE, Images, compare
-from stages.exchange.export_options import ExportOptions
+from stages.exchange.export_check import Images, compare
+from stages.exchange.export_options import TOLERANCE, ExportOptions
 from stages.files import artifacts
 from stages.files.artifact_params import BiasFit, Calibration, SeenUnseenShares
 from stages.models.classifier import Classifier
@@ -220,19 +220,20 @@ def test_another_format_replaces_all_files_of_an_earlier_one(tmp_path: Path) -> 
     assert {file.name for file in tmp_path.iterdir()} == set(done.files) == {"anchors.st", "config.json", "model.safetensors"}
 
 
-def shifted(made: Classifier, by: Tensor) -> float:
+def shifted(made: Classifier, by: Tensor, tolerance: float = TOLERANCE) -> float:
     """The largest difference that `compare` finds where an exported model gives the logits of the classifier `by` more."""
 
     def run(pixels: Tensor, anchors: Tensor) -> Tensor:
         with torch.no_grad():
             return made.over(anchors)(pixels) + by[: len(anchors)]
 
-    return compare(made, run, images(5), "a runtime").largest
+    return compare(made, run, images(5), "a runtime", tolerance=tolerance).largest
 
 
 def test_the_comparison_refuses_what_differs() -> None:
     made = closed()
     assert shifted(made, torch.tensor([0, 5e-5, 0])) == pytest.approx(5e-5, rel=0.01)
+    assert shifted(made, torch.tensor([0, 2e-4, 0]), tolerance=1e-3) == pytest.approx(2e-4, rel=0.01)
     for wrong in (torch.tensor([0, 2e-4, 0]), torch.tensor([float("nan"), 0, 0])):
         with pytest.raises(ComputeError, match="nothing was written"):
             shifted(made, wrong)
