@@ -13,6 +13,7 @@ from laatcli.command import command, guarded
 from laatcli.commands import (
     anchors,
     attack,
+    calibrate,
     compare,
     demo,
     doctor,
@@ -49,6 +50,7 @@ command(app, "expand", expand.EXAMPLES, PIPELINE)(expand.expand)
 command(app, "train", train.EXAMPLES, PIPELINE, together=True)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE, together=True)(eval.evaluate)
+command(app, "calibrate", calibrate.EXAMPLES, PIPELINE)(calibrate.calibrate)
 command(app, "predict", predict.EXAMPLES, PIPELINE)(predict.predict)
 command(app, "export", export.EXAMPLES, SHARE)(export.export)
 command(app, "push", push.EXAMPLES, SHARE)(push.push)
