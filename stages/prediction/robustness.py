@@ -13,6 +13,7 @@ from torch import Tensor
 from stages.attacks.perturb import attack_samples
 from stages.attacks.samples import Samples
 from stages.attacks.spec import AttackPlan, AttackSpec
+from stages.evaluation.clean_passes import require_same_passes
 from stages.models.classifier import Classifier
 from stages.models.frozen import inference
 from stages.pixels import to_pixels
@@ -62,8 +63,10 @@ def attack_answers(classifier: Classifier, batch: Batch, attack: Attack, chosen:
         attack: the attacks and the threat model.
         chosen: (m,) int64, ascending, which images to attack; None is all.
 
-    Raises ComputeError as `attack_samples`.
+    Raises ComputeError as `attack_samples`, and UsageError for a randomised model.
     """
+    if batch.first_row == 0:
+        require_same_passes({"": classifier}, batch.pixels, 1, "evaluate it with `laat eval --eot 20`")
     rows = torch.arange(len(batch.pixels))
     source = partial(to_pixels, batch.pixels, device=classifier.device)
     x_adv = to_pixels(batch.pixels, rows, "cpu").clone()
