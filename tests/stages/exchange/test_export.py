@@ -111,12 +111,12 @@ def test_pt2_takes_pixels_as_floats(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"model.pt2", "model.anchors.st"} == set(done.files)
 
 
-@pytest.mark.parametrize("backbone", ["resnet12", "timm:test_vit"])
-def test_other_backbones(backbone: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("backbone", "name"), [("resnet12", "model.pt2"), ("timm:test_vit", "model.onnx")])
+def test_other_backbones(backbone: str, name: str, tmp_path: Path) -> None:
     size = 32
     model = EmbeddingModel(backbone, 6, size, mean=(0.5,) * 3, std=(0.2,) * 3).eval()
     made = Classifier(model, torch.eye(4, 6), logit_scale=100, image_size=size)
-    done = export_classifier(made, tmp_path / "model.onnx", ExportOptions(), images(6, size))
+    done = export_classifier(made, tmp_path / name, ExportOptions(), images(6, size))
     assert done.comparison.largest <= TOLERANCE
     assert done.comparison.same == done.comparison.decided > 3
 
