@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from stages.reports.tables import FigureTable
 
 EXAMPLES = (
-    "laat report report.json --format latex",
-    "laat report raw/report.json expanded/report.json",
+    "laat report raw/report.json expanded/report.json --format latex",
     "laat report report.json --leaderboard leaderboard.jsonl",
 )
 

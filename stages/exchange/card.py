@@ -127,10 +127,11 @@ def _how(report: Report) -> Iterator[tuple[str, str]]:
     if report.threat is None:
         yield "threat model", "none: no attack was run"
     else:
-        threat = report.threat.to_record()
-        low, high = threat.pop("clip")
-        yield "threat model", f"{threat.pop('norm')}, eps {threat.pop('eps')}, pixels in [{low:g}, {high:g}]"
-        yield from ((name.replace("_", " "), _value(value)) for name, value in threat.items() if value is not None)
+        low, high = report.threat.clip
+        yield "threat model", f"{report.threat}, pixels in [{low:g}, {high:g}]"
+        yield "attacker knowledge", report.knowledge
+        if report.threat.preprocessing is not None:
+            yield "resized before the attack", report.threat.preprocessing.outside
     yield "suite", report.suite or "none: attacks by name"
     for attack in report.attacks:
         yield "attack", _named(attack.to_record())

@@ -44,8 +44,9 @@ def _figures(report: Report, result: Result) -> list[EvalResult]:
     """One entry per accuracy of a result, in percent, with its interval and how it was measured."""
     from huggingface_hub import EvalResult
 
-    record = {} if report.threat is None else report.threat.to_record()
-    threat = {key: str(value) for key, value in record.items() if key != "clip"}
+    threat: dict[str, Any] = {}
+    if report.threat is not None:
+        threat = {"norm": report.threat.norm, "eps": report.threat.eps, "knowledge": report.knowledge}
     how = {"suite": report.suite, "protocol": result.protocol, "classes": result.group, "ways": result.ways}
     found = []
     for name, one in result.shares().items():

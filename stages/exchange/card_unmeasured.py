@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stages.conditions import WHITE_BOX
 from stages.files.artifacts import Artifact
 from stages.reports.records import Report
 from stages.reports.tables import markdown_text as plain
@@ -42,8 +43,8 @@ def _attacks(report: Report) -> Iterator[str]:
     yield f"Threat models other than {plain(norm)} with eps {plain(eps)}: {other}, other radii, other perturbations."
     run = {attack.name for attack in report.attacks}
     missing = [name for name in _AUTOATTACK if name not in run]
-    if report.adversarial is not None:
-        yield "Attacks on this model: saved images were evaluated, which may have been made on another one."
+    if report.knowledge != WHITE_BOX:
+        yield f"White-box attacks on this model: what the attacker knew is {report.knowledge}."
     elif missing:
         yield f"AutoAttack's {', '.join(missing)}."
         if "square" in missing:

@@ -54,7 +54,8 @@ def test_the_card_says_how_it_was_measured(checkpoint: Artifact) -> None:
         "| run | novel | 6.2 | 75.0 ± ",
         "± Wilson 95 % over images",
         "note: the classes were trained on",
-        "| threat model | Linf, eps 8/255, pixels in ",
+        "| threat model | Linf 8/255, pixels in ",
+        "| attacker knowledge | white-box |",
         "| attack | pgd-20, loss ce, ",
         "| data | shapes, test |",
         "The attacks were not checked.",
@@ -154,3 +155,13 @@ def test_the_calibration_is_in_the_card(checkpoint: Artifact) -> None:
     text = section(card(checkpoint, report(), params={**checkpoint.params, "calibration": record}), "Model")
     assert "temperature 2.5, no bias, expected calibration error 0.200 before, 0.040 after, on 400 images" in text
     assert "| calibration | none |" in section(card(checkpoint, report()), "Model")
+
+
+def test_what_the_attacker_did_not_know_is_said(checkpoint: Artifact) -> None:
+    found = report()
+    assert found.threat is not None
+    transfer = found.model_copy(update={"threat": found.threat.model_copy(update={"knowledge": "transfer"})})
+    text = card(checkpoint, transfer)
+    assert "White-box attacks on this model: what the attacker knew is transfer." in section(text, "What was not measured")
+    assert "| attacker knowledge | transfer |" in section(text, "Evaluation")
+    assert ModelCard(text).data.eval_results[1].metric_args["knowledge"] == "transfer"

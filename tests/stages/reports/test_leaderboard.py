@@ -56,6 +56,7 @@ def test_a_model_that_is_measured_again_is_replaced() -> None:
     [
         {"threat": report().threat.model_copy(update={"eps": "4/255"})},  # type: ignore[union-attr]
         {"threat": report().threat.model_copy(update={"norm": "L2"})},  # type: ignore[union-attr]
+        {"threat": report().threat.model_copy(update={"knowledge": "oblivious"})},  # type: ignore[union-attr]
         {"suite": "quick v1"},
         {"data": report().data.model_copy(update={"sha256": "1" * 64})},
         {"data": report().data.model_copy(update={"source": "photos"})},
