@@ -59,6 +59,9 @@ def evaluate(
     shots: str = parameter(
         "0", "Support images per class; 0 is zero-shot, from the names alone. 0,1,5 gives a row each.", panel=PROTOCOL
     ),
+    calibration_error: bool = parameter(
+        False, "Note how far confidence is from accuracy on clean images: expected calibration error, 15 bins.", panel=PROTOCOL
+    ),
     replay: Path | None = parameter(None, "Reuse the episodes saved with a report.", panel=PROTOCOL),
     output: Path = parameter(Path("report.json"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
     rows: Path | None = parameter(
@@ -93,6 +96,8 @@ def evaluate(
     asked = read_protocol(context, protocol, shots, replay)
     attacks.check_fits(threat, asked.ways)
     check_together(context, asked, attacks, classes_from=classes_from, require=require)
+    if calibration_error and (attacks.adversarial is not None or asked.protocol.name == "episodes"):
+        raise UsageError("--calibration-error is for the protocols all-way and gzsl", "leave it out")
     check_format(form, console)
     rows_file = rows_place(rows, output)
     episodes_file = None if rows_file is None else episodes_path(rows_file)
@@ -143,6 +148,7 @@ def evaluate(
                 shots=asked.sweep,
                 sample=replace(sample, seed=computing.seed),
                 checks=attacks.checks,
+                calibration_error=calibration_error,
                 replay=asked.replay,
                 eot=under.eot,
             )

@@ -11,6 +11,7 @@ import torch
 
 from stages.attacks.suites import variant_notes
 from stages.data.episodes import Episodes
+from stages.data.image_set import ImageSet
 from stages.evaluation.checks import most_passes, run_checks
 from stages.evaluation.chunks import Chunks
 from stages.evaluation.clean_passes import require_same_passes
@@ -24,6 +25,7 @@ from stages.files.writing import write_files
 from stages.identity import digest_of
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
+from stages.models.frozen import inference
 from stages.models.wrapped import draws_of, mean_of_draws
 from stages.reports.records import Model, Report, Result
 from stages.reports.report import make_report, report_bytes, with_rows
@@ -31,6 +33,7 @@ from stages.reports.report_tables import report_tables
 from stages.reports.results import ALIKE_NOTE, Row
 from stages.reports.row_file import default_rows_path
 from stages.reports.tables import render
+from stages.statistics.calibration import BINS, expected_calibration_error
 from stages.version import __version__
 
 # the name of the results at the bias of the calibration
@@ -125,6 +128,8 @@ def _evaluate_group(
     about = found.about_model.setdefault(name, [])
     about += _new_class_notes(task.classifiers[name])
     biased = _at_fitted_bias(classifier, found.notes, name) if task.protocol.name == "gzsl" else None
+    if task.calibration_error:
+        found.notes[f"{name}, {choice.name}: {_calibration_error(classifier, group, features)}"] = None
     runs = [(classifier, one, f"{one.shots}-shot" if task.shots else "") for one in task.swept]
     runs += [] if biased is None else [(biased, task.protocol, AT_BIAS)]
     for at, (classifier, one, shown_as) in enumerate(runs):
@@ -165,6 +170,21 @@ def _evaluate_group(
             found.checked.append({**which, **checks.to_record()})
         used = np.union1d(result.rows.image, result.rows.support)
         about += leak_notes(task.classifiers[name], choice, task.hashes[kept[used]], group.labels.cpu().numpy()[used])
+
+
+def _calibration_error(classifier: Classifier, group: ImageSet, features: CleanFeatures) -> str:
+    """How far the confidences of clean images are from accuracy, as a note."""
+    with inference(classifier):
+        logits = classifier.logits(classifier.unit(features.of(torch.arange(len(group)))))
+        labels = group.labels.cpu().numpy()
+        before, after = (
+            f"{100 * expected_calibration_error(one.double().cpu().numpy(), labels):.1f} %"
+            for one in (logits.softmax(1), classifier.probabilities(logits))
+        )
+    found = (
+        f"{before} at temperature 1, {after} with the calibration" if classifier.calibration else f"{before}, not calibrated"
+    )
+    return f"expected calibration error on {len(group):,} clean images {found} ({BINS} bins)"
 
 
 def _at_fitted_bias(classifier: Classifier, notes: dict[str, None], name: str) -> Classifier | None:

@@ -54,6 +54,7 @@ class Task:
         suite: label of the attacks, if they are a suite.
         shots: a sweep over several numbers of shots, each a row with the same queries; empty uses those of `protocol`.
         sample: evaluate a subset of the images.
+        calibration_error: whether to note the expected calibration error on clean images; not for episodes.
         checks: whether to check each result under attack (see `checks.run_checks`).
         eot: random draws that randomised models are averaged over, see `stages.models.wrapped.MeanOfDraws`.
         replay: use these episodes instead of sampling them; `protocol` and `shots` are those of the file.
@@ -70,6 +71,7 @@ class Task:
     shots: Sequence[int] = ()
     sample: Sample = field(default_factory=Sample)
     checks: bool = False
+    calibration_error: bool = False
     replay: Replay | None = None
     eot: int = 1
 
@@ -103,6 +105,8 @@ class Task:
         settings |= {"protocol": protocol.pop("name"), **protocol, "seed": self.seed, "checks": self.checked}
         if self.shots:
             settings |= {"shots": list(self.shots), **self.protocol.heads}
+        if self.calibration_error:
+            settings["calibration_error"] = True
         if self.sample.asked:
             settings |= {"max_images": self.sample.images, "max_per_class": self.sample.per_class}
         settings |= how_attacked(next(iter(self.classifiers.values())), self.eot)

