@@ -24,7 +24,7 @@ from stages.errors import InputError, UsageError
 from stages.exchange.export_check import Comparison, Images, compare, read_images
 from stages.exchange.export_graph import OPSET, RECORD, ExportModule, write_onnx, write_pt2
 from stages.exchange.export_open_clip import OpenClipRun, is_clip, write_open_clip
-from stages.exchange.export_options import ANCHORS, FOLDERS, IN_FOLDERS, TOLERANCE, ExportOptions, check_place, in_the_way
+from stages.exchange.export_options import ANCHORS, FOLDERS, IN_FOLDERS, ExportOptions, check_place, in_the_way
 from stages.files import artifacts
 from stages.files.writing import has_bytes, move_files, staged_folder
 from stages.models.classifier import Classifier, Progress
@@ -68,7 +68,7 @@ def export(
     pixels: str = "uint8",
     text_tower: str | None = None,
     resize: int | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     force: bool = False,
 ) -> Exported:
     """Write a classifier for programs without laat, as `laat export` does.

@@ -14,13 +14,15 @@ from torch import Tensor
 from stages.data.request import ImageRequest
 from stages.data.subset import select_images
 from stages.errors import ComputeError, UsageError
-from stages.exchange.export_options import TOLERANCE
 from stages.models.classifier import Classifier, Progress
 from stages.models.frozen import inference
 from stages.pixels import to_pixels
 from stages.text import first_line
 
 IMAGES = 200
+TOLERANCE = 1e-4  # of a logit
+# of a cosine: float32 rounding alone, in another memory layout, gave 1.0e-6 (ResNet-12, 6 images)
+TOLERANCE_OF_COSINE = 1e-5
 _BATCH = 64
 _ALONE = 8  # images that are also compared one by one, over another number of anchors
 
@@ -87,7 +89,7 @@ def compare(
     images: Images,
     runtime: str,
     *,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Run an exported model beside the classifier.
@@ -99,12 +101,15 @@ def compare(
         run: the exported model.
         images: to compare on.
         runtime: name of what runs it.
-        tolerance: the largest difference of two logits that is allowed.
+        tolerance: the largest difference of two logits that is allowed; None is 1e-4, or 1e-5 of the logit scale if that is
+            more.
         progress: called with (images compared, in total, runtime).
 
     Raises ComputeError for a logit that differs by more, or another class than the classifier's where the
     difference is too small to explain it.
     """
+    if tolerance is None:
+        tolerance = max(TOLERANCE, TOLERANCE_OF_COSINE * classifier.logit_scale)
     anchors, largest, margins, same = classifier.anchors, 0.0, [], []
     with inference(classifier):
         for part in images.pixels.split(_BATCH):

@@ -17,7 +17,6 @@ FORMATS = ("onnx", "pt2", "open_clip", "torch")
 FOLDERS = ("open_clip", "torch")
 ANCHORS = "anchors.st"
 IN_FOLDERS = frozenset([ANCHORS, CONFIG, WEIGHTS, "laat.json", "config.json", "model.safetensors"])
-TOLERANCE = 1e-4
 _OUTPUT = "Output"
 
 
@@ -45,9 +44,10 @@ class ExportOptions:
         unset="as the anchors say",
         panel=_OUTPUT,
     )
-    tolerance: float = parameter(
-        TOLERANCE,
+    tolerance: float | None = parameter(
+        None,
         "Largest difference of a logit that is allowed between the model and what was written.",
+        unset="1e-4; with a logit scale above 10, 1e-5 times the scale",
         positive=True,
     )
     force: bool = parameter(False, "Replace files of an earlier export.", panel=_OUTPUT)

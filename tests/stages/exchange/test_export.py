@@ -16,8 +16,8 @@ from stages.classes import ClassGroups
 from stages.errors import ComputeError, InputError, LaatError, MissingError, UsageError
 from stages.exchange import export_options
 from stages.exchange.export import Exported, export, export_classifier
-from stages.exchange.export_check import Images, compare
-from stages.exchange.export_options import TOLERANCE, ExportOptions
+from stages.exchange.export_check import TOLERANCE_OF_COSINE, Images, compare
+from stages.exchange.export_options import ExportOptions
 from stages.files import artifacts
 from stages.files.artifact_params import BiasFit, Calibration, SeenUnseenShares
 from stages.models.classifier import Classifier
@@ -117,7 +117,7 @@ def test_other_backbones(backbone: str, name: str, tmp_path: Path) -> None:
     model = EmbeddingModel(backbone, 6, size, mean=(0.5,) * 3, std=(0.2,) * 3).eval()
     made = Classifier(model, torch.eye(4, 6), logit_scale=100, image_size=size)
     done = export_classifier(made, tmp_path / name, ExportOptions(), images(6, size))
-    assert done.comparison.largest <= TOLERANCE
+    assert done.comparison.largest <= done.comparison.tolerance == 100 * TOLERANCE_OF_COSINE
     assert done.comparison.same == done.comparison.decided > 3
 
 
@@ -220,7 +220,7 @@ def test_another_format_replaces_all_files_of_an_earlier_one(tmp_path: Path) -> 
     assert {file.name for file in tmp_path.iterdir()} == set(done.files) == {"anchors.st", "config.json", "model.safetensors"}
 
 
-def shifted(made: Classifier, by: Tensor, tolerance: float = TOLERANCE) -> float:
+def shifted(made: Classifier, by: Tensor, tolerance: float | None = None) -> float:
     """The largest difference that `compare` finds where an exported model gives the logits of the classifier `by` more."""
 
     def run(pixels: Tensor, anchors: Tensor) -> Tensor:
