@@ -45,9 +45,10 @@ def calibrate(
 ) -> None:
     """Fit temperature and bias of a model on validation classes, and write a checkpoint with them.
 
-    The temperature makes confidences mean something; the bias, subtracted from the cosines of the seen classes, is for seen
-    and novel classes together. Predicted classes and attacks are as before. Never give classes or images of an evaluation.
-    `laat train` does this by itself.
+    The temperature brings confidence close to accuracy. The bias is subtracted
+    from the cosines of seen classes where they compete with others. Accuracies
+    and attacks stay as they are, except those said to be at the bias. Do not
+    give classes or images that you evaluate on. `laat train` calibrates too.
     """
     console.stdout_taken = str(output) == STDIO
     sources: list[options.Place] = [("MODEL", model), ("--data", images.data), ("--classes-from", classes_from), *request.files]
