@@ -177,7 +177,9 @@ def _onnx(classifier: Classifier, path: Path, record: dict[str, Any], options: E
     record["opset"] = OPSET
     module = ExportModule(classifier, options.pixels)
     write_onnx(module, record["images"]["size"], classifier.anchors.shape[1], path, record)
-    session = cache(lambda: onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]))
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3  # errors; the rest would go to standard error
+    session = cache(lambda: onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"]))
 
     def run(images: Tensor, anchors: Tensor) -> Tensor:
         given = {"images": _given(images, options.pixels).numpy()}

@@ -129,10 +129,9 @@ def compare(
     found = Comparison(runtime, images.source, count, largest, int(agreed.sum()), count - int(decided.sum()), tolerance)
     if not largest <= tolerance or found.same < found.decided:
         raise ComputeError(
-            f"the exported model is not the same in {runtime}: on {count} images of {images.source} a logit differs by "
-            f"{largest:.2g}, and {found.same} of {found.decided} have the same class",
-            f"nothing was written; a model that draws random numbers cannot be exported, and rounding is allowed for with "
-            f"--tolerance, {tolerance:g} here",
+            f"{runtime} gives other logits than the model, and nothing was written: on {count} images of {images.source} "
+            f"they differ by {largest:.2g} (allowed: {tolerance:.0e}), {found.same} of {found.decided} have the same class",
+            "a model that draws random numbers cannot be exported; if it is rounding, allow more with --tolerance",
         )
     return found
 
