@@ -35,7 +35,7 @@ from laatcli.console import Console
 from laatcli.streams import prepare_streams
 from stages.version import __version__
 
-PIPELINE, SHARE, HELPERS = "Pipeline", "Share", "Utilities"
+PIPELINE, EXCHANGE, HELPERS = "Pipeline", "Exchange", "Utilities"
 
 app = typer.Typer(
     name="laat",
@@ -52,16 +52,16 @@ command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE, together=True)(eval.evaluate)
 command(app, "calibrate", calibrate.EXAMPLES, PIPELINE)(calibrate.calibrate)
 command(app, "predict", predict.EXAMPLES, PIPELINE)(predict.predict)
-command(app, "export", export.EXAMPLES, SHARE)(export.export)
-command(app, "push", push.EXAMPLES, SHARE)(push.push)
-command(app, "pull", pull.EXAMPLES, SHARE)(pull.pull)
+command(app, "import", import_checkpoint.EXAMPLES, EXCHANGE)(import_checkpoint.import_checkpoint)
+command(app, "export", export.EXAMPLES, EXCHANGE)(export.export)
+command(app, "push", push.EXAMPLES, EXCHANGE)(push.push)
+command(app, "pull", pull.EXAMPLES, EXCHANGE)(pull.pull)
 command(app, "compare", compare.EXAMPLES, HELPERS)(compare.compare)
 command(app, "report", report.EXAMPLES, HELPERS)(report.report)
 command(app, "inspect", inspect.EXAMPLES, HELPERS)(inspect.inspect)
 command(app, "suites", suites.EXAMPLES, HELPERS)(suites.suites)
 command(app, "plot", plot.EXAMPLES, HELPERS)(plot.plot)
 command(app, "demo", demo.EXAMPLES, HELPERS)(demo.demo_command(app))
-command(app, "import", import_checkpoint.EXAMPLES, HELPERS)(import_checkpoint.import_checkpoint)
 command(app, "doctor", doctor.EXAMPLES, HELPERS)(doctor.doctor)
 
 

@@ -20,7 +20,7 @@ mkdir -p "$out"
     laat expand "$out/raw.st" -o "$out/expanded.st"
 }
 laat train --anchors "$out/expanded.st" --data "$data" --split train --backbone conv4-64 --epochs "${EPOCHS:-10}" \
-    --batch-size 128 --lr 0.1 --schedule one-cycle --steps 3 --seed 0 --resume auto --out "$out/model"
+    --batch-size 128 --lr 0.1 --schedule one-cycle --steps 3 --no-seen-bias --seed 0 --resume auto --out "$out/model"
 
 # evaluate NAME OPTIONS…
 evaluate() {

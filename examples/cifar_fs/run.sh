@@ -23,7 +23,7 @@ laat anchors --classes cifar-fs --source random --dim 512 -o "$out/random.st"
 for seed in ${SEEDS:-0}; do
     for anchors in ${ANCHORS:-expanded raw random}; do
         laat train --anchors "$out/$anchors.st" --data "$data" --split train+test --backbone conv4-64 \
-            --epochs 4 --batch-size 128 --lr 0.1 --schedule one-cycle --steps 3 --seed "$seed" --out "$out/$anchors-$seed"
+            --epochs 4 --batch-size 128 --lr 0.1 --schedule one-cycle --steps 3 --no-seen-bias --seed "$seed" --out "$out/$anchors-$seed"
         laat eval "$out/$anchors-$seed/model.st" --data "$data" --split train+test --classes-from novel \
             --protocol episodes --ways 5 --shots 0 --queries 10 --episodes "${EPISODES:-500}" \
             --attack pgd-20 --attack margin-pgd-20 -o "$out/$anchors-$seed/report.json"

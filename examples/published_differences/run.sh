@@ -20,7 +20,7 @@ train() { # NAME OPTIONS...: all other settings are the same
     name=$1
     shift
     laat train --anchors "$out/expanded.st" --data "$data" --split train+test --resize 16 --epochs 2 --lr 1 \
-        --schedule one-cycle --steps 3 --seed "$seed" --out "$out/$name-$seed" "$@"
+        --schedule one-cycle --steps 3 --no-seen-bias --seed "$seed" --out "$out/$name-$seed" "$@"
 }
 
 evaluate() { # RUN REPORT OPTIONS...
