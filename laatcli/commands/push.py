@@ -24,7 +24,9 @@ EXAMPLES = (
 
 def push(
     console: Console,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, run/model.st, or demo.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A checkpoint, run/model.st, demo or hf-hub:ORG/NAME.", show_default=False)
+    ],
     repository: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository on the hub.", show_default=False)],
     license: str | None = parameter(
         None,
@@ -42,13 +44,14 @@ def push(
     The card says what was measured and what was not. In a repository that exists,
     a new commit replaces the files; its history keeps the old ones.
     """
-    from stages.exchange.publish import LICENCES, prepare, upload
+    from stages.exchange.licences import COMMON
+    from stages.exchange.publish import prepare, upload
 
     if license is None:
         if not sys.stdin.isatty() or console.as_json or console.quiet:
-            raise UsageError("a model is published under a licence, and none was given", f"add --license: {LICENCES}")
-        license = typer.prompt(f"Licence of the model ({LICENCES})", err=True).strip()
-    publication = prepare(model, repository, license=license, report=report)
+            raise UsageError("a model is published under a licence, and none was given", f"add --license: {COMMON}")
+        license = typer.prompt(f"Licence of the model ({COMMON})", err=True)
+    publication = prepare(model, repository, license=license, report=report, progress=console.note)
     if report is None:
         console.warn("no report: the model card says that nothing was measured; --report FILE adds figures")
     if dry_run:

@@ -14,6 +14,8 @@ from stages.errors import InputError, LaatError, MissingError, UsageError
 PREFIX = "hf-hub:"
 CHECKPOINT = "model.st"
 CARD = "README.md"
+# how clients that raise plain errors of the network spell the status of an answer
+_ANSWER = re.compile(r"\b[45]\d\d [A-Z]")
 # the first request; the client would retry others for half a minute
 _TIMEOUT = 10.0
 # as the hub allows them: no sign at either end, no two in a row of - or .
@@ -153,12 +155,17 @@ def _explained(error: Exception, repository: Repository, write: bool) -> LaatErr
             what = f"the hub has no repository '{repository.name}' that you may {kind}"
             log_in = f"log in with `hf auth login`, or set HF_TOKEN to a token with {kind} access"
             return MissingError(what, f"check the name; if it is right, {log_in}")
-        case HfHubHTTPError():
-            what = f"the hub at {constants.ENDPOINT} answers with an error: {reason_of(error)}"
-            return MissingError(what, "try again later")
-        case ValueError():
+        case ValueError() if not isinstance(error, HfHubHTTPError):
             return InputError(f"the hub refuses '{repository}': {' '.join(str(error).split())[:200]}", "correct that")
+    reason = reason_of(error)
+    if isinstance(error, HfHubHTTPError) or _ANSWER.search(reason):
+        fix = (
+            "if this hub has no xet storage, as mirrors may not, set HF_HUB_DISABLE_XET=1"
+            if "xet" in reason
+            else "try again later"
+        )
+        return MissingError(f"the hub at {constants.ENDPOINT} answers with an error: {reason}", fix)
     return MissingError(
-        f"the hub at {constants.ENDPOINT} cannot be reached: {reason_of(error)}",
+        f"the hub at {constants.ENDPOINT} cannot be reached: {reason}",
         "connect to the network, or set HF_ENDPOINT to a mirror; what was pulled before is also read without a network",
     )

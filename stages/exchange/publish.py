@@ -12,7 +12,8 @@ from typing import Any
 from stages.anchors.anchor_set import AnchorSet
 from stages.errors import InputError, MissingError, UsageError
 from stages.exchange.card import model_card
-from stages.exchange.hub import CARD, CHECKPOINT, Listing, Repository, asking, list_repository
+from stages.exchange.hub import CARD, CHECKPOINT, PREFIX, Listing, Repository, asking, checkpoint_in, list_repository
+from stages.exchange.licences import licence_of
 from stages.files import artifacts
 from stages.files.artifacts import Artifact
 from stages.files.reading import read_file
@@ -23,9 +24,6 @@ from stages.reports.verify import rows_of_report
 
 DEMO = "demo"
 ANCHORS, REPORT = "anchors.st", "report.json"
-LICENCES = "mit, apache-2.0, cc-by-4.0, openrail, other …"
-# an identifier of https://huggingface.co/docs/hub/repositories-licenses; the hub checks that it has it
-_LICENCE = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,60}[a-z0-9])?")
 _OURS = re.compile(r"model\.st|anchors\.st|report\.json|[^/]+\.(?:rows|episodes)\.parquet")
 
 
@@ -74,25 +72,33 @@ class Published:
     kept: tuple[str, ...] = ()
 
 
-def prepare(model: Path | str, repository: str, *, license: str, report: Path | str | None = None) -> Publication:
-    """The files to publish, checked. Needs no network.
+def prepare(
+    model: Path | str,
+    repository: str,
+    *,
+    license: str,
+    report: Path | str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Publication:
+    """The files to publish, checked. Needs no network, unless the model is on the hub.
 
     Args:
-        model: a checkpoint, or 'demo', the bundled one.
+        model: a checkpoint; 'demo', the bundled one; or hf-hub:ORG/NAME, one that is published elsewhere.
         repository: ORG/NAME.
-        license: its identifier on the hub, such as 'mit'.
+        license: its identifier on the hub, such as 'mit', in capitals or not.
         report: a report of `laat eval` on this checkpoint; its rows and episodes lie beside it.
+        progress: called with what is downloaded.
 
     Raises:
         UsageError: a name or licence that the hub does not have, a model that is no file.
         InputError: no checkpoint, a damaged file, a report of another model or without its rows.
+        MissingError: the hub cannot be reached, for a model on it.
     """
     where = Repository.parse(repository)
     if where.revision is not None:
         raise UsageError(f"'{repository}' names a revision, and push commits to the main branch", f"write it as {where.name}")
-    if not _LICENCE.fullmatch(license):
-        raise UsageError(f"'{license}' is not the identifier of a licence", f"give one of the hub's: {LICENCES}")
-    data = _read_checkpoint(model)
+    license = licence_of(license)
+    data = _read_checkpoint(model, progress)
     checkpoint = artifacts.from_bytes(data, where=f"'{model}'", kind="model")
     files = {CHECKPOINT: data, ANCHORS: artifacts.to_bytes(_anchors_of(checkpoint))}
     measured = None
@@ -119,17 +125,18 @@ def push(
     Args:
         model, repository, license, report: see `prepare`.
         private: make a new repository private.
-        progress: called with what is uploaded.
+        progress: called with what is downloaded and uploaded.
 
     Raises UsageError and InputError, see `prepare`; MissingError if the hub cannot be reached or refuses; UsageError for
     `private` where the repository is public already.
     """
-    return upload(prepare(model, repository, license=license, report=report), private=private, progress=progress)
+    publication = prepare(model, repository, license=license, report=report, progress=progress)
+    return upload(publication, private=private, progress=progress)
 
 
 def upload(publication: Publication, *, private: bool = False, progress: Callable[[str], None] | None = None) -> Published:
     """Commit what was prepared, see `push`."""
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
 
     where = publication.repository
     if get_token() is None:
@@ -146,6 +153,7 @@ def upload(publication: Publication, *, private: bool = False, progress: Callabl
     if progress is not None:
         progress(f"uploading {len(added)} files, {sum(map(len, publication.files.values())):,} bytes, to {where}")
     with asking(where, write=True):
+        ModelCard(publication.card).validate()  # before a repository is created that would stay empty
         api = HfApi()
         if before is None:
             api.create_repo(where.name, private=private, exist_ok=True)
@@ -167,11 +175,17 @@ def _existing(repository: Repository) -> Listing | None:
         raise
 
 
-def _read_checkpoint(model: Path | str) -> bytes:
+def _read_checkpoint(model: Path | str, progress: Callable[[str], None] | None) -> bytes:
     if str(model) == DEMO:
         from stages.exchange.open_model import demo_checkpoint  # which imports torch
 
         model = demo_checkpoint()
+    elif str(model).startswith(PREFIX):
+        where = Repository.parse(str(model))
+        found = checkpoint_in(where, progress)
+        if found is None:
+            raise InputError(f"the repository '{where}' has no {CHECKPOINT}", "push uploads checkpoints of laat")
+        model = found
     if not Path(model).exists() and re.match(r"[\w.-]+:", str(model)):
         raise UsageError(
             f"'{model}' is not a checkpoint file, and push uploads one",

@@ -13,6 +13,7 @@ import pytest
 import typer
 from huggingface_hub import ModelCard, constants
 
+from stages.exchange.open_model import demo_checkpoint
 from stages.files import artifacts
 from stages.files.artifacts import Artifact
 from tests.laatcli.conftest import Pipeline
@@ -106,7 +107,8 @@ def test_what_is_not_pushed(pipeline: Pipeline, hub: Hub, tmp_path: Path) -> Non
     run = pipeline.folder / "run/model.st"
     for line, code, says in (
         ((run, NAME), 2, "a model is published under a licence, and none was given. Add --license: mit"),
-        ((run, NAME, "--license", "My own!"), 2, "'My own!' is not the identifier of a licence"),
+        ((run, NAME, "--license", "My own!"), 2, "'My own!' is not the hub's identifier of a licence"),
+        ((run, NAME, "--license", "apache2"), 2, "Similar: 'apache-2.0'"),
         ((run, "no org", "--license", "mit"), 2, "'no org' is not the name of a hub repository"),
         ((run, f"{NAME}@v1", "--license", "mit"), 2, "names a revision"),
         (("clip:ViT-B-32/openai", NAME, "--license", "mit"), 2, "`laat import FILE -o model.st`"),
@@ -121,10 +123,34 @@ def test_what_is_not_pushed(pipeline: Pipeline, hub: Hub, tmp_path: Path) -> Non
     ):
         check_refusal(inside(tmp_path, "push", *line), code, says)
     assert not hub.asked
-    done = push(pipeline, license="of-my-own")
+
+
+def test_what_only_the_hub_refuses_leaves_no_repository(pipeline: Pipeline, hub: Hub) -> None:
+    done = push(pipeline, license="gfdl")  # which the stand-in does not know
     assert done.code == 3
-    assert f"the hub refuses '{NAME}': Invalid metadata in README.md. - \"license\" must be one of mit" in done.stderr
-    assert not hub.files(NAME)
+    assert f"the hub refuses '{NAME}'" in done.stderr
+    assert "must be one of mit" in done.stderr
+    assert not hub.repos
+
+
+def test_an_upload_that_is_answered_with_an_error(hub: Hub, monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)  # of which the stand-in has nothing
+    done = inside(here, "push", "demo", NAME, "--license", "MIT")
+    assert done.code == 4
+    assert f"the hub at {hub.url} answers with an error: " in done.stderr
+    assert "404 Not Found" in done.stderr
+    assert "set HF_HUB_DISABLE_XET=1" in done.stderr
+
+
+def test_a_published_checkpoint_is_published_elsewhere(hub: Hub, here: Path) -> None:
+    done = inside(here, "push", "demo", NAME, "--license", "MIT")
+    assert done.code == 0, done.stderr
+    assert "license: mit" in hub.files(NAME)["README.md"].decode()
+    done = inside(here, "push", f"hf-hub:{NAME}", "another/name", "--license", "mit")
+    assert done.code == 0, done.stderr
+    assert hub.files("another/name")["model.st"] == demo_checkpoint().read_bytes()
+    hub.add("a/b", {"open_clip_config.json": b"{}"})
+    check_refusal(inside(here, "push", "hf-hub:a/b", NAME, "--license", "mit"), 3, "'a/b' has no model.st")
 
 
 def test_a_report_without_its_rows_is_not_pushed(pipeline: Pipeline, hub: Hub, here: Path) -> None:
