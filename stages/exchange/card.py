@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stages.conditions import NOT_RESIZED
 from stages.exchange.card_metadata import card_metadata
 from stages.exchange.card_unmeasured import LIMITS, not_measured
 from stages.exchange.hub import CHECKPOINT
 from stages.files.artifacts import Artifact
-from stages.reports.records import Report
+from stages.reports.records import Report, Result
 from stages.reports.report_tables import check_lines, failed_checks, report_tables
 from stages.reports.tables import markdown_text as plain
 from stages.reports.tables import render
-from stages.text import visible
+from stages.text import counted, visible
 
 _CITATION = """    @inproceedings{li2024language,
       title     = {Language-Driven Anchors for Zero-Shot Adversarial Robustness},
@@ -23,6 +25,8 @@ _CITATION = """    @inproceedings{li2024language,
       year      = {2024}
     }"""
 _NAMES_SHOWN = 200
+# names that need no quotes in a command
+_PLAIN_NAME = re.compile(r"\w[\w -]*")
 
 
 def model_card(repository: str, checkpoint: Artifact, report: Report | None, *, license: str, files: Mapping[str, int]) -> str:
@@ -67,24 +71,50 @@ def _summary(checkpoint: Artifact, report: Report | None) -> str:
     ]
     if report is None:
         return "\n\n".join([*lines, "**Its accuracy and robustness were not measured.**"])
-    for result in report.results:
-        shown = {name: f"{100 * one.accuracy:.1f} %" for name, one in result.shares().items() if name in ("clean", "worst")}
-        if "worst" not in shown and result.attacks:
-            shown.update({f"under {name}": f"{100 * one.accuracy:.1f} %" for name, one in result.attacks.items()})
-        named = ", ".join(f"{plain(name)} {figure}" for name, figure in shown.items())
-        among = f"{plain(result.group)} classes, {result.ways} candidates"
-        lines.append(f"Accuracy ({among}): {named}; chance {100 * result.chance:.1f} %.")
+    lines += [_accuracy(result, report) for result in report.results]
     if failed := ", ".join(failed_checks(report)):
         lines.append(f"> **Warning:** checks of the attacks failed ({failed}): the robust accuracies can be too high.")
     return "\n\n".join(lines)
 
 
+def _accuracy(result: Result, report: Report) -> str:
+    """The figures of a result in a sentence."""
+    shown = {name: one.accuracy for name, one in result.shares().items() if name in ("clean", "worst")}
+    if "worst" not in shown:
+        shown |= {f"under {name}": one.accuracy for name, one in result.attacks.items()}
+    among = [f"{result.group} classes", f"{result.ways} candidates", counted(result.images, "image")]
+    if result.protocol != "all-way":
+        among.append(result.protocol + (" at bias 0" if result.gzsl is not None and result.gzsl.bias is None else ""))
+    if report.threat is not None:
+        among.append(f"attacks in {report.threat}")
+    said = f"Accuracy ({plain(', '.join(among))}): {_shares(shown)}; chance {_percent(result.chance)}."
+    if result.gzsl is not None:
+        attacked = {"worst": result.gzsl.worst.H.accuracy} if result.attacks else {}
+        means = _shares({"clean": result.gzsl.clean.H.accuracy, **attacked})
+        said = f"{said} Harmonic mean H of seen and novel classes: {means}."
+    return said
+
+
+def _shares(found: Mapping[str, float]) -> str:
+    return ", ".join(f"{plain(name)} {_percent(share)}" for name, share in found.items())
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
 def _use(repository: str, checkpoint: Artifact) -> list[str]:
     architecture = checkpoint.params["architecture"]
     own = architecture.get("module") or (architecture.get("backbone") if ":" in (architecture.get("backbone") or "") else None)
+    groups = _groups(checkpoint.params)
+    known = [name for name in groups.get("novel") or checkpoint.params["classes"] if _PLAIN_NAME.fullmatch(visible(name))]
+    size = architecture.get("image_size")
+    sized = f"Images have {size}x{size} pixels; `laat predict` resizes others. " if size else ""
     lines = [
         "```sh",
-        f'laat predict hf-hub:{repository} photos/ --names "okapi,pagoda,abacus"',
+        f'laat predict hf-hub:{repository} photos/ --names "{",".join(known[:3])}"  # or other class names'
+        if len(known) > 1
+        else f"laat predict hf-hub:{repository} photos/",
         f"laat eval hf-hub:{repository} --data photos",
         f"laat pull {repository}",
         "```",
@@ -95,7 +125,7 @@ def _use(repository: str, checkpoint: Artifact) -> list[str]:
         f'classifier = laat.load("hf-hub:{repository}")  # a torch.nn.Module: images to logits',
         "```",
         "",
-        "Pixels are uint8, or floats in [0, 1]; normalisation is part of the model. "
+        f"{sized}Pixels are uint8, or floats in [0, 1]; normalisation is part of the model. "
         f"`{CHECKPOINT}` is a safetensors file: loading it runs no code.",
     ]
     if own and not str(own).startswith(("clip:", "timm:")):
@@ -110,13 +140,13 @@ def _evaluation(report: Report, files: Mapping[str, int]) -> Iterator[str]:
     for table in report_tables({"report": report}):
         yield from render(table, "markdown").splitlines()
         yield ""
-    yield from _table(("", ""), [(name, plain(value)) for name, value in _how(report)])
+    yield from _table(("condition", "value"), [(name, plain(value)) for name, value in _how(report)])
     yield ""
     lines = check_lines(report)
     yield "Checks of the attacks:" if lines else "The attacks were not checked."
     if lines:
         yield ""
-        yield from (f"- {plain(line.strip())}" for line in lines)
+        yield from (f"{line[: len(line) - len(line.lstrip())]}- {plain(line.strip())}" for line in lines)
     yield ""
     rows = any(name.endswith(".parquet") for name in files)
     yield f"`laat report report.json` shows these tables again{', checked against the rows beside it' if rows else ''}."
@@ -131,7 +161,8 @@ def _how(report: Report) -> Iterator[tuple[str, str]]:
         yield "threat model", f"{report.threat}, pixels in [{low:g}, {high:g}]"
         yield "attacker knowledge", report.knowledge
         if report.threat.preprocessing is not None:
-            yield "resized before the attack", report.threat.preprocessing.outside
+            outside = report.threat.preprocessing.outside
+            yield "resized before the attack", "no" if outside == NOT_RESIZED else outside
     yield "suite", report.suite or "none: attacks by name"
     for attack in report.attacks:
         yield "attack", _named(attack.to_record())
@@ -145,7 +176,7 @@ def _how(report: Report) -> Iterator[tuple[str, str]]:
     if report.sample is not None:
         yield "sample", f"{report.sample.images:,} of {report.sample.of:,} images, seed {report.sample.seed}"
     yield "seed", str(report.seed)
-    yield "laat", report.tool
+    yield "version of laat", report.tool
 
 
 def _named(record: dict[str, Any]) -> str:
@@ -160,13 +191,18 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
     architecture = {name: value for name, value in params["architecture"].items() if not isinstance(value, dict)}
     rows = [(name.replace("_", " "), _value(value)) for name, value in architecture.items() if value is not None]
     rows += [
-        (f"anchors: {name.replace('_', ' ')}", _value(value)) for name, value in origin.items() if value not in (None, "", [])
+        (f"anchors: {name.replace('_', ' ').replace('sha256', 'SHA-256')}", _value(value))
+        for name, value in origin.items()
+        if value not in (None, "", [])
     ]
-    rows.append(("expansion", "none" if expansion is None else f"theta max {expansion['theta_max']:.4f}"))
+    spread = (
+        "none" if expansion is None else f"largest angle to the centre before it: {math.degrees(expansion['theta_max']):.1f}°"
+    )
+    rows.append(("anchors: expansion", spread))
     calibration = params.get("calibration")
     rows.append(("calibration", "none" if calibration is None else _calibration(calibration)))
     rows.append((f"SHA-256 of {CHECKPOINT}", checkpoint.sha256))
-    yield from _table(("", ""), [(plain(name), plain(value)) for name, value in rows])
+    yield from _table(("part", "value"), [(plain(name), plain(value)) for name, value in rows])
     for group, names in _groups(params).items():
         if names:
             more = f", and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
@@ -176,8 +212,8 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
 
 def _calibration(record: Mapping[str, Any]) -> str:
     bias = "no bias" if record.get("bias") is None else f"bias {record['bias']:.4g} on seen classes"
-    error = f"expected calibration error {record['ece_before']:.3f} before, {record['ece_after']:.3f} after"
-    return f"temperature {record['temperature']:.4g}, {bias}, {error}, on {record['images']:,} images: {record['source']}"
+    error = f"expected calibration error {_percent(record['ece_before'])} before, {_percent(record['ece_after'])} after"
+    return f"temperature {record['temperature']:.4g}, {bias}; {error}, on {record['images']:,} images: {record['source']}"
 
 
 def _training(training: Mapping[str, Any]) -> Iterator[str]:
@@ -189,9 +225,19 @@ def _training(training: Mapping[str, Any]) -> Iterator[str]:
     rows += [("SHA-256 of the data", data["sha256"])] if data.get("sha256") else []
     rows += [("images", f"{training['images']:,}")] if training.get("images") else []
     if selection:
-        rows.append(("epoch selected on", ", ".join(f"{name} {_value(value)}" for name, value in selection.items())))
+        rows.append(("selected epoch", _selected(selection)))
     rows += [(name.replace("_", " "), _value(value)) for name, value in training["settings"].items() if value is not None]
     yield from _table(("setting", "value"), [(plain(name), plain(value)) for name, value in rows])
+
+
+def _selected(record: Mapping[str, Any]) -> str:
+    """The epoch that was kept, its accuracies, and the images that they were measured on; as far as they are recorded."""
+    shares = [
+        f"{name} accuracy {_percent(record[name])}" for name in ("clean", "robust") if isinstance(record.get(name), float)
+    ]
+    on = [f"{_value(record[key])} {key}" for key in ("images", "classes") if key in record]
+    parts = [_value(record.get("epoch", "not recorded")), *shares, *([f"on {' of '.join(on)}"] if on else [])]
+    return ": ".join([", ".join(parts), *([_value(record["source"])] if "source" in record else [])])
 
 
 def _groups(params: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -210,5 +256,13 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """A setting as text."""
-    return visible(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A setting as text for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{visible(name)} {_value(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value))
+    if value is None:
+        return "none"
+    return visible(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)

@@ -12,10 +12,10 @@ from stages.text import counted
 
 LIMITS = (
     "Robust accuracy is an upper bound: attacks find errors and prove nothing. A stronger attack can lower it.",
-    "It covers small perturbations of the pixels under the stated threat model, not patches, rotations, corruptions or images "
-    "of another kind than those of the training.",
-    "Classes are recognised from their names. Names without a meaning to the text encoder are recognised badly.",
-    "Without a bias, seen classes are favoured where they compete with new ones.",
+    "Robust accuracy is measured for small perturbations of the pixels under the stated threat model, not for patches, "
+    "rotations, corruptions or images of another kind than those of the training.",
+    "Classes are recognised from their names. Names that mean nothing to the text encoder are recognised badly.",
+    "Where seen and new classes are candidates together, seen ones are favoured unless the calibration's bias is subtracted.",
     "Every answer is one of the classes that are given: there is no 'none of these'.",
 )
 _AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")

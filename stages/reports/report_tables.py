@@ -127,7 +127,7 @@ def check_lines(report: Report) -> list[str]:
         lines += [f"  TOO FEW POINTS {', '.join(names)}: {sentence}" for sentence, names in few.items()]
         passed = [found.name for found in entry.findings if found.result == "pass"]
         if passed:
-            lines.append(f"  pass {', '.join(passed)}")
+            lines.append(f"  pass: {', '.join(passed)}")
     return lines
 
 

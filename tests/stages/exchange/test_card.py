@@ -88,6 +88,31 @@ def test_what_was_not_measured(checkpoint: Artifact) -> None:
     assert "seen classes." not in gzsl
 
 
+def test_figures_at_the_fitted_bias_are_called_so(checkpoint: Artifact) -> None:
+    found = gzsl_report()
+    (result,) = found.results
+    assert result.gzsl is not None
+    biased = result.model_copy(
+        update={"protocol": "gzsl at the fitted bias", "gzsl": result.gzsl.model_copy(update={"bias": 0.1})}
+    )
+    text = card(checkpoint, found.model_copy(update={"results": [result, biased]}))
+    first, second = (line for line in text.splitlines() if line.startswith("Accuracy ("))
+    assert "100 images, gzsl at bias 0, attacks in Linf 8/255): clean " in first
+    assert f"clean {100 * result.gzsl.clean.H.accuracy:.1f} %, worst {100 * result.gzsl.worst.H.accuracy:.1f} %" in first
+    assert "100 images, gzsl at the fitted bias, attacks" in second
+
+
+def test_settings_are_written_for_people(checkpoint: Artifact) -> None:
+    settings = {"augment": False, "views": ["a", 0.5], "resized": {"inside": "none", "grid": [32, 32]}}
+    chosen = {"epoch": 14, "clean": 0.998991, "robust": None, "images": 992, "classes": 16, "source": "validation classes"}
+    params = {**checkpoint.params, "training": {"settings": settings, "selection": chosen}}
+    text = section(card(checkpoint, None, params=params), "Training")
+    assert "| augment | no |" in text
+    assert "| views | a, 0.5 |" in text
+    assert "| resized | inside none, grid 32, 32 |" in text
+    assert "| selected epoch | 14, clean accuracy 99.9 %, on 992 images of 16 classes: validation classes |" in text
+
+
 def test_without_a_report_nothing_is_claimed(checkpoint: Artifact) -> None:
     text = card(checkpoint, None)
     assert "**Its accuracy and robustness were not measured.**" in text
@@ -153,7 +178,7 @@ def test_the_calibration_is_in_the_card(checkpoint: Artifact) -> None:
     }
     record = {**fitted, "bias": None, "bias_fit": None, "no_bias": "no validation classes"}
     text = section(card(checkpoint, report(), params={**checkpoint.params, "calibration": record}), "Model")
-    assert "temperature 2.5, no bias, expected calibration error 0.200 before, 0.040 after, on 400 images" in text
+    assert "temperature 2.5, no bias; expected calibration error 20.0 % before, 4.0 % after, on 400 images" in text
     assert "| calibration | none |" in section(card(checkpoint, report()), "Model")
 
 

@@ -150,7 +150,7 @@ def test_a_check_that_did_not_pass_has_its_own_line_the_worst_first() -> None:
         "checks of run, novel (64 of 1,234 points that are right when clean, seed 3)",
         "  FAIL accuracy: of accuracy",
         "  WARN gradients: of gradients",
-        "  pass loss, strength",
+        "  pass: loss, strength",
     ]
     short = changed(checks=[checks("run", "all-way", gradients="few", loss="warn")])
     assert check_lines(short)[1:] == ["  WARN loss: of loss", "  TOO FEW POINTS gradients: of gradients"]
