@@ -57,7 +57,8 @@ def report(
         console.json(report_schema())
         return
     if not reports:
-        raise UsageError("no report was given", "name a report of laat eval, for example report.json")
+        show = "" if leaderboard is None else f"; `laat report {leaderboard}` shows the leaderboard"
+        raise UsageError("no report was given", f"name a report of laat eval, for example report.json{show}")
     if len(set(reports)) < len(reports):
         raise UsageError("a report is given twice", "name each report once")
     if leaderboard is not None:

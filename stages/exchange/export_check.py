@@ -5,19 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stages.data.decoding.decode import decode_images
+from stages.data.decoding.encoded import Encoded
+from stages.data.folders.walk import list_folder, why_no_image
 from stages.data.request import ImageRequest
 from stages.data.subset import select_images
+from stages.data.unlabelled import ImagePaths
 from stages.errors import ComputeError, UsageError
 from stages.models.classifier import Classifier, Progress
 from stages.models.frozen import inference
 from stages.pixels import to_pixels
-from stages.text import first_line
+from stages.text import as_text, first_line
 
 IMAGES = 200
 TOLERANCE = 1e-4  # of a logit
@@ -69,7 +74,7 @@ def read_images(request: ImageRequest, size: int | None) -> Images:
     """At most 200 images, spread evenly over the data or over the bundled shapes, in the size of the model.
 
     Args:
-        request: which images.
+        request: which images; labels are not needed.
         size: side of the model's images; None for any.
 
     Raises UsageError for another size, and as `select_images`.
@@ -77,10 +82,28 @@ def read_images(request: ImageRequest, size: int | None) -> Images:
     if size is not None and request.resize not in (None, size):
         raise UsageError(f"the model takes images of {size} px, and --resize is {request.resize}", "leave --resize out")
     request = replace(request, data=request.data or "shapes", resize=size or request.resize)
-    found = select_images(request, side="test", classes=None, classes_from="", divided=())
-    chosen = np.unique(np.linspace(0, len(found) - 1, min(IMAGES, len(found))).round().astype(np.int64))
-    pixels = found.decode(chosen, skip_corrupt=request.skip_corrupt).pixels
-    return Images(torch.from_numpy(pixels), found.source.name)
+    if files := _files_without_classes(request):
+        source, some = Path(request.data).name, [files[at] for at in _spread(len(files))]
+        encoded = (Encoded(as_text(file), file) for file in some)
+        skip = request.skip_corrupt
+        found = decode_images(encoded, len(some), source=source, options=request.decoding, skip_corrupt=skip)
+        return Images(torch.from_numpy(found.pixels), source)
+    subset = select_images(request, side="test", classes=None, classes_from="", divided=())
+    pixels = subset.decode(_spread(len(subset)), skip_corrupt=request.skip_corrupt).pixels
+    return Images(torch.from_numpy(pixels), subset.source.name)
+
+
+def _files_without_classes(request: ImageRequest) -> list[str]:
+    """The images of a folder that has some outside of class folders; none of other data."""
+    folder = request.data
+    if not isinstance(folder, str | Path) or not Path(folder).is_dir() or request.split or request.layout:
+        return []
+    return [*ImagePaths([folder])] if list_folder(Path(folder), why_no_image).files else []
+
+
+def _spread(count: int) -> np.ndarray:
+    """At most 200 of `count` positions."""
+    return np.unique(np.linspace(0, count - 1, min(IMAGES, count)).round().astype(np.int64))
 
 
 def compare(

@@ -58,16 +58,20 @@ class ExportOptions:
     def format_of(self, path: Path) -> str | None:
         """The format of what is written at `path`; None is a folder in the format that fits the model.
 
-        Raises UsageError for an ending that says nothing.
+        Raises UsageError for an ending that says nothing, or another format than the one that is asked for.
         """
-        if self.format is not None:
-            return self.format
         ending = path.suffix.lower().removeprefix(".")
+        if self.format is not None:
+            if ending in ("onnx", "pt2") and ending != self.format:
+                raise UsageError(
+                    f"--format is {self.format}, and '{path}' ends in '{path.suffix}'", "change the name, or leave --format out"
+                )
+            return self.format
         if ending in ("onnx", "pt2"):
             return ending
         if ending and not path.is_dir():
             raise UsageError(
-                f"no format of an export ends in '{path.suffix}'",
+                f"no export format has files that end in '{path.suffix}'",
                 "name a file that ends in .onnx or .pt2, or a folder; or give --format",
             )
         return None

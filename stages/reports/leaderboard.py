@@ -61,7 +61,10 @@ def read_leaderboard(path: Path | str) -> Leaderboard:
     for number, data in enumerate(read_file(path).splitlines(), start=1):
         if data.strip():
             where = f"line {number} of '{path}'"
-            report = parse_report(data, where)
+            try:
+                report = parse_report(data, where)
+            except InputError as error:
+                raise InputError(error.what, "delete the line, and add its report again with --leaderboard") from error
             if len(report.results) != 1:
                 raise InputError(f"{where} has {len(report.results)} results, expected one", "add reports with --leaderboard")
             lines.append(report)

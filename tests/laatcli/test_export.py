@@ -11,6 +11,7 @@ from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, tree
 from tests.stages.anchors.encoders import tiny_folder
 from tests.stages.models.test_checkpoint import artifact_of, checkpoint
+from tests.where import ROOT
 
 
 @pytest.fixture
@@ -33,6 +34,14 @@ def test_export_says_what_it_wrote_and_how_it_compares(here: Path) -> None:
     assert done.code == 0, done.stderr
     assert "out: weights, 5 classes (anchors.st" in done.stdout
     assert "18 of photos" in done.stdout
+
+
+def test_the_bundled_model_compared_on_images_without_labels(tmp_path: Path) -> None:
+    pictures = ROOT / "examples/demo_classifier/pictures"
+    done = inside(tmp_path, "export", "demo", "-o", "out", "--data", pictures)
+    assert done.code == 0, done.stderr
+    assert "out: weights, 64 classes" in done.stdout
+    assert "6 of pictures" in done.stdout
 
 
 def test_a_zero_shot_model_becomes_a_folder_with_its_own_text_tower(tmp_path: Path) -> None:

@@ -31,13 +31,13 @@ def test_what_is_no_leaderboard(pipeline: Pipeline, tmp_path: Path) -> None:
     report = pipeline.folder / "report.json"
     assert inside(tmp_path, "report", report, "--leaderboard", "board.jsonl").code == 0
     before = tree(tmp_path)
-    for line, code, says in (
+    for line, code, *says in (
         ((report, "--leaderboard", "board.csv"), 2, "Name it leaderboard.jsonl"),
         (("board.jsonl", report), 2, "a leaderboard is shown alone"),
         (("board.jsonl", "--leaderboard", "other.jsonl"), 2, "a leaderboard was given"),
-        (("--leaderboard", "board.jsonl"), 2, "no report was given"),
+        (("--leaderboard", "board.jsonl"), 2, "no report was given", "`laat report board.jsonl` shows the leaderboard"),
         ((report, "--leaderboard", report), 2, "would replace"),
         (("none.jsonl",), 3, "'none.jsonl' does not exist"),
     ):
-        check_refusal(inside(tmp_path, "report", *line), code, says)
+        check_refusal(inside(tmp_path, "report", *line), code, *says)
     assert tree(tmp_path) == before

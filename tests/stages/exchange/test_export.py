@@ -201,7 +201,9 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "folder/notes.txt").write_text("mine")
     for name, options, says in (
         ("model.onnx", ExportOptions(), r"model.anchors.st' exists"),
-        ("model.pt", ExportOptions(), r"no format of an export ends in '.pt'"),
+        ("model.pt", ExportOptions(), r"no export format has files that end in '.pt'"),
+        ("model.pt2", ExportOptions(format="onnx"), r"--format is onnx, and .* ends in '.pt2'"),
+        ("model.onnx", ExportOptions(format="torch"), r"--format is torch, and .* ends in '.onnx'"),
         ("folder", ExportOptions(), "is not empty"),
         ("folder", ExportOptions(force=True), r"a file that is not of an export: 'notes.txt'"),
         ("new", ExportOptions(pixels="float"), "--pixels has no effect"),

@@ -106,5 +106,5 @@ def test_an_edited_line_is_refused(tmp_path: Path) -> None:
         (text[:-9], "line 2 of '.*' is cut short"),
     ):
         path.write_text(change)
-        with pytest.raises(InputError, match=says):
+        with pytest.raises(InputError, match=f"{says}.*; delete the line"):
             read_leaderboard(path)
