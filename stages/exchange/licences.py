@@ -25,7 +25,7 @@ def licence_of(text: str) -> str:
     if name not in _LICENCES:
         raise UsageError(
             f"'{text}' is not the hub's identifier of a licence",
-            f"similar: {nearest(name, _LICENCES)}; 'other' stands for a licence without one; "
+            f"write it as the hub does, for example {nearest(name, _LICENCES)}; 'other' stands for a licence without one; "
             "the list is at https://huggingface.co/docs/hub/repositories-licenses",
         )
     return name

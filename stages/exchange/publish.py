@@ -176,6 +176,10 @@ def _existing(repository: Repository) -> Listing | None:
 
 
 def _read_checkpoint(model: Path | str, progress: Callable[[str], None] | None) -> bytes:
+    if not isinstance(model, str | Path):
+        raise UsageError(
+            "push publishes a checkpoint file, not an opened model", "give the path of its checkpoint, run/model.st"
+        )
     if str(model) == DEMO:
         from stages.exchange.open_model import demo_checkpoint  # which imports torch
 

@@ -13,6 +13,8 @@ import pytest
 import typer
 from huggingface_hub import ModelCard, constants
 
+import stages as laat
+from stages.errors import UsageError
 from stages.exchange.open_model import demo_checkpoint
 from stages.files import artifacts
 from stages.files.artifacts import Artifact
@@ -108,7 +110,7 @@ def test_what_is_not_pushed(pipeline: Pipeline, hub: Hub, tmp_path: Path) -> Non
     for line, code, says in (
         ((run, NAME), 2, "a model is published under a licence, and none was given. Add --license: mit"),
         ((run, NAME, "--license", "My own!"), 2, "'My own!' is not the hub's identifier of a licence"),
-        ((run, NAME, "--license", "apache2"), 2, "Similar: 'apache-2.0'"),
+        ((run, NAME, "--license", "apache2"), 2, "Write it as the hub does, for example 'apache-2.0'"),
         ((run, "no org", "--license", "mit"), 2, "'no org' is not the name of a hub repository"),
         ((run, f"{NAME}@v1", "--license", "mit"), 2, "names a revision"),
         (("clip:ViT-B-32/openai", NAME, "--license", "mit"), 2, "`laat import FILE -o model.st`"),
@@ -140,6 +142,12 @@ def test_an_upload_that_is_answered_with_an_error(hub: Hub, monkeypatch: pytest.
     assert f"the hub at {hub.url} answers with an error: " in done.stderr
     assert "404 Not Found" in done.stderr
     assert "set HF_HUB_DISABLE_XET=1" in done.stderr
+
+
+def test_in_python_a_file_is_published_not_a_classifier(hub: Hub) -> None:
+    with pytest.raises(UsageError, match="give the path of its checkpoint"):
+        laat.push(laat.load("demo"), NAME, license="mit")  # type: ignore[arg-type]
+    assert not hub.asked
 
 
 def test_a_published_checkpoint_is_published_elsewhere(hub: Hub, here: Path) -> None:
