@@ -108,8 +108,16 @@ def option_names(kind: Any) -> tuple[str, ...]:
 
 def refuse_given(context: typer.Context, names: Sequence[str], other: str, fix: str = "") -> None:
     """Raise UsageError if the command line has one of the options `names`, which mean nothing beside `other`."""
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} cannot be combined with {other}", fix or f"leave {option} out")
+    for option in _given(context, names):
+        raise UsageError(f"{option} cannot be combined with {other}", fix or f"leave {option} out")
+
+
+def refuse_without(context: typer.Context, names: Sequence[str], what: str, fix: str) -> None:
+    """Raise UsageError if the command line has one of the options `names`, which mean nothing without `what`."""
+    for option in _given(context, names):
+        raise UsageError(f"{option} has no effect without {what}", fix)
+
+
+def _given(context: typer.Context, names: Sequence[str]) -> list[str]:
+    sources = ((name, context.get_parameter_source(name)) for name in names)
+    return [f"--{name.replace('_', '-')}" for name, source in sources if source is not None and source.name == "COMMANDLINE"]

@@ -14,6 +14,7 @@ from rich.cells import cell_len, set_cell_size
 from laatcli.console import Console, ProgressLine
 from stages.data.unlabelled import describe_passed
 from stages.errors import InputError
+from stages.files.reading import STDIO
 from stages.prediction.files import Writer, prediction_file
 from stages.prediction.record import Prediction
 from stages.text import counted, visible
@@ -86,7 +87,7 @@ class Answers:
             self._writer.write(batch.predictions)
         if self.copies is not None:
             for at in batch.read:
-                self.copies.add(batch.paths[at], batch.predictions[at].name)
+                self.copies.add(batch.predictions[at].path, batch.predictions[at].name)
         self._images += len(batch.predictions)
         if self._bar is not None:
             self._bar.update(self._images, expected, counted(self._images, "image"))
@@ -112,16 +113,17 @@ class Answers:
         if passed := describe_passed(passed_over):
             self._console.note(passed)
         if not read:
-            raise InputError(f"none of {counted(self._images, 'image')} could be read, for example {self._first_error}")
+            first = "" if self._images == 1 else f"none of the {self._images:,} images could be read, for example "
+            raise InputError(f"{first}{self._first_error}")
         for text in self._summary(read, output):
             self._console.note(text)
         if self._classifier.calibration is None:
             self._console.note("the confidences are not calibrated: `laat calibrate` fits a temperature")
 
     def _summary(self, read: int, output: Path | None) -> Iterator[str]:
-        where = "" if output is None else f"{output}: "
-        missing = f", {self._unreadable:,} could not be read" if self._unreadable else ""
-        yield f"{where}{counted(read, 'image')}{missing}"
+        where = "" if output is None or str(output) == STDIO else f"{output}: "
+        partly = f"{read:,} of {counted(self._images, 'image')}; {self._unreadable:,} could not be read"
+        yield f"{where}{partly if self._unreadable else counted(read, 'image')}"
         if self._judge and self._attack is not None:
             stand = f"{self._stand:,} of {counted(read, 'answer')} stand in {self._attack.threat}"
             yield f"{stand}: an upper bound on robustness, as a stronger attack may change more"

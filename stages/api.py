@@ -33,6 +33,7 @@ from stages.exchange.open_model import open_model
 from stages.files import artifacts
 from stages.models.classifier import GROUPS, Classifier, Progress
 from stages.models.image_size import require_size
+from stages.models.require import require_classifier
 from stages.models.wrapped import check_grid, reading_of
 from stages.models.wrapped import resize_inside as resize_inside_of
 from stages.pixels import check_pixels
@@ -126,7 +127,7 @@ def attack(
     labels.
     """
     spec, threat, under = parse_attack(attack), ThreatModel(eps, norm), ModelUnderAttack(eot, resize_inside)
-    spec.check_fits(threat, len(classifier.classes))
+    spec.check_fits(threat, len(require_classifier(classifier).classes))
     check_labels(images, labels, len(classifier.classes))
     check_pixels(images)
     classifier = resize_inside_of(classifier, under.resize_inside)
@@ -185,7 +186,7 @@ def evaluate(
     named = find_suite(suite or DEFAULT_SUITE) if attacks is None else None
     specs, threat = parse_attacks(attacks or ()) if named is None else named.specs(), ThreatModel(eps, norm)
     under = ModelUnderAttack(eot, resize_inside)
-    classifier = resize_inside_of(classifier, under.resize_inside)
+    classifier = resize_inside_of(require_classifier(classifier), under.resize_inside)
     how = protocol if isinstance(protocol, Protocol) else Protocol(protocol)
     choice = seen_and_novel(classifier.known) if how.name == "gzsl" else ClassChoice(_group(classifier), classifier.classes)
     ways = how.ways if how.name == "episodes" else len(choice.classes)

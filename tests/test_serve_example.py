@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,8 @@ from stages.anchors.encoder import load_encoder
 from stages.anchors.expanded import expand_anchors
 from stages.anchors.sources import text_anchors
 from stages.classes import ClassGroups
+from stages.data.decoding.rgb import decode
+from stages.data.request import DecodeOptions
 from stages.exchange.export import export_classifier
 from stages.exchange.export_options import ExportOptions
 from stages.models.classifier import Classifier
@@ -96,12 +99,19 @@ def test_the_service_classifies_and_learns_a_name_while_it_runs(folder: Path) ->
         assert client.put("/classes/Red%20Star").status_code == 409
         refused = client.put(f"/classes/{'long ' * 50}")
         assert (refused.status_code, "longer than the 32 tokens" in refused.json()["detail"]) == (422, True)
-        assert client.post("/predict", files={"file": b"no picture"}).status_code == 422
+        broken = client.post("/predict", files={"file": b"no picture"})
+        assert (broken.status_code, broken.json()["detail"]) == (422, "the file is not a picture that can be read")
+        empty = client.put("/classes/%20")
+        assert (empty.status_code, empty.json()["detail"]) == (422, "the name is empty")
+        assert client.put("/classes/cyan cross%2C LARGE").status_code == 409
+        refused = client.put(f"/classes/{'long%2F' * 50}")
+        assert (refused.status_code, "/tmp" in refused.text) == (422, False)
         assert client.get("/classes").json() == [*NAMES, "cyan cross, large"]
 
 
 def test_the_plain_script_prints_the_class_and_its_confidence(folder: Path) -> None:
-    command = [sys.executable, str(SERVE / "predict.py"), "model.onnx", "picture.png"]
+    (folder / "cut.png").write_bytes(b"\x89PNG")
+    command = [sys.executable, str(SERVE / "predict.py"), "model.onnx", "cut.png", "picture.png"]
     done = subprocess.run(command, cwd=folder, env={**os.environ}, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     shares = expected(classifier(), np.array(Image.open(folder / "picture.png")))
@@ -109,8 +119,49 @@ def test_the_plain_script_prints_the_class_and_its_confidence(folder: Path) -> N
     assert done.stdout == f"picture.png\t{name}\t{shares[name]:.3f}\n"
 
 
+def pictures(folder: Path) -> list[Path]:
+    """Pictures of all kinds, 40x30."""
+    grey = np.random.default_rng(0).integers(0, 256, (30, 40), dtype=np.uint8)
+    colours = Image.fromarray(np.random.default_rng(1).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    palette = colours.quantize(16)
+    alpha = colours.convert("RGBA")
+    alpha.putalpha(Image.fromarray(grey))
+    deep = Image.fromarray(grey.astype(np.uint16) * 250 + 3)
+    kinds = {
+        "grey.png": Image.fromarray(grey),
+        "one.png": Image.fromarray(grey).convert("1"),
+        "palette.png": palette,
+        "alpha.png": alpha,
+        "grey_alpha.png": alpha.convert("LA"),
+        "cmyk.jpg": colours.convert("CMYK"),
+        "16.png": deep,
+        "16.tif": deep,
+        "16.pgm": deep,
+    }
+    for name, image in kinds.items():
+        image.save(folder / name)
+    palette.save(folder / "hole.png", transparency=3)
+    palette.save(folder / "hole.gif", transparency=3)
+    exif = Image.Exif()
+    exif[274] = 6
+    colours.save(folder / "turned.jpg", exif=exif)
+    deep.save(folder / "16_turned.png", exif=exif)
+    return [folder / name for name in (*kinds, "hole.png", "hole.gif", "turned.jpg", "16_turned.png")]
+
+
+def test_the_script_reads_pictures_as_laat_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SERVE)
+    script = importlib.import_module("predict")
+    for path in pictures(tmp_path):
+        expected = decode(path.read_bytes(), DecodeOptions(16), nullcontext()).pixels
+        assert np.array_equal(script.read_image(path, 16).transpose(1, 2, 0), expected), path.name
+    Image.fromarray(np.ones((30, 40), np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(ValueError, match="does not say which value is white"):
+        script.read_image(tmp_path / "float.tif", 16)
+
+
 def test_the_scripts_stay_short_and_import_no_torch() -> None:
-    for script, most in (("serve.py", 60), ("predict.py", 75)):
+    for script, most in (("serve.py", 60), ("predict.py", 85)):
         text = (SERVE / script).read_text(encoding="utf-8")
         assert len(text.splitlines()) <= most
         assert not re.search(r"^\s*(import|from) (torch|stages)", text, flags=re.MULTILINE)

@@ -14,6 +14,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+NO_PICTURE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
 
 def read_anchors(path: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Names, unit vectors (C, D) and which of them are seen, 0 or 1 (C,), of a .st file, which is safetensors.
@@ -30,8 +32,14 @@ def read_anchors(path: str | Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def read_image(file: str | Path | IO[bytes], size: int) -> np.ndarray:
-    """A picture as uint8 (3, size, size), resized and cropped as in training. Raises OSError for what is no picture."""
-    image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+    """A picture as uint8 (3, size, size), resized and cropped as in training. Raises one of `NO_PICTURE` for anything else."""
+    with Image.open(file) as opened:
+        image = ImageOps.exif_transpose(opened)
+    if opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM")):  # 16 bits, 65535 is white
+        image = Image.fromarray(np.floor(np.asarray(image) / 257 + 0.5).astype(np.uint8))
+    elif opened.mode in ("I", "F"):
+        raise ValueError("32 bits for each pixel, and it does not say which value is white")
+    image = (image.convert("RGBA") if "transparency" in image.info else image).convert("RGB")
     short = min(image.size)
     width, height = (max(size, side * size // short) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
@@ -45,7 +53,7 @@ class Model:
     def __init__(self, path: str | Path, anchors: str | Path | None = None) -> None:
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         self.record = json.loads(self.session.get_modelmeta().custom_metadata_map["laat"])
-        self.anchors = Path(anchors or Path(path).with_name(self.record["anchors"]["file"]))
+        self.anchors = Path(anchors or Path(path).with_name(self.record["anchors"]["file"])).resolve()
         self.classes = read_anchors(self.anchors)
 
     def add(self, names: list[str], vectors: np.ndarray, seen: np.ndarray) -> None:
@@ -67,5 +75,8 @@ class Model:
 if __name__ == "__main__":
     model = Model(sys.argv[1])
     for path in sys.argv[2:]:
-        ((name, share),) = model.predict(read_image(path, model.record["images"]["size"]), top=1)
-        print(f"{path}\t{name}\t{share:.3f}")
+        try:
+            ((name, share),) = model.predict(read_image(path, model.record["images"]["size"]), top=1)
+            print(f"{path}\t{name}\t{share:.3f}")
+        except NO_PICTURE as error:
+            print(f"{path}: {error}", file=sys.stderr)

@@ -114,7 +114,7 @@ def evaluate(
         ),
     )
     if plot is None:
-        options.refuse_given(context, ("plot_size",), "no plot", "add --plot FILE")
+        options.refuse_without(context, ("plot_size",), "a plot", "add --plot FILE")
     else:
         check_picture(plot)
     if len({Path(spec).resolve() for spec in models}) < len(models):

@@ -37,7 +37,7 @@ def expand(
     console.stdout_taken = str(output) == STDIO
     options.check_places(context, [("--output", output), ("--plot", plot)], [("ANCHORS", anchors), ("--like", like)])
     if plot is None:
-        options.refuse_given(context, ("plot_size",), "no plot", "add --plot FILE")
+        options.refuse_without(context, ("plot_size",), "a plot", "add --plot FILE")
     else:
         if str(plot) == STDIO:
             raise UsageError("--plot cannot be standard output", "name a file")

@@ -15,6 +15,7 @@ from laatcli.console import Console
 from laatcli.inputs import load_classifier
 from laatcli.predictions import Answers
 from stages.attacks.suites import DEFAULT_SUITE, Suite, find_suite
+from stages.conditions import ModelUnderAttack
 from stages.data.request import DecodeOptions
 from stages.data.unlabelled import ImagePaths
 from stages.errors import UsageError
@@ -48,6 +49,7 @@ class Attacks:
     )
     suite: str = parameter(DEFAULT_SUITE, "The attacks; `laat suites` lists them.", panel=options.ATTACKS)
     norm: str = same_parameter(ThreatModel, "norm")
+    eot: int = same_parameter(ModelUnderAttack, "eot")
     save_attacked: Path | None = parameter(
         None,
         f"Save the clean image, the attacked one and 16 times their difference side by side, with both answers: {SHEET}. "
@@ -114,23 +116,28 @@ def predict(
     cropped at the centre. An image that cannot be read is named on standard
     error and counted; the exit code is 3 if none can be read.
     """
+    if str(output) == STDIO and console.as_json:
+        raise UsageError("-o - is CSV on standard output, and --json is JSON there", "leave one of them out")
+    if console.quiet and not (console.as_json or output or sort_into or attacks.save_attacked):
+        raise UsageError("--quiet prints no answers", "leave it out, or add -o FILE")
     console.stdout_taken = str(output) == STDIO
     threat = attacks.threat
     suite = None if threat is None else attacks.named(threat)
     if threat is None:
-        options.refuse_given(context, ("suite", "norm"), "no attack", "add --robust-to 8/255 or --save-attacked DIR")
+        options.refuse_without(context, ("suite", "norm"), "an attack", "add --robust-to 8/255 or --save-attacked DIR")
     _check_outputs(context, model, request, files, output, attacks.save_attacked, sort_into, force=force)
     paths = ImagePaths(files, sys.stdin.buffer if STDIO in files else None, null=null)
     opened = load_classifier(console, model, request)
     from stages.devices import resolve_device
     from stages.evaluation.groups import choose_classes
     from stages.models.embedding import place
+    from stages.models.wrapped import mean_of_draws
     from stages.prediction.predict import answering, decoding_for, predict_batches
 
     classifier = opened.classifier
     if classes_from is not None:
         classifier = classifier.over(choose_classes(classifier.anchor_set, classes_from).classes)
-    classifier = answering(classifier)
+    classifier = mean_of_draws(answering(classifier), attacks.eot, computing.seed)
     if suite is not None:
         suite.check_fits(threat, len(classifier.classes))
     how = decoding_for(classifier, decoding)

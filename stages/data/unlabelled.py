@@ -32,7 +32,7 @@ class ImagePaths:
         passed_over: reason -> number of files in folders that are not images.
 
     Raises:
-        UsageError: no inputs, or '-' without a list or more than once.
+        UsageError: no inputs, '-' without a list or more than once; while iterating, a list with null bytes without `null`.
         InputError: an input that does not exist; while iterating, inputs without any image.
     """
 
@@ -41,6 +41,8 @@ class ImagePaths:
         self._stream, self._null = stream, null
         if not self._inputs:
             raise UsageError("no images are named", "name image files, a folder, or - for a list of paths on standard input")
+        if null and STDIO not in self._inputs:
+            raise UsageError("-0 is about a list of paths on standard input", f"name it, as {STDIO}, or leave -0 out")
         if self._inputs.count(STDIO) > (stream is not None):
             raise UsageError(f"'{STDIO}' stands for one list of paths on standard input", "name it once")
         self._patterns = {one for one in self._inputs if one != STDIO and not os.path.lexists(one)}
@@ -70,10 +72,10 @@ class ImagePaths:
             else:
                 yield from self._files(one)
         if not self.found:
-            only = ", only " + ", ".join(f"{count:,} {why}" for why, count in sorted(self.passed_over.items()))
+            passed = describe_passed(self.passed_over)
             where = "standard input" if self._inputs == [STDIO] else listed([as_text(one) for one in self._inputs], 3)
             raise InputError(
-                f"there are no images in {where}{only if self.passed_over else ''}", "name image files or a folder with some"
+                f"there are no images in {where}{passed and f' ({passed})'}", "name image files or a folder with some"
             )
 
     def _files(self, path: str) -> Iterator[str]:
@@ -91,8 +93,8 @@ class ImagePaths:
 
 def describe_passed(passed_over: Counter[str]) -> str:
     """What was passed over in folders, for people: '3 files passed over: 2 hidden, 1 not an image'; empty for nothing."""
-    reasons = ", ".join(f"{count:,} {why}" for why, count in sorted(passed_over.items()))
-    return f"{counted(passed_over.total(), 'file')} passed over: {reasons}" if reasons else ""
+    reasons = [f"{count:,} {why}" if len(passed_over) > 1 else why for why, count in sorted(passed_over.items())]
+    return f"{counted(passed_over.total(), 'file')} passed over: {', '.join(reasons)}" if reasons else ""
 
 
 def _check_pattern(text: str) -> None:
@@ -120,6 +122,8 @@ def _paths_in(stream: BinaryIO, *, null: bool) -> Iterator[str]:
 
 def _lines(stream: BinaryIO) -> Iterable[bytes]:
     while line := stream.readline(_LINE_BYTES):
+        if b"\0" in line:
+            raise UsageError("the list of paths has null bytes", "add -0 if they end the paths, as of `find -print0`")
         yield line.rstrip(b"\r\n")
 
 

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, Protocol
 from stages.errors import UsageError
 from stages.files.reading import STDIO
 from stages.files.writing import streamed_file
-from stages.prediction.record import Prediction
-from stages.reports.tables import csv_line
+from stages.prediction.record import Prediction, path_as_text
+from stages.reports.tables import csv_line, csv_path
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _GROUP = 1 << 16  # rows of a Parquet file that are written at once
@@ -44,7 +44,7 @@ def prediction_file(path: Path, stdout: BinaryIO, *, top: int, judged: bool) -> 
     """A file of predictions, whole or not there at all.
 
     Columns of CSV and Parquet: path, name, confidence, margin; name_2, confidence_2, … for the other `top` classes; stands and
-    falls_at where attacks were run; error. Confidences are fractions of 1.
+    falls_at where attacks were run; error. Confidences are fractions of 1. Paths are those of `path_as_text`.
 
     Args:
         path: its suffix decides the format; '-' is CSV to `stdout`.
@@ -75,25 +75,34 @@ def columns(top: int, *, judged: bool) -> dict[str, type]:
 def cells(prediction: Prediction) -> dict[str, Any]:
     """The values of the columns that a prediction has."""
     if prediction.error:
-        return {"path": prediction.path, "error": prediction.error}
+        return {"path": path_as_text(prediction.path), "error": prediction.error}
     others = {
         f"{name}_{at}": value
         for at, pair in enumerate(prediction.top[1:], 2)
         for name, value in zip(("name", "confidence"), pair, strict=True)
     }
-    first = {"path": prediction.path, "name": prediction.name, "confidence": prediction.confidence, "margin": prediction.margin}
-    return {**first, **others, "stands": prediction.stands, "falls_at": prediction.falls_at or None}
+    return {
+        "path": path_as_text(prediction.path),
+        "name": prediction.name,
+        "confidence": prediction.confidence,
+        "margin": prediction.margin,
+        **others,
+        "stands": prediction.stands,
+        "falls_at": prediction.falls_at or None,
+    }
 
 
 class _Csv:
     def __init__(self, file: BinaryIO, columns: dict[str, type]) -> None:
         self._file, self._columns = file, columns
-        self._line(columns)
+        self._shown = file.isatty()  # a terminal would obey control characters
+        self._write(csv_line(columns))
 
     def write(self, predictions: Sequence[Prediction]) -> None:
         for prediction in predictions:
-            found = cells(prediction)
-            self._line([_plain(found.get(name)) for name in self._columns])
+            found = {name: _plain(value) for name, value in cells(prediction).items()}
+            path, *others = map(found.get, self._columns)
+            self._write(csv_line([path, *others]) if self._shown else f"{csv_path(str(path))},{csv_line(others)}")
 
     def end(self) -> None:
         """See `Writer`."""
@@ -101,8 +110,8 @@ class _Csv:
     def close(self) -> None:
         """See `Writer`."""
 
-    def _line(self, values: Any) -> None:
-        self._file.write(csv_line(values).encode())
+    def _write(self, line: str) -> None:
+        self._file.write(line.encode())
 
 
 def _plain(value: Any) -> Any:

@@ -61,7 +61,7 @@ def draw_attacked(pictures: Sequence[AttackedPicture], threat: ThreatModel, path
         figure = Figure(dpi=_DPI, figsize=(size.width, 1))
         FigureCanvasAgg(figure)
         room = factor * width / _DPI
-        heads = _wrapped(figure, ["clean", f"attacked, {_spelled(threat)}", f"difference × {AMPLIFIED}"], room)
+        heads = _wrapped(figure, ["clean", f"attacked, {_spelled(threat)}", f"difference × {AMPLIFIED} (grey: none)"], room)
         rows = [_wrapped(figure, _texts(one), room) for one in pictures]
         line = _LINE * _FONT / 72 * _DPI
         heights = [_GAP + line * _lines(heads), *(factor * height + _GAP / 2 + line * _lines(row) + _GAP for row in rows)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 from pathlib import Path
 
@@ -14,6 +15,9 @@ SORT_INTO, SAVE_ATTACKED = "--sort-into", "--save-attacked"
 
 def check_folder(folder: Path, option: str, *, force: bool) -> None:
     """Raise MissingError for a folder that cannot be made, UsageError for one that is not empty, unless `force`."""
+    if not os.path.lexists(folder) and mimetypes.guess_type(folder.name)[0] is not None:
+        fix = f"name a folder{', or FILE.png' if option == SAVE_ATTACKED else ''}"
+        raise UsageError(f"'{folder}' is the name of a file, and {option} writes a folder", fix)
     in_the_way = os.path.lexists(folder) and not folder.is_dir()
     why = "a file is in the way" if in_the_way else obstacle(Path(os.path.realpath(folder)))
     if why:

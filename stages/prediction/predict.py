@@ -20,6 +20,7 @@ from stages.data.unlabelled import ImagePaths
 from stages.errors import InputError, UsageError, require_at_least
 from stages.models.classifier import Classifier, Progress, decide
 from stages.models.frozen import inference
+from stages.models.require import require_classifier
 from stages.pixels import check_pixels, to_pixels
 from stages.prediction.record import Prediction
 from stages.text import as_text
@@ -35,7 +36,6 @@ class Batch:
 
     Attributes:
         predictions: of all images, in their order, with those that could not be read.
-        paths: the files of all images, by the names that the system gave; empty for images given as pixels.
         read: which of them could be read, ascending positions.
         pixels: of these, (n, 3, H, W), uint8 or float in [0, 1].
         classes: the predicted classes of these, int64 (n,), positions in the classifier's.
@@ -43,7 +43,6 @@ class Batch:
     """
 
     predictions: list[Prediction]
-    paths: list[str]
     read: list[int]
     pixels: Tensor
     classes: Tensor
@@ -77,11 +76,11 @@ def predict(
         One `Prediction` for each image, in order. A file that cannot be read has an `error` and no name.
 
     Raises:
-        UsageError: a resize to another size than the classifier takes.
+        UsageError: no classifier, or a resize to another size than it takes.
         InputError: fewer than two classes, pixels or a size that do not fit, an input without images.
         ComputeError: non-finite outputs.
     """
-    classifier = answering(classifier)
+    classifier = answering(require_classifier(classifier))
     if isinstance(images, Tensor):
         batches: Iterable[Batch] = _of_pixels(classifier, images, top, batch_size)
         paths = None
@@ -157,14 +156,13 @@ def predict_batches(
         predictions: list[Prediction] = []
         read: list[int] = []
         for at, (image, found) in enumerate(part):
-            path = as_text(image.where)
             if isinstance(found, UnreadableImageError):
                 hint = f"; {found.hint}" if "--" in found.hint else ""
-                predictions.append(Prediction(path, error=as_text(f"cannot be {found.step}: {found}{hint}")))
+                predictions.append(Prediction(image.where, error=as_text(f"cannot be {found.step}: {found}{hint}")))
             else:
-                predictions.append(Prediction(path, *answers[len(read)]))
+                predictions.append(Prediction(image.where, *answers[len(read)]))
                 read.append(at)
-        yield Batch(predictions, [image.where for image, _ in part], read, pixels, classes, rows)
+        yield Batch(predictions, read, pixels, classes, rows)
         rows += len(read)
 
 
@@ -173,7 +171,7 @@ def _of_pixels(classifier: Classifier, images: Tensor, top: int, batch_size: int
     for first in range(0, len(images), batch_size):
         pixels = images[first : first + batch_size]
         answers, classes = _answers(classifier, pixels, top)
-        yield Batch([Prediction("", *answer) for answer in answers], [], list(range(len(pixels))), pixels, classes, first)
+        yield Batch([Prediction("", *answer) for answer in answers], list(range(len(pixels))), pixels, classes, first)
 
 
 def _answers(

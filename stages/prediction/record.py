@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from stages.text import is_text
 
 
 @dataclass(frozen=True)
@@ -12,7 +15,7 @@ class Prediction:
     """The answer for one image.
 
     Attributes:
-        path: of the image, as it was given; '' for one given as pixels.
+        path: of the image, by the name that the system gave; '' for one given as pixels.
         top: (class name, confidence) of the most probable classes, the largest confidence first; empty if the image could not
             be read. Confidences are probabilities over all candidate classes, see `Classifier.probabilities`.
         margin: the difference of the two largest confidences; NaN if the image could not be read.
@@ -42,7 +45,7 @@ class Prediction:
         """JSON-able record: a line of a .jsonl file and of `laat predict --json`."""
         read = not self.error
         return {
-            "path": self.path,
+            "path": path_as_text(self.path),
             "name": self.name if read else None,
             "confidence": self.confidence if read else None,
             "margin": self.margin if read else None,
@@ -50,3 +53,11 @@ class Prediction:
             **({} if self.stands is None else {"stands": self.stands, "falls_at": self.falls_at or None}),
             "error": self.error or None,
         }
+
+
+def path_as_text(path: str) -> str:
+    """A path as text by which a program can open the file: itself or, if its bytes are not UTF-8, its file: URI.
+
+    No two files have the same text: a path that begins with 'file:' is spelled as a URI too.
+    """
+    return path if is_text(path) and not path.startswith("file:") else Path(path).absolute().as_uri()

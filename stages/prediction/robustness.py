@@ -16,6 +16,7 @@ from stages.attacks.spec import AttackPlan, AttackSpec
 from stages.evaluation.clean_passes import require_same_passes
 from stages.models.classifier import Classifier
 from stages.models.frozen import inference
+from stages.models.wrapped import draws_of
 from stages.pixels import to_pixels
 from stages.prediction.predict import Batch
 from stages.threat import ThreatModel, format_eps
@@ -66,7 +67,7 @@ def attack_answers(classifier: Classifier, batch: Batch, attack: Attack, chosen:
     Raises ComputeError as `attack_samples`, and UsageError for a randomised model.
     """
     if batch.first_row == 0:
-        require_same_passes({"": classifier}, batch.pixels, 1, "evaluate it with `laat eval --eot 20`")
+        require_same_passes({"": classifier}, batch.pixels, draws_of(classifier))
     rows = torch.arange(len(batch.pixels))
     source = partial(to_pixels, batch.pixels, device=classifier.device)
     x_adv = to_pixels(batch.pixels, rows, "cpu").clone()

@@ -15,7 +15,7 @@ FORMATS = ("table", "markdown", "csv", "latex")
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>&~|$#]")
 # what a spreadsheet takes for the beginning of a formula, also after blanks, and the sign that stands before those
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠'\t\r\n]")
-_SEPARATORS = re.compile(r'[",;|]')
+_SEPARATORS = re.compile(r'[",;|\t\r\n]')
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
@@ -160,11 +160,17 @@ def csv_line(cells: Iterable[Any]) -> str:
     return ",".join("" if cell is None else _csv_cell(cell) for cell in cells) + "\n"
 
 
+def csv_path(path: str) -> str:
+    """A cell of CSV with the path of a file, every character kept; './' in front of what would be a formula names the same."""
+    return _quoted(f"./{path}" if _FORMULA.match(path) else path)
+
+
 def _csv_cell(cell: Any) -> str:
-    if not isinstance(cell, str):
-        return str(cell)
-    text = f"{chr(39) if _FORMULA.match(cell) else ''}{visible(cell)}"
-    # quoted also where another separator than the comma would divide it, as in many countries
+    return _quoted(f"{chr(39) if _FORMULA.match(cell) else ''}{visible(cell)}") if isinstance(cell, str) else str(cell)
+
+
+def _quoted(text: str) -> str:
+    # also where another separator than the comma would divide it, as in many countries
     return '"{}"'.format(text.replace('"', '""')) if _SEPARATORS.search(text) else text
 
 

@@ -147,7 +147,7 @@ def test_train_options(tmp_path: Path, args: list[str], says: list[str]) -> None
         (["eval", "--attack", "fgsm", "--attack", "FGSM"], 2, ["'fgsm' is given twice"]),
         (["eval", "--attack", "none", "--attack", "fgsm"], 2, ["--attack none"]),
         (["eval", "--attack", "pgd20"], 2, ["'pgd20'", "'pgd-20'"]),
-        (["eval", "--plot-size", "slide"], 2, ["--plot-size cannot be combined with no plot. Add --plot FILE"]),
+        (["eval", "--plot-size", "slide"], 2, ["--plot-size has no effect without a plot. Add --plot FILE"]),
         (["eval", "--ways", "3"], 2, ["--ways cannot be combined with --protocol all-way", "--protocol episodes"]),
         (["eval", "--protocol", "episode"], 2, ["'episode'", "all-way, episodes"]),
         (["eval", "--adversarial", "a.st", "--attack", "fgsm"], 2, ["--adversarial"]),

@@ -83,6 +83,8 @@ def test_a_list_on_standard_input(model: Path, photos: Path, monkeypatch: pytest
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(end.join(names).encode())))
         done = predict(model, photos.parent, "-", *more)
         assert [line.split("\t")[0] for line in done.stdout.splitlines()] == names
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\0".join(names).encode())))
+    check_refusal(inside(photos.parent, "predict", model, "-"), 2, "the list of paths has null bytes. Add -0")
 
 
 def test_the_candidates(model: Path, photos: Path) -> None:
@@ -105,7 +107,7 @@ def test_what_cannot_be_read(model: Path, photos: Path) -> None:
     done = predict(model, photos.parent, "photos", "-o", "p.csv")
     assert done.stdout == ""
     assert "warning: 'photos/a_cut.png' cannot be decoded: it begins as PNG, but is damaged" in done.stderr
-    assert "p.csv: 7 images, 1 could not be read" in done.stderr.splitlines()
+    assert "p.csv: 7 of 8 images; 1 could not be read" in done.stderr.splitlines()
     rows = list(csv.DictReader(io.StringIO((photos.parent / "p.csv").read_text())))
     assert (rows[0]["path"], rows[0]["name"]) == ("photos/a_cut.png", "")
     assert "damaged" in rows[0]["error"]
@@ -113,7 +115,10 @@ def test_what_cannot_be_read(model: Path, photos: Path) -> None:
     done = inside(photos.parent, "predict", model, "photos/a_cut.png", "--json")
     assert done.code == 3
     what = json.loads(done.stderr.splitlines()[-1])["what"]
-    assert what.startswith("none of 1 image could be read, for example 'photos/a_cut.png' cannot be decoded")
+    assert what.startswith("'photos/a_cut.png' cannot be decoded")
+    (photos / "b_cut.png").touch()
+    both = inside(photos.parent, "predict", model, "photos/a_cut.png", "photos/b_cut.png")
+    check_refusal(both, 3, "none of the 2 images could be read, for example 'photos/a_cut.png' cannot be decoded")
     (line,), summary = records(done)
     assert (line["name"], summary["unreadable"]) == (None, 1)
 
@@ -127,10 +132,14 @@ def test_what_is_refused_before_anything_is_read(model: Path, photos: Path) -> N
         (("photos", "--sort-into", "photos/sorted"), 2, "overlap"),
         (("photos", "--save-attacked", "photos"), 2, "'photos' is not empty"),
         (("photos", "--save-attacked", photos / "more/x.png", "-o", photos / "more/x.png"), 2, "not the name of a file"),
-        (("photos", "--norm", "l2"), 2, "--norm cannot be combined with no attack"),
+        (("photos", "--norm", "l2"), 2, "--norm has no effect without an attack"),
         (("photos", "--robust-to", "8"), 2, "Did you mean 8/255"),
         (("photos", "--robust-to", "0"), 2, "--robust-to is 0"),
         (("photos", "--robust-to", "8/255", "--suite", "quik"), 2, "unknown suite 'quik'"),
+        (("photos", "-0"), 2, "-0 is about a list of paths on standard input"),
+        (("photos", "-q"), 2, "--quiet prints no answers"),
+        (("photos", "-o", "-", "--json"), 2, "-o - is CSV on standard output"),
+        (("photos", "--save-attacked", "x.jpg"), 2, "'x.jpg' is the name of a file"),
         (("photos", "--top", "0"), 2, "--top is 0"),
         (("photos", "--resize", "16"), 2, "--resize 16 does not fit the model, which takes 32x32 images"),
     ):
@@ -155,7 +164,7 @@ def test_attacks_copies_and_a_sheet(model: Path, photos: Path) -> None:
     assert "sheet.png: 6 attacked images" in done.stderr
     with Image.open(photos.parent / "sheet.png") as sheet:
         assert np.asarray(sheet.convert("L")).min() < 50
-    done = predict(model, photos.parent, "photos/more", "--save-attacked", "attacked", "--suite", "quick")
+    done = predict(model, photos.parent, "photos/more", "--save-attacked", "attacked", "--suite", "quick", "--eot", 2)
     assert "stand" not in done.stderr
     assert [path.name for path in sorted((photos.parent / "attacked").iterdir())] == [
         f"0000{at}_{path.stem}.png" for at, path in enumerate(sorted(photos.glob("more/*")), 1)
@@ -164,6 +173,7 @@ def test_attacks_copies_and_a_sheet(model: Path, photos: Path) -> None:
 
 def test_csv_on_standard_output(model: Path, photos: Path) -> None:
     done = predict(model, photos.parent, "photos/more", "-o", "-")
+    assert done.stderr.splitlines()[0] == "2 images"
     assert [row["path"] for row in csv.DictReader(io.StringIO(done.stdout))] == [
         f"photos/more/{path.name}" for path in sorted(photos.glob("more/*"))
     ]

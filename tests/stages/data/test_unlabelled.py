@@ -90,5 +90,5 @@ def test_what_is_missing(photos: Path) -> None:
         list(ImagePaths(["-"], io.BytesIO(b"\n\n")))
     for path in ("b.png", "c/d.png", "c/e/f.jpg"):
         os.remove(photos / path)
-    with pytest.raises(InputError, match="no images in 'photos', only 1 hidden, 1 not an image"):
+    with pytest.raises(InputError, match=r"no images in 'photos' \(2 files passed over: 1 hidden, 1 not an image\)"):
         list(ImagePaths(["photos"]))

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import pyarrow.parquet as pq
 import pytest
@@ -41,7 +42,7 @@ def test_csv(tmp_path: Path) -> None:
     assert head == COLUMNS
     assert rows == [
         ["a.png", "red circle", "0.75", "0.625", "red star", "0.125", "no", "4/255", ""],
-        ["'=cmd.png", "'-1", "0.5", "0.25", 'a, "b"', "0.25", "yes", "", ""],
+        ["./=cmd.png", "'-1", "0.5", "0.25", 'a, "b"', "0.25", "yes", "", ""],
         ["cut.png", *[""] * 7, "cannot be decoded: it is empty"],
     ]
     assert next(csv.reader(io.StringIO(written(tmp_path / "p.csv", judged=False).decode()))) == [*COLUMNS[:6], "error"]
@@ -68,6 +69,37 @@ def test_parquet_in_groups_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert table["path"].to_pylist()[1] == "=cmd.png"
 
 
+def paths_in(path: Path) -> list[str]:
+    """The column of paths, as a program reads it."""
+    if path.suffix == ".parquet":
+        return [str(one) for one in pq.read_table(path)["path"].to_pylist()]
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["path"] for row in (csv.DictReader(file) if path.suffix == ".csv" else map(json.loads, file))]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_program_can_open_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["a\nb", "a\rb", "a\tb", "a\x1b[31mb", "a\u2028b", "a\\xffb", os.fsdecode(b"a\xffb"), "é"]
+    names += [" =x", "-x", "'x", 'a,"b";', "file:x", "file%3Ax"]
+    for name in names:
+        Path(name).write_bytes(os.fsencode(name))
+    with prediction_file(tmp_path / f"p{suffix}", io.BytesIO(), top=1, judged=False) as file:
+        file.write([Prediction(name, (("red", 1.0),), 1.0) for name in names])
+    found = paths_in(tmp_path / f"p{suffix}")
+    opened = [unquote_to_bytes(path.removeprefix("file://")) if path.startswith("file:") else path for path in found]
+    assert [os.fsdecode(Path(os.fsdecode(path)).read_bytes()) for path in opened] == names
+    assert [path.startswith("file:///") for path in found] == [name in ("file:x", names[6]) for name in names]
+
+
+def test_csv_on_a_terminal_has_no_control_characters() -> None:
+    terminal = io.BytesIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    with prediction_file(Path("-"), terminal, top=1, judged=False) as file:
+        file.write([Prediction("a\x1b[31m,b", (("red", 1.0),), 1.0)])
+    assert terminal.getvalue().decode().splitlines()[1] == r'"a\x1b[31m,b",red,1.0,1.0,'
+
+
 @pytest.mark.parametrize("name", ["p.csv", "p.jsonl", "p.parquet"])
 def test_a_file_that_is_not_finished_changes_nothing(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -88,6 +120,12 @@ def test_places(tmp_path: Path) -> None:
     (tmp_path / "full/x").touch()
     with pytest.raises(UsageError, match=r"'.*full' is not empty; choose another place with --sort-into, or add to it"):
         check_folder(tmp_path / "full", "--sort-into", force=False)
+    for option, fix in (("--save-attacked", "name a folder, or FILE.png"), ("--sort-into", "name a folder$")):
+        with pytest.raises(UsageError, match=f"x.jpg' is the name of a file, and {option} writes a folder; {fix}"):
+            check_folder(tmp_path / "x.jpg", option, force=False)
+    (tmp_path / "y.jpg").mkdir()
+    check_folder(tmp_path / "y.jpg", "--sort-into", force=False)
+    check_folder(tmp_path / "run-0.2", "--sort-into", force=False)
     with pytest.raises(MissingError, match="a file is in the way; choose another place with --save-attacked"):
         check_attacked_place(tmp_path / "file", force=False)
     check_attacked_place(tmp_path / "full", force=True)

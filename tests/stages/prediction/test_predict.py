@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,13 @@ def test_the_seen_class_bias_decides_as_the_probabilities_do(tmp_path: Path) -> 
     assert one.name == "blue"
     expected = classifier.probabilities(classifier(pixels([path]))).detach()
     assert one.confidence == pytest.approx(float(expected.max()), abs=1e-6)
+
+
+def test_the_name_of_a_model_is_no_classifier(tmp_path: Path) -> None:
+    for given, what in (("run/model.st", "'run/model.st'"), (torch.nn.Identity(), "an object of type Identity")):
+        for call in (laat.predict, laat.evaluate, laat.export, partial(laat.attack, labels=torch.zeros(1, dtype=torch.int64))):
+            with pytest.raises(UsageError, match=rf"{what} is not a classifier; open a model with laat.load\(…\) first"):
+                call(given, torch.zeros(1, 3, 8, 8))
 
 
 def test_fewer_than_two_classes_and_sizes_that_do_not_fit(tmp_path: Path) -> None:

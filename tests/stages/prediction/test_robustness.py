@@ -11,6 +11,10 @@ from PIL import Image
 
 from stages.attacks.spec import parse_attacks
 from stages.data.request import DecodeOptions
+from stages.errors import UsageError
+from stages.models.classifier import Classifier
+from stages.models.embedding import Wrapped
+from stages.models.wrapped import mean_of_draws
 from stages.prediction.pictures import SHEET_ROWS
 from stages.prediction.predict import Batch, answering, decoding_for, predict_batches
 from stages.prediction.robustness import Attack, attack_answers, judge_answers
@@ -62,6 +66,23 @@ def test_only_the_chosen_images_are_attacked(tmp_path: Path) -> None:
     same = (attacked.x_adv == batch.pixels / 255).flatten(1).all(1)
     assert same.tolist() == [True, False, True, True, True]
     assert attacked.fell.tolist() == [False, True, False, False, False]
+
+
+class Noisy(Wrapped):
+    """Adds noise to the pixels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.embed(x + 0.1 * torch.randn_like(x))
+
+
+def test_a_randomised_model_is_attacked_by_the_mean_of_its_draws(tmp_path: Path) -> None:
+    noisy = Classifier(Noisy(CLASSIFIER.embedding), CLASSIFIER.anchor_set, logit_scale=10, image_size=32).eval()
+    with pytest.raises(UsageError, match=r"the model is randomised .*; add --eot 20"):
+        judge_answers(noisy, batch_of(tmp_path), attack())
+    averaged = mean_of_draws(noisy, 20, 0)
+    (judged, first), (_, again) = (judge_answers(averaged, batch_of(tmp_path), attack()) for _ in range(2))
+    assert (judged.predictions[0].stands, judged.predictions[-1].stands) == (False, True)
+    assert torch.equal(first.x_adv, again.x_adv)
 
 
 def drawn(tmp_path: Path, place: Path, ahead: tuple[int, ...] = AHEAD) -> AttackedPictures:
