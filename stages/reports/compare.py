@@ -32,9 +32,11 @@ class Source:
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """From 'report.json' or 'report.json:MODEL'."""
-        path, colon, model = text.rpartition(":")
-        return cls(Path(text)) if not colon or Path(text).exists() else cls(Path(path), model)
+        """From 'report.json' or 'report.json:MODEL'; both may have colons ('report.json:clip:demo')."""
+        parts = text.split(":")
+        cuts = [(":".join(parts[:at]), ":".join(parts[at:]) or None) for at in range(len(parts), 0, -1)]
+        path, model = next((cut for cut in cuts if Path(cut[0]).exists()), (parts[0], ":".join(parts[1:]) or None))
+        return cls(Path(path), model)
 
 
 @dataclass(frozen=True)

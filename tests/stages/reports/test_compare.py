@@ -287,3 +287,11 @@ def test_class_names_that_look_the_same_are_the_same(tmp_path: Path, monkeypatch
         monkeypatch.setattr("tests.stages.reports.test_compare.NAMES", ("red", name, "blue"))
         save(tmp_path / f"{at}.json", {"raw": 1.0}, Protocol("gzsl"), seen=2)
     assert compare_reports(Source(tmp_path / "0.json"), Source(tmp_path / "1.json")).measures
+
+
+def test_names_of_models_may_have_colons(tmp_path: Path) -> None:
+    (tmp_path / "a.json").touch()
+    (tmp_path / "b:c.json").touch()
+    for path, model in (("a.json", None), ("a.json", "clip:demo"), ("b:c.json", "own:net"), ("b:c.json", None)):
+        given = f"{tmp_path}/{path}" + (f":{model}" if model else "")
+        assert Source.parse(given) == Source(tmp_path / path, model)
