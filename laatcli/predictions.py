@@ -117,8 +117,12 @@ class Answers:
             raise InputError(f"{first}{self._first_error}")
         for text in self._summary(read, output):
             self._console.note(text)
+        from stages.statistics.calibration import calibration_warning
+
         if self._classifier.calibration is None:
             self._console.note("the confidences are not calibrated: `laat calibrate` fits a temperature")
+        elif warning := calibration_warning(self._classifier.calibration):
+            self._console.note(warning)
 
     def _summary(self, read: int, output: Path | None) -> Iterator[str]:
         where = "" if output is None or str(output) == STDIO else f"{output}: "

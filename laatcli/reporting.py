@@ -168,12 +168,12 @@ def hold_to(console: Console, report: Report, *, strict_checks: bool, required: 
     if strict_checks and (few := unchecked(report)):
         raise ComputeError(f"too few points to check {'; '.join(few)}", "evaluate more images; --no-checks leaves them out")
     if required:
-        from stages.reports.requirements import require
+        from stages.reports.requirements import met_text, require
 
         if failed:
             console.warn(f"figures are required whose checks failed: {', '.join(failed)}; --strict-checks makes that an error")
         require(report, required)
-        console.note(f"every model and group meets {', '.join(required)}")
+        console.note(met_text(report, required))
 
 
 def show_reports(console: Console, reports: Mapping[str, Report], form: str) -> None:

@@ -42,7 +42,7 @@ def _share(value: float | None) -> str:
 
 def show(console: Console, result: RunResult) -> None:
     """The finished run: its best and its last checkpoint, and the calibration of the best."""
-    from stages.statistics.calibration import calibration_lines
+    from stages.statistics.calibration import calibration_lines, calibration_warning
 
     last, calibration = result.reports[-1], result.calibration
     console.result(
@@ -66,3 +66,5 @@ def show(console: Console, result: RunResult) -> None:
     console.table([Column("checkpoint"), *(Column(name, True) for name in columns)], rows)
     for line in calibration_lines(calibration):
         console.line(line)
+    if warning := calibration_warning(calibration):
+        console.warn(warning)

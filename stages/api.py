@@ -61,6 +61,9 @@ def load(
 ) -> Classifier:
     """A model as a classifier, in eval mode.
 
+    Its logits are those without a calibration: `predict` and `Classifier.probabilities` use the temperature and the bias of a
+    checkpoint that has them, and the bias can change which class is first.
+
     Args:
         model: as MODEL on the command line: a checkpoint such as run/model.st, or 'demo', the bundled one.
         classes: class names: a file with one per line, or 'shapes' or 'cifar-fs'.

@@ -12,8 +12,8 @@ from laatcli import options
 from laatcli.console import Console
 from laatcli.inputs import load_classifier, open_training_images
 from stages.data.request import ImageRequest
+from stages.errors import UsageError
 from stages.exchange.model_request import ModelRequest
-from stages.files import artifacts
 from stages.files.reading import STDIO
 from stages.parameters import parameter, same_parameter
 
@@ -42,26 +42,39 @@ def calibrate(
         places=options.GROUPS,
     ),
     output: Path = parameter(Path("calibrated.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
+    force: bool = parameter(False, "Replace the output, whatever it is.", panel=options.OUTPUT),
 ) -> None:
     """Fit temperature and bias of a model on validation classes, and write a checkpoint with them.
 
-    The temperature brings confidence close to accuracy. The bias is subtracted
-    from the cosines of seen classes where they compete with others. Accuracies
-    and attacks stay as they are, except those said to be at the bias. Do not
+    The temperature brings confidence close to accuracy; where it does not, that
+    of training is kept. The bias is subtracted from the cosines of seen classes
+    where they compete with others.
+
+    `laat predict` uses both, and the bias can change its answers. The logits of
+    laat.load, exports, attacks and the figures of `laat eval` do not change; eval
+    --protocol gzsl has results at the bias besides.
+
+    Images are of the training split, without those that were trained on. Do not
     give classes or images that you evaluate on. `laat train` calibrates too.
     """
     console.stdout_taken = str(output) == STDIO
+    if "test" in (images.split or ""):
+        raise UsageError(
+            f"--split {images.split}: test images are for evaluation, and no calibration is fitted on them",
+            "leave --split out to use the training split, or give other images with --data",
+        )
     sources: list[options.Place] = [("MODEL", model), ("--data", images.data), ("--classes-from", classes_from), *request.files]
     options.check_places(context, [("--output", output)], sources)
     opened = load_classifier(console, model, request)
     from stages.devices import resolve_device
-    from stages.exchange.calibrated import calibrated, check_storable, validation_choice
+    from stages.exchange.calibrated import calibrated, check_storable, earlier_calibration, validation_choice, write_calibrated
     from stages.models.embedding import place
     from stages.models.image_size import require_size
-    from stages.statistics.calibration import calibration_lines
+    from stages.statistics.calibration import calibration_lines, calibration_warning
 
     classifier = opened.classifier
     check_storable(classifier, opened.name)
+    earlier = None if force else earlier_calibration(output, opened.lineage)
     choice = validation_choice(classifier, classes_from or request.group)
     where = resolve_device(device)
     place(classifier, where)
@@ -77,10 +90,12 @@ def calibrate(
 
     with console.progress("calibrate") as bar:
         done = calibrated(opened, choice, read, batch_size=batch_size, progress=bar.update)
-    written = artifacts.write(done.artifact, output)
-    console.result({"output": str(output), "sha256": written.sha256, "calibration": done.calibration.to_record()})
-    for note in done.notes:
+    written, there = write_calibrated(done.artifact, output, earlier)
+    record = {"output": str(output), "sha256": written.sha256, "up_to_date": there}
+    console.result({**record, "calibration": done.calibration.to_record()})
+    for note in filter(None, (*done.notes, calibration_warning(done.calibration))):
         console.warn(note)
     for line in calibration_lines(done.calibration):
         console.line(line)
-    console.line(f"{output}: the model with its calibration")
+    up_to_date = "up to date: same model, images and parameters (--force writes it again)"
+    console.line(f"{output} is {up_to_date}" if there else f"{output}: the model with its calibration")

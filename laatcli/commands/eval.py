@@ -81,7 +81,8 @@ def evaluate(
     require: list[str] | None = parameter(
         None,
         "Exit with 6, after writing the report, unless every model and group meets this, in percent: worst>=30, clean>=60, "
-        "pgd-20>=35, lower bound of worst>=28; repeatable.",
+        "pgd-20>=35, lower bound of worst>=28; with gzsl also worst H>=10. Results at the fitted bias count only for "
+        "'worst at the bias>=30', 'worst H at the bias>=10'. Repeatable.",
         panel=options.OUTPUT,
     ),
     form: Format = "table",

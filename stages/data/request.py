@@ -62,7 +62,7 @@ class ImageRequest:
         places=("shapes",),
     )
     split: str | None = parameter(
-        None, "train, test or train+test.", unset="train for training, test for evaluation", panel=IMAGES
+        None, "train, test or train+test.", unset="train for training and calibration, test for evaluation", panel=IMAGES
     )
     resize: int | None = same_parameter(DecodeOptions, "resize", unset="")
     image_column: str | None = parameter(None, "Column with the images.", unset="found by its type", panel=IMAGES)

@@ -37,11 +37,7 @@ from stages.statistics.calibration import BINS, expected_calibration_error
 from stages.version import __version__
 
 # the name of the results at the bias of the calibration
-AT_BIAS = "gzsl at the fitted bias"
-AT_BIAS_NOTE = (
-    f"{AT_BIAS}: the bias of the checkpoint, fitted on validation classes, is subtracted from the cosines of the seen classes; "
-    "the attacks were run at it"
-)
+AT_BIAS = "gzsl+bias"
 
 
 @dataclass(frozen=True)
@@ -191,7 +187,8 @@ def _at_fitted_bias(classifier: Classifier, notes: dict[str, None], name: str) -
     """The classifier with the bias of its calibration; None, and a note, if it has none."""
     fitted = classifier.calibration
     if fitted is not None and fitted.bias is not None:
-        notes[AT_BIAS_NOTE] = None
+        moved = f"the bias of the checkpoint, fitted on {fitted.source}, is subtracted from the cosines of the seen classes"
+        notes[f"{AT_BIAS}: {moved}; the attacks were run at it"] = None
         return classifier.with_bias(fitted.bias)
     why = "it has no calibration" if fitted is None else fitted.no_bias
     notes[f"no figures at a fitted bias of {name}: {why}"] = None

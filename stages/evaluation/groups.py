@@ -20,6 +20,7 @@ _USES = {
     "selected": "were used to select the epoch",
     "calibrated": "were used to fit the calibration",
 }
+_NOT_HELD_OUT = ": confidences and figures at its bias are not on held-out images"
 UNKNOWN = "whether these images were trained on is unknown: the checkpoint was written before laat recorded it"
 _IMPORTED = "whether these images were trained on is unknown: the checkpoint was imported from another program"
 UNKNOWN_TRAINING = "whether these classes or images were trained on is unknown: the model is not a checkpoint of laat"
@@ -157,7 +158,7 @@ def leak_notes(classifier: Classifier, choice: ClassChoice, hashes: np.ndarray, 
         for side, mask in sides.items():
             found = int((met & mask).sum())
             if found:
-                so = ": S is not on held-out images" if side == _SEEN and use != "calibrated" else ""
+                so = _NOT_HELD_OUT if use == "calibrated" else ": S is not on held-out images" if side == _SEEN else ""
                 notes.append(f"{choice.name}: {found:,} of {int(mask.sum()):,} evaluated images{side} {said}{so}")
     return notes
 

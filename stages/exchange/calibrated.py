@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from stages.data.image_set import ImageSet, LabelledImages
 from stages.errors import InputError, UsageError
 from stages.evaluation.groups import ClassChoice, candidates
 from stages.exchange.open_model import Opened
+from stages.files import artifacts
 from stages.files.artifacts import Artifact
+from stages.files.reading import STDIO
+from stages.identity import CHOOSE_OR_FORCE
 from stages.models.calibrate import calibrate
 from stages.models.checkpoint import checkpoint_of
 from stages.models.classifier import Classifier, Progress
@@ -70,8 +74,8 @@ def calibrated(
     """
     classifier = opened.classifier
     check_storable(classifier, opened.name)
-    images, known = _not_trained(classifier, read(choice.classes), f"the {choice.name} classes")
-    held_out, no_bias = _held_out(classifier, choice, read)
+    images, known = _not_trained(classifier, read(choice.classes), f"the group '{choice.name}'")
+    held_out, no_bias, how = _held_out(classifier, choice, read)
     found = calibrate(
         classifier,
         images,
@@ -95,7 +99,37 @@ def calibrated(
         images=hashes,
         calibration=found,
     )
-    return Calibrated(made, found, [*known, *_novel_note(classifier, choice)])
+    return Calibrated(made, found, [*known, *_novel_note(classifier, choice), *how])
+
+
+def earlier_calibration(output: Path, lineage: Mapping[str, Any]) -> Artifact | None:
+    """The earlier calibration of the model with this lineage at `output`; None if there is no file.
+
+    Raises:
+        UsageError: an artifact of something else.
+        InputError: the file is damaged or no artifact.
+    """
+    if str(output) == STDIO or not output.is_file():
+        return None
+    try:
+        found = artifacts.read(output)
+    except InputError as error:
+        raise InputError(error.what, CHOOSE_OR_FORCE) from None
+    if found.kind != "model" or "calibration" not in found.params or found.inputs != lineage:
+        raise UsageError(f"'{output}' is not an earlier calibration of this model", CHOOSE_OR_FORCE)
+    return found
+
+
+def write_calibrated(made: Artifact, output: Path, earlier: Artifact | None) -> tuple[Artifact, bool]:
+    """Write a calibrated checkpoint, unless the `earlier` one at `output` is the same. Returns it, and whether it was there.
+
+    Raises UsageError if the earlier one is another, and what `artifacts.write` raises.
+    """
+    if earlier is None:
+        return artifacts.write(made, output), False
+    if artifacts.to_bytes(made) != artifacts.to_bytes(earlier):
+        raise UsageError(f"'{output}' is a calibration of this model with other images or parameters", CHOOSE_OR_FORCE)
+    return earlier, True
 
 
 def check_storable(classifier: Classifier, name: str) -> None:
@@ -112,27 +146,28 @@ def _not_trained(classifier: Classifier, images: LabelledImages, what: str) -> t
         return images.loaded(), []
     keep = ~np.isin(images.hashes(), trained)
     if not keep.any():
-        raise InputError(f"all {len(images):,} images of {what} were trained on", "give other images with --data or --split")
+        raise InputError(f"all {len(images):,} images of {what} were trained on", "give other images with --data")
     left_out = int((~keep).sum())
     notes = [f"{left_out:,} of {len(images):,} images of {what} were trained on, and are left out"] if left_out else []
     return images.take(torch.from_numpy(np.flatnonzero(keep))).loaded(), notes
 
 
-def _held_out(classifier: Classifier, choice: ClassChoice, read: Read) -> tuple[ImageSet | None, str]:
-    """Images of the seen classes that were not trained on; or None, and why there are none."""
+def _held_out(classifier: Classifier, choice: ClassChoice, read: Read) -> tuple[ImageSet | None, str, list[str]]:
+    """Images of the seen classes that were not trained on; or None, why there are none, and what to do about it."""
     seen = classifier.known.names("seen")
     if classifier.origin.foreign:
-        return None, "what the model was trained on is unknown"
+        return None, "what the model was trained on is unknown", []
     if classifier.has_new_classes:
-        return None, "classes named after training were given, and the seen classes are not among the candidates"
+        return None, "classes named after training were given, and the seen classes are not among the candidates", []
     if {fold(name) for name in seen} & {fold(name) for name in choice.classes}:
-        return None, "the temperature is fitted on seen classes"
+        return None, "the temperature is fitted on seen classes", []
     if "trained" not in classifier.origin.images:
-        return None, "the checkpoint does not record which images it was trained on"
+        return None, "the checkpoint does not record which images it was trained on", []
     try:
-        return _not_trained(classifier, read(seen), "the seen classes")[0], ""
+        return _not_trained(classifier, read(seen), "the seen classes")[0], "", []
     except InputError as error:
-        return None, error.what
+        fix = "for a bias train with --seen-bias, or give images of the seen classes that were not trained on with --data"
+        return None, error.what, [fix]
 
 
 def _source(classifier: Classifier, choice: ClassChoice) -> str:

@@ -11,11 +11,13 @@ from stages.conditions import NOT_RESIZED
 from stages.exchange.card_metadata import card_metadata
 from stages.exchange.card_unmeasured import LIMITS, not_measured
 from stages.exchange.hub import CHECKPOINT
+from stages.files.artifact_params import Calibration
 from stages.files.artifacts import Artifact
 from stages.reports.records import Report, Result
 from stages.reports.report_tables import check_lines, failed_checks, report_tables
 from stages.reports.tables import markdown_text as plain
 from stages.reports.tables import render
+from stages.statistics.calibration import temperature_text
 from stages.text import counted, visible
 
 _CITATION = """    @inproceedings{li2024language,
@@ -212,8 +214,7 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
 
 def _calibration(record: Mapping[str, Any]) -> str:
     bias = "no bias" if record.get("bias") is None else f"bias {record['bias']:.4g} on seen classes"
-    error = f"expected calibration error {_percent(record['ece_before'])} before, {_percent(record['ece_after'])} after"
-    return f"temperature {record['temperature']:.4g}, {bias}; {error}, on {record['images']:,} images: {record['source']}"
+    return f"{temperature_text(Calibration.model_validate(record))}; {bias}"
 
 
 def _training(training: Mapping[str, Any]) -> Iterator[str]:

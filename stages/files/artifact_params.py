@@ -160,6 +160,11 @@ class Calibration(Record):
     ece_before: Share
     """Expected calibration error of these images at temperature 1."""
     ece_after: Share
+    """The same at `temperature`."""
+    unused_temperature: PositiveFloat | None = None
+    """The likeliest one, which is not used because it does not lower the error; then the temperature is 1."""
+    unused_ece: Share | None = None
+    """The error at it."""
     bias: float | None = None
     """Subtracted from the cosines of the seen classes where they compete with others."""
     bias_fit: BiasFit | None = None
@@ -170,7 +175,14 @@ class Calibration(Record):
     def _check(self) -> Self:
         if (self.bias is None) != (self.bias_fit is None) or (self.bias is None) != (self.no_bias is not None):
             raise ValueError("there is neither a bias with what it was fitted on, nor a reason for none")
+        if (self.unused_temperature is None) != (self.unused_ece is None):
+            raise ValueError("an unused temperature has no error, or an error no temperature")
         return self
+
+    @property
+    def lowers_error(self) -> bool:
+        """Whether confidence is closer to accuracy than without it, on the images that it was fitted on."""
+        return self.ece_after < self.ece_before
 
 
 class ModelParams(AnchorParams):

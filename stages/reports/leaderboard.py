@@ -96,13 +96,13 @@ def _ranked(lines: Sequence[Report]) -> list[FigureTable]:
             name = f"{name} {model.sha256[:12]}"
         result = line.results[0].model_copy(update={"model": name})
         shown[str(rank)] = line.model_copy(update={"models": [model.model_copy(update={"name": name})], "results": [result]})
-    first = lines[0]
+    first, result = lines[0], lines[0].results[0]
     warned = [
         f"checks failed for rank {rank}: {', '.join(failed)}" for rank, line in shown.items() if (failed := failed_checks(line))
     ]
     data = f"data {first.data.source} {(first.data.sha256 or '')[:12]}".strip()
     return [
-        replace(table, title=f"{table.title}, {data}, {first.results[0].group} classes", notes=(*table.notes, *warned))
+        replace(table, title=f"{table.title}, {data}, {result.group} classes, {result.protocol}", notes=(*table.notes, *warned))
         for table in report_tables(shown, label="rank")
     ]
 

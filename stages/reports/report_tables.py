@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from stages.reports.parts import measured_alike
 from stages.reports.records import Report, Result
-from stages.reports.tables import Cell, Figure, FigureTable, percent, share
+from stages.reports.tables import MISSING, Cell, Figure, FigureTable, percent, share
 from stages.statistics.chance import LEGEND, verdict
 from stages.statistics.gzsl import Area
 from stages.statistics.intervals import Estimate
@@ -32,18 +32,19 @@ def _results_table(reports: Reports, label: str | None) -> FigureTable:
     entries = [(name, entry) for name, report in reports.items() for entry in report.results]
     attacks = attacks_in_order(reports)
     measures = ["clean", *attacks, *(["worst"] if len(attacks) > 1 else [])]
-    by_protocol = len({entry.protocol for _, entry in entries}) > 1
+    at_bias = any(entry.gzsl is not None and entry.gzsl.bias is not None for _, entry in entries)
+    by_protocol = at_bias or len({entry.protocol for _, entry in entries}) > 1
     rows: list[tuple[Cell, ...]] = []
     for name, entry in entries:
         shares = {"clean": entry.clean, "worst": entry.worst, **entry.attacks}
         labels = (*([name] if label else []), entry.model, entry.group, *[entry.protocol] * by_protocol)
-        cells = [_share(shares[measure]) if measure in shares else "–" for measure in measures]
+        cells = [_share(shares[measure]) if measure in shares else MISSING for measure in measures]
         rows.append((*labels, percent(entry.chance), *cells))
     report, first = next(iter(reports.values())), entries[0][1]
     suite = f", suite {report.suite}" if report.suite else ""
     under = f", attacks in {report.under}" if report.under else ""
     size = f"{first.episodes:,} episodes of {first.ways} ways" if first.episodes else "every image of a group once"
-    named = [", ".join(label for label in row if isinstance(label, str) and label != "–") for row in rows]
+    named = [", ".join(label for label in row if isinstance(label, str) and label != MISSING) for row in rows]
     verdicts = _verdicts([(name, entry) for name, (_, entry) in zip(named, entries, strict=True)])
     notes = dict.fromkeys(f"note: {note}" for report in reports.values() for note in report.notes)
     return FigureTable(
@@ -90,8 +91,8 @@ def _gzsl_tables(reports: Reports, label: str | None) -> list[FigureTable]:
             **({"worst": found.worst} if len(found.attacks) > 1 else {}),
         }
         for measure, part in parts.items():
-            shares = (_share(part.S), _share(part.U), _share(part.H), "–" if part.ausuc is None else _share(part.ausuc))
-            bias = "0" if found.bias is None else f"{found.bias:.4f} (validation)"
+            shares = (_share(part.S), _share(part.U), _share(part.H), MISSING if part.ausuc is None else _share(part.ausuc))
+            bias = "0" if found.bias is None else f"{found.bias:.4f}"
             rows.append((*([name] if label else []), model, *[bias] * by_bias, measure, *shares))
     first = entries[0][2]
     candidates = f"{first.seen_classes} seen and {first.novel_classes} novel classes are candidates together"

@@ -25,6 +25,7 @@ _FORM = re.compile(
     re.IGNORECASE,
 )
 _HOW = 'write it in percent, for example "worst>=30", "clean>=60", "pgd-20>=35" or "lower bound of worst>=28"'
+_HOW_GZSL = '; also "worst H>=10", and at the fitted bias "worst at the bias>=30" or "worst H at the bias>=10"'
 _SIDES = ("S", "U", "H", "AUSUC")
 _AT_BIAS = " at the bias"
 _ROUNDING = 1e-9
@@ -74,7 +75,8 @@ def parse_requirements(texts: Sequence[str], attacks: Sequence[str], *, gzsl: bo
     Args:
         texts: `[lower|upper bound of ]MEASURE(>=|<=|>|<)PERCENT`, for example "worst>=30".
         attacks: the names of the attacks that are run.
-        gzsl: whether S, U, H and AUSUC are measured, for "worst H>=10" and "worst H at the bias>=10".
+        gzsl: whether S, U, H and AUSUC are measured, for "worst H>=10" and "worst H at the bias>=10". Without "at the bias" a
+            requirement is on the results at bias 0 alone.
 
     Raises UsageError for another form, a share in place of a percentage, and a measure that the report will not have.
     """
@@ -88,7 +90,7 @@ def parse_requirements(texts: Sequence[str], attacks: Sequence[str], *, gzsl: bo
 def _parse(text: str, measures: dict[str, str], *, gzsl: bool) -> Requirement:
     found = _FORM.fullmatch(text)
     if found is None:
-        raise UsageError(f"--require '{text}' is not a requirement", _HOW)
+        raise UsageError(f"--require '{text}' is not a requirement", _HOW + _HOW_GZSL * gzsl)
     name, percent = " ".join(found["measure"].split()), float(found["percent"])
     if percent > 100:
         raise UsageError(f"--require '{text}' asks for {percent:g} %", "no accuracy is above 100 %")
@@ -108,8 +110,13 @@ def _known(name: str, measures: dict[str, str], gzsl: bool) -> str:
         return "no attack is run: add --attack or --suite, or require 'clean'"
     if name.rsplit(maxsplit=1)[-1].upper() in _SIDES and not gzsl:
         return "S, U, H and AUSUC are measured with --protocol gzsl"
-    known = listed([one for one in measures.values() if " " not in one or not gzsl])
-    return f"it measures {known}" if len(measures) < 12 else f"nearest: {nearest(name, measures.values())}; it measures {known}"
+    plain = [one for one in measures.values() if not one.endswith((*(f" {side}" for side in _SIDES), _AT_BIAS))]
+    known = f"it measures {listed(plain)}"
+    if gzsl:
+        one = plain[-1]
+        known += f", each also as '{one} S', '{one} U', '{one} H' and '{one} AUSUC'"
+        known += f"; at the fitted bias '{one}{_AT_BIAS}', '{one} H{_AT_BIAS}' and so on"
+    return known if len(measures) < 12 else f"nearest: {nearest(name, measures.values())}; {known}"
 
 
 def require(report: Report, texts: Sequence[str]) -> None:
@@ -123,6 +130,14 @@ def require(report: Report, texts: Sequence[str]) -> None:
     if missed:
         what = f"{len(missed)} of {counted(len(found), 'required figure')} missed: {'; '.join(missed)}"
         raise RequirementError(what, "figures are in percent with their 95 % interval; the report was written")
+
+
+def met_text(report: Report, texts: Sequence[str]) -> str:
+    """The sentence for a report that meets requirements; it says where they leave out the results at a fitted bias."""
+    biased = any(result.gzsl is not None and result.gzsl.bias is not None for result in report.results)
+    where = " at bias 0" if biased else ""
+    named = (text if _AT_BIAS in text.casefold() else f"{text}{where}" for text in texts)
+    return f"every model and group meets {', '.join(named)}"
 
 
 def _misses(report: Report, wanted: Requirement) -> Iterator[str]:

@@ -15,6 +15,7 @@ FORMATS = ("table", "markdown", "csv", "latex")
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>&~|$#]")
 # what a spreadsheet takes for the beginning of a formula, also after blanks, and the sign that stands before those
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠'\t\r\n]")
+MISSING = "–"  # a cell without a figure in a column of figures
 _SEPARATORS = re.compile(r'[",;|\t\r\n]')
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -73,8 +74,9 @@ class FigureTable:
     notes: tuple[str, ...] = ()
 
     def figures(self) -> tuple[bool, ...]:
-        """Which columns hold figures (right-aligned)."""
-        return tuple(all(not isinstance(row[at], str) for row in self.rows) for at in range(len(self.columns)))
+        """Which columns hold figures (right-aligned), some of which may be missing."""
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.columns)
+        return tuple(all(cell == MISSING or not isinstance(cell, str) for cell in cells) for cells in columns)
 
     def texts(self) -> list[list[str]]:
         """The cells as people read them."""

@@ -26,11 +26,13 @@ __all__ = [
     "FittedBias",
     "calibration_lines",
     "calibration_of",
+    "calibration_warning",
     "expected_calibration_error",
     "fit_bias",
     "fit_calibration",
     "fit_temperature",
     "softmax",
+    "temperature_text",
 ]
 # a bias on the cosines of the seen classes, and what it was fitted on
 FittedBias = tuple[float, BiasFit]
@@ -131,6 +133,9 @@ def fit_calibration(
 ) -> Calibration:
     """The calibration of a classifier with these logits (N, C) for images with these labels (N,).
 
+    The likelihood of the fitted temperature is never lower than that of 1, but the expected calibration error may be higher: of
+    a model that is wrong in a way that no temperature mends, for example after too little training. Then the temperature is 1.
+
     Args:
         logits, labels: of the images that the temperature is fitted on.
         bias: see `fit_bias`.
@@ -141,6 +146,9 @@ def fit_calibration(
     temperature = fit_temperature(logits, labels, scale=scale)
     before, after = (expected_calibration_error(softmax(logits, one), labels) for one in (1.0, temperature))
     found = {"temperature": temperature, "source": source, "images": len(labels), "classes": logits.shape[1]}
+    if after >= before:
+        found |= {"temperature": 1.0, "unused_temperature": temperature, "unused_ece": after}
+        after = before
     of_bias = {"no_bias": no_bias} if bias is None else {"bias": bias[0], "bias_fit": bias[1]}
     return Calibration.model_validate({**found, **of_bias, "ece_before": before, "ece_after": after})
 
@@ -155,15 +163,31 @@ def calibration_lines(found: Calibration | None) -> list[str]:
     """What a calibration is, for people."""
     if found is None:
         return ["calibration: none; confidences are those of the temperature of training"]
-    error = f"expected calibration error {_percent(found.ece_before)} -> {_percent(found.ece_after)}"
-    of = f"{found.images:,} images of {found.classes} classes, {found.source}"
-    lines = [f"calibration: temperature {found.temperature:.4g}, {error} ({of})"]
+    lines = [f"calibration: {temperature_text(found)}"]
     fit = found.bias_fit
     if found.bias is None or fit is None:
         return [*lines, f"no bias on the seen classes: {found.no_bias}"]
     moved = [f"{name} {_percent(getattr(fit.before, name))} -> {_percent(getattr(fit.after, name))}" for name in "SUH"]
     of = f"{fit.seen_images:,} held-out images of {fit.seen_classes} seen classes, {fit.images:,} of {fit.classes} others"
     return [*lines, f"bias on the seen classes: {found.bias:.4f}, {', '.join(moved)} ({of})"]
+
+
+def temperature_text(found: Calibration) -> str:
+    """The temperature, and the calibration error before and after, on the images that it was fitted on."""
+    of = f"on the {found.images:,} images that it was fitted on: {found.classes} classes, {found.source}"
+    if found.unused_temperature is None or found.unused_ece is None:
+        error = f"expected calibration error {_percent(found.ece_before)} -> {_percent(found.ece_after)}"
+        return f"temperature {found.temperature:.4g}, {error} ({of})"
+    error = f"expected calibration error {_percent(found.ece_before)}, and {_percent(found.unused_ece)}"
+    return f"temperature 1, as in training; {error} with the fitted {found.unused_temperature:.4g} ({of})"
+
+
+def calibration_warning(found: Calibration | None) -> str:
+    """What a user of the confidences must know: that they are no closer to accuracy than without a calibration; or ''."""
+    if found is None or found.lowers_error:
+        return ""
+    kept = "that of training is kept" if found.unused_temperature else "`laat calibrate` would keep that of training"
+    return f"the confidences are not calibrated: the fitted temperature does not lower the expected calibration error; {kept}"
 
 
 def _percent(share: float) -> str:

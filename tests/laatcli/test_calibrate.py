@@ -50,7 +50,8 @@ def test_training_says_what_was_fitted(here: Path) -> None:
     assert (found["source"], found["images"], found["classes"]) == ("validation classes", 24, 2)
     assert (found.get("bias") is None) == (found.get("bias_fit") is None)
     told = done(here, "inspect", "run/model.st")
-    assert f"calibration: temperature {found['temperature']:.4g}, expected calibration error" in told
+    assert f"calibration: temperature {found['temperature']:.4g}, " in told
+    assert "on the 24 images that it was fitted on" in told
     assert "bias on the seen classes: " in told
 
 
@@ -96,6 +97,41 @@ def test_a_checkpoint_without_validation_classes_is_refused(here: Path, tmp_path
     assert refused.code == 3
     assert "the checkpoint has no validation classes" in refused.stderr
     assert not (tmp_path / "c.st").exists()
+
+
+def test_test_images_are_refused(here: Path, tmp_path: Path) -> None:
+    refused = inside(here, "calibrate", "run/model.st", "--data", "photos", "--split", "test", "-o", tmp_path / "c.st")
+    assert (refused.code, "test images are for evaluation" in refused.stderr) == (2, True)
+
+
+def test_it_replaces_nothing_but_the_same_calibration(here: Path, tmp_path: Path) -> None:
+    out = tmp_path / "c.st"
+    line = ("calibrate", "run/model.st", "--data", "photos", "-o", out)
+    out.write_text("my predictions")
+    refused = inside(here, *line)
+    assert (refused.code, out.read_text()) == (3, "my predictions")
+    out.write_bytes((here / "run/model.st").read_bytes())
+    refused = inside(here, *line)
+    assert (refused.code, "is not an earlier calibration of this model" in refused.stderr) == (2, True)
+    done(here, *line, "--force")
+    written = out.read_bytes()
+    assert written != (here / "run/model.st").read_bytes()
+    assert "is up to date" in done(here, *line)
+    fewer = artifacts.from_bytes(written, where="it")
+    fewer.params["calibration"]["images"] -= 1
+    artifacts.write(fewer, out)
+    other = inside(here, *line)
+    assert (other.code, "with other images or parameters" in other.stderr) == (2, True)
+    assert out.read_bytes() != written
+
+
+def test_without_images_that_were_held_out_it_says_how_to_get_a_bias(here: Path, tmp_path: Path) -> None:
+    done(here, *TRAIN, "--anchors", "anchors.st", "--no-seen-bias", "--out", tmp_path / "run")
+    line = ("calibrate", tmp_path / "run/model.st", "--data", "photos", "-o", tmp_path / "c.st", "--json")
+    found = inside(here, *line)
+    assert found.code == 0
+    assert "were trained on" in json.loads(found.stdout)["calibration"]["no_bias"]
+    assert "for a bias train with --seen-bias" in found.stderr
 
 
 def test_it_does_not_replace_its_input(here: Path) -> None:

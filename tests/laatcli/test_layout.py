@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from laatcli.layout import Column, table_lines, wrap
 from laatcli.reporting import show_reports
 from laatcli.training import show
 from stages.cosines import cosine_figures
+from stages.evaluation.evaluate import AT_BIAS
 from stages.reports.records import Report
 from stages.training.reports import EpochReport, RunResult
 from stages.training.selection import Score
@@ -41,6 +43,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Table]:
         return table_lines(columns, rows, width)  # type: ignore[return-value]
 
     monkeypatch.setattr(console, "table_lines", caught)
+    monkeypatch.setattr(RunResult, "calibration", None)  # no checkpoint is written
     return found
 
 
@@ -70,7 +73,13 @@ def every_table(folder: Path) -> None:
     app(["report", str(folder / "five.json")], standalone_mode=False)
     app(["report", str(folder / "five.json"), str(folder / "a.json")], standalone_mode=False)
     shell = Console()
-    many: list[Report] = [report(), gzsl_report(), of_models(report(), [LONG]), of_models(gzsl_report(), [LONG])]
+    many: list[Report] = [
+        report(),
+        gzsl_report(),
+        of_models(report(), [LONG]),
+        of_models(gzsl_report(), [LONG]),
+        at_bias("run"),
+    ]
     for one in many:
         show_reports(shell, {"report.json": one}, "table")
         show_reports(shell, {"raw/report.json": one, "expanded/report.json": one}, "table")
@@ -85,6 +94,25 @@ def test_every_table_is_readable_at_80_100_and_120_columns(shown: list[Table], t
     for columns, rows in shown:
         for width in (80, 100, 120):
             check_table(columns, rows, width)
+
+
+def at_bias(model: str) -> Report:
+    """A report with results at bias 0 and at the bias of a calibration."""
+    found = of_models(gzsl_report(), [model])
+    (plain,) = found.results
+    assert plain.gzsl is not None
+    parts = {name: replace(part, ausuc=None) for name, part in plain.gzsl.attacks.items()}
+    shares = {name: replace(getattr(plain.gzsl, name), ausuc=None) for name in ("clean", "worst")}
+    gzsl = plain.gzsl.model_copy(update={"bias": 0.15, "curves": {}, "attacks": parts, **shares})
+    biased = plain.model_copy(update={"protocol": AT_BIAS, "gzsl": gzsl})
+    return found.model_copy(update={"results": [plain, biased]})
+
+
+def test_a_result_has_one_line_also_at_a_fitted_bias(shown: list[Table]) -> None:
+    show_reports(Console(), {"report.json": at_bias("demo")}, "table")
+    assert len(shown) == 2
+    for columns, rows in shown:
+        assert len(table_lines(columns, rows, 80)) == 1 + len(rows)
 
 
 def test_any_table_at_any_width() -> None:

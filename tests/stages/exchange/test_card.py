@@ -178,7 +178,8 @@ def test_the_calibration_is_in_the_card(checkpoint: Artifact) -> None:
     }
     record = {**fitted, "bias": None, "bias_fit": None, "no_bias": "no validation classes"}
     text = section(card(checkpoint, report(), params={**checkpoint.params, "calibration": record}), "Model")
-    assert "temperature 2.5, no bias; expected calibration error 20.0 % before, 4.0 % after, on 400 images" in text
+    error = "expected calibration error 20.0 % -\\> 4.0 %"
+    assert f"temperature 2.5, {error} (on the 400 images that it was fitted on: 8 classes, validation classes); no bias" in text
     assert "| calibration | none |" in section(card(checkpoint, report()), "Model")
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from stages.statistics.calibration import (
+    calibration_lines,
+    calibration_warning,
     expected_calibration_error,
     fit_bias,
     fit_calibration,
@@ -139,3 +141,19 @@ def test_a_calibration_says_what_it_did() -> None:
     assert made.ece_before == pytest.approx(expected_calibration_error(softmax(5 * logits), labels))
     assert made.ece_after == pytest.approx(expected_calibration_error(softmax(5 * logits, made.temperature), labels))
     assert made.ece_before > 0.2 > 0.02 > made.ece_after
+    assert calibration_warning(made) == ""
+
+
+def test_a_temperature_that_makes_confidence_worse_is_not_used() -> None:
+    # 30 images that are sure and right, 30 that are wrong by a hair, 30 that are unsure and right: under-trained
+    logits = np.repeat([[4.0, 0.0, 0.0], [0.6, 0.5, 0.0], [0.3, 0.0, 0.0]], 30, axis=0)
+    labels = np.repeat([0, 1, 0], 30)
+    likeliest = fit_temperature(logits, labels)
+    assert nll(logits, labels, likeliest) < nll(logits, labels, 1.0)
+    before, worse = (expected_calibration_error(softmax(logits, one), labels) for one in (1.0, likeliest))
+    assert worse > before
+    made = fit_calibration(logits, labels, None, scale=1, source="validation classes", no_bias="none were held out")
+    assert (made.temperature, made.ece_before, made.ece_after) == (1, before, before)
+    assert (made.unused_temperature, made.unused_ece) == (likeliest, worse)
+    assert f"{100 * worse:.1f} % with the fitted {likeliest:.4g}" in calibration_lines(made)[0]
+    assert "the confidences are not calibrated" in calibration_warning(made)
