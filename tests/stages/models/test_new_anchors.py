@@ -62,7 +62,7 @@ def test_what_was_trained_on_goes_by_the_names(checkpoint: Classifier) -> None:
 
 
 def test_anchors_of_another_encoder_are_refused_naming_both(checkpoint: Classifier, encoder: TextEncoder) -> None:
-    other = replace(encoder, model="ViT-B-16", weights_sha256="0" * 64)
+    other = replace(encoder, record={**encoder.record, "model": "ViT-B-16", "weights_sha256": "0" * 64})
     given = text_anchors(OTHER, ClassGroups.from_counts(4, None), other, TEMPLATES)
     with pytest.raises(
         InputError, match=r"of names\.txt are from another encoder .* model is 'ViT-B-16' there and 'demo' here"
