@@ -45,7 +45,7 @@ def seed() -> Any:
 class Computing:
     """How figures are computed."""
 
-    batch_size: int = parameter(256, "Batch size. Does not change the figures.", at_least=1)
+    batch_size: int = parameter(256, "Batch size. Changes the figures of randomised models only.", at_least=1)
     seed: int = seed()
     device: str = parameter("auto", DEVICES)
 

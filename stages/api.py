@@ -210,8 +210,9 @@ def evaluate(
         sample=Sample(max_images, seed=seed),
         checks=checks,
         eot=eot,
+        batch_size=batch_size,
     )
-    return evaluate_classifiers(task, batch_size=batch_size, device=str(classifier.device), progress=progress)
+    return evaluate_classifiers(task, device=str(classifier.device), progress=progress)
 
 
 def train(

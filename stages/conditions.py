@@ -34,7 +34,8 @@ class ModelUnderAttack:
 
     eot: int = parameter(
         1,
-        "For randomised models: attack and decide by the mean logits of N random draws (expectation over transformation).",
+        "For randomised models: attack and decide by the mean logits of N random draws (expectation over transformation); the "
+        "gradient is that of the loss at this mean.",
         panel="Attacks",
         at_least=1,
     )

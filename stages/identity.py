@@ -3,7 +3,7 @@ date, and a command with other inputs says which ones differ.
 
 An identity has parts, each a mapping of names to JSON values: 'settings' (the options of the command), 'inputs' (digests),
 'versions', and others that a stage adds. What may change figures by float rounding only is left out: device, threads, batch
-size of an evaluation, version of PyTorch.
+size of an evaluation without random draws, version of PyTorch.
 """
 
 from __future__ import annotations

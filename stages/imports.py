@@ -41,6 +41,9 @@ def import_by_path(path: str, option: str) -> Any:
     except ImportError as error:
         fix = f"install the package that has '{module_name}', or start in its folder"
         raise MissingError(f"{option} {path}: {error}", fix) from error
+    except SystemExit as error:
+        fix = "guard its main program with if __name__ == '__main__'"
+        raise UsageError(f"{option} {path}: importing '{module_name}' ends the program", fix) from error
     if not hasattr(module, name):
         known = [known for known in vars(module) if not known.startswith("_")]
         raise UsageError(f"{option} {path}: '{module_name}' has no '{name}'", f"nearest: {nearest(name, known)}")

@@ -152,10 +152,11 @@ def evaluate(
                 calibration_error=calibration_error,
                 replay=asked.replay,
                 eot=under.eot,
+                batch_size=computing.batch_size,
             )
             task.check()
             identity = task.identity
-            run = partial(evaluate_classifiers, task, batch_size=computing.batch_size, device=place, chunks=chunks)
+            run = partial(evaluate_classifiers, task, device=place, chunks=chunks)
         episodes_file = episodes_file if asked.protocol.name == "episodes" else None
         written = Output(output, rows_file, episodes_file, plot, plotting.plot_size, form)
         there, report = (False, None) if force else up_to_date(console, chunks.world, written, identity)
@@ -185,17 +186,11 @@ def _on_saved(
     artifact, where = artifacts.read(attacks.adversarial or "", KIND), f"'{attacks.adversarial}'"
     saved, lineage = AdversarialSet.from_artifact(artifact, where), artifact.lineage()
     parse_requirements(required, [saved_name(saved)])
-    run = partial(
-        evaluate_saved,
-        classifiers,
-        saved,
-        lineage,
-        where=where,
-        lineages=lineages,
-        knowledge=attacks.knowledge,
-        eot=eot,
-        seed=computing.seed,
-        batch_size=computing.batch_size,
-        device=device,
-    )
-    return saved_identity(classifiers, lineage, knowledge=attacks.knowledge, eot=eot, seed=computing.seed), run
+    how: dict[str, Any] = {
+        "knowledge": attacks.knowledge,
+        "eot": eot,
+        "seed": computing.seed,
+        "batch_size": computing.batch_size,
+    }
+    run = partial(evaluate_saved, classifiers, saved, lineage, where=where, lineages=lineages, device=device, **how)
+    return saved_identity(classifiers, lineage, **how), run

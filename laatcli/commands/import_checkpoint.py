@@ -10,7 +10,7 @@ import typer
 from laatcli import options
 from laatcli.console import Console
 from stages.exchange.import_request import ImportRequest
-from stages.exchange.model_request import ModelRequest
+from stages.exchange.model_request import ImportedModel
 from stages.files import artifacts
 from stages.files.reading import STDIO
 from stages.parameters import parameter
@@ -30,7 +30,7 @@ def import_checkpoint(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="The file: a pickle of torch, or safetensors.", show_default=False)],
     what: ImportRequest,
-    model: ModelRequest,
+    model: ImportedModel,
     output: Path = parameter(Path("model.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
 ) -> None:
     """Convert a published checkpoint of another program into one of laat.

@@ -140,7 +140,7 @@ def attack_identity(
             "seed": plan.seed,
             "full": not plan.early_stop,
             "quantize": save_rounded,
-            **how_attacked(classifier, plan.eot),
+            **how_attacked(classifier, plan.eot, plan.batch_size),
         },
         "versions": versions(**library_versions([plan.spec])),
         **own_code([classifier]),

@@ -26,7 +26,7 @@ from stages.identity import digest_of
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
 from stages.models.frozen import inference
-from stages.models.wrapped import draws_of, mean_of_draws
+from stages.models.wrapped import mean_of_draws
 from stages.reports.records import Model, Report, Result
 from stages.reports.report import make_report, report_bytes, with_rows
 from stages.reports.report_tables import report_tables
@@ -73,7 +73,6 @@ class Evaluation:
 def evaluate_classifiers(
     task: Task,
     *,
-    batch_size: int = 256,
     device: str = "cpu",
     chunks: Chunks | None = None,
     progress: Progress | None = None,
@@ -82,7 +81,6 @@ def evaluate_classifiers(
 
     Args:
         task: what is evaluated.
-        batch_size: see `score.evaluate`.
         device: torch device.
         chunks: processes that share the work, and where finished chunks are saved.
         progress: called with (done, total, what) over the whole evaluation.
@@ -92,14 +90,14 @@ def evaluate_classifiers(
     """
     chunks = chunks or Chunks()
     task.check()
-    task.agree(chunks.world, batch_size)
+    task.agree(chunks.world)
     found = _Findings(dict.fromkeys(task.notes))
     for name, one in task.classifiers.items():
         place(one, device)
         require_same_passes({name: one}, task.images.images, task.eot)
     jobs = [(choice, name) for choice in task.choices for name in task.classifiers]
     for at, (choice, name) in enumerate(jobs):
-        _evaluate_group(task, name, choice, found, batch_size, chunks, within(progress, at, len(jobs), f"{name} {choice.name}"))
+        _evaluate_group(task, name, choice, found, chunks, within(progress, at, len(jobs), f"{name} {choice.name}"))
     return Evaluation(_report_of(task, found), found.rows)
 
 
@@ -114,13 +112,13 @@ class _Findings:
 
 
 def _evaluate_group(
-    task: Task, name: str, choice: ClassChoice, found: _Findings, batch_size: int, chunks: Chunks, progress: Progress | None
+    task: Task, name: str, choice: ClassChoice, found: _Findings, chunks: Chunks, progress: Progress | None
 ) -> None:
     """Score one classifier on one group of classes, for each number of shots, and add to what was found."""
     classifier = mean_of_draws(task.classifiers[name].over(choice.classes), task.eot, task.seed)
     kept = task.kept(choice)[0].cpu().numpy()
     group = task.images.restricted_to(choice.classes, names_from="the checkpoint")
-    features = CleanFeatures(classifier, group, forward_size(classifier, batch_size))
+    features = CleanFeatures(classifier, group, forward_size(classifier, task.batch_size))
     about = found.about_model.setdefault(name, [])
     about += _new_class_notes(task.classifiers[name])
     biased = _at_fitted_bias(classifier, found.notes, name) if task.protocol.name == "gzsl" else None
@@ -140,10 +138,10 @@ def _evaluate_group(
             task.attacks,
             task.threat if task.attacks else None,
             seed=task.seed,
-            batch_size=batch_size,
+            batch_size=task.batch_size,
             episodes=given,
             features=features,
-            chunks=replace(chunks, about=_follows_from(classifier, choice, one, given, task.data_sha256)),
+            chunks=replace(chunks, about=_follows_from(task, classifier, choice, one, given)),
             progress=show,
         )
         found.notes |= dict.fromkeys([*variant_notes(task.attacks, result.ways), *[ALIKE_NOTE] * result.alike])
@@ -158,7 +156,7 @@ def _evaluate_group(
                 task.attacks,
                 task.threat,
                 seed=task.seed,
-                batch_size=batch_size,
+                batch_size=task.batch_size,
                 features=features,
                 progress=checking,
             )
@@ -232,13 +230,13 @@ def _new_class_notes(classifier: Classifier) -> list[str]:
 
 
 def _follows_from(
-    classifier: Classifier, choice: ClassChoice, protocol: Protocol, given: Episodes | None, data: str
+    task: Task, classifier: Classifier, choice: ClassChoice, protocol: Protocol, given: Episodes | None
 ) -> dict[str, Any]:
     """Everything that determines the results of a group, besides attacks and samples."""
     return {
         **({"bias": classifier.bias} if classifier.bias else {}),
         "anchors": digest_of({"classes": list(choice.classes), "seen": choice.seen}, classifier.anchor_set.vectors),
-        "data": data,
+        "data": task.data_sha256,
         "device": classifier.device.type,
         "episodes": None if given is None else digest_of({}, *(column.numpy() for column in vars(given).values())),
         "model": classifier.origin.digest,
@@ -246,7 +244,7 @@ def _follows_from(
         "threads": torch.get_num_threads(),
         "tool": __version__,
         "torch": torch.__version__,
-        **how_attacked(classifier, draws_of(classifier)),
+        **how_attacked(classifier, task.eot, task.batch_size),
         **own_code([classifier]),
     }
 

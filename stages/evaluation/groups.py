@@ -23,7 +23,7 @@ _USES = {
 _NOT_HELD_OUT = ": confidences and figures at its bias are not on held-out images"
 UNKNOWN = "whether these images were trained on is unknown: the checkpoint was written before laat recorded it"
 _IMPORTED = "whether these images were trained on is unknown: the checkpoint was imported from another program"
-UNKNOWN_TRAINING = "whether these classes or images were trained on is unknown: the model is not a checkpoint of laat"
+UNKNOWN_TRAINING = "whether these classes or images were trained on is unknown: the model was not trained with laat"
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def leak_notes(classifier: Classifier, choice: ClassChoice, hashes: np.ndarray, 
         hashes: (N,) int64, of the evaluated images, see `stages.data.image_hashes`.
         labels: (N,) their classes, positions in `choice.classes`.
     """
-    if classifier.origin.foreign:
+    if classifier.origin.foreign or not classifier.origin.training.get("imported", {}).get("groups_known", True):
         return [f"{choice.name}: {UNKNOWN_TRAINING}"]
     own = classifier.trained
     groups = {group: {fold(name) for name in own.names(group)} for group in ("seen", "val")}

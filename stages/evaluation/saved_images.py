@@ -85,7 +85,7 @@ def evaluate_saved(
         rows.append(Row(name, saved.group, result, saved.classes, images=saved.source_rows))
         notes[name] = leak_notes(one, choice, hashes, saved.labels.numpy())
     report = make_report(
-        identity=saved_identity(classifiers, lineage, knowledge=knowledge, eot=eot, seed=seed),
+        identity=saved_identity(classifiers, lineage, knowledge=knowledge, eot=eot, seed=seed, batch_size=batch_size),
         models=[model_entry(name, one) for name, one in classifiers.items()],
         data=saved.data,
         protocol=Protocol().to_record(),
@@ -120,11 +120,12 @@ def saved_identity(
     knowledge: str | None = None,
     eot: int = 1,
     seed: int = 0,
+    batch_size: int = 256,
 ) -> dict[str, dict[str, Any]]:
     """Everything that determines the report on saved images, see `stages.identity`; arguments as for `evaluate_saved`."""
     said = {**({"knowledge": knowledge} if knowledge else {}), **({"seed": seed} if eot > 1 else {})}
     return {
-        "settings": {**said, **how_attacked(next(iter(classifiers.values())), eot)},
+        "settings": {**said, **how_attacked(next(iter(classifiers.values())), eot, batch_size)},
         "models": {name: one.origin.digest for name, one in classifiers.items()},
         "inputs": {"adversarial images": lineage["sha256"], "anchors": anchors_digest(classifiers)},
         "versions": report_versions(),

@@ -57,6 +57,7 @@ class Task:
         calibration_error: whether to note the expected calibration error on clean images; not for episodes.
         checks: whether to check each result under attack (see `checks.run_checks`).
         eot: random draws that randomised models are averaged over, see `stages.models.wrapped.MeanOfDraws`.
+        batch_size: see `score.evaluate`.
         replay: use these episodes instead of sampling them; `protocol` and `shots` are those of the file.
     """
 
@@ -74,6 +75,7 @@ class Task:
     calibration_error: bool = False
     replay: Replay | None = None
     eot: int = 1
+    batch_size: int = 256
 
     @cached_property
     def images(self) -> ImageSet:
@@ -109,7 +111,7 @@ class Task:
             settings["calibration_error"] = True
         if self.sample.asked:
             settings |= {"max_images": self.sample.images, "max_per_class": self.sample.per_class}
-        settings |= how_attacked(next(iter(self.classifiers.values())), self.eot)
+        settings |= how_attacked(next(iter(self.classifiers.values())), self.eot, self.batch_size)
         replayed = {"replayed episodes": self.replay.sha256} if self.replay is not None and self.replayed else {}
         return {
             "models": {name: one.origin.digest for name, one in self.classifiers.items()},
@@ -161,9 +163,9 @@ class Task:
             return None
         return {**self.sample.to_record(), "images": len(self.images), "of": len(self.whole)}
 
-    def agree(self, world: World, batch_size: int) -> None:
+    def agree(self, world: World) -> None:
         """Raise InputError unless all processes have the same inputs."""
-        same = {**self.identity, "batch size": batch_size, "torch": torch.__version__}
+        same = {**self.identity, "batch size": self.batch_size, "torch": torch.__version__}
         world.agree(digest_of(same), "evaluation: options, images or checkpoints")
 
     def check(self) -> None:
@@ -196,14 +198,18 @@ def eot_note(draws: int) -> str:
     """How a randomised model decides and is attacked."""
     return (
         f"--eot {draws}: every decision, clean or attacked, is by the mean logits of {draws} random draws, and attacks follow "
-        "the gradient at this mean, with new draws in every step"
+        "the gradient of the loss at these mean logits, with new draws in every step; figures depend on the batch size"
     )
 
 
-def how_attacked(classifier: Classifier, eot: int) -> dict[str, Any]:
-    """The settings of `ModelUnderAttack` for an identity, as far as they differ from the defaults."""
+def how_attacked(classifier: Classifier, eot: int, batch_size: int) -> dict[str, Any]:
+    """The settings of `ModelUnderAttack` for an identity, as far as they differ from the defaults.
+
+    With random draws the batch size is one: the draws of an image depend on its place in the batch.
+    """
     resize = resize_of(classifier)
-    return ModelUnderAttack(eot, None if resize is None else resize.how).to_settings()
+    under = ModelUnderAttack(eot, None if resize is None else resize.how)
+    return {**under.to_settings(), **({"batch_size": batch_size} if eot > 1 else {})}
 
 
 def conditions_of(

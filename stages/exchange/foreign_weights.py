@@ -15,6 +15,7 @@ from stages.exchange.import_request import FARE, FORMATS, LAAT, OPEN_CLIP, TECOA
 
 # added by torch.nn.DataParallel and torch.compile
 _WRAPPERS = ("module.", "_orig_mod.")
+_COUNTERS = ("num_batches_tracked", "position_ids", "attn_mask")  # integers in a float model, too
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ def check_fit(given: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...
     for name, shape in expected.items():
         if name not in given:
             raise InputError(f"{where} lacks the tensor '{name}', which {what} has", fix)
+        if not given[name].is_floating_point() and not name.endswith(_COUNTERS):
+            what = f"tensor '{name}' in {where} is of type {str(given[name].dtype).removeprefix('torch.')}, not floating point"
+            raise InputError(what, "take the checkpoint before quantization")
         if tuple(given[name].shape) != shape:
             raise InputError(f"tensor '{name}' in {where} has shape {tuple(given[name].shape)}, {what} expects {shape}", fix)
     more = next((name for name in given if name not in expected), None)

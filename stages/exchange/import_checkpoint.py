@@ -19,7 +19,7 @@ from stages.exchange.foreign_file import ForeignFile, read_foreign
 from stages.exchange.foreign_weights import ForeignWeights
 from stages.exchange.import_request import LAAT, OPEN_CLIP, ImportRequest
 from stages.exchange.laat_layout import read_laat
-from stages.exchange.model_request import ModelRequest
+from stages.exchange.model_request import ImportedModel
 from stages.files import artifacts
 from stages.files.artifacts import Artifact
 from stages.models.checkpoint import checkpoint_of, read_checkpoint
@@ -75,7 +75,7 @@ def import_checkpoint(
         file: with the weights. A pickle is opened in a process of its own, see `read_foreign`.
         layout: laat, tecoa, fare or open_clip.
         out: where the checkpoint is written; None writes none.
-        anchors, classes, names, template, templates: the classes, see `ModelRequest`.
+        anchors, classes, names, template, templates: the classes, see `ImportedModel`.
         architecture: conv4-512, clip:ViT-B-32/openai …
         tau, image_size, normalization: see `ImportRequest`.
 
@@ -84,7 +84,7 @@ def import_checkpoint(
 
     Raises UsageError, InputError and MissingError.
     """
-    request = ModelRequest(
+    request = ImportedModel(
         classes=classes,
         names=None if names is None else tuple(names),
         anchors=None if anchors is None else Path(anchors),
@@ -99,7 +99,7 @@ def import_checkpoint(
     return read_checkpoint(artifacts.from_bytes(artifacts.to_bytes(made), where=where), where)
 
 
-def convert_checkpoint(path: Path, what: ImportRequest, model: ModelRequest, *, said: Said | None = None) -> Converted:
+def convert_checkpoint(path: Path, what: ImportRequest, model: ImportedModel, *, said: Said | None = None) -> Converted:
     """Read a file of another program and build the checkpoint of the same classifier.
 
     Args:
@@ -115,12 +115,10 @@ def convert_checkpoint(path: Path, what: ImportRequest, model: ModelRequest, *, 
         MissingError: weights of a text tower that cannot be downloaded.
     """
     said = said or (lambda text: None)
-    if model.backbone is not None:
-        raise UsageError("--backbone cannot be combined with an import", "name the architecture with --architecture")
     return _convert_laat(path, what, model, said) if what.layout == LAAT else _convert_clip(path, what, model, said)
 
 
-def _convert_laat(path: Path, what: ImportRequest, model: ModelRequest, said: Said) -> Converted:
+def _convert_laat(path: Path, what: ImportRequest, model: ImportedModel, said: Said) -> Converted:
     anchors, lineage = _given_anchors(model)
     image_size, normalization = what.resolved
     said(f"reading {path.name}")
@@ -132,7 +130,7 @@ def _convert_laat(path: Path, what: ImportRequest, model: ModelRequest, said: Sa
     return _made(embedding, anchors, lineage, file, weights, what.tau or 1.0, known)
 
 
-def _convert_clip(path: Path, what: ImportRequest, model: ModelRequest, said: Said) -> Converted:
+def _convert_clip(path: Path, what: ImportRequest, model: ImportedModel, said: Said) -> Converted:
     given = model.read_names()
     if given is None and model.anchors is None:
         raise UsageError(
@@ -196,7 +194,7 @@ def _other_encoder(anchors: AnchorSet, recorded: str) -> list[str]:
     return [f"the anchors are from {name or origin.get('source', 'an unknown source')}, not from the text tower of {recorded}"]
 
 
-def _given_anchors(model: ModelRequest) -> tuple[AnchorSet, dict[str, Any]]:
+def _given_anchors(model: ImportedModel) -> tuple[AnchorSet, dict[str, Any]]:
     """The training anchors of a checkpoint of the published LAAT program, and their lineage."""
     _refuse(
         model, ("classes", "names", "template", "templates"), "--as laat", "give the training anchors with --anchors FILE.st"
@@ -218,7 +216,7 @@ def _read_anchors(path: Path | None, width: int | None = None) -> tuple[AnchorSe
     return anchors, artifact.lineage()
 
 
-def _refuse(model: ModelRequest, options: Sequence[str], other: str, fix: str = "") -> None:
+def _refuse(model: ImportedModel, options: Sequence[str], other: str, fix: str = "") -> None:
     for option in options:
         if getattr(model, option) is not None:
             raise UsageError(f"--{option} cannot be combined with {other}", fix or f"leave --{option} out")

@@ -23,15 +23,14 @@ def split_names(text: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class ModelRequest:
-    """Which classes a model has, and what it is built from.
+class ImportedModel:
+    """Which classes a model from elsewhere has, and what it is built from.
 
     Attributes:
         classes, names: the class names: a file or a bundled list, or the names themselves.
         template, templates: the prompts of a model with a text tower.
         anchors: an anchors file, instead of names.
         architecture: of bare weights.
-        backbone: import path of the backbone that a checkpoint was trained with.
 
     Raises UsageError where the classes are given twice.
     """
@@ -64,9 +63,6 @@ class ModelRequest:
         "timm:NAME.",
         panel=MODEL,
     )
-    backbone: str | None = parameter(
-        None, "Import your own backbone that the checkpoint was trained with: package.module:factory.", panel=MODEL
-    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -94,3 +90,16 @@ class ModelRequest:
         if self.classes in BUNDLED_LISTS:
             return bundled_classes(self.classes)[0], f"'{self.classes}'"
         return None if self.classes is None else (read_class_file(self.classes), f"'{self.classes}'")
+
+
+@dataclass(frozen=True)
+class ModelRequest(ImportedModel):
+    """As `ImportedModel`, for any model.
+
+    Attributes:
+        backbone: import path of the backbone that a checkpoint was trained with.
+    """
+
+    backbone: str | None = parameter(
+        None, "Import your own backbone that the checkpoint was trained with: package.module:factory.", panel=MODEL
+    )

@@ -20,6 +20,11 @@ from stages.text import first_line
 ROBUSTBENCH = "robustbench:"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "imagenet": 224}
+_INSTALL = {
+    "robustbench": "pip install git+https://github.com/RobustBench/robustbench",
+    # of setuptools until version 80; a package that robustbench uses still imports it
+    "pkg_resources": "newer versions of setuptools lack pkg_resources: pip install 'setuptools<81'",
+}
 _NORMS = {"linf": "Linf", "l2": "L2", "corruptions": "corruptions"}
 
 
@@ -67,7 +72,7 @@ def open_robustbench(spec: str, request: ModelRequest, line: Line | None = None)
         load_model = import_module("robustbench.utils").load_model
     except ImportError as error:
         missing = str(error.name or "robustbench")
-        fix = "pip install git+https://github.com/RobustBench/robustbench" if missing == "robustbench" else f"install {missing}"
+        fix = _INSTALL.get(missing, f"install {missing}")
         what = f"{spec} needs the package robustbench, which cannot be imported ({first_line(error)})"
         raise MissingError(what, fix) from error
     if line is not None:

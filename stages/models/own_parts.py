@@ -39,7 +39,7 @@ def load_backbone(path: str, seed: int = 0, option: str = "--backbone") -> nn.Mo
         torch.manual_seed(derive_seed(seed, "weights/backbone"))
         try:
             made = factory()
-        except Exception as error:  # whatever the user's code raises
+        except (Exception, SystemExit) as error:  # whatever the user's code raises
             raise UsageError(f"{option} {path}: {path.partition(':')[2]}() fails with {_first_line(error)}", fix) from error
     if not isinstance(made, nn.Module):
         raise UsageError(f"{option} {path} returns a {type(made).__name__}", fix)
@@ -98,5 +98,5 @@ def fingerprint(module: nn.Module) -> dict[str, str]:
     return {"type": import_path_of(type(module)), "shapes": shapes.hexdigest(), "weights": values.hexdigest()}
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]

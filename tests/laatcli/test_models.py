@@ -43,7 +43,7 @@ def test_several_kinds_of_models_in_one_table(here: Path, pipeline: Pipeline) ->
     ]
     assert report["models"][0]["anchors"] == "text, raw, 'This is a photo of a {}'"
     assert (
-        "all: whether these classes or images were trained on is unknown: the model is not a checkpoint of laat"
+        "all: whether these classes or images were trained on is unknown: the model was not trained with laat"
         in report["notes"]
     )
     assert {one["group"] for one in report["results"]} == {"all"}
@@ -59,7 +59,7 @@ def test_a_checkpoint_lends_its_names_and_groups(here: Path, pipeline: Pipeline)
     assert done.code == 0, done.stderr
     report = json.loads(done.stdout)
     assert [(one["model"], one["group"]) for one in report["results"]] == [("run", "novel"), ("local-dir:clip", "novel")]
-    assert any(note.endswith("is not a checkpoint of laat (local-dir:clip)") for note in report["notes"])
+    assert any(note.endswith("was not trained with laat (local-dir:clip)") for note in report["notes"])
 
 
 def test_images_of_a_foreign_model_are_attacked(here: Path) -> None:

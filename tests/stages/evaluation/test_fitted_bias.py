@@ -186,5 +186,6 @@ def test_chunks_at_the_bias_are_their_own() -> None:
 
     made = checkpoint()
     choice = seen_and_novel(made.anchor_set)
-    records = [_follows_from(one, choice, Protocol("gzsl"), None, "") for one in (made, made.with_bias(0.15))]
+    task = Task({"run": made}, [choice], noisy().image_set(), Protocol("gzsl"), (), THREAT)
+    records = [_follows_from(task, one, choice, Protocol("gzsl"), None) for one in (made, made.with_bias(0.15))]
     assert records[0] != records[1]

@@ -55,7 +55,7 @@ def images() -> ImageSet:
 def score(checkpoint: Classifier, images: ImageSet, protocol: Protocol, *attacks: str, **more: Any) -> Evaluation:
     own = checkpoint.anchor_set
     choice = seen_and_novel(own) if protocol.name == "gzsl" else choose_classes(own, more.pop("group", "all"))
-    how = {name: more.pop(name) for name in ("progress", "chunks", "batch_size") if name in more}
+    how = {name: more.pop(name) for name in ("progress", "chunks") if name in more}
     task = Task({"run": checkpoint}, [choice], images, protocol, parse_attacks(attacks), THREAT, **more)
     found = evaluate_classifiers(task, **how)
     assert report_bytes(found.report)

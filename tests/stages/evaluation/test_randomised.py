@@ -81,6 +81,9 @@ def test_the_attack_stage_and_the_evaluation_refuse_it_too() -> None:
     task = Task({"mine": model}, [ClassChoice("all", IMAGES.classes)], FEW, Protocol(), [ATTACK], THREAT)
     with pytest.raises(UsageError, match="'mine' is randomised"):
         evaluate_classifiers(task)
+    sizes = [{eot: replace(task, eot=eot, batch_size=size).identity for eot in (1, 20)} for size in (8, 9)]
+    assert sizes[0][1] == sizes[1][1]
+    assert [one[20]["settings"]["batch_size"] for one in sizes] == [8, 9]
 
 
 def test_eot_finds_what_a_single_draw_and_an_oblivious_attack_miss() -> None:

@@ -149,6 +149,12 @@ def test_what_does_not_fit(
         import_checkpoint(path, layout, **given)
 
 
+def test_integers_are_no_weights(base: Path, whole: Any, tmp_path: Path) -> None:
+    path = save_open_clip({name: one.int() for name, one in whole.state_dict().items()}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"tensor '.*' in 'x\.pt' is of type int32, not floating point"):
+        import_checkpoint(path, "open_clip", names=NAMES, architecture=f"clip:local-dir:{base}")
+
+
 def test_the_published_towers_are_recognized_by_their_shapes() -> None:
     def parts(width: int, patch: int, positions: int) -> ClipParts:
         shapes = {"conv1.weight": (width, 3, patch, patch), "positional_embedding": (positions, width)}

@@ -38,6 +38,9 @@ def maps():
 def number():
     return 3
 
+def ends():
+    raise SystemExit(0)
+
 def load_model(model_name, dataset, threat_model):
     torch.manual_seed(0)
     return {("Standard", "cifar10", "Linf"): classifier(10)}[model_name, dataset, threat_model]
@@ -98,6 +101,8 @@ def test_factories_that_do_not_fit(here: Path) -> None:
     data = str(class_folders(here / "photos", 1))
     with pytest.raises(UsageError, match="MODEL zoo_nets:number returns a int; name a function"):
         open_model("zoo_nets:number", ModelRequest(names=NAMES))
+    with pytest.raises(UsageError, match=r"MODEL zoo_nets:ends: ends\(\) fails with SystemExit"):
+        load("zoo_nets:ends", names=NAMES, device="cpu")
     with pytest.raises(MissingError, match="MODEL zoo_netz:make: No module named 'zoo_netz'"):
         open_model("zoo_netz:make", ModelRequest(names=NAMES))
     with pytest.raises(UsageError, match="'zoo_nets:wide' has no class names"):
@@ -128,6 +133,16 @@ def test_without_robustbench(here: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "robustbench", None)
     with pytest.raises(MissingError, match="cannot be imported"):
         open_model("robustbench:Standard")
+
+
+def test_a_robustbench_that_needs_an_older_setuptools(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "robustbench").mkdir()
+    (here / "robustbench/__init__.py").write_text("")
+    (here / "robustbench/utils.py").write_text("import pkg_resources")
+    monkeypatch.setitem(sys.modules, "pkg_resources", None)
+    with pytest.raises(MissingError, match="pkg_resources") as raised:
+        open_model("robustbench:Standard")
+    assert "pip install 'setuptools<81'" in raised.value.fix
 
 
 def test_names_of_the_data_sets() -> None:
