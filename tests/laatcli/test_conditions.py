@@ -106,7 +106,7 @@ def test_a_randomised_model_needs_eot(pipeline: Pipeline, untrained: Path, monke
     assert not (untrained / "report.json").exists()
     predicted = inside(untrained, "predict", "run/model.st", "photos/test", *own, "--robust-to", "8/255")
     assert predicted.code == 2
-    assert "Evaluate it with `laat eval --eot 20`" in predicted.stderr
+    assert "Add --eot 20" in predicted.stderr
     first, again = (inside(untrained, "eval", *args, "--eot", 3, "--no-checks", "--force", "--json") for _ in range(2))
     assert first.code == 0, first.stderr
     assert first.stdout == again.stdout
