@@ -31,7 +31,7 @@ MODELS = (
     "clip:NAME/TAG, clip:demo or local-dir:PATH; weights.safetensors with --architecture; your own package.module:factory; or "
     "robustbench:MODEL."
 )
-Model = Annotated[str, typer.Argument(help=MODELS, show_default=False)]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help=MODELS, show_default=False)]
 OUTPUT_FILE = "Output file; - is standard output."
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
