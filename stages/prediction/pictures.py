@@ -44,7 +44,7 @@ def draw_attacked(pictures: Sequence[AttackedPicture], threat: ThreatModel, path
     The difference is shown around grey, 16 times as large.
 
     Args:
-        pictures: at least one, all of one size.
+        pictures: at least one.
         threat: the threat model of the attack, for the heading.
         path: of the PNG, SVG or PDF file.
 
@@ -53,8 +53,8 @@ def draw_attacked(pictures: Sequence[AttackedPicture], threat: ThreatModel, path
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height, width = pictures[0].clean.shape[:2]
-    factor = math.ceil(_SIDE / max(height, width))
+    width = max(one.clean.shape[1] for one in pictures)
+    factor = math.ceil(_SIDE / max(width, *(len(one.clean) for one in pictures)))
     columns = [_GAP + at * (factor * width + _GAP) for at in range(3)]
     size = FigureSize((columns[-1] + factor * width + _GAP) / _DPI, 0, 0, _FONT)
     with style(size, [text for one in pictures for text in (one.title, *(name for name, _ in one.answers))]):
@@ -64,7 +64,10 @@ def draw_attacked(pictures: Sequence[AttackedPicture], threat: ThreatModel, path
         heads = _wrapped(figure, ["clean", f"attacked, {_spelled(threat)}", f"difference × {AMPLIFIED} (grey: none)"], room)
         rows = [_wrapped(figure, _texts(one), room) for one in pictures]
         line = _LINE * _FONT / 72 * _DPI
-        heights = [_GAP + line * _lines(heads), *(factor * height + _GAP / 2 + line * _lines(row) + _GAP for row in rows)]
+        heights = [
+            _GAP + line * _lines(heads),
+            *(factor * len(one.clean) + _GAP / 2 + line * _lines(row) + _GAP for one, row in zip(pictures, rows, strict=True)),
+        ]
         total = math.ceil(sum(heights) + _GAP / 2)
         figure.set_size_inches(size.width, total / _DPI)
         top = total - _GAP / 2
@@ -73,7 +76,7 @@ def draw_attacked(pictures: Sequence[AttackedPicture], threat: ThreatModel, path
         for one, texts, used in zip(pictures, rows, heights[1:], strict=True):
             moved = one.attacked.astype(np.int16) - one.clean
             difference = (128 + AMPLIFIED * moved).clip(0, 255).astype(np.uint8)
-            bottom = round(top - factor * height)
+            bottom = round(top - factor * len(one.clean))
             for left, image in zip(columns, (one.clean, one.attacked, difference), strict=True):
                 figure.figimage(np.kron(image, np.ones((factor, factor, 1), np.uint8)), xo=left, yo=bottom, origin="upper")
             changed = one.answers[0][0] != one.answers[1][0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from stages.text import as_text
 BATCH = 256
 # class names with their confidences
 Ranked = tuple[tuple[str, float], ...]
+_Decoded = tuple[Encoded, Picture | UnreadableImageError]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ def decoding_for(classifier: Classifier, options: DecodeOptions) -> DecodeOption
 def predict_batches(
     classifier: Classifier, paths: Iterable[str], options: DecodeOptions, *, top: int = 1, batch_size: int = BATCH
 ) -> Iterator[Batch]:
-    """The answers for image files, `batch_size` files at a time. Other files are decoded meanwhile.
+    """The answers for image files, up to `batch_size` files at a time. Other files are decoded meanwhile.
+
+    A batch ends where the size of the images changes: a classifier without a size takes images of several.
 
     Args:
         classifier: with one head.
@@ -135,20 +137,13 @@ def predict_batches(
         top: number of classes for each image.
         batch_size: images in one forward pass.
 
-    Raises:
-        InputError: images of different sizes where nothing says which is wanted.
-        ComputeError: non-finite outputs.
+    Raises ComputeError for non-finite outputs.
     """
     require_at_least("top", top, 1)
     decoded = decode_readable((Encoded(path, path) for path in paths), options)
     rows = 0
-    shape: tuple[int, ...] | None = None
-    while part := list(islice(decoded, batch_size)):
+    for part in _of_one_size(decoded, batch_size):
         arrays = [found.pixels for _, found in part if isinstance(found, Picture)]
-        for image, found in part:
-            if isinstance(found, Picture):
-                shape = shape or found.pixels.shape
-                _check_shape(image.where, found.pixels.shape, shape)
         pixels = (
             torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) if arrays else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
         )
@@ -164,6 +159,24 @@ def predict_batches(
                 read.append(at)
         yield Batch(predictions, read, pixels, classes, rows)
         rows += len(read)
+
+
+def _of_one_size(decoded: Iterable[_Decoded], batch_size: int) -> Iterator[list[_Decoded]]:
+    """Up to `batch_size` files in a row whose images have one size, as far as they can be read."""
+    part: list[_Decoded] = []
+    shape: tuple[int, ...] | None = None
+    for one in decoded:
+        if isinstance(one[1], Picture):
+            if part and shape not in (None, one[1].pixels.shape):
+                yield part
+                part = []
+            shape = one[1].pixels.shape
+        part.append(one)
+        if len(part) == batch_size:
+            yield part
+            part, shape = [], None
+    if part:
+        yield part
 
 
 def _of_pixels(classifier: Classifier, images: Tensor, top: int, batch_size: int) -> Iterator[Batch]:
@@ -201,10 +214,3 @@ def probabilities(classifier: Classifier, x: Tensor) -> Tensor:
         logits = classifier.scores(x)
         decide(logits)
         return classifier.probabilities(logits).cpu()
-
-
-def _check_shape(where: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    if shape != wanted:
-        sizes = f"is {shape[1]}x{shape[0]}, and the images before it are {wanted[1]}x{wanted[0]}"
-        fix = f"bring them to one size, for example with --resize {min(*wanted[:2])}"
-        raise InputError(f"'{as_text(where)}' {sizes}", fix)

@@ -99,6 +99,23 @@ def test_fewer_than_two_classes_and_sizes_that_do_not_fit(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="--resize 16 does not fit the model, which takes 32x32"):
         laat.predict(by_colour(), path, resize=16)
     other = save_colour(tmp_path / "b.png", (1, 2, 3), (40, 32))
-    with pytest.raises(InputError, match=r"'.*b.png' is 40x32, and the images before it are 32x32"):
-        laat.predict(by_colour(size=None), [path, other])
     assert len(laat.predict(by_colour(size=None), [path, other], resize=16)) == 2
+
+
+def test_images_of_several_sizes_go_to_a_model_without_a_size_as_they_are(tmp_path: Path) -> None:
+    sizes = [(32, 32), (40, 32), (40, 32), (33, 50), (32, 32)]
+    colours = [(220, 0, 0), (0, 220, 0), (0, 0, 220), (220, 0, 0), (0, 220, 0)]
+    paths = [save_colour(tmp_path / f"{at}.png", *one) for at, one in enumerate(zip(colours, sizes, strict=True))]
+    (broken := tmp_path / "broken.png").write_text("no image")
+    classifier = by_colour(size=None)
+    files = ImagePaths([paths[0], paths[1], broken, *paths[2:]])
+    batches = list(predict_batches(classifier, files, decoding_for(classifier, DecodeOptions()), batch_size=2))
+    assert [(len(one.predictions), one.read, one.first_row) for one in batches] == [
+        (1, [0], 0),
+        (2, [0], 1),
+        (1, [0], 2),
+        (1, [0], 3),
+        (1, [0], 4),
+    ]
+    assert [one.name for batch in batches for one in batch.predictions] == ["red", "green", "", "blue", "red", "green"]
+    assert [tuple(one.pixels.shape[:1:-1]) for one in batches] == sizes

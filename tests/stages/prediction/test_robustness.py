@@ -130,3 +130,14 @@ def test_no_text_leaves_the_picture(tmp_path: Path, name: str) -> None:
     columns = [18, 356, 694]  # nothing between the three
     for left in columns[1:]:
         assert (shown[:, left - 12 : left - 4] == 255).all()
+
+
+def test_a_sheet_of_images_of_several_sizes_shows_each_whole(tmp_path: Path) -> None:
+    from stages.prediction.pictures import AttackedPicture, draw_attacked
+
+    red, green = np.full((20, 32, 3), (200, 0, 0), np.uint8), np.full((32, 16, 3), (0, 200, 0), np.uint8)
+    pictures = [AttackedPicture("x", one, one, (("x", 0.5), ("x", 0.5))) for one in (red, green)]
+    draw_attacked(pictures, ThreatModel("8/255"), tmp_path / "a.png")
+    shown = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    for one in (red, green):
+        assert (shown == one[0, 0]).all(2).sum() == 2 * 100 * one[..., 0].size
