@@ -50,7 +50,7 @@ class DataProvenance:
         splits: the splits read, in this order.
         divided: '' or, for a source with a single split, which part of its 90/10 division by class: 'train' or 'test'.
         divided_classes: the classes that were divided; all images of the others were read.
-        resize: side in pixels the images were resized and cropped to; None when they were taken as they are.
+        resize: side in pixels the images were resized and cropped to; None when all were taken as they are.
         white: the value of white in images of more than 8 bits, if it was given.
         skipped_corrupt: number of images that could not be decoded and were left out.
         contents: what was found in these splits; None when unknown.

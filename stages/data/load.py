@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.data.decoding import cache as disk_cache
+from stages.data.decoding.decode import Decoded
 from stages.data.decoding.levels import range_notes
 from stages.data.folders.splits import Side
 from stages.data.image_set import ImageSet
@@ -90,7 +91,7 @@ def load_subset(subset: Subset) -> ImageSet:
     import torch
 
     group = subset.entry_group("pixels")
-    found = disk_cache.load_tensors(subset.entry_name(group), {"pixels", "kept", "undeclared"})
+    found = disk_cache.load_tensors(subset.entry_name(group), set(Decoded._fields))
     if found is None:
         start, content = time.monotonic(), hashlib.sha256() if group else None
         found = subset.decode(skip_corrupt=subset.request.skip_corrupt, content=content)._asdict()
@@ -98,7 +99,7 @@ def load_subset(subset: Subset) -> ImageSet:
         if content and slow and found["pixels"].nbytes <= disk_cache.PIXEL_BYTES:
             disk_cache.save_tensors(disk_cache.entry_name(group, content.hexdigest()), found)
     highest = np.array([found["pixels"][at].max() for at in np.flatnonzero(found["undeclared"])], dtype=np.uint8)
-    labels, provenance = subset.kept(found["kept"], range_notes(highest))
+    labels, provenance = subset.kept(found["kept"], range_notes(highest), resized=bool(found["resized"].any()))
     rows = subset.source_rows.take(found["kept"])
     return ImageSet(torch.from_numpy(found["pixels"]), torch.from_numpy(labels), subset.names, provenance, rows)
 

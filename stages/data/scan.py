@@ -29,7 +29,7 @@ class Scan:
         kept: int64 (N,), the positions of those that can be decoded.
         sums: int64 (2, N, 3), over each kept image's channels: of the pixel values (0 to 255), and of their squares.
         ranges: uint8 (2, N, 3), the lowest and the highest pixel value of each kept image's channels.
-        undeclared: bool (N,), see `stages.data.decoding.rgb.Picture`.
+        undeclared, resized: bool (N,), see `stages.data.decoding.rgb.Picture`.
         hashes: int64 (N,), see `image_hashes`.
         sha256: what `ImageSet.sha256` gives for the kept images.
     """
@@ -39,6 +39,7 @@ class Scan:
     sums: np.ndarray
     ranges: np.ndarray
     undeclared: np.ndarray
+    resized: np.ndarray
     hashes: np.ndarray
     sha256: str
 
@@ -70,12 +71,12 @@ def scan_images(
     kept: list[int] = []
     sums = np.empty((2, len(positions), 3), dtype=np.int64)
     ranges = np.empty((2, len(positions), 3), dtype=np.uint8)
-    undeclared = np.zeros(len(positions), dtype=bool)
+    undeclared, resized = np.zeros((2, len(positions)), dtype=bool)
     hashes = np.empty(len(positions), dtype=np.int64)
     for at, found in subset.decode_each(positions, _measured, skip_corrupt=skip_corrupt, content=content):
         if on_progress is not None and at % REPORT_EVERY == 0:
             on_progress(at, len(positions))
-        pixels, sums[:, len(kept)], undeclared[len(kept)], hashes[len(kept)] = found
+        pixels, sums[:, len(kept)], undeclared[len(kept)], resized[len(kept)], hashes[len(kept)] = found
         if digest is None:
             size = pixels.shape[1], pixels.shape[2]
             digest = digest_start(len(positions), size, classes)
@@ -87,7 +88,7 @@ def scan_images(
         return replace(scan_images(subset, rest, labels[kept], classes, on_progress=on_progress), kept=rest)
     digest = digest or digest_start(0, size, classes)
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return Scan(size, positions, sums, ranges, undeclared, hashes, digest.hexdigest())
+    return Scan(size, positions, sums, ranges, undeclared, resized, hashes, digest.hexdigest())
 
 
 def cached_scan(name: str | None) -> Scan | None:
@@ -104,9 +105,10 @@ def cache_scan(name: str | None, found: Scan) -> None:
     cache.save_tensors(name, {**vars(found), "size": np.array(found.size), "sha256": digest})
 
 
-def _measured(image: Picture) -> tuple[np.ndarray, np.ndarray, bool, int]:
-    """The pixels, uint8 (3, H, W), their sums and those of their squares, int64 (2, 3), `Picture.undeclared` and their hash."""
+def _measured(image: Picture) -> tuple[np.ndarray, np.ndarray, bool, bool, int]:
+    """The pixels, uint8 (3, H, W), their sums and those of their squares, int64 (2, 3), the flags of `Picture`, their hash."""
     pixels = np.ascontiguousarray(image.pixels.transpose(2, 0, 1))
     levels = pixels.reshape(3, -1).astype(np.float64)  # exact: the sums are integers far below 2^53
     squares = np.einsum("ci,ci->c", levels, levels)
-    return pixels, np.stack([levels.sum(axis=1), squares]).astype(np.int64), image.undeclared, image_hash(pixels)
+    sums = np.stack([levels.sum(axis=1), squares]).astype(np.int64)
+    return pixels, sums, image.undeclared, image.resized, image_hash(pixels)

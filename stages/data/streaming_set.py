@@ -108,6 +108,7 @@ def stream_subset(subset: Subset, on_progress: Callable[[int, int], None] | None
                 subset, everything, labels, subset.names, skip_corrupt=skip, on_progress=on_progress, content=content
             )
             cache_scan(cache.entry_name(group, content.hexdigest()), scan)
-    labels, provenance = subset.kept(scan.kept, range_notes(scan.ranges[1][scan.undeclared].max(axis=1)))
+    notes = range_notes(scan.ranges[1][scan.undeclared].max(axis=1))
+    labels, provenance = subset.kept(scan.kept, notes, resized=bool(scan.resized.any()))
     rows = torch.arange(len(labels))
     return StreamingImageSet(subset, scan, rows, torch.from_numpy(labels), subset.names, provenance, scan.sha256)

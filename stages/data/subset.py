@@ -91,8 +91,13 @@ class Subset:
         """See `stages.data.decoding.decode.decode_each`; `positions` as for `encoded`."""
         return decode_each(self.encoded(positions), then, source=self.source.name, options=self.request.decoding, **options)
 
-    def kept(self, kept: np.ndarray, notes: tuple[str, ...] = ()) -> tuple[np.ndarray, DataProvenance]:
-        """The labels of those that could be decoded, and the provenance with `notes` on their pixels.
+    def kept(self, kept: np.ndarray, notes: tuple[str, ...] = (), *, resized: bool) -> tuple[np.ndarray, DataProvenance]:
+        """The labels of those that could be decoded, and the provenance.
+
+        Args:
+            kept: int64 (n,), their positions.
+            notes: on their pixels.
+            resized: whether one had another size than that of the request.
 
         Raises InputError when a class has none left.
         """
@@ -104,7 +109,7 @@ class Subset:
             splits=self.choice.splits,
             divided=self.choice.divided if self.divided else "",
             divided_classes=self.divided,
-            resize=self.request.resize,
+            resize=self.request.resize if resized else None,
             white=self.request.white,
             skipped_corrupt=skipped,
             contents=self.source.contents(self.choice.splits),

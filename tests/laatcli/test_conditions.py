@@ -49,6 +49,8 @@ def test_images_are_resized_inside_the_attack(pipeline: Pipeline, here: Path) ->
     assert "--resize-inside was bicubic and is not given" in json.loads(outside.stderr.splitlines()[-1])["what"]
     outside = inside(here, "eval", "model.st", "--data", "small", "--resize", 16, "-o", "outside.json", *QUICK)
     assert json.loads(outside.stdout)["threat"]["preprocessing"]["outside"] == "bicubic-antialias to 16x16, centre crop"
+    native = inside(here, "eval", "model.st", "--data", pipeline.photos, "--resize", 16, "-o", "native.json", *QUICK)
+    assert json.loads(native.stdout)["threat"]["preprocessing"]["outside"] == "none"  # they are 16x16
     made = inside(here, "attack", *args, "--attack", "fgsm", "--json")
     assert json.loads(made.stdout)["threat"]["preprocessing"]["inside"] == "bicubic to 16x16"
     saved = ("eval", "model.st", "--adversarial", "adversarial.st", "-o", "saved.json", "--json")

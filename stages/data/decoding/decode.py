@@ -28,12 +28,13 @@ class Decoded(NamedTuple):
     Attributes:
         pixels: uint8 (N, 3, H, W).
         kept: int64 (N,), the positions of these images among the given ones.
-        undeclared: bool (N,), see `stages.data.decoding.rgb.Picture`.
+        undeclared, resized: bool (N,), see `stages.data.decoding.rgb.Picture`.
     """
 
     pixels: np.ndarray
     kept: np.ndarray
     undeclared: np.ndarray
+    resized: np.ndarray
 
 
 def decode_images(encoded: Iterable[Encoded], count: int, *, source: str, options: DecodeOptions, **others: Any) -> Decoded:
@@ -42,16 +43,19 @@ def decode_images(encoded: Iterable[Encoded], count: int, *, source: str, option
     pixels = np.empty((0, 3, side, side), dtype=np.uint8)
     kept: list[int] = []
     undeclared: list[bool] = []
+    changed: list[bool] = []
     for at, image in decode_each(encoded, lambda image: image, source=source, options=options, **others):
         if not kept:
             pixels = _room_for(count, image.pixels.shape, source)
         pixels[len(kept)] = image.pixels.transpose(2, 0, 1)
         kept.append(at)
         undeclared.append(image.undeclared)
+        changed.append(image.resized)
     return Decoded(
         pixels if len(kept) == count else pixels[: len(kept)].copy(),
         np.array(kept, dtype=np.int64),
         np.array(undeclared, dtype=bool),
+        np.array(changed, dtype=bool),
     )
 
 

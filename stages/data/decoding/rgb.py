@@ -45,10 +45,17 @@ _UNLIMITED = Lock()
 
 
 class Picture(NamedTuple):
-    """A decoded image: pixels uint8 (H, W, 3), and whether it has more than 8 bits and nothing says which value is white."""
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8 (H, W, 3).
+        undeclared: whether it has more than 8 bits and nothing says which value is white.
+        resized: whether it had another size.
+    """
 
     pixels: np.ndarray
     undeclared: bool = False
+    resized: bool = False
 
 
 def decode(raw: bytes | np.ndarray, options: DecodeOptions, large: AbstractContextManager[object]) -> Picture:
@@ -64,7 +71,9 @@ def decode(raw: bytes | np.ndarray, options: DecodeOptions, large: AbstractConte
     from PIL import Image as Pillow
 
     if isinstance(raw, np.ndarray):
-        return Picture(raw if options.resize is None else np.asarray(resized(Pillow.fromarray(raw), options.resize)))
+        if options.resize is None:
+            return Picture(raw)
+        return _picture(Pillow.fromarray(raw), options)
     try:
         return _decoded(raw, options, large)
     except UnreadableImageError:
@@ -84,13 +93,18 @@ def _decoded(raw: bytes, options: DecodeOptions, large: AbstractContextManager[o
             _check_size(image.size, options)
             with large if image.width * image.height > LARGE else nullcontext():
                 rgb, undeclared = to_rgb(image, options.white, raw)
-                return Picture(np.asarray(rgb if options.resize is None else resized(rgb, options.resize)), undeclared)
+                return _picture(rgb, options, undeclared)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
         raise _not_recognised(raw) from None
     except Exception as error:  # Pillow's readers raise nearly anything on broken files
         raise UnreadableImageError(str(error).rstrip(".") or type(error).__name__) from error
+
+
+def _picture(rgb: Image, options: DecodeOptions, undeclared: bool = False) -> Picture:
+    found = rgb if options.resize is None else resized(rgb, options.resize)
+    return Picture(np.asarray(found), undeclared, found.size != rgb.size)
 
 
 def _not_recognised(raw: bytes) -> UnreadableImageError:
