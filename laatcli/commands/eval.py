@@ -126,7 +126,7 @@ def evaluate(
     from stages.evaluation.task import Task
     from stages.models.wrapped import resize_inside
 
-    classifiers = {name: resize_inside(one.classifier, under.resize_inside) for name, one in opened.items()}
+    classifiers = {name: resize_inside(one.classifier, under.resize_inside, name) for name, one in opened.items()}
     place = resolve_device(computing.device, launch)
     with working(console, output, place, launch) as chunks:
         if attacks.adversarial is not None:

@@ -54,7 +54,7 @@ def open_weights(path: Path, shown: str, request: ModelRequest, line: Line | Non
         path: the file.
         shown: its name in reports.
         request: the architecture, and class names (with clip:NAME/TAG, or a whole clip: model) or anchors.
-        line: called with what is being loaded.
+        line: called with what is being loaded, and with what is assumed because the file does not say it.
 
     Raises UsageError without an architecture or classes, InputError for weights that do not fit (naming the first tensor that
     differs) or anchors of another width.
@@ -72,7 +72,13 @@ def open_weights(path: Path, shown: str, request: ModelRequest, line: Line | Non
         line(f"loading {shown}")
     text = load_whole(*split_tower_name(architecture)) if clip and tower_has_weights(architecture) else None
     anchors, lineage = anchors_of_file(request) if text is None else clip_anchors(text, request, shown)
-    embedding, scale = _loaded(architecture, path, kinds, text, anchors)
+    embedding, known = _loaded(architecture, path, kinds, text, anchors)
+    scale = known if known is not None else CLIP_SCALE if clip else 1.0
+    if line is not None:
+        if known is None:
+            line(f"{path.name} has no logit scale: {scale:g} is assumed")
+        if _OWN not in kinds and not embedding.mean.any() and bool((embedding.std == 1).all()):
+            line(f"{path.name} has no mean and standard deviation: it gets images in [0, 1], without normalization")
     sha256 = sha256_of(path)
     about = {"kind": "weights", "architecture": embedding.architecture, "logit_scale": scale}
     size = embedding.image_size if architecture.startswith((PREFIX, "timm:")) else None  # the others take any
@@ -114,8 +120,8 @@ def _kinds(path: Path) -> dict[str, Kind]:
 
 def _loaded(
     architecture: str, path: Path, kinds: Mapping[str, Kind], text: LoadedClip | None, anchors: AnchorSet
-) -> tuple[EmbeddingModel, float]:
-    """The embedding model with the weights of the file, and the scale of its logits."""
+) -> tuple[EmbeddingModel, float | None]:
+    """The embedding model with the weights of the file, and the scale of its logits if it is known."""
     width = anchors.vectors.shape[1]
 
     def build() -> EmbeddingModel:
@@ -150,7 +156,7 @@ def _loaded(
         nn.init.eye_(made.projection.weight)
     if _SCALE in tensors:
         return made, float(tensors[_SCALE].exp())
-    return made, text.logit_scale if text is not None else CLIP_SCALE if architecture.startswith(PREFIX) else 1.0
+    return made, None if text is None else text.logit_scale
 
 
 def _part(model: EmbeddingModel, names: Mapping[str, Any]) -> tuple[str, nn.Module]:

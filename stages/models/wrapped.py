@@ -104,8 +104,13 @@ class MeanOfDraws(Wrapped):
             self._use = before
 
 
-def resize_inside(classifier: Classifier, how: str | None) -> Classifier:
+def resize_inside(classifier: Classifier, how: str | None, name: str = "the model") -> Classifier:
     """The classifier for square images of any size, which it resizes to its input size; itself for None.
+
+    Args:
+        classifier: any.
+        how: see `ResizedInside`.
+        name: what errors call it.
 
     Raises UsageError for a classifier without an input size.
     """
@@ -113,7 +118,7 @@ def resize_inside(classifier: Classifier, how: str | None) -> Classifier:
         return classifier
     if classifier.image_size is None:
         raise UsageError(
-            f"--resize-inside {how}: the model takes images of any size", "leave --resize-inside out, or use --resize"
+            f"--resize-inside {how}: {name} takes images of any size", "leave --resize-inside out, or use --resize"
         )
     made = _around(classifier, ResizedInside(classifier.embedding, classifier.image_size, how))
     made.image_size = None

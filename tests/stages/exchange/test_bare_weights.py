@@ -109,3 +109,22 @@ def test_wrong_usage(tmp_path: Path, anchors: Path) -> None:
     ):
         with pytest.raises(UsageError, match=says):
             opened(path, **asked)
+
+
+def test_what_the_file_does_not_say_is_told(tmp_path: Path, anchors: Path, folder: Path) -> None:
+    net = EmbeddingModel("conv4-8", 8, 16, mean=(0.5,) * 3, std=(0.2,) * 3)
+    whole = load_file(folder / "open_clip_model.safetensors")
+    tower = {name: one for name, one in whole.items() if name.startswith("visual.")}
+    scale, plain = "weights.safetensors has no logit scale: {} is assumed", "without normalization"
+    for tensors, architecture, says in (
+        (net.state_dict(), "conv4-8", [scale.format(1)]),
+        (net.backbone.state_dict(), "conv4-8", [scale.format(1), plain]),
+        (tower, f"clip:local-dir:{folder}", []),  # the scale of the model of the text tower
+    ):
+        lines: list[str] = []
+        path = saved(tensors, tmp_path / "weights.safetensors")
+        classes = {"names": NAMES} if tensors is tower else {"anchors": str(anchors)}
+        open_model(str(path), ModelRequest(architecture=architecture, **classes), progress=lines.append)  # type: ignore[arg-type]
+        told = [one for one in lines if not one.startswith("loading ")]
+        assert len(told) == len(says)
+        assert all(text in one for text, one in zip(says, told, strict=True)), told

@@ -51,8 +51,8 @@ def test_a_resize_without_effect_or_of_other_images_is_refused() -> None:
         check_grid({"a": inside()}, (SIZE, SIZE))
     with pytest.raises(InputError, match="are 8x6, and --resize-inside needs square ones; add --resize 6"):
         check_grid({"a": inside()}, (6, 8))
-    with pytest.raises(UsageError, match="takes images of any size"):
-        resize_inside(classifier(side=None), "bicubic")
+    with pytest.raises(UsageError, match="--resize-inside bicubic: own:logits takes images of any size"):
+        resize_inside(classifier(side=None), "bicubic", "own:logits")
 
 
 class Noise(nn.Module):
