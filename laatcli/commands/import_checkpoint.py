@@ -11,13 +11,14 @@ from laatcli import options
 from laatcli.console import Console
 from stages.exchange.import_request import ImportRequest
 from stages.exchange.model_request import ImportedModel
-from stages.files import artifacts
+from stages.files.earlier import earlier_artifact, write_or_keep
 from stages.files.reading import STDIO
 from stages.parameters import parameter
 from stages.text import counted
 
 if TYPE_CHECKING:
     from stages.exchange.import_checkpoint import Converted
+    from stages.files.artifacts import Artifact
 
 EXAMPLES = (
     "laat import model_best.pt --as laat --anchors expanded.st -o model.st",
@@ -32,6 +33,7 @@ def import_checkpoint(
     what: ImportRequest,
     model: ImportedModel,
     output: Path = parameter(Path("model.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
+    force: bool = parameter(False, "Replace the output, whatever it is.", panel=options.OUTPUT),
 ) -> None:
     """Convert a published checkpoint of another program into one of laat.
 
@@ -42,18 +44,24 @@ def import_checkpoint(
     options.check_places(context, [("--output", output)], [("FILE", file), *model.files])
     from stages.exchange.import_checkpoint import convert_checkpoint
 
+    earlier = None if force else earlier_artifact(output, "an import", _is_import)
     made = convert_checkpoint(file, what, model, said=console.note)
-    written = artifacts.write(made.artifact, output)
-    _show(console, made, output, written.sha256)
+    written, there = write_or_keep(made.artifact, output, earlier, "an import of another file or with other parameters")
+    _show(console, made, output, written.sha256, up_to_date=there)
 
 
-def _show(console: Console, made: Converted, output: Path, sha256: str) -> None:
+def _is_import(found: Artifact) -> bool:
+    return found.kind == "model" and "imported" in found.params["training"] and "calibration" not in found.params
+
+
+def _show(console: Console, made: Converted, output: Path, sha256: str, *, up_to_date: bool) -> None:
     weights, record = made.weights, made.artifact.params["training"]["imported"]
     classes = len(made.artifact.params["classes"])
     console.result(
         {
             "output": str(output),
             "sha256": sha256,
+            "up_to_date": up_to_date,
             "architecture": weights.architecture,
             "image_size": made.image_size,
             "tau": made.tau,
@@ -80,3 +88,5 @@ def _show(console: Console, made: Converted, output: Path, sha256: str) -> None:
     console.line("how it was trained is not in the file: objective and threat model are unknown")
     if not record["groups_known"]:
         console.line("whether it was trained on these classes is unknown")
+    if up_to_date:
+        console.line(f"{output} is up to date: same file and parameters (--force writes it again)")

@@ -15,10 +15,8 @@ from stages.data.image_set import ImageSet, LabelledImages
 from stages.errors import InputError, UsageError
 from stages.evaluation.groups import ClassChoice, candidates
 from stages.exchange.open_model import Opened
-from stages.files import artifacts
 from stages.files.artifacts import Artifact
-from stages.files.reading import STDIO
-from stages.identity import CHOOSE_OR_FORCE
+from stages.files.earlier import earlier_artifact, write_or_keep
 from stages.models.calibrate import calibrate
 from stages.models.checkpoint import checkpoint_of
 from stages.models.classifier import Classifier, Progress
@@ -103,33 +101,17 @@ def calibrated(
 
 
 def earlier_calibration(output: Path, lineage: Mapping[str, Any]) -> Artifact | None:
-    """The earlier calibration of the model with this lineage at `output`; None if there is no file.
+    """The earlier calibration of the model with this lineage at `output`, see `earlier_artifact`."""
 
-    Raises:
-        UsageError: an artifact of something else.
-        InputError: the file is damaged or no artifact.
-    """
-    if str(output) == STDIO or not output.is_file():
-        return None
-    try:
-        found = artifacts.read(output)
-    except InputError as error:
-        raise InputError(error.what, CHOOSE_OR_FORCE) from None
-    if found.kind != "model" or "calibration" not in found.params or found.inputs != lineage:
-        raise UsageError(f"'{output}' is not an earlier calibration of this model", CHOOSE_OR_FORCE)
-    return found
+    def is_one(found: Artifact) -> bool:
+        return found.kind == "model" and "calibration" in found.params and found.inputs == lineage
+
+    return earlier_artifact(output, "an earlier calibration of this model", is_one)
 
 
 def write_calibrated(made: Artifact, output: Path, earlier: Artifact | None) -> tuple[Artifact, bool]:
-    """Write a calibrated checkpoint, unless the `earlier` one at `output` is the same. Returns it, and whether it was there.
-
-    Raises UsageError if the earlier one is another, and what `artifacts.write` raises.
-    """
-    if earlier is None:
-        return artifacts.write(made, output), False
-    if artifacts.to_bytes(made) != artifacts.to_bytes(earlier):
-        raise UsageError(f"'{output}' is a calibration of this model with other images or parameters", CHOOSE_OR_FORCE)
-    return earlier, True
+    """Write a calibrated checkpoint, see `write_or_keep`."""
+    return write_or_keep(made, output, earlier, "a calibration of this model with other images or parameters")
 
 
 def check_storable(classifier: Classifier, name: str) -> None:

@@ -60,10 +60,29 @@ def test_a_refused_file_leaves_the_output_alone(here: Path) -> None:
             "`laat import --help` shows the options",
         ),
     ):
-        done = inside(here, "import", *arguments)
+        done = inside(here, "import", *arguments, "--force")
         assert (done.code, done.stdout) == (code, "")
         assert says in done.stderr.splitlines()[-1]
     assert (here / "model.st").read_bytes() == b"the only copy"
+
+
+def test_an_output_of_something_else_is_replaced_on_demand_alone(here: Path) -> None:
+    line = ("import", "model_best.pt", "--as", "laat", "--anchors", "anchors.st")
+    (here / "model.st").write_bytes(b"the only copy")
+    done = inside(here, *line)
+    assert (done.code, (here / "model.st").read_bytes()) == (3, b"the only copy")
+    assert "--force" in done.stderr
+    done = inside(here, *line, "--force")
+    assert (done.code, "up to date" in done.stdout) == (0, False), done
+    before = (here / "model.st").read_bytes()
+    done = inside(here, *line)
+    assert (done.code, "model.st is up to date: same file and parameters" in done.stdout) == (0, True), done
+    done = inside(here, *line, "--tau", "0.5")
+    assert (done.code, (here / "model.st").read_bytes()) == (2, before)
+    assert "'model.st' is an import of another file or with other parameters" in done.stderr
+    (here / "other.st").write_bytes((here / "anchors.st").read_bytes())
+    done = inside(here, *line, "-o", "other.st")
+    assert (done.code, "'other.st' is not an import" in done.stderr) == (2, True), done
 
 
 def test_the_layout_can_be_set_in_a_file(here: Path) -> None:
