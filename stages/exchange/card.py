@@ -13,6 +13,7 @@ from stages.exchange.card_unmeasured import LIMITS, not_measured
 from stages.exchange.hub import CHECKPOINT
 from stages.files.artifact_params import Calibration
 from stages.files.artifacts import Artifact
+from stages.models.new_anchors import no_encoder
 from stages.reports.records import Report, Result
 from stages.reports.report_tables import check_lines, failed_checks, report_tables
 from stages.reports.tables import markdown_text as plain
@@ -67,8 +68,13 @@ def _summary(checkpoint: Artifact, report: Report | None) -> str:
     training = f", trained with the objective {plain(str(objective))}" if objective else ""
     imported = params["training"].get("imported")
     made = "Made with laat" if imported is None else f"Converted from {plain(imported['file'])} of another program with laat"
+    by = (
+        "recognises classes from their names"
+        if no_encoder(params.get("origin", {})) is None
+        else "has an anchor for each class"
+    )
     lines = [
-        f"An image classifier that recognises classes from their names{training}. Classes: {', '.join(counts)}. "
+        f"An image classifier that {by}{training}. Classes: {', '.join(counts)}. "
         f"{made}, which implements [language-driven anchors](https://arxiv.org/abs/2301.13096)."
     ]
     if report is None:
@@ -108,15 +114,11 @@ def _percent(share: float) -> str:
 def _use(repository: str, checkpoint: Artifact) -> list[str]:
     architecture = checkpoint.params["architecture"]
     own = architecture.get("module") or (architecture.get("backbone") if ":" in (architecture.get("backbone") or "") else None)
-    groups = _groups(checkpoint.params)
-    known = [name for name in groups.get("novel") or checkpoint.params["classes"] if _PLAIN_NAME.fullmatch(visible(name))]
     size = architecture.get("image_size")
     sized = f"Images have {size}x{size} pixels; `laat predict` resizes others. " if size else ""
     lines = [
         "```sh",
-        f'laat predict hf-hub:{repository} photos/ --names "{",".join(known[:3])}"  # or other class names'
-        if len(known) > 1
-        else f"laat predict hf-hub:{repository} photos/",
+        *_predict_commands(repository, checkpoint.params),
         f"laat eval hf-hub:{repository} --data photos",
         f"laat pull {repository}",
         "```",
@@ -130,12 +132,31 @@ def _use(repository: str, checkpoint: Artifact) -> list[str]:
         f"{sized}Pixels are uint8, or floats in [0, 1]; normalisation is part of the model. "
         f"`{CHECKPOINT}` is a safetensors file: loading it runs no code.",
     ]
+    if (refused := no_encoder(checkpoint.params.get("origin", {}))) is not None:
+        lines += [
+            "",
+            f"Other class names need anchors of the same kind: {plain(refused.what)}. {plain(_sentence(refused.fix))}",
+        ]
     if own and not str(own).startswith(("clip:", "timm:")):
         lines += [
             "",
             f"Loading it needs the code that it was trained with, {plain(str(own))}: it is not published here.",
         ]
     return lines
+
+
+def _predict_commands(repository: str, params: Mapping[str, Any]) -> list[str]:
+    """How to predict: with other names too, where the checkpoint can encode them."""
+    command = f"laat predict hf-hub:{repository} photos/"
+    if no_encoder(params.get("origin", {})) is not None:
+        return [command, f"{command} --anchors anchors.st  # other classes, see below"]
+    names = _groups(params).get("novel") or params["classes"]
+    known = [name for name in names if _PLAIN_NAME.fullmatch(visible(name))]
+    return [f'{command} --names "{",".join(known[:3])}"  # or other class names' if len(known) > 1 else command]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _evaluation(report: Report, files: Mapping[str, int]) -> Iterator[str]:

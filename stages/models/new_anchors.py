@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -74,13 +75,9 @@ def anchors_for_names(
     from stages.anchors.sources import text_anchors
 
     origin = trained.origin
-    source, model, tag = (str(origin.get(key, "")) for key in ("source", "model", "pretrained"))
-    if source != "text":
-        what = f"the checkpoint's anchors come from {source or 'an unknown source'}, which cannot encode names"
-        raise InputError(what, "give anchors of the same kind with --anchors FILE.st")
-    if model.startswith("local-dir:") or tag.startswith(_FILE):
-        name = tag.removeprefix(_FILE) if tag.startswith(_FILE) else model.removeprefix("local-dir:")
-        raise MissingError(f"the checkpoint's encoder was given as '{name}', and checkpoints do not record paths", _MAKE)
+    model, tag = (str(origin.get(key, "")) for key in ("model", "pretrained"))
+    if (refused := no_encoder(origin)) is not None:
+        raise refused
     try:
         encoder = load_encoder(model, tag, device)
     except (MissingError, UsageError) as error:
@@ -93,6 +90,18 @@ def anchors_for_names(
         allow_truncation=bool(origin.get("allow_truncation", False)),
     )
     return matching_anchors(raw, trained, where)
+
+
+def no_encoder(origin: Mapping[str, Any]) -> InputError | MissingError | None:
+    """Why new names cannot be encoded like anchors of this origin; None where an encoder can be loaded by its name."""
+    source, model, tag = (str(origin.get(key, "")) for key in ("source", "model", "pretrained"))
+    if source != "text":
+        what = f"the checkpoint's anchors come from {source or 'an unknown source'}, which cannot encode names"
+        return InputError(what, "give anchors of the same kind with --anchors FILE.st")
+    if model.startswith("local-dir:") or tag.startswith(_FILE):
+        name = tag.removeprefix(_FILE) if tag.startswith(_FILE) else model.removeprefix("local-dir:")
+        return MissingError(f"the checkpoint's encoder was given as '{name}', and checkpoints do not record paths", _MAKE)
+    return None
 
 
 def groups_like(trained: AnchorSet, classes: Sequence[str]) -> ClassGroups:

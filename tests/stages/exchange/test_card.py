@@ -167,6 +167,27 @@ def test_an_imported_model_is_not_passed_off_as_trained_here(checkpoint: Artifac
     assert "| changed | tower replaced |" in section(text, "Training")
 
 
+@pytest.mark.parametrize(
+    ("origin", "why"),
+    [
+        ({"source": "text", "model": "local-dir:ld"}, "the checkpoint's encoder was given as 'ld'"),
+        (
+            {"source": "text", "model": "ViT-B-32", "pretrained": "file:own.pt"},
+            "the checkpoint's encoder was given as 'own.pt'",
+        ),
+        ({"source": "random"}, "the checkpoint's anchors come from random, which cannot encode names"),
+    ],
+)
+def test_names_are_not_promised_without_their_encoder(checkpoint: Artifact, origin: dict[str, Any], why: str) -> None:
+    assert "--names" in section(card(checkpoint, None), "Use")
+    text = card(checkpoint, None, params={**checkpoint.params, "origin": origin})
+    use = section(text, "Use")
+    assert "--names" not in text
+    assert "recognises classes from their names" not in text
+    assert "laat predict hf-hub:org/model photos/ --anchors anchors.st" in use
+    assert f"Other class names need anchors of the same kind: {why}" in use
+
+
 def test_the_calibration_is_in_the_card(checkpoint: Artifact) -> None:
     fitted = {
         "temperature": 2.5,
