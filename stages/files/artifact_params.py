@@ -162,7 +162,7 @@ class Calibration(Record):
     ece_after: Share
     """The same at `temperature`."""
     unused_temperature: PositiveFloat | None = None
-    """The likeliest one, which is not used because it does not lower the error; then the temperature is 1."""
+    """The likeliest one, which is not used: it does not lower the error or is at the end of its range. The temperature is 1."""
     unused_ece: Share | None = None
     """The error at it."""
     bias: float | None = None

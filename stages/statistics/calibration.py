@@ -135,6 +135,7 @@ def fit_calibration(
 
     The likelihood of the fitted temperature is never lower than that of 1, but the expected calibration error may be higher: of
     a model that is wrong in a way that no temperature mends, for example after too little training. Then the temperature is 1.
+    So it is where the fitted one is at an end of its range: of logits that do not say which class is right, for example.
 
     Args:
         logits, labels: of the images that the temperature is fitted on.
@@ -146,11 +147,17 @@ def fit_calibration(
     temperature = fit_temperature(logits, labels, scale=scale)
     before, after = (expected_calibration_error(softmax(logits, one), labels) for one in (1.0, temperature))
     found = {"temperature": temperature, "source": source, "images": len(labels), "classes": logits.shape[1]}
-    if after >= before:
+    if after >= before or not _inside(temperature / scale):
         found |= {"temperature": 1.0, "unused_temperature": temperature, "unused_ece": after}
         after = before
     of_bias = {"no_bias": no_bias} if bias is None else {"bias": bias[0], "bias_fit": bias[1]}
     return Calibration.model_validate({**found, **of_bias, "ece_before": before, "ece_after": after})
+
+
+def _inside(relative: float) -> bool:
+    """Whether a temperature, relative to the logits' scale, is not at an end of its range."""
+    low, high = _RANGE
+    return low * (1 + 1e-6) < relative < high * (1 - 1e-6)
 
 
 def calibration_of(artifact: Artifact) -> Calibration | None:
@@ -177,9 +184,9 @@ def temperature_text(found: Calibration) -> str:
     of = f"on the {found.images:,} images that it was fitted on: {found.classes} classes, {found.source}"
     if found.unused_temperature is None or found.unused_ece is None:
         error = f"expected calibration error {_percent(found.ece_before)} -> {_percent(found.ece_after)}"
-        return f"temperature {found.temperature:.4g}, {error} ({of})"
+        return f"temperature {_number(found.temperature)}, {error} ({of})"
     error = f"expected calibration error {_percent(found.ece_before)}, and {_percent(found.unused_ece)}"
-    return f"temperature 1, as in training; {error} with the fitted {found.unused_temperature:.4g} ({of})"
+    return f"temperature 1, as in training; {error} with the fitted {_number(found.unused_temperature)} ({of})"
 
 
 def calibration_warning(found: Calibration | None) -> str:
@@ -187,7 +194,14 @@ def calibration_warning(found: Calibration | None) -> str:
     if found is None or found.lowers_error:
         return ""
     kept = "that of training is kept" if found.unused_temperature else "`laat calibrate` would keep that of training"
-    return f"the confidences are not calibrated: the fitted temperature does not lower the expected calibration error; {kept}"
+    why = "the fitted temperature does not lower the expected calibration error"
+    if found.unused_ece is not None and found.unused_ece < found.ece_before:
+        why = "the fitted temperature is at the end of its range, as the logits do not say which class is right"
+    return f"the confidences are not calibrated: {why}; {kept}"
+
+
+def _number(temperature: float) -> str:
+    return f"{temperature:,.0f}" if temperature >= 999.5 else f"{temperature:.4g}"
 
 
 def _percent(share: float) -> str:

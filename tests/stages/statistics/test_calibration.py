@@ -157,3 +157,16 @@ def test_a_temperature_that_makes_confidence_worse_is_not_used() -> None:
     assert (made.unused_temperature, made.unused_ece) == (likeliest, worse)
     assert f"{100 * worse:.1f} % with the fitted {likeliest:.4g}" in calibration_lines(made)[0]
     assert "the confidences are not calibrated" in calibration_warning(made)
+
+
+@pytest.mark.parametrize("scale", [1.0, 14.29])
+def test_a_temperature_at_the_end_of_its_range_is_not_used(scale: float) -> None:
+    labels = np.arange(40) % 4
+    logits = -scale * np.eye(4)[labels]  # never right
+    made = fit_calibration(logits, labels, None, scale=scale, source="validation classes", no_bias="none were held out")
+    assert made.unused_temperature == pytest.approx(1000 * scale)
+    assert made.unused_ece is not None
+    assert made.unused_ece < made.ece_before == made.ece_after
+    assert made.temperature == 1
+    assert f"with the fitted {1000 * scale:,.0f}" in calibration_lines(made)[0]
+    assert "at the end of its range, as the logits do not say which class is right" in calibration_warning(made)
