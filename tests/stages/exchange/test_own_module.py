@@ -139,6 +139,7 @@ def test_a_robustbench_that_needs_an_older_setuptools(here: Path, monkeypatch: p
     (here / "robustbench").mkdir()
     (here / "robustbench/__init__.py").write_text("")
     (here / "robustbench/utils.py").write_text("import pkg_resources")
+    monkeypatch.syspath_prepend(here)
     monkeypatch.setitem(sys.modules, "pkg_resources", None)
     with pytest.raises(MissingError, match="pkg_resources") as raised:
         open_model("robustbench:Standard")
