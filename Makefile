@@ -1,4 +1,4 @@
-# make demo    install, and run the whole pipeline on bundled data (about 3 minutes on 2 cores)
+# make demo    install, and run the whole pipeline on bundled data (about 2 minutes on 2 cores)
 # make test    run the tests
 # make check   lint, types and tests
 # make bench   benchmarks
