@@ -1,4 +1,4 @@
-"""What train, attack and eval read: images and checkpoints."""
+"""What the commands read: images and models."""
 
 from __future__ import annotations
 

@@ -79,11 +79,7 @@ def _is_beside(name: str, start: str, home: Path) -> bool:
     top, file = name.partition(".")[0], _file_of(name)
     if top == start.partition(".")[0]:
         return True
-    return (
-        file.is_relative_to(home)
-        and not {"site-packages", "dist-packages"} & set(file.parts)
-        and top not in ("stages", "laatcli")
-    )
+    return file.is_relative_to(home) and not _INSTALLED & set(file.parts) and top not in ("stages", "laatcli")
 
 
 def _file_of(name: str) -> Path:

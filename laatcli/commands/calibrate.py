@@ -52,7 +52,7 @@ def calibrate(
 
     `laat predict` uses both, and the bias can change its answers. The logits of
     laat.load, exports, attacks and the figures of `laat eval` do not change; eval
-    --protocol gzsl has results at the bias besides.
+    --protocol gzsl also has results at the bias.
 
     Images are of the training split, without those that were trained on. Do not
     give classes or images that you evaluate on. `laat train` calibrates too.

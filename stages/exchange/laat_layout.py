@@ -21,7 +21,6 @@ from stages.text import counted
 from stages.uninitialised import Uninitialised
 
 _KEY = "model_state_dict"
-_BLOCKS = 4
 _LINEAR = "1.weight"
 _ARCHITECTURES = re.compile(r"conv4-\d+|resnet12")
 

@@ -12,6 +12,7 @@ from stages.errors import UsageError
 from stages.parameters import check, parameter
 
 CLASSES, MODEL = "Classes", "Model"  # the panels of --help
+DEMO = "demo"  # the MODEL that comes with the package
 
 
 def split_names(text: str) -> tuple[str, ...]:

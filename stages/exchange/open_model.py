@@ -18,7 +18,7 @@ from stages.exchange.bare_weights import is_bare, open_weights
 from stages.exchange.foreign import Line, lineage_of
 from stages.exchange.hub import PREFIX as HUB
 from stages.exchange.hub import Repository, checkpoint_in
-from stages.exchange.model_request import ModelRequest
+from stages.exchange.model_request import DEMO, ModelRequest
 from stages.exchange.own_module import ROBUSTBENCH, open_module, open_robustbench
 from stages.exchange.zero_shot import open_zero_shot
 from stages.files import artifacts
@@ -30,7 +30,7 @@ from stages.models.clip_tower import PREFIX, recorded_tower
 from stages.models.embedding import place
 from stages.text import as_text
 
-DEMO, FOLDER = "demo", "local-dir:"
+FOLDER = "local-dir:"
 FORMS = "a checkpoint such as run/model.st, demo, clip:NAME/TAG, local-dir:PATH, hf-hub:ORG/NAME, package.module:factory"
 CHECKPOINT, ZERO_SHOT, WEIGHTS, MODULE, ROBUST = "checkpoint", "clip", "weights", "module", "robustbench"
 # the options of `ModelRequest` that each kind of model uses

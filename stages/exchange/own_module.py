@@ -81,13 +81,13 @@ def open_robustbench(spec: str, request: ModelRequest, line: Line | None = None)
         module = load_model(model_name=name, dataset=dataset, threat_model=norm)
     except KeyError as error:
         raise UsageError(
-            f"robustbench has no model '{name}' of {dataset}, {norm}", "robustbench.github.io lists them"
+            f"robustbench has no model '{name}' of {dataset}, {norm}", "see the list at https://robustbench.github.io"
         ) from error
     except Exception as error:  # whatever it, its download or its weights raise
         what = f"robustbench does not load {name}: {first_line(error)}"
         raise MissingError(what, "it downloads weights on first use: connect to the network once") from error
     if not isinstance(module, nn.Module):
-        raise UsageError(f"robustbench gives a {type(module).__name__} for {name}, expected a torch.nn.Module", "")
+        raise UsageError(f"robustbench gives a {type(module).__name__} for {name}, expected a torch.nn.Module")
     given = request.read_names()
     sha256 = fingerprint(module)["weights"]
     about = {"kind": "robustbench", "dataset": dataset, "norm": norm}

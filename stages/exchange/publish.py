@@ -14,6 +14,7 @@ from stages.errors import InputError, MissingError, UsageError
 from stages.exchange.card import model_card
 from stages.exchange.hub import CARD, CHECKPOINT, PREFIX, Listing, Repository, asking, checkpoint_in, list_repository
 from stages.exchange.licences import licence_of
+from stages.exchange.model_request import DEMO
 from stages.files import artifacts
 from stages.files.artifacts import Artifact
 from stages.files.reading import read_file
@@ -22,7 +23,6 @@ from stages.reports.records import FileReference, Report
 from stages.reports.report import read_report
 from stages.reports.verify import rows_of_report
 
-DEMO = "demo"
 ANCHORS, REPORT = "anchors.st", "report.json"
 _OURS = re.compile(r"model\.st|anchors\.st|report\.json|[^/]+\.(?:rows|episodes)\.parquet")
 

@@ -15,7 +15,14 @@ from stages.errors import InputError, UsageError
 from stages.exchange.foreign import Line, anchors_of_file, foreign_classifier, lineage_of, no_groups, require_classes
 from stages.exchange.model_request import ModelRequest
 from stages.models.classifier import Classifier
-from stages.models.clip_tower import PREFIX, recorded_tower, split_tower_name, tower_configuration, tower_image_size
+from stages.models.clip_tower import (
+    PREFIX,
+    recorded_tower,
+    split_tower_name,
+    tower_configuration,
+    tower_image_size,
+    tower_resize_mode,
+)
 from stages.models.embedding import EmbeddingModel
 from stages.uninitialised import Uninitialised
 
@@ -81,6 +88,9 @@ def open_zero_shot(name: str, shown: str, request: ModelRequest, line: Line | No
     if line is not None:
         line(f"loading {shown}")
     clip = load_whole(model, tag)
+    mode = tower_resize_mode(model, tag)
+    if line is not None and mode != "shortest":
+        line(f"{shown} was made for images resized with '{mode}'; here the shorter side is resized and the centre is cropped")
     embedding = tower_of(model, tag, clip.located)
     embedding.backbone.net.load_state_dict(clip.net.visual.state_dict())  # type: ignore[union-attr]
     anchors, lineage = clip_anchors(clip, request, shown)

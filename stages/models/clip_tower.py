@@ -152,6 +152,17 @@ def _known_models() -> list[str]:
 
 def tower_configuration(model: str, tag: str | None) -> tuple[dict[str, Any], tuple[list[float], list[float]]]:
     """The model's architecture, and its mean and std, from open_clip's lists or from the model's folder."""
+    config, preprocessing = _published(model, tag)
+    return config, _normalisation(preprocessing)
+
+
+def tower_resize_mode(model: str, tag: str | None) -> str:
+    """How the model's images were brought to its size, in open_clip's words: 'shortest' (the centre is cropped), 'squash' …"""
+    return str(_published(model, tag)[1].get("resize_mode") or "shortest")
+
+
+def _published(model: str, tag: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's architecture and preprocessing."""
     if not includes_weights(model):
         check_names(model, tag)
         from open_clip import get_model_config
@@ -160,11 +171,10 @@ def tower_configuration(model: str, tag: str | None) -> tuple[dict[str, Any], tu
         published = get_pretrained_cfg(model, tag) if tag else {}
         # as in `clip_weights.locate`
         activation = {"quick_gelu": True} if published.get("quick_gelu", False) else {}
-        return {**get_model_config(model), **activation}, _normalisation(published)
+        return {**get_model_config(model), **activation}, published
     from stages.clip_config import read_config
 
-    config, preprocessing = read_config(model_folder(model, OPTIONS) / CONFIG, recorded_name(model))
-    return config, _normalisation(preprocessing)
+    return read_config(model_folder(model, OPTIONS) / CONFIG, recorded_name(model))
 
 
 def _normalisation(preprocessing: dict[str, Any]) -> tuple[list[float], list[float]]:

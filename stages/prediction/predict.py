@@ -187,9 +187,7 @@ def _of_pixels(classifier: Classifier, images: Tensor, top: int, batch_size: int
         yield Batch([Prediction("", *answer) for answer in answers], list(range(len(pixels))), pixels, classes, first)
 
 
-def _answers(
-    classifier: Classifier, pixels: Tensor, top: int
-) -> tuple[list[tuple[tuple[tuple[str, float], ...], float]], Tensor]:
+def _answers(classifier: Classifier, pixels: Tensor, top: int) -> tuple[list[tuple[Ranked, float]], Tensor]:
     """For each image (n, 3, H, W) the `top` names with their confidences, and the margin; and the classes (n,) on the CPU."""
     if not len(pixels):
         return [], torch.empty(0, dtype=torch.int64)

@@ -1,14 +1,12 @@
-"""Confidence that means something: a temperature, a bias on the seen classes, and how far confidence is from accuracy.
+"""Calibration: a temperature, a bias on the seen classes, and how far confidence is from accuracy.
 
 The temperature divides the logits (Guo et al., ICML 2017, Sec. 4.2). The bias is subtracted from the cosines of the seen
 classes where they compete with others (calibrated stacking: Chao et al., ECCV 2016). Both are fitted on validation images,
 never on novel classes or test images. Neither changes the training, an attack, or an accuracy that is not said to be at the
 bias. No torch.
 
-The temperature is fitted with all the validation classes as candidates and used for any number of names. It does not depend
-much on that number: for Conv4-32, 3 epochs of CIFAR-FS, the best one is 0.30 among 16 validation classes, 0.34 among 5 of them
-and 0.36 among 2. With the fitted 0.28 the calibration error on test images of the novel classes is 0.8 % among 20 names (5.1 %
-before), 2.3 % among 5 (10.9 %) and 1.8 % among 2 (10.0 %).
+The temperature is fitted with all the validation classes as candidates and used for any number of names. How much it depends
+on that number was measured once, see tests/benchmarks/LOG.md.
 """
 
 from __future__ import annotations
@@ -133,9 +131,9 @@ def fit_calibration(
 ) -> Calibration:
     """The calibration of a classifier with these logits (N, C) for images with these labels (N,).
 
-    The likelihood of the fitted temperature is never lower than that of 1, but the expected calibration error may be higher: of
-    a model that is wrong in a way that no temperature mends, for example after too little training. Then the temperature is 1.
-    So it is where the fitted one is at an end of its range: of logits that do not say which class is right, for example.
+    The likelihood of the fitted temperature is never lower than that of 1, but the expected calibration error may be higher,
+    for example after too little training. Then the temperature is 1.
+    It is also 1 where the fitted one is at an end of its range, for example because the logits say nothing about the class.
 
     Args:
         logits, labels: of the images that the temperature is fitted on.

@@ -91,7 +91,7 @@ def test_the_layout_can_be_set_in_a_file(here: Path) -> None:
 
 
 def test_an_evaluation_says_that_the_training_is_unknown(here: Path) -> None:
-    torch.save(torch.load(here / "model_best.pt")["model_state_dict"], here / "plain.pt")
+    torch.save(torch.load(here / "model_best.pt", weights_only=True)["model_state_dict"], here / "plain.pt")
     options = ("--architecture", "clip:demo", "--names", "red circle,blue star", "-o", "clip.st")
     done = inside(here, "import", "plain.pt", "--as", "fare", *options)
     assert done.code == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +57,19 @@ def test_logits_are_those_of_open_clip(folder: Path) -> None:
     assert made.classes == NAMES
     assert (made.image_size, made.groups.seen, made.origin.reading) == (16, (), {"resize": 16})
     assert made.logit_scale == pytest.approx(1 / 0.07, rel=1e-5)
+
+
+def test_another_resizing_than_ours_is_said(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "squashed")
+    path = tmp_path / "squashed/open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["preprocess_cfg"] = {**config.get("preprocess_cfg", {}), "resize_mode": "squash"}
+    path.write_text(json.dumps(config))
+    said: list[str] = []
+    for one in (folder, tmp_path / "squashed"):
+        open_model(f"local-dir:{one}", ModelRequest(names=NAMES), progress=said.append)
+    (line,) = (line for line in said if "resized" in line)
+    assert line.startswith("local-dir:squashed was made for images resized with 'squash'; here the shorter side is resized")
 
 
 def test_the_bundled_clip_on_shapes() -> None:
