@@ -41,7 +41,8 @@ class ModelUnderAttack:
     )
     resize_inside: str | None = parameter(
         None,
-        "Perturb the images in their own size, and resize them to the model's input size inside the attack.",
+        "Perturb the images in their own size, and resize them to the model's input size inside the attack: bilinear or "
+        "bicubic, with -antialias as Pillow does it.",
         unset="--resize, before the attack",
         panel="Attacks",
         choices=RESIZES,

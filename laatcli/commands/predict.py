@@ -34,7 +34,7 @@ EXAMPLES = (
     "laat predict run/model.st photos --robust-to 8/255 --save-attacked attacked",
 )
 IMAGES = "Image files, folders, patterns, or - for a list of paths on standard input."
-SHEET = "a folder for a picture of each image, or FILE.png for one of the first 6"
+SHEET = "a folder for a picture of each image, or FILE.png for a single picture of the first 6"
 
 
 @dataclass(frozen=True)
