@@ -9,7 +9,7 @@ from typing import Any
 
 from stages.conditions import NOT_RESIZED
 from stages.exchange.card_metadata import card_metadata
-from stages.exchange.card_unmeasured import LIMITS, not_measured
+from stages.exchange.card_unmeasured import GROUPS, LIMITS, not_measured
 from stages.exchange.hub import CHECKPOINT
 from stages.files.artifact_params import Calibration
 from stages.files.artifacts import Artifact
@@ -93,8 +93,8 @@ def _accuracy(result: Result, report: Report) -> str:
     among = [f"{result.group} classes", f"{result.ways} candidates", counted(result.images, "image")]
     if result.protocol != "all-way":
         among.append(result.protocol + (" at bias 0" if result.gzsl is not None and result.gzsl.bias is None else ""))
-    if report.threat is not None:
-        among.append(f"attacks in {report.threat}")
+    if report.under:
+        among.append(f"attacks in {report.under}")
     said = f"Accuracy ({plain(', '.join(among))}): {_shares(shown)}; chance {_percent(result.chance)}."
     if result.gzsl is not None:
         attacked = {"worst": result.gzsl.worst.H.accuracy} if result.attacks else {}
@@ -267,8 +267,7 @@ def _groups(params: Mapping[str, Any]) -> dict[str, list[str]]:
     imported = params["training"].get("imported")
     if imported is not None and not imported["groups_known"]:
         return {"possibly seen": params["classes"]}
-    names = {"seen": "seen", "val": "validation", "novel": "novel"}
-    return {word: [params["classes"][at] for at in params["groups"].get(group, ())] for group, word in names.items()}
+    return {word: [params["classes"][at] for at in params["groups"].get(group, ())] for group, word in GROUPS.items()}
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

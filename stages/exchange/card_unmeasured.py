@@ -18,8 +18,9 @@ LIMITS = (
     "Where seen and new classes are candidates together, seen ones are favoured unless the calibration's bias is subtracted.",
     "Every answer is one of the classes that are given: there is no 'none of these'.",
 )
+# the groups of classes, in words
+GROUPS = {"seen": "seen", "val": "validation", "novel": "novel"}
 _AUTOATTACK = ("apgd-ce", "apgd-t", "fab-t", "square")
-_GROUPS = {"seen": "seen", "val": "validation", "novel": "novel"}
 
 
 def not_measured(checkpoint: Artifact, report: Report | None) -> list[str]:
@@ -57,7 +58,7 @@ def _attacks(report: Report) -> Iterator[str]:
 def _classes(checkpoint: Artifact, report: Report) -> Iterator[str]:
     results, groups = report.results, checkpoint.params["groups"]
     gzsl = report.protocol.name == "gzsl"
-    for group, word in _GROUPS.items():
+    for group, word in GROUPS.items():
         members = groups.get(group, ())
         if members and not gzsl and not any(one.group in (group, "all") for one in results):
             yield f"Accuracy on the {counted(len(members), f'{word} class', f'{word} classes')}."

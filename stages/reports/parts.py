@@ -1,4 +1,4 @@
-"""A part of a report: some of its results as a report of their own, and what two reports must share to be compared."""
+"""A part of a report: some of its results as a report of their own, and what two reports must share to stand in one table."""
 
 from __future__ import annotations
 

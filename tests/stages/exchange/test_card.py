@@ -209,6 +209,7 @@ def test_what_the_attacker_did_not_know_is_said(checkpoint: Artifact) -> None:
     assert found.threat is not None
     transfer = found.model_copy(update={"threat": found.threat.model_copy(update={"knowledge": "transfer"})})
     text = card(checkpoint, transfer)
+    assert "attacks in Linf 8/255, transfer): clean" in text
     assert "White-box attacks on this model: what the attacker knew is transfer." in section(text, "What was not measured")
     assert "| attacker knowledge | transfer |" in section(text, "Evaluation")
     assert ModelCard(text).data.eval_results[1].metric_args["knowledge"] == "transfer"
