@@ -91,14 +91,16 @@ def _is_safetensors(head: bytes, size: int, path: Path) -> bool:
     """Whether a file that begins with `head` is safetensors. Raises InputError for what cannot be weights."""
     if not size:
         raise InputError(f"'{path}' is empty", _AGAIN)
+    # first: the length of the header can begin like one of the texts
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+        return True
     text = head.lstrip().lower()
     for start, what in _NO_WEIGHTS.items():
-        if text.startswith(start) and not head.startswith((b"\x80", b"PK")):
+        if text.startswith(start):
             raise InputError(f"'{path}' is {what}", "download the file itself; a link to a page about it is not enough")
-    found = head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
-    if not found and path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
         raise InputError(f"'{path}' is not a safetensors file, or is truncated", _AGAIN)
-    return found
+    return False
 
 
 def _groups_of(path: Path) -> dict[str, dict[str, Tensor]]:

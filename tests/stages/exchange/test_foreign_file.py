@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pickle
 import zipfile
@@ -149,6 +150,14 @@ def test_safetensors_need_no_other_process(tmp_path: Path, monkeypatch: pytest.M
     for path in (tmp_path, tmp_path / "nowhere.pt"):
         with pytest.raises(InputError, match=r"is a folder|does not exist"):
             read_foreign(path)
+
+
+@pytest.mark.parametrize("length", [0x3C20, 0x7B20])
+def test_a_header_whose_length_reads_like_a_web_page_or_json(length: int, tmp_path: Path) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode().ljust(length)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + header + np.float32(2).tobytes())
+    assert read_foreign(path).groups[""]["a"].tolist() == [2]
 
 
 @pytest.mark.usefixtures("no_child")
