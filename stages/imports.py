@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from stages.errors import MissingError, UsageError, nearest
+from stages.text import first_line
 
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -30,7 +31,7 @@ def import_by_path(path: str, option: str) -> Any:
 
     Raises:
         MissingError: the module cannot be imported.
-        UsageError: the module has no such name.
+        UsageError: the module has no such name, or importing it fails.
     """
     module_name, _, name = path.partition(":")
     here = str(Path.cwd())
@@ -44,6 +45,9 @@ def import_by_path(path: str, option: str) -> Any:
     except SystemExit as error:
         fix = "guard its main program with if __name__ == '__main__'"
         raise UsageError(f"{option} {path}: importing '{module_name}' ends the program", fix) from error
+    except Exception as error:  # whatever the user's code raises
+        what = f"{option} {path}: importing '{module_name}' fails with {type(error).__name__}: {first_line(error)}"
+        raise UsageError(what, "correct the module") from error
     if not hasattr(module, name):
         known = [known for known in vars(module) if not known.startswith("_")]
         raise UsageError(f"{option} {path}: '{module_name}' has no '{name}'", f"nearest: {nearest(name, known)}")

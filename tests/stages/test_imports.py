@@ -38,6 +38,16 @@ def test_a_module_that_is_not_installed() -> None:
         import_by_path("no_such_module:net", "--backbone")
 
 
+@pytest.mark.parametrize(
+    ("code", "says"), [("def f(:", "SyntaxError: invalid syntax"), ("raise ValueError('no\\nway')", "ValueError: no;")]
+)
+def test_a_module_with_an_error(code: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "faulty_module.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=f"MODEL faulty_module:f: importing 'faulty_module' fails with {says}"):
+        import_by_path("faulty_module:f", "MODEL")
+
+
 def test_the_code_behind_an_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "code_net.py").write_text(
         "import torch\nfrom code_layers import layer\nfrom stages import text\ndef make(): pass\n"
