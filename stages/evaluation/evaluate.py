@@ -16,7 +16,7 @@ from stages.evaluation.checks import most_passes, run_checks
 from stages.evaluation.chunks import Chunks
 from stages.evaluation.clean_passes import require_same_passes
 from stages.evaluation.features import CleanFeatures
-from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
+from stages.evaluation.groups import ClassChoice, leak_notes
 from stages.evaluation.progress import with_checks, within
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import evaluate, forward_size
@@ -27,6 +27,7 @@ from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
 from stages.models.frozen import inference
 from stages.models.wrapped import mean_of_draws
+from stages.reports.notes import merged_notes
 from stages.reports.records import Model, Report, Result
 from stages.reports.report import make_report, report_bytes, with_rows
 from stages.reports.report_tables import report_tables
@@ -121,9 +122,9 @@ def _evaluate_group(
     features = CleanFeatures(classifier, group, forward_size(classifier, task.batch_size))
     about = found.about_model.setdefault(name, [])
     about += _new_class_notes(task.classifiers[name])
-    biased = _at_fitted_bias(classifier, found.notes, name) if task.protocol.name == "gzsl" else None
+    biased = _at_fitted_bias(classifier, about) if task.protocol.name == "gzsl" else None
     if task.calibration_error:
-        found.notes[f"{name}, {choice.name}: {_calibration_error(classifier, group, features)}"] = None
+        about.append(f"{choice.name}: {_calibration_error(classifier, group, features)}")
     runs = [(classifier, one, f"{one.shots}-shot" if task.shots else "") for one in task.swept]
     runs += [] if biased is None else [(biased, task.protocol, AT_BIAS)]
     for at, (classifier, one, shown_as) in enumerate(runs):
@@ -181,15 +182,15 @@ def _calibration_error(classifier: Classifier, group: ImageSet, features: CleanF
     return f"expected calibration error on {len(group):,} clean images {found} ({BINS} bins)"
 
 
-def _at_fitted_bias(classifier: Classifier, notes: dict[str, None], name: str) -> Classifier | None:
+def _at_fitted_bias(classifier: Classifier, about: list[str]) -> Classifier | None:
     """The classifier with the bias of its calibration; None, and a note, if it has none."""
     fitted = classifier.calibration
     if fitted is not None and fitted.bias is not None:
         moved = f"the bias of the checkpoint, fitted on {fitted.source}, is subtracted from the cosines of the seen classes"
-        notes[f"{AT_BIAS}: {moved}; the attacks were run at it"] = None
+        about.append(f"{AT_BIAS}: {moved}; the attacks were run at it")
         return classifier.with_bias(fitted.bias)
     why = "it has no calibration" if fitted is None else fitted.no_bias
-    notes[f"no figures at a fitted bias of {name}: {why}"] = None
+    about.append(f"no figures at a fitted bias: {why}")
     return None
 
 

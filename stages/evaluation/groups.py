@@ -163,15 +163,6 @@ def leak_notes(classifier: Classifier, choice: ClassChoice, hashes: np.ndarray, 
     return notes
 
 
-def merged_notes(by_model: Mapping[str, Sequence[str]]) -> list[str]:
-    """The notes on several models, each once; one that does not hold for all of them names its models."""
-    holders: dict[str, list[str]] = {}
-    for name, notes in by_model.items():
-        for note in dict.fromkeys(notes):
-            holders.setdefault(note, []).append(name)
-    return [note if len(names) == len(by_model) else f"{note} ({', '.join(names)})" for note, names in holders.items()]
-
-
 def _gzsl_notes(choice: ClassChoice, names: Sequence[str], groups: Mapping[str, set[str]], val: int) -> list[str]:
     """Notes for seen classes without training, and for novel classes that were used in training."""
     notes = []

@@ -15,7 +15,7 @@ from stages.data.image_hashes import image_hashes
 from stages.errors import ComputeError, InputError
 from stages.evaluation.clean_passes import require_same_passes
 from stages.evaluation.evaluate import Evaluation, model_entry
-from stages.evaluation.groups import ClassChoice, leak_notes, merged_notes
+from stages.evaluation.groups import ClassChoice, leak_notes
 from stages.evaluation.points import all_way_points
 from stages.evaluation.progress import within
 from stages.evaluation.protocol import Protocol
@@ -28,6 +28,7 @@ from stages.models.frozen import inference
 from stages.models.image_size import require_size
 from stages.models.wrapped import mean_of_draws, resize_of
 from stages.pixels import to_pixels
+from stages.reports.notes import merged_notes
 from stages.reports.report import make_report
 from stages.reports.results import GroupResult, Row, summarise_rows
 from stages.reports.rows import Judgement

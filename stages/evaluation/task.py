@@ -37,7 +37,7 @@ from stages.threat import ThreatModel
 from stages.world import World
 
 UPPER_BOUND = (
-    "the attacks were run at bias 0, with every step on every sample for the curve, and not at each bias: "
+    "gzsl: the attacks were run at bias 0, with every step on every sample for the curve, and not at each bias: "
     "away from bias 0 the robust seen-unseen curve and its area are upper bounds"
 )
 

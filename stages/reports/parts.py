@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from stages.reports.notes import notes_on
 from stages.reports.records import Report, Result
 from stages.reports.verify import with_digest
 
 
 def part_of(report: Report, keep: Callable[[Result], bool]) -> Report:
-    """The results that are kept, at least one, with their models and checks; without the files beside the report."""
+    """The results that are kept, at least one, with their models, checks and notes; without the files beside the report."""
     results = [one for one in report.results if keep(one)]
     names, keys = {one.model for one in results}, {one.key for one in results}
     checks = None
@@ -18,7 +19,8 @@ def part_of(report: Report, keep: Callable[[Result], bool]) -> Report:
         checks = [one for one in report.checks if (one.model, one.group, one.protocol) in keys]
     models = [one for one in report.models if one.name in names]
     beside = {"rows": None, "episodes": None, "identity": None}
-    return with_digest(report.model_copy(update={"results": results, "models": models, "checks": checks, **beside}))
+    update = {"results": results, "models": models, "checks": checks, "notes": notes_on(results, report), **beside}
+    return with_digest(report.model_copy(update=update))
 
 
 def measured_alike(report: Report) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from stages.reports.notes import merged_notes
 from stages.reports.parts import measured_alike
 from stages.reports.records import Report, Result
 from stages.reports.tables import MISSING, Cell, Figure, FigureTable, percent, share
@@ -46,12 +47,12 @@ def _results_table(reports: Reports, label: str | None) -> FigureTable:
     size = f"{first.episodes:,} episodes of {first.ways} ways" if first.episodes else "every image of a group once"
     named = [", ".join(label for label in row if isinstance(label, str) and label != MISSING) for row in rows]
     verdicts = _verdicts([(name, entry) for name, (_, entry) in zip(named, entries, strict=True)])
-    notes = dict.fromkeys(f"note: {note}" for report in reports.values() for note in report.notes)
+    notes = merged_notes({f"{label} {name}": report.notes for name, report in reports.items()})
     return FigureTable(
         f"accuracy %{under}{suite}",
         (*([label] if label else []), "model", "classes", *["protocol"] * by_protocol, "chance", *measures),
         tuple(rows),
-        (f"± {first.interval}; {size}", *verdicts, *notes),
+        (f"± {first.interval}; {size}", *verdicts, *(f"note: {note}" for note in notes)),
     )
 
 

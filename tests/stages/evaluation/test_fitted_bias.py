@@ -170,15 +170,15 @@ def test_the_calibration_error_is_noted_when_asked_for() -> None:
         for one in (logits.softmax(1), made.probabilities(logits))
     )
     said = f"error on 90 clean images {before:.1f} % at temperature 1, {after:.1f} % with the calibration (15 bins)"
-    assert f"run, seen+novel: expected calibration {said}" in evaluate_classifiers(task).report.notes
+    assert f"seen+novel: expected calibration {said}" in evaluate_classifiers(task).report.notes
     assert "calibration_error" in task.identity["settings"]
     assert "calibration_error" not in replace(task, calibration_error=False).identity["settings"]
 
 
 def test_without_a_bias_it_says_why() -> None:
     notes = evaluated(checkpoint(bias=None), checkpoint(calibrated=False), attacks=()).report.notes
-    assert "no figures at a fitted bias of run 0: there are no validation classes" in notes
-    assert "no figures at a fitted bias of run 1: it has no calibration" in notes
+    assert "no figures at a fitted bias: there are no validation classes (run 0)" in notes
+    assert "no figures at a fitted bias: it has no calibration (run 1)" in notes
 
 
 def test_chunks_at_the_bias_are_their_own() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups
 from stages.errors import InputError
-from stages.evaluation.groups import UNKNOWN, ClassChoice, choose_classes, leak_notes, merged_notes, seen_and_novel
+from stages.evaluation.groups import UNKNOWN, ClassChoice, choose_classes, leak_notes, seen_and_novel
 from stages.models.classifier import Classifier
 from stages.models.origin import Origin
 
@@ -108,11 +108,6 @@ def test_gzsl_on_other_anchors_says_which_side_is_not_what_it_is_called() -> Non
         "seen+novel: 1 of the 2 novel classes were trained on",
         "seen+novel: 1 of the 2 novel classes were used to select the epoch",
     ]
-
-
-def test_notes_that_do_not_hold_for_every_model_name_theirs() -> None:
-    found = merged_notes({"a": ["both", "some"], "b": ["both"], "c": ["both", "some"]})
-    assert found == ["both", "some (a, c)"]
 
 
 @pytest.mark.parametrize("classes", [(), ("cat",)])
