@@ -71,7 +71,8 @@ def episode_points(
 
     Zero-shot heads are the anchors of the episode's classes. With K > 0 shots a class anchor is
     blend * text anchor + K * mean of its support images' embeddings, normalized (Li et al., CVPR 2024, Sec. 4). The published
-    program averages raw embeddings, whose norms then decide how much a blend of 2 weighs.
+    program averages raw embeddings, whose norms then decide how much a blend of 2 weighs. With random draws, an image's
+    embedding is the mean of those of its draws, normalized.
 
     Args:
         episodes: E episodes of N ways, K shots and Q queries.

@@ -175,6 +175,11 @@ class Task:
                 raise UsageError(
                     f"{name} is a classifier of fixed classes, without embeddings of support images", "give --shots 0"
                 )
+        if self.eot > 1 and self.protocol.support_embeddings == "raw":
+            raise UsageError(
+                "--support-embeddings raw: with --eot, embeddings are means of normalized ones",
+                "give --support-embeddings unit",
+            )
         check_grid(self.classifiers, self.whole.size)
         for spec in self.attacks:
             if isinstance(spec, EnsembleSpec):

@@ -12,7 +12,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups, fold
 from stages.errors import ComputeError, InputError, nearest
 from stages.files.artifact_params import Calibration
-from stages.models.embedding import images_for
+from stages.models.embedding import Wrapped, images_for
 from stages.models.frozen import device_of, inference
 from stages.models.new_anchors import anchors_for_names, matching_anchors
 from stages.models.origin import Origin
@@ -115,8 +115,9 @@ class Classifier(nn.Module):
         return self.unit(self.embedding(images_for(self.embedding, pixels)))
 
     def unit(self, raw: Tensor) -> Tensor:
-        """The outputs of the embedding model (N, D) with unit length, unless `closed`, in float32 at least."""
-        return exact(raw) if self.closed else unit(raw)
+        """The outputs of the embedding model (N, D) with unit length, unless `closed` or means of such, in float32 at least."""
+        as_is = self.closed or (isinstance(self.embedding, Wrapped) and self.embedding.averages)
+        return exact(raw) if as_is else unit(raw)
 
     def logits(self, embeddings: Tensor, rows: Tensor | None = None) -> Tensor:
         """Embeddings as of `unit` (N, D) -> logits (N, C); `rows` (N,) are the samples, if each has its own head.

@@ -106,7 +106,13 @@ def place(model: nn.Module, device: torch.device | str) -> None:
 
 
 class Wrapped(nn.Module):
-    """An embedding model around another one, `inner`."""
+    """An embedding model around another one, `inner`.
+
+    Attributes:
+        averages: whether its outputs are means of unit embeddings, which a classifier takes as they are.
+    """
+
+    averages = False
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

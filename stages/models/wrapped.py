@@ -52,7 +52,8 @@ class ResizedInside(Wrapped):
 class MeanOfDraws(Wrapped):
     """The mean of the unit embeddings over several random draws of a randomised model.
 
-    Its logits are the mean of the logits of the draws. Attacks follow the gradient of the loss at this mean, the expectation
+    It is not normalized again (see `Classifier.unit`): the logits, which are linear in it, are the mean of the logits of the
+    draws. Attacks follow the gradient of the loss at this mean, the expectation
     over transformation (Athalye et al., ICML 2018), estimated by new draws in every step. Decisions use the same draws each
     time, so that figures are reproducible; attacks do not see these draws. Draws are taken from the global generators of
     Python, NumPy and PyTorch, which are seeded here and restored afterwards.
@@ -65,6 +66,8 @@ class MeanOfDraws(Wrapped):
         seed: of the draws.
         closed: its outputs are logits and not normalised, see `Classifier`.
     """
+
+    averages = True
 
     def __init__(self, inner: nn.Module, draws: int, seed: int, *, closed: bool = False) -> None:
         super().__init__(inner)

@@ -86,6 +86,13 @@ def test_the_attack_stage_and_the_evaluation_refuse_it_too() -> None:
     assert [one[20]["settings"]["batch_size"] for one in sizes] == [8, 9]
 
 
+def test_raw_support_embeddings_are_refused_with_draws() -> None:
+    model, protocol = of(Smoothed(trained("clean"), 0.1)), Protocol("episodes", shots=1, support_embeddings="raw")
+    task = Task({"mine": model}, [ClassChoice("all", IMAGES.classes)], FEW, protocol, [], THREAT, eot=20)
+    with pytest.raises(UsageError, match="--support-embeddings raw: with --eot"):
+        task.check()
+
+
 def test_eot_finds_what_a_single_draw_and_an_oblivious_attack_miss() -> None:
     defended, undefended = of(Smoothed(trained("clean"), 0.1), "ab"), of(trained("clean"), "cd")
     judge, plan = mean_of_draws(defended, 8, 0), AttackPlan(ATTACK, THREAT, 0, batch_size=45)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from stages.errors import InputError, UsageError
 from stages.models.classifier import Classifier
 from stages.models.wrapped import NEW, MeanOfDraws, check_grid, mean_of_draws, resize_inside, resize_of, using
+from stages.randomness import derive_seed, seeded_globally
 from tests.stages.training.synthetic import SIZE, made_up_anchors, small_model
 
 IMAGES = torch.rand((3, 3, 8, 8), generator=torch.Generator().manual_seed(0))
@@ -73,6 +74,18 @@ def test_decisions_use_the_same_draws_and_attacks_new_ones() -> None:
     assert not torch.equal(first, new)
     assert torch.equal(torch.get_rng_state(), state)
     assert (first.norm(dim=1) < 1).all()  # a mean of unit embeddings
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_the_logits_are_the_mean_of_those_of_the_draws(bias: float) -> None:
+    model = classifier(Noise()).with_bias(bias)
+    each = []
+    for draw in range(4):
+        with seeded_globally(derive_seed(0, f"draws/decision/{draw}"), model.device):
+            each.append(model.scores(IMAGES))
+    averaged, mean = mean_of_draws(model, 4, 0), torch.stack(each).mean(0)
+    with torch.no_grad():
+        torch.testing.assert_close(averaged.scores(IMAGES), mean)
 
 
 def test_the_gradient_is_that_of_the_mean() -> None:
