@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.errors import InputError, UsageError
+from stages.exchange.clip_layout import LOGIT_SCALE, SCALES, check_logit_scale
 from stages.exchange.foreign import Line, anchors_of_file, foreign_classifier, require_classes
 from stages.exchange.model_request import ModelRequest
 from stages.exchange.zero_shot import LoadedClip, clip_anchors, load_whole, open_zero_shot, tower_of
@@ -27,7 +28,7 @@ from stages.uninitialised import Uninitialised
 CLIP_SCALE = 100.0  # the limit that CLIP training puts on its logit scale, and published models reach
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_OWN, _VISUAL, _SCALE = "projection.weight", "visual.", "logit_scale"
+_OWN, _VISUAL = "projection.weight", "visual."
 
 
 def is_bare(path: Path) -> bool:
@@ -101,7 +102,7 @@ def _architecture(path: Path, request: ModelRequest) -> str:
 
 def _has_text(names: Mapping[str, Any]) -> bool:
     """Whether the tensors are those of a whole CLIP model: under visual. and elsewhere."""
-    elsewhere = [name for name in names if not name.startswith((_VISUAL, "logit_"))]
+    elsewhere = [name for name in names if not name.startswith(_VISUAL) and name not in SCALES]
     return 0 < len(elsewhere) < len(names) and any(name.startswith(_VISUAL) for name in names)
 
 
@@ -136,9 +137,10 @@ def _loaded(
     model = shapes or made
     assert isinstance(model, EmbeddingModel)
     prefix, target = _part(model, kinds)
-    wanted = {name.removeprefix(prefix): kind for name, kind in kinds.items() if name.startswith(prefix)}
+    own = {f"{prefix}{name}": one for name, one in target.state_dict().items()}
+    taken = {name: kind for name, kind in kinds.items() if name.startswith(prefix) and name not in SCALES}
     where, fix = f"'{path}'", "name the architecture of the weights with --architecture"
-    require_fit(target.state_dict(), wanted, name=architecture, where=where, fix=fix)
+    require_fit(own, taken, name=architecture, where=where, fix=fix)
     features = int(model.backbone.features)  # type: ignore[arg-type]
     given = kinds[_OWN].shape[0] if target is model else features
     if given != width:
@@ -151,11 +153,12 @@ def _loaded(
             made = build()
     tensors = _tensors(path)
     _, target = _part(made, kinds)
-    target.load_state_dict({name: tensors[prefix + name] for name in wanted})
+    target.load_state_dict({name.removeprefix(prefix): tensors[name] for name in own})
     if target is not made:
         nn.init.eye_(made.projection.weight)
-    if _SCALE in tensors:
-        return made, float(tensors[_SCALE].exp())
+    if LOGIT_SCALE in tensors:
+        check_logit_scale(tensors[LOGIT_SCALE], where, f"correct the tensor '{LOGIT_SCALE}', or leave it out")
+        return made, float(tensors[LOGIT_SCALE].exp())
     return made, None if text is None else text.logit_scale
 
 

@@ -17,16 +17,19 @@ from torch import Tensor
 
 from stages.errors import InputError, UsageError
 from stages.exchange.foreign_file import ForeignFile
-from stages.exchange.foreign_weights import ForeignWeights, as_weights, check_fit, group_of, guess, ignored_of
+from stages.exchange.foreign_weights import ForeignWeights, as_weights, group_of, guess, ignored_of
 from stages.exchange.import_request import FARE, OPEN_CLIP, TECOA
 from stages.models.clip_tower import PREFIX
 from stages.models.embedding import EmbeddingModel
+from stages.models.fit import kinds_of, require_fit
 from stages.text import counted
 from stages.uninitialised import Uninitialised
 
 _KEYS = {TECOA: "vision_encoder_state_dict", FARE: "state_dict", OPEN_CLIP: "state_dict"}
 _VISUAL = "visual."
-_SCALES = ("logit_scale", "logit_bias")
+LOGIT_SCALE = "logit_scale"
+SCALES = (LOGIT_SCALE, "logit_bias")  # tensors of a whole model that are in none of its towers
+NAME_BASE = "name the model that was fine-tuned with --architecture"
 # OpenAI's image towers, which both programs fine-tune: patch embedding and positions -> architecture
 _OPENAI: dict[tuple[tuple[int, ...], ...], str] = {
     ((768, 3, 32, 32), (50, 768)): "ViT-B-32",
@@ -43,14 +46,14 @@ class ClipParts:
     Attributes:
         visual: of the image tower, by their names in it.
         text: of the text tower, by their names in the whole model.
-        scale: exp(logit_scale), or None.
+        logit_scale: its logarithm as the file has it, or None.
         prefix: of the names of `visual` in the file.
         ignored: see `ForeignWeights`.
     """
 
     visual: dict[str, Tensor]
     text: dict[str, Tensor]
-    scale: float | None
+    logit_scale: Tensor | None
     prefix: str
     ignored: dict[str, int]
 
@@ -72,7 +75,7 @@ def split_clip(file: ForeignFile, layout: str) -> ClipParts:
     text = {name: one for name, one in given.items() if is_text(name)}
     if "logit_bias" in given:
         ignored["logit_bias"] = 1
-    return ClipParts(visual, text, _scale_in(given, where), _VISUAL, ignored)
+    return ClipParts(visual, text, given.get(LOGIT_SCALE), _VISUAL, ignored)
 
 
 def recognised(parts: ClipParts) -> str | None:
@@ -113,12 +116,10 @@ def clip_weights(
         return EmbeddingModel(architecture, width, side, mean=mean, std=std, tower=dict(record))
 
     with torch.device("meta"), Uninitialised():
-        shapes = {name: tuple(one.shape) for name, one in build().backbone.net.state_dict().items()}  # type: ignore[union-attr]
+        own = build().backbone.net.state_dict()  # type: ignore[union-attr]
     given = {f"{parts.prefix}{name}": one for name, one in parts.visual.items()}
-    expected = {f"{parts.prefix}{name}": shape for name, shape in shapes.items()}
-    check_fit(
-        given, expected, f"the image tower of {architecture}", where, "name the model that was fine-tuned with --architecture"
-    )
+    expected = {f"{parts.prefix}{name}": one for name, one in own.items()}
+    require_fit(expected, kinds_of(given), name=f"the image tower of {architecture}", where=where, fix=NAME_BASE)
     with Uninitialised():
         model = build()
     state = {f"backbone.net.{name}": as_weights(one, name, where) for name, one in parts.visual.items()}
@@ -135,24 +136,21 @@ def is_visual(name: str) -> bool:
 
 def is_text(name: str) -> bool:
     """Whether a tensor of a whole model belongs to its text tower."""
-    return not is_visual(name) and name not in _SCALES
+    return not is_visual(name) and name not in SCALES
 
 
-def _scale_in(given: Mapping[str, Tensor], where: str) -> float | None:
-    """exp(logit_scale). Raises InputError for one that is no number or not finite."""
-    found = given.get("logit_scale")
+def check_logit_scale(found: Tensor, where: str, fix: str) -> None:
+    """Raise InputError unless `found` is the logarithm of a logit scale, and 1 / scale a temperature as --tau takes it."""
+    most = math.log(1e6)
+    if found.numel() != 1 or not abs(float(found)) <= most:  # NaN too
+        value = f"has shape {tuple(found.shape)}" if found.numel() != 1 else f"is {float(found):g}"
+        raise InputError(f"'{LOGIT_SCALE}' in {where} {value}, expected one number from {-most:.1f} to {most:.1f}", fix)
+
+
+def scale_of(found: Tensor | None, where: str) -> float:
+    """exp(logit_scale) of a model. Raises UsageError if it has none, and as `check_logit_scale`."""
+    fix = "give the temperature with --tau"
     if found is None:
-        return None
-    if found.numel() != 1 or not math.isfinite(scale := math.exp(min(float(found), 700.0))) or scale <= 0:
-        raise InputError(
-            f"the logit scale in {where} is {found.tolist()}, expected one number", "give the temperature with --tau"
-        )
-    return scale
-
-
-def scale_of(weights: Mapping[str, Tensor], where: str) -> float:
-    """exp(logit_scale) of a model. Raises UsageError if it has none."""
-    found = _scale_in(weights, where)
-    if found is None:
-        raise UsageError(f"{where} has no logit scale", "give the temperature with --tau")
-    return found
+        raise UsageError(f"{where} has no logit scale", fix)
+    check_logit_scale(found, where, fix)
+    return math.exp(float(found))

@@ -12,13 +12,14 @@ from torch import Tensor
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.encoder import TextEncoder, encoder_of, load_encoder
 from stages.anchors.sources import resolve_templates, text_anchors
-from stages.classes import ClassGroups
 from stages.clip_config import build_model
 from stages.clip_weights import Located, OptionNames, locate, quiet
 from stages.errors import InputError
-from stages.exchange.clip_layout import ClipParts, is_text, is_visual, scale_of
+from stages.exchange.clip_layout import LOGIT_SCALE, NAME_BASE, ClipParts, is_text, is_visual, scale_of
+from stages.exchange.foreign import no_groups
 from stages.exchange.foreign_file import ForeignFile
-from stages.exchange.foreign_weights import as_weights, check_fit
+from stages.exchange.foreign_weights import as_weights
+from stages.models.fit import kinds_of, require_fit
 from stages.uninitialised import Uninitialised
 
 _OPTIONS = OptionNames(
@@ -59,7 +60,7 @@ class BaseModel:
     @property
     def scale(self) -> float:
         """exp(logit_scale)."""
-        return scale_of(self.tensors, self.located.model)
+        return scale_of(self.tensors.get(LOGIT_SCALE), self.located.model)
 
 
 def encoder_for(base: BaseModel, file: ForeignFile, parts: ClipParts) -> tuple[TextEncoder, str]:
@@ -76,10 +77,7 @@ def encoder_for(base: BaseModel, file: ForeignFile, parts: ClipParts) -> tuple[T
     if not parts.text or _same(parts.text, own):
         what = f"text tower of {name}" + (f", equal in {where}" if parts.text else "")
         return load_encoder(base.model, base.tag), what
-    prefixed = {name: tuple(one.shape) for name, one in own.items()}
-    check_fit(
-        parts.text, prefixed, f"the text tower of {name}", where, "name the model that was fine-tuned with --architecture"
-    )
+    require_fit(own, kinds_of(parts.text), name=f"the text tower of {name}", where=where, fix=NAME_BASE)
     with quiet(), Uninitialised():
         net = build_model(located.config)
     net.load_state_dict({name: as_weights(one, name, where) for name, one in parts.text.items()}, strict=False)
@@ -95,5 +93,4 @@ def name_anchors(
     names: Sequence[str], encoder: TextEncoder, template: Sequence[str] | None, templates: str | None
 ) -> AnchorSet:
     """Anchors of class names of which nobody knows whether the model was trained on them: all are novel."""
-    groups = ClassGroups((), (), tuple(range(len(names))))
-    return text_anchors(names, groups, encoder, resolve_templates(template or [], templates))
+    return text_anchors(names, no_groups(len(names)), encoder, resolve_templates(template or [], templates))

@@ -15,7 +15,6 @@ from stages.exchange.import_request import FARE, FORMATS, LAAT, OPEN_CLIP, TECOA
 
 # added by torch.nn.DataParallel and torch.compile
 _WRAPPERS = ("module.", "_orig_mod.")
-_COUNTERS = ("num_batches_tracked", "position_ids", "attn_mask")  # integers in a float model, too
 
 
 @dataclass(frozen=True)
@@ -73,29 +72,6 @@ def guess(file: ForeignFile) -> str:
     elif any(name.startswith("vision_model.") for name in everything):
         return "it has the names of transformers; save it as an open_clip model, and open that folder as local-dir:PATH"
     return f"it looks like --as {looks}" if looks else f"known layouts: --as {', '.join(FORMATS)}"
-
-
-def check_fit(given: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], what: str, where: str, fix: str) -> None:
-    """Raise InputError, naming the first tensor that differs, unless `given` has exactly the `expected` names and shapes.
-
-    Args:
-        given: tensors by their names in the file.
-        expected: names in the file -> shapes, in the order of the model.
-        what: the architecture, for the message.
-        where: name of the file.
-        fix: what to try next.
-    """
-    for name, shape in expected.items():
-        if name not in given:
-            raise InputError(f"{where} lacks the tensor '{name}', which {what} has", fix)
-        if not given[name].is_floating_point() and not name.endswith(_COUNTERS):
-            what = f"tensor '{name}' in {where} is of type {str(given[name].dtype).removeprefix('torch.')}, not floating point"
-            raise InputError(what, "take the checkpoint before quantization")
-        if tuple(given[name].shape) != shape:
-            raise InputError(f"tensor '{name}' in {where} has shape {tuple(given[name].shape)}, {what} expects {shape}", fix)
-    more = next((name for name in given if name not in expected), None)
-    if more is not None:
-        raise InputError(f"{where} has the tensor '{more}', which {what} does not have", fix)
 
 
 def as_weights(tensor: Tensor, name: str, where: str) -> Tensor:

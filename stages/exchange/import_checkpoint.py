@@ -11,9 +11,9 @@ import torch
 
 from stages.anchors.anchor_set import KIND as ANCHORS
 from stages.anchors.anchor_set import AnchorSet
-from stages.clip_weights import includes_weights, recorded_name
+from stages.clip_weights import includes_weights
 from stages.errors import InputError, UsageError
-from stages.exchange.clip_layout import clip_weights, recognised, split_clip
+from stages.exchange.clip_layout import clip_weights, recognised, scale_of, split_clip
 from stages.exchange.clip_text import BaseModel, encoder_for, name_anchors
 from stages.exchange.foreign_file import ForeignFile, read_foreign
 from stages.exchange.foreign_weights import ForeignWeights
@@ -24,7 +24,14 @@ from stages.files import artifacts
 from stages.files.artifacts import Artifact
 from stages.models.checkpoint import checkpoint_of, read_checkpoint
 from stages.models.classifier import Classifier
-from stages.models.clip_tower import PREFIX, check_tower_name, split_tower_name, tower_configuration
+from stages.models.clip_tower import (
+    PREFIX,
+    check_tower_name,
+    recorded_tower,
+    split_tower_name,
+    tower_configuration,
+    tower_has_weights,
+)
 from stages.models.embedding import EmbeddingModel
 from stages.text import as_text
 from stages.uninitialised import Uninitialised
@@ -141,11 +148,13 @@ def _convert_clip(path: Path, what: ImportRequest, model: ImportedModel, said: S
     said(f"reading {path.name}")
     file = read_foreign(path)
     parts = split_clip(file, str(what.layout))
-    name, tag = _base_name(model.architecture or (None if what.layout == OPEN_CLIP else recognised(parts)))
+    spec = _base(model.architecture or (None if what.layout == OPEN_CLIP else recognised(parts)))
+    recorded, (name, tag) = recorded_tower(spec), split_tower_name(spec)
     record, normalization = tower_configuration(name, tag)
-    recorded = PREFIX + "/".join(filter(None, (recorded_name(name), tag and Path(tag).name)))
     embedding, weights = clip_weights(file, parts, recorded, record, normalization)
-    scale, changes, base = parts.scale if what.tau is None else 1 / what.tau, list(weights.changes), None
+    scale, changes, base = None if what.tau is None else 1 / what.tau, list(weights.changes), None
+    if scale is None and parts.logit_scale is not None:
+        scale = scale_of(parts.logit_scale, f"'{file.name}'")
     if given is not None or scale is None:
         said(f"loading {recorded}")
         base = BaseModel.find(name, tag or "")
@@ -167,8 +176,8 @@ def _convert_clip(path: Path, what: ImportRequest, model: ImportedModel, said: S
     return _made(embedding, anchors, lineage, file, replace(weights, changes=tuple(changes)), 1 / scale, known)
 
 
-def _base_name(architecture: str | None) -> tuple[str, str | None]:
-    """NAME and TAG of the CLIP model that was fine-tuned."""
+def _base(architecture: str | None) -> str:
+    """The CLIP model that was fine-tuned, as clip:NAME/TAG. Raises UsageError for what is none, or names no weights."""
     fix = "name it with --architecture clip:NAME/TAG, such as clip:ViT-B-32/openai, or clip:local-dir:PATH"
     if architecture is None:
         raise UsageError("the model that was fine-tuned is not given, and the shapes do not tell it", fix)
@@ -176,13 +185,12 @@ def _base_name(architecture: str | None) -> tuple[str, str | None]:
         raise UsageError(f"--architecture {architecture} is no CLIP model", fix)
     spec = architecture if architecture.startswith(PREFIX) else f"{PREFIX}{architecture}"
     check_tower_name(spec)
-    name, tag = split_tower_name(spec)
-    if tag is None and not includes_weights(name):
+    if not tower_has_weights(spec):
         what = (
             f"--architecture {architecture} names no weights: they decide the activation, the text tower and the normalization"
         )
         raise UsageError(what, fix)
-    return name, tag
+    return spec
 
 
 def _other_encoder(anchors: AnchorSet, recorded: str) -> list[str]:

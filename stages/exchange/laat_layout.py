@@ -14,9 +14,10 @@ from torch import Tensor
 
 from stages.errors import InputError, UsageError
 from stages.exchange.foreign_file import ForeignFile
-from stages.exchange.foreign_weights import ForeignWeights, as_weights, check_fit, group_of, guess, ignored_of
+from stages.exchange.foreign_weights import ForeignWeights, as_weights, group_of, guess, ignored_of
 from stages.exchange.import_request import NORMALIZATIONS
 from stages.models.embedding import EmbeddingModel
+from stages.models.fit import kinds_of, require_fit
 from stages.text import counted
 from stages.uninitialised import Uninitialised
 
@@ -48,15 +49,15 @@ def read_laat(file: ForeignFile, width: int, image_size: int, normalization: str
     expected = _expected(architecture, width, image_size, "0." if linear else "")
     biases = {name: given.pop(name) for name in [*given] if name.endswith(".C.bias")}
     fix = "leave --architecture out, to have it recognized" if named else "open a variant as your own package.module:factory"
-    shapes = dict(expected.values())
-    check_fit(given, shapes, architecture, where, fix)
-    check_fit(biases, {name: shapes[_norm_of(name)] for name in biases}, architecture, where, fix)
+    own = dict(expected.values())
+    own |= {name: own[_norm_of(name)] for name in biases if _norm_of(name) in own}
+    require_fit(own, kinds_of({**given, **biases}), name=architecture, where=where, fix=fix)
     state = {name: as_weights(given[source], source, where) for name, (source, _) in expected.items()}
     for name, bias in biases.items():
         at = next(ours for ours, (source, _) in expected.items() if source == _norm_of(name))
         # the norm subtracts the mean from what the convolution gives, bias included
         state[at] = (state[at].double() - as_weights(bias, name, where).double()).float()
-    features = next(size[0] for name, (_, size) in reversed(expected.items()) if name.endswith("norm.weight"))
+    features = next(len(one) for name, (_, one) in reversed(expected.items()) if name.endswith("norm.weight"))
     changes = [f"{counted(len(biases), 'bias', 'biases')} of convolutions folded into the running means"] if biases else []
     if projection is None:
         state["projection.weight"] = _identity(features, width, where)
@@ -71,7 +72,7 @@ def read_laat(file: ForeignFile, width: int, image_size: int, normalization: str
         state["projection.weight"] = as_weights(projection, _LINEAR, where)
     for name, values in zip(("mean", "std"), NORMALIZATIONS[normalization], strict=True):
         state[name] = torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
-    taken = [*shapes, *biases, *([] if projection is None else [_LINEAR])]
+    taken = [*own, *([] if projection is None else [_LINEAR])]
     ignored = ignored_of(file, _KEY, *([] if _KEY in file.groups else [""]))
     return ForeignWeights(architecture, state, tuple(taken), tuple(changes), {**aliases, **ignored})
 
@@ -94,8 +95,8 @@ def _checked(architecture: str | None, file: ForeignFile, given: Mapping[str, Te
     raise InputError(f"{where} is no checkpoint of the published LAAT program: its first tensor is '{shown}'", guess(file))
 
 
-def _expected(architecture: str, width: int, image_size: int, prefix: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name in our model -> name and shape in the file, of the backbone."""
+def _expected(architecture: str, width: int, image_size: int, prefix: str) -> dict[str, tuple[str, Tensor]]:
+    """Name in our model -> name in the file, and our tensor without its values, of the backbone."""
     with torch.device("meta"), Uninitialised():
         model = EmbeddingModel(architecture, width, image_size, mean=(0, 0, 0), std=(1, 1, 1))
     found = {}
@@ -111,7 +112,7 @@ def _expected(architecture: str, width: int, image_size: int, prefix: str) -> di
                 source = f"layer{block + 1}.0.{'conv' if kind == 'conv' else 'bn'}{int(at) + 1}.{last}"
             case [_, kind, last]:
                 source = f"layer{block + 1}.0.downsample.{0 if kind == 'conv' else 1}.{last}"
-        found[f"backbone.{name}"] = (f"{prefix}{source}", tuple(tensor.shape))
+        found[f"backbone.{name}"] = (f"{prefix}{source}", tensor)
     return found
 
 

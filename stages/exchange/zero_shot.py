@@ -12,6 +12,7 @@ from stages.anchors.encoder import encoder_of, encoder_record
 from stages.anchors.sources import resolve_templates, text_anchors
 from stages.clip_weights import Located, OptionNames, check_names, includes_weights, load_clip, locate
 from stages.errors import InputError, UsageError
+from stages.exchange.clip_layout import check_logit_scale
 from stages.exchange.foreign import Line, anchors_of_file, foreign_classifier, lineage_of, no_groups, require_classes
 from stages.exchange.model_request import ModelRequest
 from stages.models.classifier import Classifier
@@ -45,8 +46,10 @@ class LoadedClip:
 
     @property
     def logit_scale(self) -> float:
-        """By which it multiplies cosines."""
-        return float(self.net.logit_scale.detach().exp())
+        """By which it multiplies cosines. Raises InputError for one that cannot be."""
+        found = self.net.logit_scale.detach()
+        check_logit_scale(found, self.located.model, "choose another model")
+        return float(found.exp())
 
     @property
     def logit_bias(self) -> float | None:

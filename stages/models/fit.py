@@ -32,11 +32,19 @@ def on_meta(build: Callable[[], nn.Module]) -> nn.Module | None:
         return None
 
 
+def kinds_of(tensors: Mapping[str, Tensor]) -> dict[str, Kind]:
+    """Shape and type of each tensor."""
+    return {
+        name: Kind(tuple(one.shape), str(one.dtype).removeprefix("torch."), one.is_floating_point())
+        for name, one in tensors.items()
+    }
+
+
 def require_fit(own: Mapping[str, Tensor], given: Mapping[str, Kind], *, name: str, where: str, fix: str) -> None:
-    """Compare the tensors of a file with those of a model.
+    """Compare the tensors of a file with those of a model, in the model's order.
 
     Args:
-        own: the model's tensors, may be on the meta device.
+        own: the model's tensors by their names in the file; may be on the meta device.
         given: those of the file.
         name: of the model in errors.
         where: name of the file in errors.
@@ -44,13 +52,15 @@ def require_fit(own: Mapping[str, Tensor], given: Mapping[str, Kind], *, name: s
 
     Raises InputError that names the first tensor, by its name, that differs.
     """
-    odd = sorted(own.keys() ^ given.keys())
-    if odd:
-        place = "the file has none" if odd[0] in own else f"{name} has none"
-        raise InputError(f"the weights in {where} do not fit {name}: '{odd[0]}' is missing in one of them ({place})", fix)
-    for key in sorted(given):
-        kind, wanted = given[key], own[key]
-        if kind.shape != tuple(wanted.shape):
-            raise InputError(f"weight '{key}' in {where} has shape {kind.shape}, {name} expects {tuple(wanted.shape)}", fix)
-        if kind.floating != wanted.is_floating_point():
-            raise InputError(f"weight '{key}' in {where} has type {kind.dtype}, {name} expects {wanted.dtype}", fix)
+    for key, wanted in kinds_of(own).items():
+        kind = given.get(key)
+        if kind is None:
+            raise InputError(f"{where} lacks the tensor '{key}', which {name} has", fix)
+        if kind.floating != wanted.floating:
+            what = f"tensor '{key}' in {where} has type {kind.dtype}, {name} expects {wanted.dtype}"
+            raise InputError(what, "take the weights before quantization" if wanted.floating else fix)
+        if kind.shape != wanted.shape:
+            raise InputError(f"tensor '{key}' in {where} has shape {kind.shape}, {name} expects {wanted.shape}", fix)
+    more = next((key for key in given if key not in own), None)
+    if more is not None:
+        raise InputError(f"{where} has the tensor '{more}', which {name} does not have", fix)

@@ -257,7 +257,7 @@ def test_train_takes_a_module_and_an_objective(tmp_path: Path) -> None:
         last.embed(IMAGES.images[:4]), laat.Classifier(net.eval(), made_up_anchors()).embed(IMAGES.images[:4])
     )
     assert again.classes == NAMES
-    with pytest.raises(InputError, match="is missing in one of them"):
+    with pytest.raises(InputError, match="lacks the tensor"):
         laat.load(done.model, module=nn.Linear(3, 6))
 
 

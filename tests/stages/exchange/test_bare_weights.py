@@ -85,8 +85,8 @@ def test_weights_that_do_not_fit(tmp_path: Path, anchors: Path, folder: Path) ->
     tensors = EmbeddingModel("conv4-8", 8, 16, mean=(0.5,) * 3, std=(0.2,) * 3).state_dict()
     path = saved(tensors, tmp_path / "it.safetensors")
     for architecture, says in (
-        ("conv4-16", "weight 'backbone.blocks.0.conv.weight' in .* has shape (8, 3, 3, 3), conv4-16 expects (16, 3, 3, 3)"),
-        ("resnet12", "do not fit resnet12: 'backbone.blocks.0.conv.weight' is missing in one of them (resnet12 has none)"),
+        ("conv4-16", "tensor 'backbone.blocks.0.conv.weight' in .* has shape (8, 3, 3, 3), conv4-16 expects (16, 3, 3, 3)"),
+        ("resnet12", "lacks the tensor 'backbone.blocks.0.convs.0.conv.weight', which resnet12 has"),
     ):
         with pytest.raises(InputError, match=re.escape(says).replace(r"\.\*", ".*")):
             opened(path, architecture=architecture, anchors=anchors)
@@ -94,8 +94,26 @@ def test_weights_that_do_not_fit(tmp_path: Path, anchors: Path, folder: Path) ->
     with pytest.raises(InputError, match=r"anchors have width 8 and the embeddings of .* 4; give anchors"):
         opened(saved(narrow, tmp_path / "4.safetensors"), architecture="conv4-4", anchors=anchors)
     tower = {name: one for name, one in load_file(folder / "open_clip_model.safetensors").items() if name != "visual.proj"}
-    with pytest.raises(InputError, match=r"'proj' is missing in one of them \(the file has none\)"):
+    with pytest.raises(InputError, match=r"lacks the tensor 'visual\.proj', which clip:"):
         opened(saved(tower, tmp_path / "x.safetensors"), architecture=f"clip:local-dir:{folder}", names=NAMES)
+
+
+def test_the_logit_scale_of_the_file(tmp_path: Path, anchors: Path, folder: Path) -> None:
+    whole = load_file(folder / "open_clip_model.safetensors")
+    tower = {name: one for name, one in whole.items() if name.startswith("visual.")}
+    bare = {name.removeprefix("visual."): one for name, one in tower.items()}
+
+    def scale(tensors: dict[str, Tensor], value: object) -> float:
+        path = saved({**tensors, "logit_scale": torch.tensor(value)}, tmp_path / "x.safetensors")
+        return opened(path, architecture=f"clip:local-dir:{folder}", names=NAMES).logit_scale
+
+    for tensors in (tower, bare, whole):
+        assert scale(tensors, 2.0) == pytest.approx(np.exp(2))
+        for value, says in ((1000.0, "is 1000"), (np.nan, "is nan")):
+            with pytest.raises(InputError, match=f"'logit_scale' in .* {says}, expected one number from -13.8 to 13.8"):
+                scale(tensors, value)
+    with pytest.raises(InputError, match=r"'logit_scale' in .* has shape \(2,\)"):
+        scale(tower, [1.0, 2.0])
 
 
 def test_wrong_usage(tmp_path: Path, anchors: Path) -> None:

@@ -149,9 +149,18 @@ def test_what_does_not_fit(
         import_checkpoint(path, layout, **given)
 
 
+def test_a_logit_scale_that_is_none(base: Path, whole: Any, tmp_path: Path) -> None:
+    path = save_open_clip({**whole.state_dict(), "logit_scale": torch.tensor(torch.inf)}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"'logit_scale' in 'x\.pt' is inf, expected one number.*; give .* with --tau"):
+        read(path, "open_clip", base)
+    assert read(path, "open_clip", base, tau=0.5).logit_scale == 2
+
+
 def test_integers_are_no_weights(base: Path, whole: Any, tmp_path: Path) -> None:
     path = save_open_clip({name: one.int() for name, one in whole.state_dict().items()}, tmp_path / "x.pt")
-    with pytest.raises(InputError, match=r"tensor '.*' in 'x\.pt' is of type int32, not floating point"):
+    with pytest.raises(
+        InputError, match=r"tensor '.*' in 'x\.pt' has type int32, .* expects float32; take the weights before quantization"
+    ):
         import_checkpoint(path, "open_clip", names=NAMES, architecture=f"clip:local-dir:{base}")
 
 

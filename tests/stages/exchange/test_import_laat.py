@@ -101,6 +101,10 @@ def broken(**changes: Any) -> dict[str, Tensor]:
         ({"0__trunk__4__C__weight": torch.ones(9)}, "has the tensor '0.trunk.4.C.weight', which conv4-8 does not have"),
         ({"1__weight": torch.ones(7, 8)}, r"linear layer '1.weight'.* has shape \(7, 8\), expected \(6, 8\)"),
         ({"1__weight": torch.full((6, 8), torch.nan)}, "tensor '1.weight'.* not finite"),
+        (
+            {"0__trunk__0__C__bias": torch.ones(1), "0__trunk__0__trunk__0__bias": None},
+            r"tensor '0.trunk.0.C.bias' in .* has shape \(1,\), conv4-8 expects \(8,\)",
+        ),
         ({"0__trunk__0__C__weight": torch.ones(0)}, "no checkpoint of the published LAAT program"),
     ],
 )

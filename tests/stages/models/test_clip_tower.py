@@ -146,7 +146,7 @@ def tower(**changes: Any) -> dict[str, Any]:
         (lambda: tower(vision={"width": float(64)}), "cannot be built: no image tower"),
         (lambda: tower(vision={"head_width": 0}), "cannot be built: no image tower"),
         (lambda: tower(vision={"width": 8192}), "expects"),
-        (lambda: tower(vision={"layers": 4}), "is missing in one of them"),
+        (lambda: tower(vision={"layers": 4}), "lacks the tensor"),
         (lambda: tower(vision={"strange": 1}), "cannot be built: no image tower"),
         (lambda: tower(vision={"timm_model_name": "hf-hub:some/thing"}), "timm has no model 'hf-hub:some/thing'"),
         (lambda: tower(embed_dim=-1), "cannot be built: no image tower"),
