@@ -55,8 +55,9 @@ def _is_import(found: Artifact) -> bool:
 
 
 def _show(console: Console, made: Converted, output: Path, sha256: str, *, up_to_date: bool) -> None:
-    weights, record = made.weights, made.artifact.params["training"]["imported"]
-    classes = len(made.artifact.params["classes"])
+    weights, params = made.weights, made.artifact.params
+    record, classes = params["training"]["imported"], len(params["classes"])
+    groups = {group: len(names) for group, names in params["groups"].items()} if record["groups_known"] else None
     console.result(
         {
             "output": str(output),
@@ -66,6 +67,7 @@ def _show(console: Console, made: Converted, output: Path, sha256: str, *, up_to
             "image_size": made.image_size,
             "tau": made.tau,
             "classes": classes,
+            "groups": groups,
             "imported": record,
         }
     )
@@ -86,7 +88,10 @@ def _show(console: Console, made: Converted, output: Path, sha256: str, *, up_to
         parts = ", ".join(f"{name} ({counted(count, 'entry', 'entries')})" for name, count in weights.ignored.items())
         console.line(f"ignored: {parts}")
     console.line("how it was trained is not in the file: objective and threat model are unknown")
-    if not record["groups_known"]:
-        console.line("whether it was trained on these classes is unknown")
+    if groups is None:
+        console.line("whether it was trained on these classes is unknown: they have no groups")
+    else:
+        counts = ", ".join(f"{count} {group}" for group, count in groups.items())
+        console.line(f"the groups are those of the anchors: {counts}")
     if up_to_date:
         console.line(f"{output} is up to date: same file and parameters (--force writes it again)")

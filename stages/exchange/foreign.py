@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,7 @@ from stages.anchors.anchor_set import KIND as ANCHORS
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups
 from stages.errors import UsageError
-from stages.exchange.model_request import ModelRequest
+from stages.exchange.model_request import ImportedModel, ModelRequest
 from stages.files import artifacts
 from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel
@@ -21,11 +22,16 @@ from stages.models.origin import Origin
 Line = Callable[[str], None]  # is told what is being loaded
 
 
-def anchors_of_file(request: ModelRequest) -> tuple[AnchorSet, dict[str, Any]]:
+def read_anchors(path: Path | str) -> tuple[AnchorSet, dict[str, Any]]:
+    """The anchors in a file, and their lineage. Raises InputError."""
+    artifact = artifacts.read(path, ANCHORS)
+    return AnchorSet.from_artifact(artifact, f"'{path}'"), artifact.lineage()
+
+
+def anchors_of_file(request: ImportedModel) -> tuple[AnchorSet, dict[str, Any]]:
     """The anchors in the file of the request, without groups, and their lineage. Raises InputError."""
-    artifact = artifacts.read(str(request.anchors), ANCHORS)
-    anchors = AnchorSet.from_artifact(artifact, f"'{request.anchors}'")
-    return replace(anchors, groups=no_groups(len(anchors.classes))), artifact.lineage()
+    anchors, lineage = read_anchors(str(request.anchors))
+    return replace(anchors, groups=no_groups(len(anchors.classes))), lineage
 
 
 def lineage_of(anchors: AnchorSet) -> dict[str, Any]:

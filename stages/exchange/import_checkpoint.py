@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from stages.anchors.anchor_set import KIND as ANCHORS
 from stages.anchors.anchor_set import AnchorSet
 from stages.clip_weights import includes_weights
 from stages.errors import InputError, UsageError
 from stages.exchange.clip_layout import clip_weights, recognised, scale_of, split_clip
 from stages.exchange.clip_text import BaseModel, encoder_for, name_anchors
+from stages.exchange.foreign import anchors_of_file, read_anchors
 from stages.exchange.foreign_file import ForeignFile, read_foreign
 from stages.exchange.foreign_weights import ForeignWeights
 from stages.exchange.import_request import LAAT, OPEN_CLIP, ImportRequest
@@ -163,7 +163,10 @@ def _convert_clip(path: Path, what: ImportRequest, model: ImportedModel, said: S
         scale = base.scale
     lineage = None
     if given is None:
-        anchors, lineage = _read_anchors(model.anchors, embedding.width)
+        anchors, lineage = anchors_of_file(model)
+        if (found := anchors.vectors.shape[1]) != embedding.width:
+            widths = f"width {found}, the image tower {embedding.width}"
+            raise InputError(f"the anchors in '{model.anchors}' have {widths}", "use its own text encoder")
         changes += _other_encoder(anchors, recorded)
     else:
         assert base is not None
@@ -172,7 +175,7 @@ def _convert_clip(path: Path, what: ImportRequest, model: ImportedModel, said: S
         changes.append(text)
     if parts.text and given is None:
         weights.ignored["text tower"] = len(parts.text)
-    known = {"layout": what.layout, "groups_known": given is None}
+    known = {"layout": what.layout, "groups_known": False}
     return _made(embedding, anchors, lineage, file, replace(weights, changes=tuple(changes)), 1 / scale, known)
 
 
@@ -212,16 +215,7 @@ def _given_anchors(model: ImportedModel) -> tuple[AnchorSet, dict[str, Any]]:
             "--as laat needs the anchors that the model was trained with",
             "give them with --anchors FILE.st; `laat anchors --features FILE.npy` reads the published ones",
         )
-    return _read_anchors(model.anchors)
-
-
-def _read_anchors(path: Path | None, width: int | None = None) -> tuple[AnchorSet, dict[str, Any]]:
-    assert path is not None
-    artifact = artifacts.read(path, ANCHORS)
-    anchors = AnchorSet.from_artifact(artifact, f"'{path}'")
-    if width not in (None, found := anchors.vectors.shape[1]):
-        raise InputError(f"the anchors in '{path}' have width {found}, the image tower {width}", "use its own text encoder")
-    return anchors, artifact.lineage()
+    return read_anchors(model.anchors)
 
 
 def _refuse(model: ImportedModel, options: Sequence[str], other: str, fix: str = "") -> None:

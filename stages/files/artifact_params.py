@@ -113,7 +113,7 @@ class Imported(Record, extra="allow"):
     ignored: dict[str, NonNegativeInt]
     """Number of entries that were not taken, by their first key."""
     groups_known: bool
-    """Whether the groups are those of given anchors; otherwise it is unknown which classes were trained on."""
+    """Whether the groups are those of the training anchors; otherwise it is unknown which classes were trained on."""
 
 
 class Training(Record, extra="allow"):

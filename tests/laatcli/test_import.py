@@ -35,6 +35,7 @@ def test_what_was_read_folded_and_ignored_is_said(here: Path) -> None:
         "4 biases of convolutions folded into the running means",
         "normalized as the published program normalizes cifar-fs; --normalization names another",
         "logits are cosines / tau, tau 1",
+        "the groups are those of the anchors: 3 seen, 0 val, 2 novel",
         "second names of the same layers (28 entries)",
         "objective and threat model are unknown",
     ):
