@@ -68,6 +68,14 @@ def test_only_the_chosen_images_are_attacked(tmp_path: Path) -> None:
     assert attacked.fell.tolist() == [False, True, False, False, False]
 
 
+def test_random_starts_do_not_depend_on_the_batches(tmp_path: Path) -> None:
+    whole = batch_of(tmp_path)
+    paths = [one.path for one in whole.predictions]
+    parts = predict_batches(answering(CLASSIFIER), paths, decoding_for(CLASSIFIER, DecodeOptions()), batch_size=2)
+    found = [attack_answers(CLASSIFIER, part, attack()).x_adv for part in parts]
+    assert torch.equal(torch.cat(found), attack_answers(CLASSIFIER, whole, attack()).x_adv)
+
+
 class Noisy(Wrapped):
     """Adds noise to the pixels."""
 
