@@ -74,6 +74,7 @@ class Answers:
             self._lines = _Lines(self._console, self._classifier.classes, judged=self._judge)
         if output is not None or not (self._console.on_terminal and self._console.human):
             self._bar = self._ending.enter_context(self._console.progress("predict"))
+            self._bar.update(0, None)
 
     def take(self, batch: Batch, expected: int | None) -> None:
         """Attack, print, write, copy and draw a batch; `expected` is the number of images in total, if it is known."""

@@ -50,27 +50,27 @@ class ImagePaths:
             _check_pattern(one)
         self.found = 0
         self.passed_over: Counter[str] = Counter()
-        self._listed = self._waiting = 0
+        self._files_left = self._unlisted = 0  # paths that wait: files; and folders, patterns and lists
+        self._many = [self._wait(one == STDIO or one in self._patterns or os.path.isdir(one)) for one in self._inputs]
 
     @property
     def expected(self) -> int | None:
-        """The number of images in total, estimated from the folders read so far; None with a list, whose end is not known."""
-        if STDIO in self._inputs:
-            return None
-        if not self._listed:
-            return max(self.found, len(self._inputs))
-        return self.found + round(self._waiting * self.found / self._listed)
+        """The number of images in total; None as long as folders, patterns or a list wait to be read."""
+        return None if self._unlisted else self.found + self._files_left
 
     def __iter__(self) -> Iterator[str]:
-        for one in self._inputs:
+        for one, many in zip(self._inputs, self._many, strict=True):
             if one == STDIO and self._stream is not None:
                 for path in _paths_in(self._stream, null=self._null):
-                    yield from self._files(path)
+                    yield from self._files(path, self._wait(os.path.isdir(path)))
+                self._unlisted -= 1
             elif one in self._patterns:
-                for path in sorted(glob.iglob(one, recursive=True)):
-                    yield from self._files(path)
+                matches = [(path, self._wait(os.path.isdir(path))) for path in sorted(glob.iglob(one, recursive=True))]
+                self._unlisted -= 1
+                for path, folder in matches:
+                    yield from self._files(path, folder)
             else:
-                yield from self._files(one)
+                yield from self._files(one, many)
         if not self.found:
             passed = describe_passed(self.passed_over)
             where = "standard input" if self._inputs == [STDIO] else listed([as_text(one) for one in self._inputs], 3)
@@ -78,15 +78,22 @@ class ImagePaths:
                 f"there are no images in {where}{passed and f' ({passed})'}", "name image files or a folder with some"
             )
 
-    def _files(self, path: str) -> Iterator[str]:
+    def _wait(self, many: bool) -> bool:
+        """Count something that waits, images that are not counted yet or a single one; returns `many`."""
+        self._unlisted += many
+        self._files_left += not many
+        return many
+
+    def _files(self, path: str, folder: bool) -> Iterator[str]:
         """The path itself or, of a folder, the images below it."""
-        if not os.path.isdir(path):
+        if not folder:
+            self._files_left -= 1
             self.found += 1
             yield path
             return
         for inside, listing, waiting in walk_each(Path(path), why_no_image, list_one=_list_or_name):
             self.passed_over.update(listing.passed)
-            self._listed, self._waiting = self._listed + 1, waiting
+            self._unlisted -= not waiting
             self.found += len(listing.files)
             yield from (os.path.join(path, inside + name) for name in listing.files)
 

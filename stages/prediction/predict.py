@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from stages.data.decoding.rgb import Picture
 from stages.data.request import MAX_PIXELS, DecodeOptions
 from stages.data.unlabelled import ImagePaths
 from stages.errors import InputError, UsageError, require_at_least
-from stages.models.classifier import Classifier, Progress, decide
+from stages.models.classifier import Classifier, decide
 from stages.models.frozen import inference
 from stages.models.require import require_classifier
 from stages.pixels import check_pixels, to_pixels
@@ -58,7 +58,7 @@ def predict(
     max_pixels: int = MAX_PIXELS,
     white: float | None = None,
     batch_size: int = BATCH,
-    progress: Progress | None = None,
+    progress: Callable[[int, int | None, str], None] | None = None,
 ) -> list[Prediction]:
     """The answer for each image: its class name, confidence, margin and `top` classes; what `laat predict` prints.
 
@@ -70,29 +70,31 @@ def predict(
         resize: of files: the shorter side to this many pixels, then the central square; None is the classifier's size.
         max_pixels, white: of files, see `stages.data.request.DecodeOptions`.
         batch_size: images in one forward pass; it does not change the answers.
-        progress: called with (images done, images in total, '').
+        progress: called with (images done, images in total, ''); the total is None as long as folders wait to be read.
 
     Returns:
         One `Prediction` for each image, in order. A file that cannot be read has an `error` and no name.
 
     Raises:
-        UsageError: no classifier, or a resize to another size than it takes.
+        UsageError: no classifier, a resize to another size than it takes, or `top` or `batch_size` below 1.
         InputError: fewer than two classes, pixels or a size that do not fit, an input without images.
         ComputeError: non-finite outputs.
     """
+    require_at_least("top", top, 1)
+    require_at_least("batch_size", batch_size, 1)
     classifier = answering(require_classifier(classifier))
     if isinstance(images, Tensor):
         batches: Iterable[Batch] = _of_pixels(classifier, images, top, batch_size)
-        paths = None
+        paths, total = None, len(images)
     else:
-        paths = ImagePaths([images] if isinstance(images, str | os.PathLike) else images)
+        paths, total = ImagePaths([images] if isinstance(images, str | os.PathLike) else images), None
         options = decoding_for(classifier, DecodeOptions(resize, max_pixels, white))
         batches = predict_batches(classifier, paths, options, top=top, batch_size=batch_size)
     found: list[Prediction] = []
     for batch in batches:
         found += batch.predictions
         if progress is not None:
-            progress(len(found), len(images) if isinstance(images, Tensor) else (paths and paths.expected) or len(found), "")
+            progress(len(found), total if paths is None else paths.expected, "")
     return found
 
 
@@ -139,7 +141,6 @@ def predict_batches(
 
     Raises ComputeError for non-finite outputs.
     """
-    require_at_least("top", top, 1)
     decoded = decode_readable((Encoded(path, path) for path in paths), options)
     rows = 0
     for part in _of_one_size(decoded, batch_size):

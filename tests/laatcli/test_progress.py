@@ -7,11 +7,17 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from laatcli import console
 from laatcli.console import Console
+from laatcli.predictions import Answers
+from stages.prediction.predict import Batch
+from stages.prediction.record import Prediction
+from tests.stages.prediction.pictures import by_colour
 
 
 @pytest.fixture
@@ -51,6 +57,19 @@ def test_a_long_log_stays_short(clock: list[float], capsys: pytest.CaptureFixtur
 def test_a_resumed_run_does_not_count_what_was_done_before(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     said = lines(clock, capsys, seconds=100, first=80)
     assert said[0] == "train 90% in 00:10, 00:10 left: epoch 1/9"
+
+
+def test_predict_counts_the_time_of_its_first_batch(
+    clock: list[float], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    batch = Batch([Prediction("a.png", (("red", 1.0),), 1.0)], [], torch.empty(0), torch.empty(0), 0)
+    with Answers(Console(), by_colour(), None, judge=False) as answers:
+        answers.open(tmp_path / "a.csv", 1)
+        for total in (None, 4):
+            clock[0] += 20
+            answers.take(batch, total)
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == ["predict 1 in 00:20: 1 image", "predict 50% in 00:40, 00:40 left: 2 images"]
 
 
 SCRIPT = """

@@ -49,17 +49,26 @@ def test_lists(photos: Path, null: bool) -> None:
     assert found == [f"photos/{os.fsdecode(name)}", "missing.png", "photos/c/d.png", "photos/c/e/f.jpg", "photos/b.png"]
 
 
-def test_the_total_is_estimated_from_the_folders_so_far(tmp_path: Path) -> None:
-    for folder in range(4):
-        for file in range(3):
-            (tmp_path / f"{folder}").mkdir(exist_ok=True)
-            (tmp_path / f"{folder}/{file}.png").write_bytes(b"x")
-    paths = ImagePaths([tmp_path])
-    walk = iter(paths)
-    next(walk)
-    assert (paths.found, paths.expected) == (3, 7)  # three in the two folders so far; three more wait
-    assert len(list(walk)) == 11
-    assert paths.expected == 12
+@pytest.mark.parametrize(
+    ("inputs", "known_from"),
+    [
+        (["b.png", "c/d.png"], 0),  # the total is known before the first of these images is read
+        (["*.png", "c/d.png"], 1),
+        (["c/e", "b.png", "c/d.png"], 1),
+        (["b.png", "c/e", "c/d.png"], 2),
+        (["."], 4),
+        (["c/*"], 3),
+        (["b.png", "-"], 5),
+        (["*.png", "c/empty"], 2),
+    ],
+)
+def test_the_total_is_right_or_none(photos: Path, monkeypatch: pytest.MonkeyPatch, inputs: list[str], known_from: int) -> None:
+    (photos / "c/empty").mkdir()
+    monkeypatch.chdir(photos)
+    paths = ImagePaths(inputs, io.BytesIO(b"b.png\nc") if "-" in inputs else None)
+    said = [paths.expected, *(paths.expected for _ in paths), paths.expected]
+    total = paths.found
+    assert said == [None] * known_from + [total] * (len(said) - known_from)
 
 
 def test_a_folder_that_cannot_be_read_is_a_path_of_its_own(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

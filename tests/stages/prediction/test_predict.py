@@ -62,7 +62,7 @@ def test_unreadable_images_are_named_and_the_rest_goes_on(tmp_path: Path) -> Non
     assert "cannot be decoded" in batch.predictions[1].error
     assert batch.predictions[2].error == "cannot be opened: No such file or directory"
     assert math.isnan(batch.predictions[1].confidence)
-    assert (batch.read, len(batch.pixels), paths.found, paths.expected) == ([0, 3], 2, 4, None)
+    assert (batch.read, len(batch.pixels), paths.found, paths.expected) == ([0, 3], 2, 4, 4)
 
 
 def test_a_batch_without_any_readable_image(tmp_path: Path) -> None:
@@ -100,6 +100,24 @@ def test_fewer_than_two_classes_and_sizes_that_do_not_fit(tmp_path: Path) -> Non
         laat.predict(by_colour(), path, resize=16)
     other = save_colour(tmp_path / "b.png", (1, 2, 3), (40, 32))
     assert len(laat.predict(by_colour(size=None), [path, other], resize=16)) == 2
+
+
+@pytest.mark.parametrize("number", ["top", "batch_size"])
+@pytest.mark.parametrize("given", [torch.zeros(1, 3, 32, 32), "a.png"])
+def test_numbers_below_1_are_refused(number: str, given: torch.Tensor | str) -> None:
+    for value in (0, -1):
+        with pytest.raises(UsageError, match=f"{number} is {value}; choose at least 1"):
+            laat.predict(by_colour(), given, **{number: value})  # type: ignore[arg-type]
+
+
+def test_progress_knows_the_total_once_all_folders_are_listed(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir()
+        save_colour(tmp_path / name, (200, 0, 0))
+    for given, total in ((tmp_path, 2), (torch.zeros(3, 3, 32, 32), 3)):
+        said: list[tuple[int, int | None]] = []
+        laat.predict(by_colour(), given, batch_size=5, progress=lambda done, of, _, said=said: said.append((done, of)))  # type: ignore[misc]
+        assert said == [(total, total)]
 
 
 def test_images_of_several_sizes_go_to_a_model_without_a_size_as_they_are(tmp_path: Path) -> None:
