@@ -53,7 +53,7 @@ class Attacks:
     save_attacked: Path | None = parameter(
         None,
         f"Save the clean image, the attacked one and 16 times their difference side by side, with both answers: {SHEET}. "
-        "Attacked within --robust-to, else 8/255.",
+        "Attacked within --robust-to, else 8/255 in linf and 128/255 in l2.",
         panel=options.OUTPUT,
     )
 
