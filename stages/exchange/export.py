@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from stages.clip_weights import CONFIG, WEIGHTS, quiet
+from stages.clip_weights import CONFIG, quiet
 from stages.data.request import ImageRequest
 from stages.errors import InputError, UsageError
 from stages.exchange.export_check import Comparison, Images, compare, read_images
@@ -28,7 +28,7 @@ from stages.exchange.export_options import ANCHORS, FOLDERS, IN_FOLDERS, ExportO
 from stages.files import artifacts
 from stages.files.writing import has_bytes, move_files, staged_folder
 from stages.models.classifier import Classifier, Progress
-from stages.models.embedding import EmbeddingModel
+from stages.models.embedding import EmbeddingModel, images_for
 from stages.models.frozen import inference
 from stages.models.require import require_classifier
 from stages.pixels import to_pixels
@@ -217,17 +217,15 @@ def _torch(classifier: Classifier, path: Path, record: dict[str, Any], options: 
     loaded = _reloaded(embedding, path.with_name(_TORCH_WEIGHTS))
 
     def run(images: Tensor, anchors: Tensor) -> Tensor:
-        raw = classifier.unit(loaded(to_pixels(images, torch.arange(len(images)), "cpu")))
+        raw = classifier.unit(loaded(images_for(loaded, to_pixels(images, torch.arange(len(images)), "cpu"))))
         return classifier.logit_scale * (raw @ anchors.to(raw.dtype).T).float()
 
     return run, _TORCH
 
 
 def _reloaded(embedding: nn.Module, weights: Path) -> nn.Module:
-    """The module with nothing but the weights of the file."""
+    """The module with the weights of the file."""
     made = deepcopy(embedding)
-    for value in made.state_dict().values():
-        value.zero_()
     made.load_state_dict(load_file(weights))
     return made.eval()
 
@@ -239,7 +237,6 @@ def _open_clip(classifier: Classifier, path: Path, record: dict[str, Any], optio
         raise InputError("the model has no text tower", "export it with --format torch")
     write_open_clip(classifier, path.parent, options.text_tower)
     path.with_name(f"{RECORD}.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert (path.parent / WEIGHTS).is_file()
     return OpenClipRun(path.parent, classifier.anchor_set), f"open_clip {open_clip.__version__}"
 
 

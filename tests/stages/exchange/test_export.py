@@ -159,6 +159,21 @@ def test_weights_and_configuration_in_a_folder(tmp_path: Path) -> None:
     np.testing.assert_allclose(record["architecture"]["mean"], (0.5, 0.4, 0.3), rtol=1e-6)
 
 
+class Flattening(Logits):
+    """Takes its images apart with `view`, which needs them contiguous."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.view(len(x), -1).view(x.shape))
+
+
+@pytest.mark.parametrize("name", ["folder", "model.onnx", "model.pt2"])
+def test_own_modules_get_contiguous_images(name: str, tmp_path: Path) -> None:
+    some = images(3)
+    decoded = replace(some, pixels=some.pixels.contiguous(memory_format=torch.channels_last))
+    done = export_classifier(closed(Flattening()), tmp_path / name, ExportOptions(), decoded)
+    assert done.comparison.same == done.comparison.decided
+
+
 class Noisy(Logits):
     """Draws random numbers in eval mode, too."""
 
