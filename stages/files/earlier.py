@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from stages.errors import InputError, UsageError
@@ -36,12 +37,14 @@ def earlier_artifact(output: Path, what: str, is_one: Callable[[Artifact], bool]
 
 
 def write_or_keep(made: Artifact, output: Path, earlier: Artifact | None, other: str) -> tuple[Artifact, bool]:
-    """Write an artifact, unless the `earlier` one at `output` is the same. Returns it, and whether it was there.
+    """Write an artifact, unless the `earlier` one at `output` is the same, whichever version of laat wrote it.
+
+    Returns it, and whether it was there.
 
     Raises UsageError if the earlier one is another, which `other` names, and what `artifacts.write` raises.
     """
     if earlier is None:
         return artifacts.write(made, output), False
-    if artifacts.to_bytes(made) != artifacts.to_bytes(earlier):
+    if artifacts.to_bytes(replace(made, tool=earlier.tool)) != artifacts.to_bytes(earlier):
         raise UsageError(f"'{output}' is {other}", CHOOSE_OR_FORCE)
     return earlier, True

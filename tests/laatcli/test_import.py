@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,11 @@ def test_an_output_of_something_else_is_replaced_on_demand_alone(here: Path) -> 
     before = (here / "model.st").read_bytes()
     done = inside(here, *line)
     assert (done.code, "model.st is up to date: same file and parameters" in done.stdout) == (0, True), done
+    older = artifacts.to_bytes(replace(artifacts.read(here / "model.st"), tool="0.0.1"))
+    (here / "model.st").write_bytes(older)
+    done = inside(here, *line)
+    assert (done.code, "is up to date" in done.stdout, (here / "model.st").read_bytes() == older) == (0, True, True), done
+    (here / "model.st").write_bytes(before)
     done = inside(here, *line, "--tau", "0.5")
     assert (done.code, (here / "model.st").read_bytes()) == (2, before)
     assert "'model.st' is an import of another file or with other parameters" in done.stderr
