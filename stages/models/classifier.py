@@ -185,10 +185,10 @@ class Classifier(nn.Module):
         if isinstance(which, AnchorSet):
             return self._with(matching_anchors(which, self.trained, where))
         if isinstance(which, str):
-            indices = self.known.indices(which) if which in (("all",) if self.origin.foreign else GROUPS) else []
-            if not indices:
-                raise InputError(f"the classifier has no {which} classes", f"choose {', '.join(GROUPS)}, or give class names")
-            return self._with(self.known.take(indices), known=self.known)
+            groups = [group for group in (("all",) if self.origin.foreign else GROUPS) if self.known.indices(group)]
+            if which not in groups:
+                raise InputError(f"the classifier has no {which} classes", f"choose {', '.join(groups)}, or give class names")
+            return self._with(self.known.take(self.known.indices(which)), known=self.known)
         at = {fold(name): index for index, name in enumerate(self.known.classes)}
         if all(fold(name) in at for name in which):
             return self._with(self.known.take([at[fold(name)] for name in which]), known=self.known)

@@ -75,7 +75,7 @@ def test_logits_with_class_names_are_a_closed_set(here: Path) -> None:
     assert torch.equal(made.over([NAMES[4], NAMES[1]])(x), logits[:, [4, 1]])
     with pytest.raises(InputError, match=r"the model has no class 'okapi' .*: it is a classifier of 6 fixed classes"):
         made.over(["okapi"])
-    with pytest.raises(InputError, match="has no novel classes"):
+    with pytest.raises(InputError, match="has no novel classes; choose all, or give"):
         made.over("novel")
 
 
