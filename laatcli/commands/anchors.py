@@ -205,11 +205,14 @@ def _anchors_like(console: Console, names: list[str], like: Path, device: str) -
     if artifact.kind not in ("anchors", "model"):
         raise InputError(f"'{like}' is an artifact of kind {artifact.kind}", "give anchors or a checkpoint with --like")
     from stages.devices import resolve_device
-    from stages.models.new_anchors import anchors_for_names
+    from stages.models.new_anchors import anchors_for_names, no_encoder
 
     others = AnchorSet.from_artifact(artifact, f"'{like}'")
+    whose, fix = f"--like {like}: its", "leave --like out, and name a text encoder with --model and --pretrained"
+    if (refused := no_encoder(others.origin, whose, fix)) is not None:
+        raise refused
     console.note(f"loading {others.origin.get('model', 'the encoder')}")
-    made = anchors_for_names(others, names, resolve_device(device), "the names")
+    made = anchors_for_names(others, names, resolve_device(device), "the names", whose, fix)
     return replace(made, inputs={"like": artifact.lineage()})
 
 

@@ -54,7 +54,12 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
 
 
 def anchors_for_names(
-    trained: AnchorSet, classes: Sequence[str], device: str = "cpu", where: str = "these classes"
+    trained: AnchorSet,
+    classes: Sequence[str],
+    device: str = "cpu",
+    where: str = "these classes",
+    whose: str = "the checkpoint's",
+    fix: str | None = None,
 ) -> AnchorSet:
     """Anchors of `classes`, encoded and expanded like the training anchors.
 
@@ -65,6 +70,7 @@ def anchors_for_names(
         classes: unique names.
         device: of the encoder.
         where: name of the classes in errors.
+        whose, fix: see `no_encoder`.
 
     Raises:
         InputError: training anchors without an encoder, and as `text_anchors`.
@@ -76,12 +82,12 @@ def anchors_for_names(
 
     origin = trained.origin
     model, tag = (str(origin.get(key, "")) for key in ("model", "pretrained"))
-    if (refused := no_encoder(origin)) is not None:
+    if (refused := no_encoder(origin, whose, fix)) is not None:
         raise refused
     try:
         encoder = load_encoder(model, tag, device)
     except (MissingError, UsageError) as error:
-        raise MissingError(f"the checkpoint's encoder is not available: {error.what}", _MAKE) from error
+        raise MissingError(f"{whose} encoder is not available: {error.what}", fix or _MAKE) from error
     raw = text_anchors(
         classes,
         groups_like(trained, classes),
@@ -92,15 +98,23 @@ def anchors_for_names(
     return matching_anchors(raw, trained, where)
 
 
-def no_encoder(origin: Mapping[str, Any]) -> InputError | MissingError | None:
-    """Why new names cannot be encoded like anchors of this origin; None where an encoder can be loaded by its name."""
+def no_encoder(
+    origin: Mapping[str, Any], whose: str = "the checkpoint's", fix: str | None = None
+) -> InputError | MissingError | None:
+    """Why new names cannot be encoded like anchors of this origin; None where an encoder can be loaded by its name.
+
+    Args:
+        origin: see `AnchorSet`.
+        whose: the anchors are, in the error.
+        fix: what to do about it; None is for a checkpoint.
+    """
     source, model, tag = (str(origin.get(key, "")) for key in ("source", "model", "pretrained"))
     if source != "text":
-        what = f"the checkpoint's anchors come from {source or 'an unknown source'}, which cannot encode names"
-        return InputError(what, "give anchors of the same kind with --anchors FILE.st")
+        what = f"{whose} anchors come from {source or 'an unknown source'}, which cannot encode names"
+        return InputError(what, fix or "give anchors of the same kind with --anchors FILE.st")
     if model.startswith("local-dir:") or tag.startswith(_FILE):
         name = tag.removeprefix(_FILE) if tag.startswith(_FILE) else model.removeprefix("local-dir:")
-        return MissingError(f"the checkpoint's encoder was given as '{name}', and checkpoints do not record paths", _MAKE)
+        return MissingError(f"{whose} encoder was given as '{name}', and files do not record paths", fix or _MAKE)
     return None
 
 

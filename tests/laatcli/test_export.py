@@ -86,3 +86,7 @@ def test_anchors_like_those_of_a_model(here: Path) -> None:
     ):
         check_refusal(inside(here, "anchors", "--names", "okapi", "--like", "expanded.st", *options), 2, says)
     check_refusal(inside(here, "anchors", "--names", "okapi", "--like", "model.st"), 4, "encoder is not available")
+    assert inside(here, "anchors", "--names", "a,b", "--source", "random", "-o", "random.st").code == 0
+    refused = inside(here, "anchors", "--names", "okapi", "--like", "random.st")
+    check_refusal(refused, 3, "--like random.st: its anchors come from random, which cannot encode names")
+    assert ("loading" in refused.stderr, "--model and --pretrained" in refused.stderr) == (False, True)

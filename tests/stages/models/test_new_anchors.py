@@ -92,7 +92,7 @@ def test_anchors_without_the_architecture_of_their_encoder_still_take_names(chec
         (
             {"model": "local-dir:my-clip"},
             MissingError,
-            "given as 'my-clip', and checkpoints do not record paths; make them with",
+            "given as 'my-clip', and files do not record paths; make them with",
         ),
         ({"model": "ViT-B-16", "pretrained": "file:w.safetensors"}, MissingError, "given as 'w.safetensors'"),
         ({"model": "ViT-Z-99", "pretrained": "openai"}, MissingError, "encoder is not available: open_clip has no model"),
