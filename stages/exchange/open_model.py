@@ -28,6 +28,7 @@ from stages.models.checkpoint import KIND, read_checkpoint
 from stages.models.classifier import Classifier
 from stages.models.clip_tower import PREFIX, recorded_tower
 from stages.models.embedding import place
+from stages.models.new_anchors import no_encoder
 from stages.text import as_text
 
 FOLDER = "local-dir:"
@@ -104,7 +105,7 @@ def open_models(
     request = request or ModelRequest()
     found = [_kind_of(spec, progress) for spec in specs]
     kinds = [kind for kind, _ in found]
-    _refuse_unused(request, kinds)
+    _refuse_unused(request, kinds, module)
     named = report_names(specs)
     opened: dict[int, Opened] = {}
     for at in sorted(range(len(specs)), key=lambda at: kinds[at] != CHECKPOINT):
@@ -166,13 +167,15 @@ def _kind_of(spec: str, line: Line | None) -> tuple[str, str]:
     return (WEIGHTS if is_bare(Path(spec)) else CHECKPOINT), spec
 
 
-def _refuse_unused(request: ModelRequest, kinds: Sequence[str]) -> None:
-    """Raise UsageError for an option that none of the models uses."""
-    given = [option for option in _USED[WEIGHTS] + ("backbone",) if getattr(request, option) is not None]
-    for option in given:
+def _refuse_unused(request: ModelRequest, kinds: Sequence[str], module: nn.Module | None) -> None:
+    """Raise UsageError for an option, or a module, that none of the models uses."""
+    given = {option: f"--{option}" for option in _USED[WEIGHTS] + ("backbone",) if getattr(request, option) is not None}
+    if module is not None:
+        given["backbone"] = "module"
+    for option, shown in given.items():
         if not any(option in _USED[kind] for kind in kinds):
             words = " and ".join(dict.fromkeys(_WORDS[kind] for kind in kinds))
-            raise UsageError(f"--{option} means nothing for {words}", "leave it out")
+            raise UsageError(f"{shown} means nothing for {words}", "leave it out")
 
 
 def _only(request: ModelRequest, kind: str) -> ModelRequest:
@@ -215,8 +218,9 @@ def _open_checkpoint(
         lineage["anchors"] = anchors.lineage()
     elif (given := request.read_names()) is not None:
         names, where = given
-        if line is not None and not {*map(fold, names)} <= {*map(fold, classifier.known.classes)}:
-            line(f"loading {classifier.trained.origin.get('model', 'the encoder')}")
+        origin, new = classifier.trained.origin, {*map(fold, names)} - {*map(fold, classifier.known.classes)}
+        if line is not None and new and no_encoder(origin) is None:
+            line(f"loading {origin.get('model', 'the encoder')}")
         classifier = classifier.over(names, where=where)
         lineage["anchors"] = lineage_of(classifier.anchor_set)
     return classifier, lineage

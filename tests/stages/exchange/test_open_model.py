@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from stages.errors import InputError, UsageError
 from stages.exchange.model_request import ModelRequest, split_names
@@ -32,6 +33,11 @@ def test_a_checkpoint_with_some_of_its_names(checkpoint: Path) -> None:
     assert some.classifier.classes == two
     assert some.lineage["anchors"]["sha256"] != whole.lineage["model"]["sha256"]
     assert some.classifier.groups.of("all") == (0, 1)
+
+
+def test_a_module_for_what_is_no_checkpoint() -> None:
+    with pytest.raises(UsageError, match=r"^module means nothing for a CLIP model; leave it out"):
+        open_model("clip:demo", ModelRequest(names=("a", "b")), module=torch.nn.Linear(2, 2))
 
 
 def test_names(tmp_path: Path) -> None:
