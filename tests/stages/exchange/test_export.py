@@ -163,13 +163,12 @@ class Flattening(Logits):
     """Takes its images apart with `view`, which needs them contiguous."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.view(len(x), -1).view(x.shape))
+        return x.view(x.shape[0], -1).unflatten(1, (3, -1)).mean(2) @ self.weight
 
 
-@pytest.mark.parametrize("name", ["folder", "model.onnx", "model.pt2"])
+@pytest.mark.parametrize("name", ["folder", "model.onnx"])
 def test_own_modules_get_contiguous_images(name: str, tmp_path: Path) -> None:
-    some = images(3)
-    decoded = replace(some, pixels=some.pixels.contiguous(memory_format=torch.channels_last))
+    decoded = Images(images(3).pixels.contiguous(memory_format=torch.channels_last), "noise")
     done = export_classifier(closed(Flattening()), tmp_path / name, ExportOptions(), decoded)
     assert done.comparison.same == done.comparison.decided
 
