@@ -44,6 +44,7 @@ class AdversarialSet:
         conditions: the pixel grid and the preprocessing; None in older files.
         identity, figures: everything that determines the images, see `stages.identity`, and the accuracies of the attack by
             name, records of `Estimate`; None in older files.
+        attacked: digest of the attacked model, see `stages.evaluation.task.attacked_digest`; None if unknown.
     """
 
     images: Tensor
@@ -61,6 +62,7 @@ class AdversarialSet:
     conditions: Conditions | None = None
     identity: dict[str, Any] | None = None
     figures: dict[str, Any] | None = None
+    attacked: str | None = None
 
     def to_artifact(self) -> Artifact:
         """The artifact of kind 'adversarial'."""
@@ -74,6 +76,8 @@ class AdversarialSet:
         }
         if self.identity is not None:
             params |= {"identity": self.identity, "figures": self.figures}
+        if self.attacked is not None:
+            params["attacked"] = self.attacked
         if self.source_rows is not None:
             tensors |= _packed(self.source_rows)
             params["source_splits"] = [list(one) for one in self.source_rows.starts.items()]
@@ -117,6 +121,7 @@ class AdversarialSet:
             conditions=Conditions.from_record(params["threat"]),
             identity=params.get("identity"),
             figures=params.get("figures"),
+            attacked=params.get("attacked"),
         )
 
 

@@ -17,7 +17,7 @@ from stages.attacks.spec import AttackPlan, library_versions
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
 from stages.evaluation.clean_passes import require_same_passes
-from stages.evaluation.task import conditions_of, how_attacked, own_code
+from stages.evaluation.task import attacked_digest, conditions_of, how_attacked, own_code
 from stages.files.artifacts import read
 from stages.files.reading import STDIO
 from stages.identity import CHOOSE_OR_FORCE, Identity, digest_of, require_same, versions
@@ -77,7 +77,7 @@ def attack_group(
 
     Raises as `attack_images`, and UsageError for a randomised model without `plan.eot`.
     """
-    threat = plan.threat
+    threat, attacked_model = plan.threat, attacked_digest(classifier)
     require_same_passes({"": classifier}, images.images, plan.eot)
     classifier = mean_of_draws(classifier, plan.eot, plan.seed)
     x_adv, clean, attacked = attack_images(classifier, images.images, images.labels, replace(plan, eot=1), progress=progress)
@@ -111,6 +111,7 @@ def attack_group(
         conditions_of({"": classifier}, images.size, images.provenance.to_record()),
         identity,
         {name: asdict(value) for name, value in figures.items() if save_rounded or name != ROUNDED},
+        attacked_model,
     )
     return Attacked(saved, figures, levels)
 

@@ -108,16 +108,28 @@ def require_same_passes(classifiers: Mapping[str, Classifier], images: Tensor, d
     """
     if draws > 1 or not len(images):
         return
-    rows = torch.linspace(0, len(images) - 1, min(len(images), _IMAGES)).long()
     for name, one in classifiers.items():
-        with inference(one):
-            found = two_passes(_logits_of(one, images), [rows], one.logit_scale)
+        found = _few_passes(one, images)
         if found.finite and not found.agree:
             raise UsageError(
                 f"the model{f' {name!r}' if name else ''} is randomised ({found} between two passes over the same images), and "
                 "an attack on a single draw overestimates its robustness",
                 fix,
             )
+
+
+def needless_draws(name: str, classifier: Classifier, images: Tensor, draws: int) -> list[str]:
+    """A note where several draws of a deterministic model were asked for; arguments as for `require_same_passes`."""
+    if draws == 1 or not len(images) or not _few_passes(classifier, images).agree:
+        return []
+    return [f"--eot {draws} was not needed for {name}: it is deterministic, two passes over the same images agree"]
+
+
+def _few_passes(classifier: Classifier, images: Tensor) -> TwoPasses:
+    """Two passes over a few of the images."""
+    rows = torch.linspace(0, len(images) - 1, min(len(images), _IMAGES)).long()
+    with inference(classifier):
+        return two_passes(_logits_of(classifier, images), [rows], classifier.logit_scale)
 
 
 def _logits_of(classifier: Classifier, images: Tensor) -> Callable[[Tensor], Tensor]:

@@ -14,7 +14,7 @@ from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
 from stages.evaluation.checks import most_passes, run_checks
 from stages.evaluation.chunks import Chunks
-from stages.evaluation.clean_passes import require_same_passes
+from stages.evaluation.clean_passes import needless_draws, require_same_passes
 from stages.evaluation.features import CleanFeatures
 from stages.evaluation.groups import ClassChoice, leak_notes
 from stages.evaluation.progress import with_checks, within
@@ -96,6 +96,7 @@ def evaluate_classifiers(
     for name, one in task.classifiers.items():
         place(one, device)
         require_same_passes({name: one}, task.images.images, task.eot)
+        found.notes |= dict.fromkeys(needless_draws(name, one, task.images.images, task.eot))
     jobs = [(choice, name) for choice in task.choices for name in task.classifiers]
     for at, (choice, name) in enumerate(jobs):
         _evaluate_group(task, name, choice, found, chunks, within(progress, at, len(jobs), f"{name} {choice.name}"))

@@ -13,14 +13,22 @@ from stages.classes import match_classes
 from stages.conditions import NOT_RESIZED, knowledge_of
 from stages.data.image_hashes import image_hashes
 from stages.errors import ComputeError, InputError
-from stages.evaluation.clean_passes import require_same_passes
+from stages.evaluation.clean_passes import needless_draws, require_same_passes
 from stages.evaluation.evaluate import Evaluation, model_entry
 from stages.evaluation.groups import ClassChoice, leak_notes
 from stages.evaluation.points import all_way_points
 from stages.evaluation.progress import within
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import make_rows, record
-from stages.evaluation.task import anchors_digest, conditions_of, eot_note, how_attacked, own_code, report_versions
+from stages.evaluation.task import (
+    anchors_digest,
+    attacked_digest,
+    conditions_of,
+    eot_note,
+    how_attacked,
+    own_code,
+    report_versions,
+)
 from stages.identity import CODE
 from stages.models.classifier import Classifier, Progress, decide
 from stages.models.embedding import place
@@ -72,6 +80,7 @@ def evaluate_saved(
     lineages = lineages or {name: {"model": {"sha256": one.origin.sha256}} for name, one in classifiers.items()}
     known = knowledge_of(knowledge, {name: _made_on(one, lineages[name], saved) for name, one in classifiers.items()}, where)
     notes: dict[str, list[str]] = {}
+    about = [eot_note(eot, attacked_here=False)] if eot > 1 else []
     hashes = image_hashes(saved.clean_images.numpy())
     height, width = saved.images.shape[2:]
     for at, (name, one) in enumerate(classifiers.items()):
@@ -80,6 +89,7 @@ def evaluate_saved(
         require_size(one, (height, width), f"for {name}, the images in {where}", fix)
         place(one, device)
         require_same_passes({name: one}, saved.clean_images, eot)
+        about += needless_draws(name, one, saved.clean_images, eot)
         shown = within(progress, at, len(classifiers), name)
         judge = mean_of_draws(one.over(list(saved.classes)), eot, seed)
         result = score_saved(judge, saved, where=where, batch_size=batch_size, progress=shown)
@@ -96,13 +106,18 @@ def evaluate_saved(
         seed=saved.attack.get("seed", 0),
         rows=rows,
         adversarial={**lineage, "attack": saved.attack},
-        notes=[*merged_notes(notes), *([eot_note(eot)] if eot > 1 else [])],
+        notes=[*merged_notes(notes), *about],
     )
     return Evaluation(report, rows)
 
 
 def _made_on(one: Classifier, lineage: Mapping[str, Any], saved: AdversarialSet) -> bool | None:
-    """Whether images were made on this classifier: weights, anchors, own code and resizing inside; None if unknown."""
+    """Whether images were made on this classifier, see `attacked_digest`; None if unknown.
+
+    Older files lack the digest: then it is the files of the model and of its anchors, own code and resizing inside.
+    """
+    if saved.attacked is not None and (digest := attacked_digest(one.over(list(saved.classes)))) is not None:
+        return digest == saved.attacked
     made_on, now = ({name: part["sha256"] for name, part in found.items()} for found in (saved.inputs, lineage))
     if not made_on.get("model"):
         return None

@@ -31,6 +31,8 @@ from stages.evaluation.sample import Sample, sample_note, subset_of
 from stages.identity import CODE, digest_of, versions
 from stages.imports import code_of
 from stages.models.classifier import Classifier
+from stages.models.embedding import EmbeddingModel
+from stages.models.own_parts import fingerprint
 from stages.models.wrapped import check_grid, resize_of
 from stages.reports.parquet import SCHEMA_VERSION
 from stages.threat import ThreatModel
@@ -199,11 +201,12 @@ class Task:
         )
 
 
-def eot_note(draws: int) -> str:
-    """How a randomised model decides and is attacked."""
+def eot_note(draws: int, *, attacked_here: bool = True) -> str:
+    """How a randomised model decides and, unless the images are saved ones, is attacked."""
+    how = ", and attacks follow the gradient of the loss at these mean logits, with new draws in every step"
     return (
-        f"--eot {draws}: every decision, clean or attacked, is by the mean logits of {draws} random draws, and attacks follow "
-        "the gradient of the loss at these mean logits, with new draws in every step; figures depend on the batch size"
+        f"--eot {draws}: every decision, clean or attacked, is by the mean logits of {draws} random draws"
+        f"{how if attacked_here else ''}; figures depend on the batch size"
     )
 
 
@@ -233,6 +236,27 @@ def conditions_of(
 def anchors_digest(classifiers: Mapping[str, Classifier]) -> str:
     """Digest of the anchors of all classifiers and their classes, whatever their names and order."""
     return digest_of(sorted({digest_of(list(one.classes), one.anchor_set.vectors) for one in classifiers.values()}))
+
+
+def attacked_digest(classifier: Classifier) -> str | None:
+    """Digest of what an attack on the classifier uses: architecture, code, weights, resizing inside, scale and anchors.
+
+    What it does not use is left out: a calibration, and other classes that the classifier knows. None for a module of which
+    neither architecture nor name is known: its weights alone do not tell whether a defence is switched on.
+    """
+    parts = [one for one in classifier.embedding.modules() if isinstance(one, EmbeddingModel)]
+    built = parts[0].architecture if parts else classifier.origin.foreign.get("name")
+    if built is None:
+        return None
+    resize = resize_of(classifier)
+    about = {
+        "architecture": built,
+        "resize_inside": None if resize is None else [resize.side, resize.how],
+        "scale": classifier.logit_scale,
+        **fingerprint(classifier.embedding),
+        **own_code([classifier]),
+    }
+    return digest_of(about, classifier.anchor_set.vectors)
 
 
 def own_code(classifiers: Iterable[Classifier]) -> dict[str, dict[str, str]]:

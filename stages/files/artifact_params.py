@@ -87,11 +87,10 @@ class Settings(Record, extra="allow"):
 
 
 class Data(Record, extra="allow"):
-    """Provenance of the images."""
+    """Provenance of the images; the digest is of pixels, labels and class names."""
 
     source: str
     sha256: str | None = None
-    """Of pixels, labels and class names."""
 
 
 class TrainingData(Record, extra="allow"):
@@ -246,6 +245,8 @@ class AdversarialParams(Record, extra="allow"):
     """Parameters of adversarial images."""
 
     attack: SavedAttack
+    attacked: str | None = None
+    """Digest of the attacked model; null in older files."""
     classes: Annotated[list[str], Field(min_length=1)]
     data: Data
     figures: dict[str, dict[str, float]] | None = None

@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stages.attacks.autoattack import _Batch
 from stages.attacks.perturb import attack_images
+from stages.attacks.samples import Samples
 from stages.attacks.spec import AttackPlan, parse_attack
 from stages.errors import UsageError
 from stages.evaluation.attack_stage import attack_group
 from stages.evaluation.checks import run_checks
-from stages.evaluation.clean_passes import require_same_passes
+from stages.evaluation.clean_passes import needless_draws, require_same_passes
 from stages.evaluation.evaluate import evaluate_classifiers
 from stages.evaluation.groups import ClassChoice
 from stages.evaluation.protocol import Protocol
@@ -21,6 +23,7 @@ from stages.evaluation.saved_images import evaluate_saved
 from stages.evaluation.score import evaluate
 from stages.evaluation.task import Task
 from stages.models.classifier import Classifier, predict
+from stages.models.frozen import inference
 from stages.models.origin import Origin
 from stages.models.wrapped import mean_of_draws
 from stages.threat import ThreatModel
@@ -111,6 +114,9 @@ def test_eot_finds_what_a_single_draw_and_an_oblivious_attack_miss() -> None:
     transfer = evaluate_saved({"mine": defended}, made.saved, lineage, **given)
     assert oblivious.results[0].worst.accuracy > accuracy(judge, adapted[0]) + 0.12
     assert [found.report.knowledge for found in (oblivious, transfer)] == ["oblivious", "transfer"]
+    margins = [found.rows[0].result.rows.clean.margin for found in (oblivious, transfer)]  # type: ignore[union-attr]
+    assert margins[0].tolist() == margins[1].tolist()  # both by the mean of the same draws
+    assert "attacks follow" not in " ".join(oblivious.report.notes)
     assert oblivious.report.under == "Linf 8/255 at 16x16, oblivious"
     with pytest.raises(UsageError, match=r"--knowledge white-box: the images in 'a.st' were not made on 'mine'"):
         evaluate_saved({"mine": defended}, made.saved, lineage, knowledge="white-box", **given)
@@ -135,6 +141,25 @@ def test_the_checks_say_whether_a_model_is_deterministic() -> None:
 
     sentence, batch = said(Smoothed(trained("clean"), 0.02), 3)
     assert (sentence.split(":")[0], batch) == ("randomised, eot 3", "warn")
+
+
+def test_autoattack_does_not_see_the_draws_that_decide() -> None:
+    judge = mean_of_draws(of(Smoothed(trained("clean"), 0.1)), 3, 0)
+    samples = Samples(judge, lambda rows: FEW.images[rows] / 255, FEW.labels)
+    with inference(judge):
+        batch = _Batch(samples, torch.arange(5), AttackPlan(parse_attack("square-20"), THREAT, 0))
+        decision = samples.scores(batch.x, batch.rows)
+        assert torch.equal(samples.scores(batch.x, batch.rows), decision)
+        assert not torch.equal(batch(batch.x), decision)
+
+
+def test_draws_of_a_deterministic_model_are_noted() -> None:
+    model = of(trained("clean"))
+    (note,) = needless_draws("mine", model, FEW.images, 20)
+    assert note.startswith("--eot 20 was not needed for mine: it is deterministic")
+    task = Task({"mine": model}, [ClassChoice("all", IMAGES.classes)], FEW, Protocol(), [], THREAT, eot=2)
+    assert note.replace("20", "2") in evaluate_classifiers(task).report.notes
+    assert needless_draws("mine", of(Smoothed(trained("clean"), 0.1)), FEW.images, 20) == []
 
 
 @pytest.mark.parametrize("name", ["pgd-3x2", "apgd-ce-5", "apgd-t-3", "fab-t-3", "square-20"])
