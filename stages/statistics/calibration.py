@@ -50,8 +50,8 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray, *, scale: float = 1.0) -> float:
     """The temperature of the lowest negative log-likelihood (Guo et al., ICML 2017, Sec. 4.2).
 
-    One more image, on which every class is equally likely, is added (as Platt, 1999, does for two classes): without it, images
-    that are all classified correctly would make every later answer certain. Its weight is 1 of N + 1.
+    The targets are smoothed, as Platt's (1999) for two classes: N / (N + 1) of the correct class and 1 / (N + 1) of all
+    classes alike. Otherwise images that are all classified correctly would make every later answer certain.
 
     Args:
         logits: (N, C), C > 1.
@@ -131,8 +131,7 @@ def fit_calibration(
 ) -> Calibration:
     """The calibration of a classifier with these logits (N, C) for images with these labels (N,).
 
-    The likelihood of the fitted temperature is never lower than that of 1, but the expected calibration error may be higher,
-    for example after too little training. Then the temperature is 1.
+    Where the fitted temperature does not lower the expected calibration error, for example after too little training, it is 1.
     It is also 1 where the fitted one is at an end of its range, for example because the logits say nothing about the class.
 
     Args:

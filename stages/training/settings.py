@@ -104,7 +104,8 @@ class TrainSettings:
 
     seen_bias: bool = parameter(
         True,
-        "With validation classes, hold out up to 5 % of the images of the seen classes (1,000 at most) to fit their bias.",
+        "With validation classes, hold out images of the seen classes to fit their bias: about 5 %, or 100 in all if that is "
+        "more; at most 1,000 in all and a fifth of each class, but one at least.",
         panel=CALIBRATION,
     )
 

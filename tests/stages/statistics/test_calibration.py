@@ -53,7 +53,7 @@ def test_images_that_are_all_right_do_not_make_answers_certain() -> None:
     labels = np.arange(40) % 4
     logits = np.eye(4)[labels]
     confidence = softmax(logits, fit_temperature(logits, labels)).max(1)
-    assert confidence == pytest.approx(1 - 0.75 / 41)  # one more image, on which the four are equally likely
+    assert confidence == pytest.approx(1 - 0.75 / 41)  # the smoothed target: 40 / 41 + 1 / 41 / 4
 
 
 def test_logits_that_say_the_opposite_make_all_classes_equally_likely() -> None:
