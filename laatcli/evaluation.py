@@ -41,7 +41,7 @@ class AttackChoice:
     knowledge: str | None = parameter(
         None,
         "What the attacker of --adversarial knows of MODEL: transfer (the images were made on another model) or oblivious "
-        "(with the model's defence switched off).",
+        "(with the model's defence switched off, which is taken on trust: no file records it).",
         unset="white-box if the file was made on MODEL, else transfer",
         panel=ATTACKS,
         choices=KNOWLEDGE,
@@ -136,7 +136,7 @@ def read_protocol(context: typer.Context, protocol: Protocol, shots: str, replay
 _OF_EPISODES = (*option_names(Protocol), "shots")
 # the options that mean nothing for saved adversarial images
 _OF_ATTACKS = (
-    *(*_OF_EPISODES, "replay", "classes_from", "seed", "attack", "checks", "strict_checks"),
+    *(*_OF_EPISODES, "replay", "classes_from", "seed", "attack", "strict_checks"),
     *(*option_names(ImageRequest), *option_names(Sample), *option_names(ThreatModel)),
 )
 
@@ -154,7 +154,9 @@ def check_together(
     Those on saved images, whose file names the attack, are checked when it is read.
     """
     if attacks.adversarial is not None:
-        refuse_given(context, _OF_ATTACKS, "--adversarial, whose file says what was attacked and how")
+        refuse_given(
+            context, (*_OF_ATTACKS, *["checks"] * attacks.checks), "--adversarial, whose file says what was attacked and how"
+        )
     elif asked.protocol.name != "episodes":
         numbers = ("ways", "queries", "episodes", "episode_seed", *["shots"] * bool(asked.protocol.shots))
         refuse_given(context, numbers, f"--protocol {asked.protocol.name}", "add --protocol episodes")

@@ -108,12 +108,13 @@ def knowledge_of(asked: str | None, same: Mapping[str, bool | None], where: str)
     """What the attacker that made saved images knows of the models that they are evaluated on.
 
     Args:
-        asked: what the user says, or None.
+        asked: what the user says, or None. 'oblivious' is taken on trust, also for images that were made on these models: a
+            defence may be switched off by what no lineage records.
         same: name of each model -> whether the images were made on it; None if that is unknown.
         where: name of the images in errors.
 
-    Raises UsageError where the models differ in it, because figures of two kinds never share a table, and where the user says
-    what the lineage contradicts.
+    Raises UsageError where the models differ in it, because figures of two kinds never share a table, and where 'white-box' or
+    'transfer' contradicts the lineage.
     """
     made_on = [name for name, one in same.items() if one]
     others = [name for name, one in same.items() if one is False]

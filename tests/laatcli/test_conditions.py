@@ -67,7 +67,8 @@ def test_what_the_attacker_knows(pipeline: Pipeline, here: Path) -> None:
     assert refused.code == 2
     assert "--knowledge oblivious needs saved images" in refused.stderr
     saved = ("eval", "model.st", "--adversarial", pipeline.folder / "adversarial.st")
-    assert inside(here, *saved, "-o", "white.json").code == 0
+    assert inside(here, *saved, "-o", "white.json", "--no-checks").code == 0
+    assert "--checks cannot be combined with --adversarial" in inside(here, *saved, "--checks").stderr
     refused = inside(here, *saved, "--knowledge", "transfer")
     assert ". Leave --knowledge out: they are recorded as white-box" in refused.stderr
     said = inside(here, *saved, "--knowledge", "oblivious", "-o", "oblivious.json")
