@@ -20,6 +20,7 @@ from stages.text import first_line
 
 DEMO = "demo"
 CONFIG = "open_clip_config.json"
+FILE_TAG = "file:"  # and the name of the file: weights of the user's
 WEIGHTS = "open_clip_model.safetensors"
 
 
@@ -211,7 +212,7 @@ def _built_in(model: str, pretrained: str, options: OptionNames) -> Located:
     weights = Path(pretrained)
     if weights.suffix != ".safetensors":
         raise InputError(f"the weights '{weights.name}' are not safetensors; loading other formats can run code", convert)
-    return Located(architecture, weights, model, f"file:{weights.name}")
+    return Located(architecture, weights, model, f"{FILE_TAG}{weights.name}")
 
 
 def _fetch(repository: str, name: str, options: OptionNames) -> Path:

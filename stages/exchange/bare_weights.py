@@ -10,11 +10,20 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.sources import resolve_templates
 from stages.errors import InputError, UsageError
 from stages.exchange.clip_layout import LOGIT_SCALE, SCALES, check_logit_scale
 from stages.exchange.foreign import Line, anchors_of_file, foreign_classifier, require_classes
 from stages.exchange.model_request import ModelRequest
-from stages.exchange.zero_shot import LoadedClip, clip_anchors, load_whole, open_zero_shot, tower_of
+from stages.exchange.zero_shot import (
+    LoadedClip,
+    assumed,
+    clip_anchors,
+    has_no_configuration,
+    load_whole,
+    open_zero_shot,
+    tower_of,
+)
 from stages.files.artifact_record import METADATA_KEY
 from stages.files.reading import sha256_of
 from stages.models.backbones import NAMES, NetBackbone, check_backbone_name
@@ -69,15 +78,18 @@ def open_weights(path: Path, shown: str, request: ModelRequest, line: Line | Non
     if request.anchors is None and not (clip and tower_has_weights(architecture)):
         fix = "add the tag of its text tower, clip:NAME/TAG, or give" if clip else "give"
         raise UsageError(f"--architecture {architecture} has no text tower to encode class names", f"{fix} --anchors FILE.st")
+    templates = resolve_templates(request.template or [], request.templates)
     if line is not None:
         line(f"loading {shown}")
     text = load_whole(*split_tower_name(architecture)) if clip and tower_has_weights(architecture) else None
-    anchors, lineage = anchors_of_file(request) if text is None else clip_anchors(text, request, shown)
+    anchors, lineage = anchors_of_file(request) if text is None else clip_anchors(text, request, templates, shown)
     embedding, known = _loaded(architecture, path, kinds, text, anchors)
     scale = known if known is not None else CLIP_SCALE if clip else 1.0
     if line is not None:
         if known is None:
             line(f"{path.name} has no logit scale: {scale:g} is assumed")
+        if clip and (text is None or has_no_configuration(text.located)):
+            line(assumed(path.name, split_tower_name(architecture)[0]))
         if _OWN not in kinds and not embedding.mean.any() and bool((embedding.std == 1).all()):
             line(f"{path.name} has no mean and standard deviation: it gets images in [0, 1], without normalization")
     sha256 = sha256_of(path)

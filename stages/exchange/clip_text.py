@@ -11,9 +11,9 @@ from torch import Tensor
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.encoder import TextEncoder, encoder_of, load_encoder
-from stages.anchors.sources import resolve_templates, text_anchors
+from stages.anchors.sources import text_anchors
 from stages.clip_config import build_model
-from stages.clip_weights import Located, OptionNames, locate, quiet
+from stages.clip_weights import FILE_TAG, Located, OptionNames, locate, quiet
 from stages.errors import InputError
 from stages.exchange.clip_layout import LOGIT_SCALE, NAME_BASE, ClipParts, is_text, is_visual, scale_of
 from stages.exchange.foreign import no_groups
@@ -82,15 +82,13 @@ def encoder_for(base: BaseModel, file: ForeignFile, parts: ClipParts) -> tuple[T
         net = build_model(located.config)
     net.load_state_dict({name: as_weights(one, name, where) for name, one in parts.text.items()}, strict=False)
     what = f"text tower of {where}: it differs from that of {name}, so later class names need --anchors"
-    return encoder_of(net, replace(located, tag=f"file:{file.name}"), file.sha256), what
+    return encoder_of(net, replace(located, tag=f"{FILE_TAG}{file.name}"), file.sha256), what
 
 
 def _same(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
     return some.keys() == others.keys() and all(torch.equal(one.float(), others[name].float()) for name, one in some.items())
 
 
-def name_anchors(
-    names: Sequence[str], encoder: TextEncoder, template: Sequence[str] | None, templates: str | None
-) -> AnchorSet:
+def name_anchors(names: Sequence[str], encoder: TextEncoder, templates: Sequence[str]) -> AnchorSet:
     """Anchors of class names of which nobody knows whether the model was trained on them: all are novel."""
-    return text_anchors(names, no_groups(len(names)), encoder, resolve_templates(template or [], templates))
+    return text_anchors(names, no_groups(len(names)), encoder, templates)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.sources import resolve_templates
 from stages.clip_weights import includes_weights
 from stages.errors import InputError, UsageError
 from stages.exchange.clip_layout import clip_weights, recognised, scale_of, split_clip
@@ -143,8 +144,7 @@ def _convert_clip(path: Path, what: ImportRequest, model: ImportedModel, said: S
         raise UsageError(
             "the classes are not given", "name them with --classes FILE or --names okapi,pagoda, or give --anchors FILE.st"
         )
-    if model.anchors is not None:
-        _refuse(model, ("template", "templates"), "--anchors")
+    templates = resolve_templates(model.template or [], model.templates)
     said(f"reading {path.name}")
     file = read_foreign(path)
     parts = split_clip(file, str(what.layout))
@@ -171,7 +171,7 @@ def _convert_clip(path: Path, what: ImportRequest, model: ImportedModel, said: S
     else:
         assert base is not None
         encoder, text = encoder_for(base, file, parts)
-        anchors = name_anchors(given[0], encoder, model.template, model.templates)
+        anchors = name_anchors(given[0], encoder, templates)
         changes.append(text)
     if parts.text and given is None:
         weights.ignored["text tower"] = len(parts.text)
@@ -207,21 +207,16 @@ def _other_encoder(anchors: AnchorSet, recorded: str) -> list[str]:
 
 def _given_anchors(model: ImportedModel) -> tuple[AnchorSet, dict[str, Any]]:
     """The training anchors of a checkpoint of the published LAAT program, and their lineage."""
-    _refuse(
-        model, ("classes", "names", "template", "templates"), "--as laat", "give the training anchors with --anchors FILE.st"
-    )
+    for option in ("classes", "names", "template", "templates"):
+        if getattr(model, option) is not None:
+            what = f"--{option} cannot be combined with --as laat"
+            raise UsageError(what, "give the training anchors with --anchors FILE.st")
     if model.anchors is None:
         raise UsageError(
             "--as laat needs the anchors that the model was trained with",
             "give them with --anchors FILE.st; `laat anchors --features FILE.npy` reads the published ones",
         )
     return read_anchors(model.anchors)
-
-
-def _refuse(model: ImportedModel, options: Sequence[str], other: str, fix: str = "") -> None:
-    for option in options:
-        if getattr(model, option) is not None:
-            raise UsageError(f"--{option} cannot be combined with {other}", fix or f"leave --{option} out")
 
 
 def _made(

@@ -33,7 +33,7 @@ class ImportedModel:
         anchors: an anchors file, instead of names.
         architecture: of bare weights.
 
-    Raises UsageError where the classes are given twice.
+    Raises UsageError where the classes are given twice, or prompts with anchors.
     """
 
     classes: str | None = parameter(
@@ -70,6 +70,9 @@ class ImportedModel:
         given = [option for option in ("classes", "names", "anchors") if getattr(self, option) is not None]
         if len(given) > 1:
             raise UsageError(f"the classes are given twice, by --{given[0]} and by --{given[1]}", "leave one of them out")
+        for option in ("template", "templates"):
+            if self.anchors is not None and getattr(self, option) is not None:
+                raise UsageError(f"--{option} cannot be combined with --anchors", "leave it out: anchors have their prompts")
 
     @property
     def group(self) -> str | None:

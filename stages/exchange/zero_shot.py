@@ -10,7 +10,7 @@ from torch import nn
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.encoder import encoder_of, encoder_record
 from stages.anchors.sources import resolve_templates, text_anchors
-from stages.clip_weights import Located, OptionNames, check_names, includes_weights, load_clip, locate
+from stages.clip_weights import FILE_TAG, Located, OptionNames, check_names, includes_weights, load_clip, locate
 from stages.errors import InputError, UsageError
 from stages.exchange.clip_layout import check_logit_scale
 from stages.exchange.foreign import Line, anchors_of_file, foreign_classifier, lineage_of, no_groups, require_classes
@@ -88,19 +88,36 @@ def open_zero_shot(name: str, shown: str, request: ModelRequest, line: Line | No
         tags = ", ".join(f"'{one}'" for one in list_pretrained_tags_by_model(model)[:6])
         raise UsageError(f"'{shown}' names no weights", f"add a tag, as {PREFIX}{model}/TAG: {tags}, or a safetensors file")
     require_classes(request, shown)
+    templates = resolve_templates(request.template or [], request.templates)
     if line is not None:
         line(f"loading {shown}")
     clip = load_whole(model, tag)
+    if line is not None and has_no_configuration(clip.located):
+        line(assumed(clip.located.weights.name, model))
     mode = tower_resize_mode(model, tag)
     if line is not None and mode != "shortest":
         line(f"{shown} was made for images resized with '{mode}'; here the shorter side is resized and the centre is cropped")
     embedding = tower_of(model, tag, clip.located)
     embedding.backbone.net.load_state_dict(clip.net.visual.state_dict())  # type: ignore[union-attr]
-    anchors, lineage = clip_anchors(clip, request, shown)
+    anchors, lineage = clip_anchors(clip, request, templates, shown)
     about = {"kind": "clip", "encoder": clip.encoder, "logit_scale": clip.logit_scale, "logit_bias": clip.logit_bias}
     size, scale = embedding.image_size, clip.logit_scale
     classifier = foreign_classifier(embedding, anchors, shown, clip.sha256, about, scale, image_size=size)
     return classifier, {"model": {"kind": "clip", "sha256": clip.sha256, "inputs": {}}, "anchors": lineage}
+
+
+def has_no_configuration(located: Located) -> bool:
+    """Whether weights are a file of the user's, which goes by the configuration of the architecture that the user names."""
+    return located.tag.startswith(FILE_TAG)
+
+
+def assumed(file: str, model: str) -> str:
+    """What weights without a configuration do not say; OpenAI's have another activation than open_clip's of the same name."""
+    from open_clip import list_models
+
+    quick = f"{model}-quickgelu"
+    openai = f"; if they are OpenAI's or tuned from them, name {PREFIX}{quick}" if quick in list_models() else ""
+    return f"{file} does not say its activation and normalization: those of {PREFIX}{model} are assumed{openai}"
 
 
 def load_whole(model: str, tag: str | None) -> LoadedClip:
@@ -121,7 +138,7 @@ def tower_of(model: str, tag: str | None, located: Located | None) -> EmbeddingM
     return made
 
 
-def clip_anchors(clip: LoadedClip, request: ModelRequest, shown: str) -> tuple[AnchorSet, dict[str, Any]]:
+def clip_anchors(clip: LoadedClip, request: ModelRequest, templates: list[str], shown: str) -> tuple[AnchorSet, dict[str, Any]]:
     """The anchors of the request, encoded by the model's text tower or from a file that it encoded, and their lineage.
 
     Raises InputError for anchors of another encoder, expanded anchors, and what `text_anchors` raises.
@@ -143,7 +160,6 @@ def clip_anchors(clip: LoadedClip, request: ModelRequest, shown: str) -> tuple[A
             )
         return anchors, lineage
     names, _ = request.read_names() or ([], "")
-    templates = resolve_templates(request.template or [], request.templates)
     encoder = encoder_of(clip.net, clip.located, clip.sha256)
     anchors = text_anchors(names, no_groups(len(names)), encoder, templates)
     return anchors, lineage_of(anchors)

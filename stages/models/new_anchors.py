@@ -10,9 +10,9 @@ import numpy as np
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import ClassGroups, fold
+from stages.clip_weights import FILE_TAG
 from stages.errors import InputError, MissingError, UsageError
 
-_FILE = "file:"
 _MAKE = "make them with `laat anchors` and the encoder of the training anchors, and give them with --anchors FILE.st"
 _SAME_ENCODER = "encode the classes with the encoder of the training anchors"
 _ENCODER = ("source", "model", "pretrained", "weights_sha256", "config_sha256", "activation")
@@ -112,8 +112,8 @@ def no_encoder(
     if source != "text":
         what = f"{whose} anchors come from {source or 'an unknown source'}, which cannot encode names"
         return InputError(what, fix or "give anchors of the same kind with --anchors FILE.st")
-    if model.startswith("local-dir:") or tag.startswith(_FILE):
-        name = tag.removeprefix(_FILE) if tag.startswith(_FILE) else model.removeprefix("local-dir:")
+    if model.startswith("local-dir:") or tag.startswith(FILE_TAG):
+        name = tag.removeprefix(FILE_TAG) if tag.startswith(FILE_TAG) else model.removeprefix("local-dir:")
         return MissingError(f"{whose} encoder was given as '{name}', and files do not record paths", fix or _MAKE)
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +17,14 @@ from stages.classes import ClassGroups
 from stages.errors import InputError, UsageError
 from stages.exchange.model_request import ModelRequest
 from stages.exchange.open_model import open_model
+from stages.exchange.zero_shot import assumed
 from stages.files import artifacts
 from stages.models.classifier import Classifier, unit
 from stages.models.embedding import EmbeddingModel
 from tests.stages.anchors.encoders import tiny_folder
 
 NAMES = ("red circle", "blue star")
+ABC: Any = (("a", "b", "c"), ClassGroups((0, 1, 2)), {"source": "random", "seed": 0})
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def anchors(tmp_path: Path) -> Path:
-    made = AnchorSet(np.eye(3, 8, dtype=np.float32), ("a", "b", "c"), ClassGroups((0, 1, 2)), {"source": "random", "seed": 0})
-    artifacts.write(made.to_artifact(), tmp_path / "anchors.st")
+    artifacts.write(AnchorSet(np.eye(3, 8, dtype=np.float32), *ABC).to_artifact(), tmp_path / "anchors.st")
     return tmp_path / "anchors.st"
 
 
@@ -129,20 +131,39 @@ def test_wrong_usage(tmp_path: Path, anchors: Path) -> None:
             opened(path, **asked)
 
 
-def test_what_the_file_does_not_say_is_told(tmp_path: Path, anchors: Path, folder: Path) -> None:
+def test_what_the_file_does_not_say_is_told(tmp_path: Path, anchors: Path, folder: Path, named: str) -> None:
     net = EmbeddingModel("conv4-8", 8, 16, mean=(0.5,) * 3, std=(0.2,) * 3)
     whole = load_file(folder / "open_clip_model.safetensors")
     tower = {name: one for name, one in whole.items() if name.startswith("visual.")}
     scale, plain = "weights.safetensors has no logit scale: {} is assumed", "without normalization"
+    configuration = f"weights.safetensors does not say its activation and normalization: those of clip:{named} are assumed"
+    (tmp_path / "whole.safetensors").write_bytes((folder / "open_clip_model.safetensors").read_bytes())
+    artifacts.write(AnchorSet(np.eye(3, 5, dtype=np.float32), *ABC).to_artifact(), tmp_path / "narrow.st")
     for tensors, architecture, says in (
         (net.state_dict(), "conv4-8", [scale.format(1)]),
         (net.backbone.state_dict(), "conv4-8", [scale.format(1), plain]),
         (tower, f"clip:local-dir:{folder}", []),  # the scale of the model of the text tower
+        (tower, f"clip:{named}/{tmp_path / 'whole.safetensors'}", [configuration]),
+        (whole, f"clip:{named}", [configuration]),
+        (tower, f"clip:{named}", [scale.format(100), configuration]),
     ):
         lines: list[str] = []
         path = saved(tensors, tmp_path / "weights.safetensors")
-        classes = {"names": NAMES} if tensors is tower else {"anchors": str(anchors)}
+        own = {"conv4-8": anchors, f"clip:{named}": tmp_path / "narrow.st"}.get(architecture)
+        classes = {"names": NAMES} if own is None or tensors is whole else {"anchors": own}
         open_model(str(path), ModelRequest(architecture=architecture, **classes), progress=lines.append)  # type: ignore[arg-type]
         told = [one for one in lines if not one.startswith("loading ")]
         assert len(told) == len(says)
         assert all(text in one for text, one in zip(says, told, strict=True)), told
+    assert assumed("a", "ViT-B-32").endswith("; if they are OpenAI's or tuned from them, name clip:ViT-B-32-quickgelu")
+    assert assumed("a", "ViT-B-32-quickgelu").endswith("are assumed")
+
+
+@pytest.mark.parametrize("kind", ["tower", "clip"])
+def test_templates_are_read_before_anything_is_loaded(kind: str, tmp_path: Path, folder: Path) -> None:
+    lines: list[str] = []
+    path = saved({"x": torch.ones(2)}, tmp_path / "x.safetensors")
+    asked = ModelRequest(names=NAMES, templates="nowhere.txt", architecture="clip:demo" if kind == "tower" else None)
+    with pytest.raises(InputError, match=r"nowhere\.txt"):
+        open_model(str(path) if kind == "tower" else "clip:demo", asked, progress=lines.append)
+    assert lines == []

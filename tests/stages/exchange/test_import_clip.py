@@ -137,6 +137,7 @@ def test_given_anchors_need_no_text_tower(base: Path, whole: Any, tmp_path: Path
         ("open_clip", {"architecture": "clip:demo"}, InputError, r"'visual.class_embedding'.*shape \(8,\).*expects \(64,\)"),
         ("open_clip", {"image_size": 32}, UsageError, "--image-size cannot be combined with --as open_clip"),
         ("open_clip", {"names": ()}, UsageError, "no class names are given"),
+        ("open_clip", {"templates": "nowhere.txt", "architecture": None}, InputError, r"nowhere\.txt"),
         ("open_clip", {"names": ("a", "A")}, InputError, "--names has a class twice"),
         ("zip", {}, UsageError, "unknown --as 'zip'"),
     ],

@@ -48,6 +48,8 @@ def test_names(tmp_path: Path) -> None:
         ModelRequest(names=("okapi", "Okapi")).read_names()
     with pytest.raises(UsageError, match="given twice, by --classes and by --anchors"):
         ModelRequest(classes="shapes", anchors=tmp_path)
+    with pytest.raises(UsageError, match="--template cannot be combined with --anchors; leave it out"):
+        ModelRequest(anchors=tmp_path, template=["a {}"])
     assert ModelRequest().read_names() is None
 
 
