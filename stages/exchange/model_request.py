@@ -9,9 +9,10 @@ from pathlib import Path
 from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
 from stages.classes import check_unique, read_class_file, spelled
 from stages.errors import UsageError
-from stages.parameters import check, parameter
+from stages.parameters import check, parameter, same_parameter
 
 CLASSES, MODEL = "Classes", "Model"  # the panels of --help
+_CLASSES = "Class names: a file with one per line, or 'shapes' or 'cifar-fs'."
 DEMO = "demo"  # the MODEL that comes with the package
 
 
@@ -31,21 +32,18 @@ class ImportedModel:
         classes, names: the class names: a file or a bundled list, or the names themselves.
         template, templates: the prompts of a model with a text tower.
         anchors: an anchors file, instead of names.
-        architecture: of bare weights.
+        architecture: of the weights; None recognizes it where it can be.
 
     Raises UsageError where the classes are given twice, or prompts with anchors.
     """
 
-    classes: str | None = parameter(
-        None,
-        "Class names: a file with one per line, or 'shapes' or 'cifar-fs'. A checkpoint encodes them as its training anchors.",
-        panel=CLASSES,
-        places=BUNDLED_LISTS,
-    )
+    classes: str | None = parameter(None, _CLASSES, panel=CLASSES, places=BUNDLED_LISTS)
     names: Sequence[str] | None = parameter(
         None, "Class names, with commas between them: okapi,pagoda.", panel=CLASSES, parse=split_names
     )
-    anchors: Path | None = parameter(None, "Use the anchors in this file, from the model's text encoder.", panel=CLASSES)
+    anchors: Path | None = parameter(
+        None, "Anchors file: with --as laat the training anchors, else anchors instead of class names.", panel=CLASSES
+    )
     template: list[str] | None = parameter(
         None,
         "Prompt with {} for the class name, for a CLIP model; repeatable.",
@@ -60,8 +58,9 @@ class ImportedModel:
     )
     architecture: str | None = parameter(
         None,
-        "Architecture of bare weights: clip:NAME, clip:NAME/TAG (with that model's text tower), conv4-WIDTH, resnet12 or "
-        "timm:NAME.",
+        "With --as laat conv4-WIDTH or resnet12, else the CLIP model that was fine-tuned: clip:NAME/TAG, "
+        "clip:local-dir:PATH or clip:hf-hub:ORG/NAME.",
+        unset="recognized from the shapes, except with --as open_clip",
         panel=MODEL,
     )
 
@@ -101,9 +100,23 @@ class ModelRequest(ImportedModel):
     """As `ImportedModel`, for any model.
 
     Attributes:
+        architecture: of bare weights.
         backbone: import path of the backbone that a checkpoint was trained with.
     """
 
+    classes: str | None = same_parameter(
+        ImportedModel, "classes", help=f"{_CLASSES} A checkpoint encodes them as its training anchors."
+    )
+    anchors: Path | None = same_parameter(
+        ImportedModel, "anchors", help="Use the anchors in this file, from the model's text encoder."
+    )
+    architecture: str | None = same_parameter(
+        ImportedModel,
+        "architecture",
+        help="Architecture of bare weights: clip:NAME, clip:NAME/TAG (with that model's text tower), conv4-WIDTH, resnet12 or "
+        "timm:NAME.",
+        unset="",
+    )
     backbone: str | None = parameter(
         None, "Import your own backbone that the checkpoint was trained with: package.module:factory.", panel=MODEL
     )

@@ -92,6 +92,13 @@ def test_an_output_of_something_else_is_replaced_on_demand_alone(here: Path) -> 
     assert (done.code, "'other.st' is not an import" in done.stderr) == (2, True), done
 
 
+def test_the_help_is_that_of_an_import(here: Path) -> None:
+    said = " ".join(inside(here, "import", "--help").stdout.replace("│", " ").split())
+    assert "recognized from the shapes, except with --as open_clip" in said
+    assert "timm:" not in said
+    assert "A checkpoint encodes" not in said
+
+
 def test_the_layout_can_be_set_in_a_file(here: Path) -> None:
     (here / "laat.toml").write_text('[import]\nas = "laat"\nanchors = "anchors.st"\n')
     assert inside(here, "import", "model_best.pt").code == 0
