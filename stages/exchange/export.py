@@ -245,4 +245,4 @@ _WRITERS = {"onnx": _onnx, "pt2": _pt2, "torch": _torch, "open_clip": _open_clip
 
 def _given(images: Tensor, pixels: str) -> Tensor:
     """Images uint8 as the exported model takes them."""
-    return images if pixels == "uint8" else to_pixels(images, torch.arange(len(images)), "cpu").contiguous()
+    return images if pixels == "uint8" else to_pixels(images, torch.arange(len(images)), "cpu")

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from stages.clip_weights import quiet
 from stages.errors import InputError
 from stages.models.classifier import Classifier
-from stages.models.embedding import images_for
 from stages.models.folding import folded
 from stages.text import first_line
 
@@ -49,9 +48,10 @@ class ExportModule(nn.Module):
 
     def forward(self, images: Tensor, anchors: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """The logits and the embeddings, float32."""
-        x = images.to(self.dtype)
+        # see `images_for`, whose `contiguous` is left out of a trace with an example that is so already
+        x = images.to(self.dtype, memory_format=torch.contiguous_format)
         x = x / 255 if self.levels else x
-        embeddings = self._unit(self.embedding(images_for(self.embedding, x)))
+        embeddings = self._unit(self.embedding(x))
         heads = self.anchors if anchors is None else anchors
         logits = (self.logit_scale * (embeddings @ heads.to(embeddings.dtype).T)).float()
         return logits if self.closed else (logits, embeddings.float())

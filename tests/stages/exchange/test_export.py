@@ -166,10 +166,12 @@ class Flattening(Logits):
         return x.view(x.shape[0], -1).unflatten(1, (3, -1)).mean(2) @ self.weight
 
 
-@pytest.mark.parametrize("name", ["folder", "model.onnx"])
-def test_own_modules_get_contiguous_images(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "pixels"), [("folder", "uint8"), ("model.onnx", "uint8"), ("model.pt2", "uint8"), ("model.pt2", "float")]
+)
+def test_own_modules_get_contiguous_images(name: str, pixels: str, tmp_path: Path) -> None:
     decoded = Images(images(3).pixels.contiguous(memory_format=torch.channels_last), "noise")
-    done = export_classifier(closed(Flattening()), tmp_path / name, ExportOptions(), decoded)
+    done = export_classifier(closed(Flattening()), tmp_path / name, ExportOptions(pixels=pixels), decoded)
     assert done.comparison.same == done.comparison.decided
 
 
