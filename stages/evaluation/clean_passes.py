@@ -23,6 +23,7 @@ from stages.pixels import to_pixels
 AGREE = 1e-5  # largest difference of two clean passes, relative to the largest logit, at least 1
 BATCH_TOLERANCE = 1e-3  # largest difference between batches, as for AGREE; other batch sizes round in another order
 _IMAGES = 32  # that are looked at before an attack
+_OVERESTIMATED = "an attack on a single draw overestimates its robustness"
 _ADD_EOT = f"add --eot {DRAWS}, which attacks and decides by the mean over {DRAWS} draws"
 
 
@@ -97,13 +98,16 @@ def clean_passes(probe: Probe) -> Finding:
     return Finding("clean passes", FAIL, figures, f"two clean passes disagree ({found}): {advice}")
 
 
-def require_same_passes(classifiers: Mapping[str, Classifier], images: Tensor, draws: int, fix: str = _ADD_EOT) -> None:
-    """Raise UsageError for a randomised model that is to be attacked, or evaluated, by a single draw.
+def require_same_passes(
+    classifiers: Mapping[str, Classifier], images: Tensor, draws: int, why: str = _OVERESTIMATED, fix: str = _ADD_EOT
+) -> None:
+    """Raise UsageError for a randomised model that is to be attacked, evaluated or exported by a single draw.
 
     Args:
         classifiers: name -> classifier; '' for one without a name.
         images: (N, 3, H, W), uint8 or float in [0, 1]; a few of them are looked at.
         draws: that are averaged over; with several nothing is checked.
+        why: what is wrong with a single draw.
         fix: what to do about a randomised model.
     """
     if draws > 1 or not len(images):
@@ -112,8 +116,7 @@ def require_same_passes(classifiers: Mapping[str, Classifier], images: Tensor, d
         found = _few_passes(one, images)
         if found.finite and not found.agree:
             raise UsageError(
-                f"the model{f' {name!r}' if name else ''} is randomised ({found} between two passes over the same images), and "
-                "an attack on a single draw overestimates its robustness",
+                f"the model{f' {name!r}' if name else ''} is randomised ({found} between two passes over the same images), and {why}",
                 fix,
             )
 

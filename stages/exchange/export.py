@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from stages.clip_weights import CONFIG, quiet
 from stages.data.request import ImageRequest
 from stages.errors import InputError, UsageError
+from stages.evaluation.clean_passes import require_same_passes
 from stages.exchange.export_check import Comparison, Images, compare, read_images
 from stages.exchange.export_graph import OPSET, RECORD, ExportModule, write_onnx, write_pt2
 from stages.exchange.export_open_clip import OpenClipRun, is_clip, write_open_clip
@@ -36,6 +37,7 @@ from stages.version import __version__
 
 _TORCH_CONFIG, _TORCH_WEIGHTS = "config.json", "model.safetensors"
 _TORCH = f"torch {torch.__version__.partition('+')[0]}"
+_RANDOMISED = "a file cannot be compared with it", "export a model that draws no random numbers in eval mode"
 _HOW = "shorter side to `size` pixels (bicubic, antialiased), then the central square"
 
 
@@ -105,7 +107,7 @@ def export_classifier(
         progress: called with (images compared, in total, runtime).
 
     Raises:
-        UsageError: a file that exists, an option that does not fit.
+        UsageError: a file that exists, an option that does not fit, a randomised model.
         InputError: a model that cannot be exported in this format.
         MissingError: a package or a text tower that is missing; a file that cannot be written.
         ComputeError: what was written does not give what the classifier gives.
@@ -118,6 +120,7 @@ def export_classifier(
         raise UsageError("a classifier with several heads cannot be exported", "choose one with classifier.over(…)")
     if classifier.device.type != "cpu":
         classifier = deepcopy(classifier).cpu()
+    require_same_passes({"": classifier}, images.pixels, 1, *_RANDOMISED)
     size = images.pixels.shape[-1]
     with staged_folder(path) as part, inference(classifier):
         main = path.name if form not in FOLDERS else CONFIG if form == "open_clip" else _TORCH_CONFIG
