@@ -100,11 +100,13 @@ def load_classifier(console: Console, spec: str, request: ModelRequest) -> Opene
     return open_model(spec, request, progress=console.note)
 
 
-def load_classifiers(console: Console, specs: Sequence[str], request: ModelRequest) -> dict[str, Opened]:
+def load_classifiers(
+    console: Console, specs: Sequence[str], request: ModelRequest, names: Sequence[str] = ()
+) -> dict[str, Opened]:
     """Open each MODEL of a table, see `open_models`: by their names in the report."""
     from stages.exchange.open_model import open_models
 
-    return {one.name: one for one in open_models(specs, request, progress=console.note)}
+    return {one.name: one for one in open_models(specs, request, names=names, progress=console.note)}
 
 
 def load_group_images(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +30,7 @@ from stages.reports.figures import check_picture
 from stages.threat import ThreatModel
 
 if TYPE_CHECKING:
+    from stages.attacks.adversarial import AdversarialSet
     from stages.evaluation.evaluate import Evaluation
     from stages.identity import Identity
     from stages.models.classifier import Classifier
@@ -120,7 +121,8 @@ def evaluate(
         check_picture(plot)
     if len({Path(spec).resolve() for spec in models}) < len(models):
         raise UsageError("a model is given twice", "name each model once")
-    opened = load_classifiers(console, models, model_request)
+    given = None if attacks.adversarial is None else _read_saved(attacks.adversarial, require or ())
+    opened = load_classifiers(console, models, model_request, () if given is None else given.saved.classes)
     from stages.devices import resolve_device
     from stages.evaluation.evaluate import evaluate_classifiers
     from stages.evaluation.task import Task
@@ -129,9 +131,9 @@ def evaluate(
     classifiers = {name: resize_inside(one.classifier, under.resize_inside, name) for name, one in opened.items()}
     place = resolve_device(computing.device, launch)
     with working(console, output, place, launch) as chunks:
-        if attacks.adversarial is not None:
+        if given is not None:
             lineages = {name: one.lineage for name, one in opened.items()}
-            identity, run = _on_saved(classifiers, lineages, attacks, under.eot, computing, place, require or ())
+            identity, run = _on_saved(classifiers, lineages, given, attacks.knowledge, under.eot, computing, place)
         else:
             groups: list[str | None] = [*(classes_from or asked.groups)] or [model_request.group]
             choices, images = load_group_images(console, list(classifiers.values()), groups, request, gzsl=asked.gzsl)
@@ -169,28 +171,46 @@ def evaluate(
             hold_to(console, report, strict_checks=attacks.strict_checks, required=require or ())
 
 
+@dataclass(frozen=True)
+class _SavedFile:
+    """The adversarial images in a file, its lineage, and its name in errors."""
+
+    saved: AdversarialSet
+    lineage: dict[str, Any]
+    where: str
+
+
+def _read_saved(path: Path, required: Sequence[str]) -> _SavedFile:
+    """Read adversarial images. Raises InputError, and UsageError for requirements on other attacks than theirs."""
+    from stages.attacks.adversarial import KIND, AdversarialSet
+    from stages.evaluation.saved_images import saved_name
+    from stages.reports.requirements import parse_requirements
+
+    artifact, where = artifacts.read(path, KIND), f"'{path}'"
+    saved = AdversarialSet.from_artifact(artifact, where)
+    parse_requirements(required, [saved_name(saved)])
+    return _SavedFile(saved, artifact.lineage(), where)
+
+
 def _on_saved(
     classifiers: Mapping[str, Classifier],
     lineages: Mapping[str, Mapping[str, Any]],
-    attacks: AttackChoice,
+    given: _SavedFile,
+    knowledge: str | None,
     eot: int,
     computing: options.Computing,
     device: str,
-    required: Sequence[str],
 ) -> tuple[Identity, Callable[..., Evaluation]]:
     """The evaluation of the classifiers on the adversarial images in a file: its identity, and what runs it."""
-    from stages.attacks.adversarial import KIND, AdversarialSet
-    from stages.evaluation.saved_images import evaluate_saved, saved_identity, saved_name
-    from stages.reports.requirements import parse_requirements
+    from stages.evaluation.saved_images import evaluate_saved, saved_identity
 
-    artifact, where = artifacts.read(attacks.adversarial or "", KIND), f"'{attacks.adversarial}'"
-    saved, lineage = AdversarialSet.from_artifact(artifact, where), artifact.lineage()
-    parse_requirements(required, [saved_name(saved)])
     how: dict[str, Any] = {
-        "knowledge": attacks.knowledge,
+        "knowledge": knowledge,
         "eot": eot,
         "seed": computing.seed,
         "batch_size": computing.batch_size,
     }
-    run = partial(evaluate_saved, classifiers, saved, lineage, where=where, lineages=lineages, device=device, **how)
-    return saved_identity(classifiers, lineage, **how), run
+    run = partial(
+        evaluate_saved, classifiers, given.saved, given.lineage, where=given.where, lineages=lineages, device=device, **how
+    )
+    return saved_identity(classifiers, given.lineage, **how), run

@@ -94,13 +94,14 @@ def open_models(
     specs: Sequence[str],
     request: ModelRequest | None = None,
     *,
+    names: Sequence[str] = (),
     device: str = "cpu",
     progress: Line | None = None,
     module: nn.Module | None = None,
 ) -> list[Opened]:
     """Open several models for one table; as `open_model`.
 
-    A CLIP model for which no classes are given gets those of the first checkpoint.
+    A CLIP model for which no classes are given gets `names`, those of the images, or else those of the first checkpoint.
     """
     request = request or ModelRequest()
     found = [_kind_of(spec, progress) for spec in specs]
@@ -110,9 +111,9 @@ def open_models(
     opened: dict[int, Opened] = {}
     for at in sorted(range(len(specs)), key=lambda at: kinds[at] != CHECKPOINT):
         asked = request
-        lender = next((one for one in opened if kinds[one] == CHECKPOINT), None)
-        if kinds[at] == ZERO_SHOT and request.group is None and request.anchors is None and lender is not None:
-            asked = replace(request, names=opened[lender].classifier.classes)
+        lent = names or next((opened[one].classifier.classes for one in opened if kinds[one] == CHECKPOINT), ())
+        if kinds[at] == ZERO_SHOT and request.group is None and request.anchors is None and lent:
+            asked = replace(request, names=lent)
         classifier, lineage = _open(kinds[at], found[at][1], named[at], _only(asked, kinds[at]), progress, module)
         place(classifier, device)
         opened[at] = Opened(classifier, lineage, named[at])

@@ -72,6 +72,8 @@ def test_images_of_a_foreign_model_are_attacked(here: Path) -> None:
     assert {name: one["kind"] for name, one in shown["inputs"].items()} == {"model": "clip", "anchors": "anchors"}
     saved = ("eval", "zoo_net:net", "--classes", "names.txt", "--adversarial", "adversarial.st", "-o", "t.json")
     assert inside(here, *saved).code == 0
+    own = inside(here, "eval", "clip:demo", "--adversarial", "adversarial.st", "-o", "own.json", "--json")
+    assert json.loads(own.stdout)["threat"]["knowledge"] == "white-box"  # with the names of the images
 
 
 @pytest.mark.parametrize(
