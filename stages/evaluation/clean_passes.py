@@ -116,7 +116,8 @@ def require_same_passes(
         found = _few_passes(one, images)
         if found.finite and not found.agree:
             raise UsageError(
-                f"the model{f' {name!r}' if name else ''} is randomised ({found} between two passes over the same images), and {why}",
+                f"the model{f' {name!r}' if name else ''} is randomised ({found} between two passes over the same images), and "
+                f"{why}",
                 fix,
             )
 
