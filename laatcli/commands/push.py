@@ -66,7 +66,8 @@ def push(
     _show_files(console, publication)
     _show_what_was_there(console, done)
     console.line(f"published: {done.url}")
-    console.line(f"use it: laat predict hf-hub:{repository} FILES, or laat pull {repository}")
+    name = publication.repository.name
+    console.line(f"use it: laat predict hf-hub:{name} FILES, or laat pull {name}")
 
 
 def _show_files(console: Console, publication: Publication) -> None:

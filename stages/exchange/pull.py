@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stages.anchors.anchor_set import AnchorSet
 from stages.errors import InputError, UsageError
 from stages.exchange.hub import CARD, CHECKPOINT, Repository, download, list_repository
 from stages.exchange.publish import ANCHORS, REPORT, plain_name, references
 from stages.files import artifacts
+from stages.files.artifacts import Artifact
 from stages.files.reading import read_file
 from stages.files.writing import has_bytes, write_files
 from stages.reports.report import read_report
+
+_PUBLISH_AGAIN = "its owner can publish both again; `hf-hub:{}` still opens the checkpoint"
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def pull(
 
     Raises:
         UsageError: a name that the hub does not have; files in the folder that would be replaced.
-        InputError: a repository without a checkpoint, damaged files, a report of another model.
+        InputError: a repository without a checkpoint, damaged files, anchors or a report of another model.
         MissingError: the hub cannot be reached or refuses.
     """
     where = Repository.parse(repository, revision)
@@ -108,13 +112,20 @@ def _check(where: Repository, cached: dict[str, Path]) -> tuple[str, bool | None
     """Read every file strictly and compare them. Returns `Pulled.sha256` and `Pulled.verified`; raises InputError."""
     checkpoint = artifacts.from_bytes(read_file(cached[CHECKPOINT]), where=f"{CHECKPOINT} of '{where}'", kind="model")
     if ANCHORS in cached:
-        artifacts.from_bytes(read_file(cached[ANCHORS]), where=f"{ANCHORS} of '{where}'", kind="anchors")
+        anchors = artifacts.from_bytes(read_file(cached[ANCHORS]), where=f"{ANCHORS} of '{where}'", kind="anchors")
+        if _anchors_in(anchors) != _anchors_in(checkpoint):
+            raise InputError(f"{ANCHORS} of '{where}' has other anchors than its {CHECKPOINT}", _PUBLISH_AGAIN.format(where))
     if REPORT not in cached:
         return checkpoint.sha256, None
     found = read_report(cached[REPORT])  # and compare it with its rows, which lie beside it
     if checkpoint.sha256 not in [one.sha256 for one in found.models]:
         raise InputError(
             f"{REPORT} of '{where}' is of another model than its {CHECKPOINT}",
-            f"its owner can publish both again; `hf-hub:{where}` still opens the checkpoint",
+            _PUBLISH_AGAIN.format(where),
         )
     return checkpoint.sha256, found.rows is not None and found.rows.file in cached
+
+
+def _anchors_in(artifact: Artifact) -> bytes:
+    """The anchors of an artifact, to be compared: without their lineage, which is recorded otherwise in a checkpoint."""
+    return artifacts.to_bytes(replace(AnchorSet.from_artifact(artifact, artifact.where).to_artifact(), inputs={}))

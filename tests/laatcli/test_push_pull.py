@@ -154,8 +154,9 @@ def test_a_published_checkpoint_is_published_elsewhere(hub: Hub, here: Path) -> 
     done = inside(here, "push", "demo", NAME, "--license", "MIT")
     assert done.code == 0, done.stderr
     assert "license: mit" in hub.files(NAME)["README.md"].decode()
-    done = inside(here, "push", f"hf-hub:{NAME}", "another/name", "--license", "mit")
+    done = inside(here, "push", f"hf-hub:{NAME}", "hf-hub:another/name", "--license", "mit")
     assert done.code == 0, done.stderr
+    assert "use it: laat predict hf-hub:another/name FILES, or laat pull another/name" in done.stdout.splitlines()
     assert hub.files("another/name")["model.st"] == demo_checkpoint().read_bytes()
     hub.add("a/b", {"open_clip_config.json": b"{}"})
     check_refusal(inside(here, "push", "hf-hub:a/b", NAME, "--license", "mit"), 3, "'a/b' has no model.st")
@@ -202,6 +203,7 @@ def test_what_is_not_pulled(pipeline: Pipeline, hub: Hub, here: Path) -> None:
     for change, says in (
         ({"model.st": bytes(whole)}, "was damaged or edited after it was written"),
         ({"model.st": changed}, "is of another model than its model.st"),
+        ({"anchors.st": (pipeline.folder / "anchors.st").read_bytes()}, "has other anchors than its model.st"),
         ({"report.json": good["report.json"].replace(b'"seed": 0', b'"seed": 1')}, "was damaged or edited"),
         ({"report.rows.parquet": good["report.rows.parquet"][:-9]}, "report.rows.parquet"),
     ):
