@@ -91,6 +91,16 @@ def test_novel_classes_are_used_only_if_asked_for_and_said(here: Path, tmp_path:
     assert json.loads(asked.stdout)["calibration"]["source"] == "classes that the user gave as validation"
 
 
+def test_seen_classes_and_the_images_that_were_used(here: Path, tmp_path: Path) -> None:
+    names = ("--names", ",".join((NAMES[0], NAMES[-1])))
+    found = record(here, "calibrate", "run/model.st", "--data", "photos", *names, "-o", tmp_path / "c.st")["calibration"]
+    assert found["no_bias"] == "the temperature is fitted on seen classes"
+    before, after = (
+        artifacts.read(path, "model").tensors["images.calibrated"] for path in (here / "run/model.st", tmp_path / "c.st")
+    )
+    assert len(after) == found["images"] != len(before)
+
+
 def test_a_checkpoint_without_validation_classes_is_refused(here: Path, tmp_path: Path) -> None:
     done(here, *TRAIN, "--anchors", "no-val.st", "--out", tmp_path / "run")
     refused = inside(here, "calibrate", tmp_path / "run/model.st", "--data", "photos", "-o", tmp_path / "c.st")

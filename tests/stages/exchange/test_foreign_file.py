@@ -111,8 +111,17 @@ def text(data: bytes) -> Callable[[Path], Path]:
     return write
 
 
+def overlapping(path: Path) -> Path:
+    """One entry that the directory of the archive lists three times."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", bytes(1000))
+        archive.filelist += 2 * archive.filelist
+    return path
+
+
 FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "bomb": (lambda p: zipped(p, "x/data.pkl", bytes(10**7), zipfile.ZIP_DEFLATED), "is a compressed archive"),
+    "overlapping": (overlapping, r"is a compressed archive \(3,000 bytes in 1,"),
     "zip": (lambda p: zipped(p, "a.txt", b"hi", zipfile.ZIP_STORED), "is a zip archive without a checkpoint"),
     "script": (lambda p: zipped(p, "x/constants.pkl", b"", zipfile.ZIP_STORED), "is a TorchScript program"),
     "expanded": (

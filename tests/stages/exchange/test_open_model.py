@@ -9,7 +9,7 @@ import torch
 
 from stages.errors import InputError, UsageError
 from stages.exchange.model_request import ModelRequest, split_names
-from stages.exchange.open_model import open_model, report_names
+from stages.exchange.open_model import open_model, open_models, report_names
 from stages.files import artifacts
 from stages.models.checkpoint import checkpoint_of
 from stages.models.embedding import EmbeddingModel
@@ -33,6 +33,12 @@ def test_a_checkpoint_with_some_of_its_names(checkpoint: Path) -> None:
     assert some.classifier.classes == two
     assert some.lineage["anchors"]["sha256"] != whole.lineage["model"]["sha256"]
     assert some.classifier.groups.of("all") == (0, 1)
+
+
+def test_a_checkpoint_lends_its_names_whatever_the_order(checkpoint: Path) -> None:
+    clip, own = open_models(["clip:demo", str(checkpoint)])
+    assert (clip.name, own.name) == ("clip:demo", "run")
+    assert clip.classifier.classes == own.classifier.classes
 
 
 def test_a_module_for_what_is_no_checkpoint() -> None:

@@ -72,6 +72,16 @@ def test_another_resizing_than_ours_is_said(folder: Path, tmp_path: Path) -> Non
     assert line.startswith("local-dir:squashed was made for images resized with 'squash'; here the shorter side is resized")
 
 
+def test_an_identity_changes_with_the_normalization(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / folder.name))
+    path = other / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "preprocess_cfg": {**config.get("preprocess_cfg", {}), "mean": [0.4, 0.5, 0.6]}}))
+    one, two = (opened(f"local-dir:{path}", names=NAMES).origin for path in (folder, other))
+    assert one.sha256 == two.sha256
+    assert one.digest != two.digest
+
+
 def test_the_bundled_clip_on_shapes() -> None:
     images = load_images(ImageRequest("shapes"), side="test")
     rows = torch.arange(0, len(images), 50)
