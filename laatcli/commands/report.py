@@ -76,15 +76,14 @@ def report(
 
 def _collected(console: Console, reports: Sequence[Path], path: Path) -> Leaderboard:
     """The leaderboard at `path` with the results of the reports, written."""
-    from stages.reports.leaderboard import Leaderboard, check_name, is_leaderboard, read_leaderboard, write_leaderboard
+    from stages.reports.leaderboard import add_to_file, check_name, is_leaderboard
     from stages.reports.report import read_report
 
     check_name(path)
     if any(map(is_leaderboard, reports)):
         raise UsageError("--leaderboard adds reports, and a leaderboard was given", "name reports of laat eval")
     read = [read_report(one) for one in reports]
-    board, new, replaced = (read_leaderboard(path) if path.exists() else Leaderboard()).add(read)
-    write_leaderboard(board, path)
+    board, new, replaced = add_to_file(path, read)
     console.note(f"{path}: {new} added, {replaced} replaced, {len(board.lines)} in all")
     return board
 

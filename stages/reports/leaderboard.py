@@ -6,9 +6,12 @@ attacks, threat model, images, protocol and classes. The same results give the s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -74,6 +77,26 @@ def read_leaderboard(path: Path | str) -> Leaderboard:
 def write_leaderboard(board: Leaderboard, path: Path) -> None:
     """Write the file atomically. Raises MissingError if it cannot be written."""
     write_file(path, board.to_bytes())
+
+
+def add_to_file(path: Path, reports: Iterable[Report]) -> tuple[Leaderboard, int, int]:
+    """Add reports to the leaderboard in a file, or in a new one; see `Leaderboard.add`. Raises as reading and writing do."""
+    with _locked(path):
+        found = (read_leaderboard(path) if path.exists() else Leaderboard()).add(reports)
+        write_leaderboard(found[0], path)
+    return found
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Within: no other process of this user on this machine adds to the file. No lock where the system has none."""
+    from filelock import FileLock
+
+    name = f"laat-{getattr(os, 'getuid', int)()}-{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]}.lock"
+    with ExitStack() as held:
+        with suppress(OSError, NotImplementedError):
+            held.enter_context(FileLock(Path(tempfile.gettempdir(), name)))
+        yield
 
 
 def is_leaderboard(path: Path | str) -> bool:

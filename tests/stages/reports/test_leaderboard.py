@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from itertools import permutations
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import jsonschema
 import pytest
 
 from stages.errors import InputError
-from stages.reports.leaderboard import Leaderboard, read_leaderboard, write_leaderboard
+from stages.reports import leaderboard
+from stages.reports.leaderboard import Leaderboard, add_to_file, read_leaderboard, write_leaderboard
 from stages.reports.records import Checks, Report, report_schema
 from stages.reports.verify import with_digest
 from stages.statistics.intervals import Estimate
@@ -94,6 +96,23 @@ def test_checkpoints_of_one_name_are_told_apart_and_failed_checks_named() -> Non
     assert [row[1] for row in table.rows] == ["a a-sha", "a ffffffffffff"]
     assert "checks failed for rank 1: gradients" in table.notes
     assert "data shapes" in table.title
+
+
+def test_two_processes_add_to_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "board.jsonl"
+    other = Thread(target=add_to_file, args=(path, [of("b", 2)]))
+
+    def write(board: Leaderboard, path: Path) -> None:
+        if other.ident is None:
+            other.start()
+            other.join(0.2)  # has the time to finish, if nothing holds it
+        write_leaderboard(board, path)
+
+    monkeypatch.setattr(leaderboard, "write_leaderboard", write)
+    add_to_file(path, [of("a", 1)])
+    other.join()
+    assert ranking(read_leaderboard(path)) == [[("1", "b"), ("2", "a")]]
+    assert [one.name for one in tmp_path.iterdir()] == ["board.jsonl"]
 
 
 def test_an_edited_line_is_refused(tmp_path: Path) -> None:
