@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,10 @@ AUGMENTATION, MODEL, METHOD = "Augmentation", "Model", "Objective and inner atta
 OPTIMIZER, HARDWARE, CALIBRATION = "Optimizer", "Hardware", "Calibration"
 _DEFAULT_BETAS = ", ".join(f"{one.default_beta:g} for {name}" for name, one in OBJECTIVES.items() if one.default_beta)
 PRECISIONS = ("auto", "float32", "bf16")
+OPTIMIZERS = ("sgd", "adamw")
+_OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_eps")
+# not recorded at their defaults: a run of a version without them is the same run
+_LATER = ("optimizer", *_OF_ADAMW, "decay_norms")
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,22 @@ class TrainSettings:
     grad_checkpointing: bool = parameter(
         False, "Recompute activations in the backward pass: less memory, more time, the same result.", panel=OPTIMIZER
     )
-    lr: float = parameter(0.05, "Highest learning rate of SGD.", panel=OPTIMIZER, positive=True)
+    optimizer: str = parameter(
+        "sgd", "sgd (with momentum) or adamw, which needs an --lr of its own.", panel=OPTIMIZER, choices=OPTIMIZERS
+    )
+    lr: float = parameter(0.05, "Highest learning rate.", panel=OPTIMIZER, positive=True)
     schedule: str = parameter(
         "step", "step (x 0.1 after 60 % of the epochs), cosine or one-cycle.", panel=OPTIMIZER, choices=SCHEDULES
     )
     warm_up: float = parameter(0.0, "Epochs of linear learning-rate warm-up; may be a fraction.", panel=OPTIMIZER, at_least=0)
-    weight_decay: float = parameter(5e-4, "Weight decay of SGD.", panel=OPTIMIZER, at_least=0)
+    weight_decay: float = parameter(5e-4, "Weight decay.", panel=OPTIMIZER, at_least=0)
+    decay_norms: bool = parameter(
+        True, "Weight decay on norms, biases and other vectors too, not only on matrices and kernels.", panel=OPTIMIZER
+    )
     momentum: float = parameter(0.9, "Momentum of SGD.", panel=OPTIMIZER, at_least=0)
+    adam_beta1: float = parameter(0.9, "AdamW: decay of the average of the gradients.", panel=OPTIMIZER, at_least=0, below=1)
+    adam_beta2: float = parameter(0.999, "AdamW: decay of the average of their squares.", panel=OPTIMIZER, at_least=0, below=1)
+    adam_eps: float = parameter(1e-8, "AdamW: added to the root of that average.", panel=OPTIMIZER, positive=True)
     clip_norm: float | None = parameter(None, "Clip the gradient to this L2 norm.", panel=OPTIMIZER, positive=True)
     ema: float = parameter(
         0.0,
@@ -125,6 +138,23 @@ class TrainSettings:
                 f"--accumulate {self.accumulate} splits a batch of {self.batch_size} into empty micro-batches",
                 f"give at most --accumulate {self.batch_size}",
             )
+        self._check_optimizer()
+
+    def _check_optimizer(self) -> None:
+        """Raise UsageError for a setting of the other optimizer, and for AdamW at SGD's learning rate."""
+        defaults = _defaults()
+        unused, other = (_OF_ADAMW, "adamw") if self.optimizer == "sgd" else (("momentum",), "sgd")
+        for name in unused:
+            if getattr(self, name) != defaults[name]:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"{option} has no meaning with --optimizer {self.optimizer}", f"leave it out, or use --optimizer {other}"
+                )
+        if self.optimizer == "adamw" and self.lr == defaults["lr"]:
+            raise UsageError(
+                f"--lr {self.lr:g}, the default for SGD, is far too high for AdamW",
+                "give another, for example --lr 1e-3 for random weights, or --lr 1e-5 for a CLIP tower",
+            )
 
     @property
     def threat(self) -> ThreatModel:
@@ -150,12 +180,17 @@ class TrainSettings:
         return AttackSpec(f"pgd-{self.steps}", "ce", self.steps, self.step / self.eps, random_start=True)
 
     def to_record(self) -> dict[str, Any]:
-        """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result, and
-        `seen_bias`, which does so with validation classes alone (see `Task.identity`)."""
+        """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result,
+        `seen_bias`, which does so with validation classes alone (see `Task.identity`), and the defaults of newer settings."""
         record = {**asdict(self), "eps": format_eps(self.eps), "step_size": format_eps(self.step)}
-        for name in ("grad_checkpointing", "seen_bias"):
+        defaults = _defaults()
+        for name in ("grad_checkpointing", "seen_bias", *(name for name in _LATER if record[name] == defaults[name])):
             del record[name]
         return record
+
+
+def _defaults() -> dict[str, Any]:
+    return {one.name: one.default for one in fields(TrainSettings)}
 
 
 def build_objective(settings: TrainSettings, anchors: Tensor, given: Objective | type[Objective] | None = None) -> Objective:

@@ -17,6 +17,7 @@ from torch import Tensor
 from stages.errors import ComputeError, InputError
 from stages.files.artifacts import Artifact
 from stages.training.loop import Trainer
+from stages.training.optimizer import load_optimizer_state, optimizer_state
 from stages.training.reports import EpochReport
 from stages.training.sums import NOT_FINITE_FIX
 
@@ -42,8 +43,8 @@ class RunState:
         """This and the state of `trainer`. Raises ComputeError when a tensor is not finite."""
         step = trainer.training_step
         tensors = _named("model", dict(trainer.model.state_dict())) | {"sums": trainer.sums.state().numpy()}
-        momentum = {name: step.optimizer.state[p].get("momentum_buffer") for name, p in trainer.model.named_parameters()}
-        tensors |= _named("momentum", {name: value for name, value in momentum.items() if value is not None})
+        kept = optimizer_state(step.optimizer, dict(trainer.model.named_parameters()))
+        tensors |= {name: value.detach().cpu().numpy() for name, value in kept.items()}
         if step.average is not None:
             tensors |= _named("average", step.average.state())
         broken = [name for name, value in tensors.items() if name != "sums" and not np.isfinite(value).all()]
@@ -67,8 +68,8 @@ class RunState:
         try:
             step, parameters = trainer.training_step, dict(trainer.model.named_parameters())
             trainer.model.load_state_dict(_part(artifact, "model", trainer.model.state_dict(), trainer.device))
-            for name, value in _part(artifact, "momentum", parameters, trainer.device).items():
-                step.optimizer.state[parameters[name]]["momentum_buffer"] = value.to(memory_format=torch.preserve_format)
+            tensors = {name: torch.from_numpy(value.copy()) for name, value in artifact.tensors.items()}
+            load_optimizer_state(step.optimizer, parameters, tensors)
             if step.average is not None:
                 step.average.load(_part(artifact, "average", step.average.state(), trainer.device))
             trainer.step = taken

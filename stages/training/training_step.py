@@ -20,6 +20,7 @@ from stages.models.recompute import recomputed
 from stages.training.awp import WeightPerturbation, buffers_restored
 from stages.training.ema import WeightAverage
 from stages.training.objectives import Objective, Outcome
+from stages.training.optimizer import build_optimizer
 from stages.training.settings import TrainSettings
 from stages.world import World
 
@@ -62,9 +63,7 @@ class TrainingStep:
         self.model, self._objective, self._settings, self._world = model, objective, settings, world
         self.grad_checkpointing = settings.grad_checkpointing
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.SGD(
-            self._parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
+        self.optimizer = build_optimizer(self._parameters, settings)
         self._awp = WeightPerturbation(model, settings.awp) if settings.awp else None
         self.average = WeightAverage(model, settings.ema) if settings.ema else None
 

@@ -24,6 +24,7 @@ RUNS = {
     "trades": {"objective": "trades", "augment": False, "tau": 0.5},
     "in micro-batches": {"objective": "at", "accumulate": 2, "batch_size": 20},
     "laat, gradient checkpointing": {"awp": 0.005, "ema": 0.9, "clip_norm": 1.0, "grad_checkpointing": True},
+    "adamw": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.1, "decay_norms": False, "accumulate": 2},
     "resnet12 in float64": {"objective": "at", "backbone": "resnet12", "drop_block": 0.1, "batch_size": 8, "steps": 1},
 }
 

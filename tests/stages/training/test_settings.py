@@ -37,6 +37,12 @@ def test_the_defaults_are_the_published_ones() -> None:
         ({"momentum": -0.1}, "--momentum"),
         ({"weight_decay": -1e-4}, "--weight-decay"),
         ({"weight_decay": float("nan")}, "--weight-decay"),
+        ({"optimizer": "adam"}, "unknown --optimizer 'adam'; choose one of sgd, adamw"),
+        ({"optimizer": "adamw"}, "--lr 0.05, the default for SGD, is far too high for AdamW; give another"),
+        ({"optimizer": "adamw", "lr": 1e-3, "momentum": 0.8}, "--momentum has no meaning with --optimizer adamw; leave it out"),
+        ({"adam_beta2": 0.98}, "--adam-beta2 has no meaning with --optimizer sgd; leave it out, or use --optimizer adamw"),
+        ({"optimizer": "adamw", "lr": 1e-3, "adam_beta1": 1.0}, "--adam-beta1 1 is not below 1"),
+        ({"optimizer": "adamw", "lr": 1e-3, "adam_eps": 0.0}, "--adam-eps is 0; choose a number above 0"),
         ({"tau": 0.0}, "--tau"),
         ({"tau": -1.0}, "--tau"),
         ({"beta": -1.0}, "--beta"),
@@ -70,6 +76,12 @@ def test_the_record_is_json_with_exact_fractions() -> None:
     assert json.loads(json.dumps(record)) == record
     assert (record["eps"], record["step_size"]) == ("8/255", "2/255")
     assert TrainSettings(step_size=Fraction(2, 255)).to_record() == record
+
+
+def test_settings_that_older_runs_do_not_have_are_recorded_where_they_are_not_the_default() -> None:
+    assert not {"optimizer", "adam_beta1", "adam_beta2", "adam_eps", "decay_norms"} & TrainSettings().to_record().keys()
+    record = TrainSettings(optimizer="adamw", lr=1e-5, adam_beta2=0.98, decay_norms=False).to_record()
+    assert {"optimizer": "adamw", "adam_beta2": 0.98, "decay_norms": False}.items() <= record.items()
 
 
 def test_settings_are_checked_without_torch() -> None:
