@@ -14,4 +14,9 @@ def features_of(net: nn.Module, x: Tensor) -> Tensor:
         return net(x)
     # attention reshapes with -1, which is undefined without images: pass one and drop its features. With batch norm it would
     # count in the statistics, but such nets take empty batches
-    return net(torch.cat((x, x.new_zeros(1, *x.shape[1:]))))[:0]
+    return net(at_least_one(x))[:0]
+
+
+def at_least_one(x: Tensor) -> Tensor:
+    """`x` (N, 3, H, W), or one black image for N = 0."""
+    return x if x.shape[0] else torch.cat((x, x.new_zeros(1, *x.shape[1:])))

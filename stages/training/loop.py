@@ -21,6 +21,8 @@ from stages.models.embedding import EmbeddingModel, place
 from stages.models.norms import synchronise_norms
 from stages.models.recompute import can_recompute
 from stages.randomness import derive_seed, torch_generator
+from stages.training.clean_embeddings import clean_embeddings
+from stages.training.embed import check_tokens
 from stages.training.objectives import Objective
 from stages.training.schedules import learning_rate
 from stages.training.settings import TrainSettings, build_objective
@@ -55,8 +57,9 @@ class Trainer:
         world: the processes that share each batch.
         cache: where images in memory are kept: 'device' or 'ram'; streamed images are read when they are needed.
         objective: replaces the one of the settings; see `build_objective`.
+        reference: the frozen model of objectives that have one, moved to `device`; None is a copy of `model`.
 
-    Raises UsageError for gradient checkpointing with a model that does not support it.
+    Raises UsageError for gradient checkpointing with a model that does not support it, and for patch tokens of one without.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Trainer:
         world: World | None = None,
         cache: str = "device",
         objective: Objective | type[Objective] | None = None,
+        reference: nn.Module | None = None,
     ) -> None:
         keep_freed_memory(device)
         self.settings, self.device, self.world = settings, device, world or World()
@@ -81,12 +85,20 @@ class Trainer:
                 "leave out --grad-checkpointing; --accumulate and a smaller --batch-size need less memory too",
             )
         self._objective = build_objective(settings, anchors.to(device), objective)
-        self.training_step = TrainingStep(model, self._objective, settings, self.world)
+        if reference is not None:
+            place(reference, device)
+        if self._objective.tokens:
+            check_tokens(model, images.size[0], settings.backbone)
+            if reference is not None:
+                check_tokens(reference, images.size[0], "the reference")
+        self.training_step = TrainingStep(model, self._objective, settings, self.world, reference)
         if self.world.size > 1:
             synchronise_norms(model, self.world.group)
         self._loader = open_loader(images, cache, device)
         self._augmentation = augmentation(settings)
         self._image_size = images.size
+        self._in_memory = isinstance(images, ImageSet)
+        self._known: Tensor | None = None  # (images, D) by the reference
         self.images = len(images)
         self.steps_per_epoch = -(-self.images // settings.batch_size)
         self.step = 0
@@ -122,9 +134,10 @@ class Trainer:
         batches = order.split(self.settings.batch_size)[self.step % self.steps_per_epoch :]
         own = [self._own_rows(len(batch)) for batch in batches]
         own_images = [torch.cat([batch[part] for part in rows]) for batch, rows in zip(batches, own, strict=True)]
+        known = self._known_embeddings()
         with closing(self._loader.batches(own_images)) as loader:
-            for batch, rows, (images, labels) in zip(batches, own, loader, strict=True):
-                yield self._take(images, labels, rows, len(batch))
+            for batch, rows, at, (images, labels) in zip(batches, own, own_images, loader, strict=True):
+                yield self._take(images, labels, rows, len(batch), None if known is None else known[at.to(known.device)])
 
     def try_batch(self, count: int) -> None:
         """The attack and the gradient of a step on `count` black images, for its need of memory; no parameter changes."""
@@ -148,33 +161,48 @@ class Trainer:
         shares = [(start, self.world.share(stop - start)) for start, stop in pairwise(bounds)]
         return [slice(start + share.start, start + share.stop) for start, share in shares]
 
-    def _take(self, images: Tensor, labels: Tensor, rows: list[slice], total: int) -> StepDone:
+    def _known_embeddings(self) -> Tensor | None:
+        """The reference's embeddings (images, D), where the images are the same in every epoch and in memory: streamed ones
+        would have to be read once more. With `tokens`, the objective wants more than the embeddings."""
+        reference, settings = self.training_step.reference, self.settings
+        if reference is None or self._objective.tokens or settings.augment or not self._in_memory:
+            return None
+        if self._known is None:
+            shape = self.images, self._objective.anchors.shape[1]
+            size, half = -(-settings.batch_size // settings.accumulate), settings.precision == "bf16"
+            self._known = clean_embeddings(reference, self._loader, shape, self.world, batch_size=size, half=half)
+        return self._known
+
+    def _take(self, images: Tensor, labels: Tensor, rows: list[slice], total: int, known: Tensor | None) -> StepDone:
         settings = self.settings
         rate = learning_rate(
             settings.schedule, settings.lr, self.step, self.steps_per_epoch, settings.epochs, warm_up=settings.warm_up
         )
-        micro_batches = self._micro_batches(images, labels, rows, total)
+        micro_batches = self._micro_batches(images, labels, rows, total, known)
         with self._seeded():
             sums = self.training_step.take(micro_batches, total, rate, self._generator("masks", self.step))
         self.step += 1
         self.sums.add(sums, total, self.step)
         return StepDone(self.step, total, sums[0] / total)
 
-    def _micro_batches(self, images: Tensor, labels: Tensor, rows: list[slice], total: int) -> list[MicroBatch]:
-        """This process's images, augmented, with the random starts of their attacks."""
+    def _micro_batches(
+        self, images: Tensor, labels: Tensor, rows: list[slice], total: int, known: Tensor | None
+    ) -> list[MicroBatch]:
+        """This process's images, augmented, with the random starts of their attacks and the embeddings that are known."""
         transforms = self._augmentation.sample(total, self._generator("augment", self.step))
         noise: Tensor | None = None
         if self._objective.attacks:
             # on the CPU: the same start on every device
             noise = torch.rand((total, *images.shape[1:]), generator=self._generator("attack", self.step))
         sizes = [part.stop - part.start for part in rows]
+        found = [None] * len(sizes) if known is None else known.split(sizes)
         micro_batches = []
-        for part, own, own_labels in zip(rows, images.split(sizes), labels.split(sizes), strict=True):
+        for part, own, own_labels, own_known in zip(rows, images.split(sizes), labels.split(sizes), found, strict=True):
             x = self._augmentation.apply_parameters(own, transforms.part(part)).contiguous(memory_format=torch.channels_last)
             start = None
             if noise is not None:
                 start = send(noise[part], self.device).contiguous(memory_format=torch.channels_last)
-            micro_batches.append(MicroBatch(x, start, own_labels, part))
+            micro_batches.append(MicroBatch(x, start, own_labels, part, own_known))
         return micro_batches
 
     @contextmanager

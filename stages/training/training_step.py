@@ -10,15 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.gradient import maximise
-from stages.models.classifier import unit
 from stages.models.drop_block import draw_masks_from
-from stages.models.embedding import images_for
 from stages.models.folding import folded
 from stages.models.frozen import frozen
-from stages.models.no_images import features_of
 from stages.models.recompute import recomputed
 from stages.training.awp import WeightPerturbation, buffers_restored
 from stages.training.ema import WeightAverage
+from stages.training.embed import Embed, Reference, frozen_reference
 from stages.training.objectives import Objective, Outcome
 from stages.training.optimizer import build_optimizer
 from stages.training.settings import TrainSettings
@@ -34,12 +32,23 @@ class MicroBatch:
         noise: uniform on [0, 1), as `x`, for the random start of the attack; None when nothing is attacked.
         labels: (n,).
         rows: which images of the global batch these are.
+        known: (n, D) the reference's embeddings of `x`, if they are known.
     """
 
     x: Tensor
     noise: Tensor | None
     labels: Tensor
     rows: slice
+    known: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    """A micro-batch, its attacked images, and the models on it."""
+
+    batch: MicroBatch
+    x_adv: Tensor
+    embed: Embed
 
 
 class TrainingStep:
@@ -52,20 +61,33 @@ class TrainingStep:
         objective: its outer loss is minimized.
         settings: see `TrainSettings`.
         world: the processes that share each batch.
+        reference: a frozen model beside it, on the same device; None is a copy of `model` as it is now. Not looked at by
+            objectives without a reference.
 
     Attributes:
+        reference: the frozen model, None for an objective without one.
         optimizer: of all parameters that want a gradient.
         average: the moving average of the weights; None without `ema`.
         grad_checkpointing: whether the activations inside the model's blocks are recomputed in the backward pass.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective, settings: TrainSettings, world: World) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        settings: TrainSettings,
+        world: World,
+        reference: nn.Module | None = None,
+    ) -> None:
         self.model, self._objective, self._settings, self._world = model, objective, settings, world
         self.grad_checkpointing = settings.grad_checkpointing
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(self._parameters, settings)
         self._awp = WeightPerturbation(model, settings.awp) if settings.awp else None
         self.average = WeightAverage(model, settings.ema) if settings.ema else None
+        self._half = settings.precision == "bf16"
+        self._dtype = torch.bfloat16 if self._half else None  # of folded kernels
+        self.reference = frozen_reference(reference or model, self._dtype) if objective.reference else None
 
     def take(self, micro_batches: Sequence[MicroBatch], total: int, rate: float, masks: torch.Generator) -> Tensor:
         """One step at learning rate `rate`.
@@ -80,7 +102,7 @@ class TrainingStep:
             Sums over the global batch, on the device: loss, correct clean predictions, correct adversarial predictions, then
             each term of the objective.
         """
-        attacked = [(batch, self._attacked(batch)) for batch in micro_batches]
+        attacked = [self._attack(batch) for batch in micro_batches]
         if self._awp is not None:
             state = masks.get_state()
             with buffers_restored(self.model):
@@ -101,45 +123,44 @@ class TrainingStep:
 
     def try_batch(self, batch: MicroBatch, masks: torch.Generator) -> None:
         """The attack and the gradient of a step on one micro-batch, for its need of memory; no parameter changes."""
-        self._gradients([(batch, self._attacked(batch))], len(batch.x), masks)
+        self._gradients([self._attack(batch)], len(batch.x), masks)
 
-    def embed(self, x: Tensor) -> Tensor:
-        """The model on `x` (N, 3, H, W), matrix products in the precision of the settings -> unit embeddings (N, D) float32."""
-        half = self._settings.precision == "bf16"
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
-            embeddings = features_of(self.model, images_for(self.model, x))
-        return unit(embeddings)
+    def embed(self, batch: MicroBatch) -> Embed:
+        """The models on a micro-batch, matrix products in the precision of the settings."""
+        reference = None
+        if self.reference is not None:
+            reference = Reference(self.reference, batch.x, batch.known, half=self._half)
+        return Embed(self.model, half=self._half, reference=reference)
 
-    def _attacked(self, batch: MicroBatch) -> Tensor:
+    def _attack(self, batch: MicroBatch) -> _Attacked:
         """The inner maximization: model in eval mode, parameters frozen, uniform random start in the ball."""
+        embed, settings = self.embed(batch), self._settings
         if batch.noise is None or not len(batch.x):
-            return batch.x
-        settings = self._settings
-        dtype = torch.bfloat16 if settings.precision == "bf16" else None
-        with frozen(self.model), folded(self.model, dtype):
-            loss = self._objective.inner(self.embed, batch.x, batch.labels)
-            return maximise(
-                loss, batch.x, settings.threat, steps=settings.steps, step_size=float(settings.step), noise=batch.noise
-            )
+            return _Attacked(batch, batch.x, embed)
+        with frozen(self.model), folded(self.model, self._dtype):
+            loss = self._objective.inner(embed, batch.x, batch.labels)
+            step_size = float(settings.step)
+            x_adv = maximise(loss, batch.x, settings.threat, steps=settings.steps, step_size=step_size, noise=batch.noise)
+        return _Attacked(batch, x_adv, embed)
 
-    def _gradients(self, attacked: list[tuple[MicroBatch, Tensor]], total: int, masks: torch.Generator) -> Tensor:
+    def _gradients(self, attacked: list[_Attacked], total: int, masks: torch.Generator) -> Tensor:
         """Set the parameters' gradients to that of the mean loss over the global batch; returns what `take` returns."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=False)
         start, found = masks.get_state(), []
-        for batch, x_adv in attacked:
+        for one in attacked:
             masks.set_state(start)  # every micro-batch uses its rows of the same masks
-            draw_masks_from(self.model, masks, batch.rows, total)
-            found.append(self._backward(batch, x_adv, total))
+            draw_masks_from(self.model, masks, one.batch.rows, total)
+            found.append(self._backward(one, total))
         sums = torch.stack(found).sum(0)
         self._world.sum([*(p.grad for p in self._parameters if p.grad is not None), sums])
         return sums
 
-    def _backward(self, batch: MicroBatch, x_adv: Tensor, total: int) -> Tensor:
+    def _backward(self, one: _Attacked, total: int) -> Tensor:
         """Add the gradient of one micro-batch to the parameters' gradients."""
-        recompute = self.grad_checkpointing
+        batch, recompute = one.batch, self.grad_checkpointing
         with recomputed(self.model) if recompute else nullcontext():
-            outcome = self._objective.outer(self.embed, batch.x, x_adv, batch.labels)
+            outcome = self._objective.outer(one.embed, batch.x, one.x_adv, batch.labels)
             # the recomputation passes the images through batch norm again
             with buffers_restored(self.model) if recompute else nullcontext():
                 (outcome.losses.sum() / total).backward()

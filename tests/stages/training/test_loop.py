@@ -35,7 +35,7 @@ def epoch(loop: Trainer) -> Figures:
 
 def attacked(loop: Trainer, x: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
     noise = torch.rand(x.shape, generator=torch_generator(seed, "tests/noise"))
-    return loop.training_step._attacked(MicroBatch(x, noise, labels, slice(0, len(x))))
+    return loop.training_step._attack(MicroBatch(x, noise, labels, slice(0, len(x)))).x_adv
 
 
 @pytest.mark.parametrize(("tau", "beta"), [(1.0, 1.0), (0.2, 3.0)])
