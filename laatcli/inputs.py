@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from laatcli.console import Console
-from stages.data.request import ImageRequest
+from stages.data.request import BUNDLED_DATA, ImageRequest
 from stages.exchange.model_request import ModelRequest
 
 if TYPE_CHECKING:
@@ -34,28 +34,27 @@ def read_images(
         request: which images.
         classes: the names; labels are positions among them.
         divided: the classes that were trained on: of data with a single split, only a tenth of their images is read.
-        training: the record of the training, in whose size they are read, and whose data is taken where it is the bundled one,
+        training: the record of the training, in whose size they are read, and whose data is taken where it is a bundled one,
             unless the request says otherwise.
 
     Raises UsageError when no data is named and the bundled images do not fit, and what `load_images` raises.
     """
     from stages.data.load import load_images
 
-    bundled = training.get("data", {}).get("source") == "shapes"
-    request = _named(console, request.as_in(training), bundled)
+    request = _named(console, request.as_in(training), bundled_data(training))
     images = load_images(request, side="test", classes=classes, divided=divided)
     _print_summary(console, images)
     return images
 
 
 def open_training_images(
-    console: Console, request: ImageRequest, *, classes: Sequence[str], bundled: bool, cache: str, device: str
+    console: Console, request: ImageRequest, *, classes: Sequence[str], bundled: str | None, cache: str, device: str
 ) -> tuple[ImageSet | StreamingImageSet, CacheKind]:
     """As `read_images`, for training: in memory or streamed from disk, and which of these.
 
     Args:
         console, request, classes: as for `read_images`.
-        bundled: whether the bundled images fit when no data was named.
+        bundled: the bundled images that fit when no data was named, if any do.
         cache: device, ram, none, or auto: by size, and printed.
         device: torch device that trains.
     """
@@ -76,10 +75,16 @@ def open_training_images(
     return images, kept
 
 
-def _named(console: Console, request: ImageRequest, bundled: bool) -> ImageRequest:
-    """The request, for the bundled images where no data is named and they fit."""
+def bundled_data(training: Mapping[str, Any]) -> str | None:
+    """The bundled images that were trained on, by the record of the training; None for other ones."""
+    source = training.get("data", {}).get("source")
+    return source if source in BUNDLED_DATA else None
+
+
+def _named(console: Console, request: ImageRequest, bundled: str | None) -> ImageRequest:
+    """The request, for the bundled images that fit where no data is named."""
     if request.data is None and bundled:
-        request = replace(request, data="shapes")
+        request = replace(request, data=bundled)
     if request.data is not None:
         console.note(f"reading {request.data}")
     return request

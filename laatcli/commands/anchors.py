@@ -17,7 +17,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
 from stages.classes import ClassGroups, check_unique, fold, read_class_file
 from stages.cosines import CosineFigures, simplex_figures
-from stages.data.request import LAYOUT, LAYOUT_UNSET, LAYOUTS, ImageRequest
+from stages.data.request import BUNDLED_DATA, LAYOUT, LAYOUT_UNSET, LAYOUTS, ImageRequest
 from stages.errors import InputError, UsageError
 from stages.exchange.model_request import ModelRequest
 from stages.files import artifacts
@@ -53,7 +53,10 @@ class ClassNames:
     )
     names: Sequence[str] | None = same_parameter(ModelRequest, "names")
     data: str | None = parameter(
-        None, "Take the class names of these images, see `laat train --help`.", panel=CLASSES, places=BUNDLED_LISTS
+        None,
+        "Take the class names of these images, see `laat train --help`.",
+        panel=CLASSES,
+        places=(*BUNDLED_LISTS, *BUNDLED_DATA),
     )
     label_column: str | None = parameter(None, "Column with the labels of --data.", unset="found by its type", panel=CLASSES)
     layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=CLASSES, choices=LAYOUTS)
@@ -80,7 +83,8 @@ class ClassNames:
 
     def read(self, console: Console) -> tuple[list[str], ClassGroups]:
         """The names and the groups; prints what was read of images. Raises UsageError, InputError and MissingError."""
-        bundled = next((name for name in BUNDLED_LISTS if name in (self.classes, self.data)), None)
+        data = "shapes" if self.data in BUNDLED_DATA else self.data  # the variants have the same classes
+        bundled = next((name for name in BUNDLED_LISTS if name in (self.classes, data)), None)
         groups = None
         if bundled:
             names, groups = bundled_classes(bundled)

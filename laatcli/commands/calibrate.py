@@ -10,7 +10,7 @@ import typer
 
 from laatcli import options
 from laatcli.console import Console
-from laatcli.inputs import load_classifier, open_training_images
+from laatcli.inputs import bundled_data, load_classifier, open_training_images
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
 from stages.exchange.model_request import ModelRequest
@@ -81,9 +81,8 @@ def calibrate(
     reading = classifier.origin.reading
 
     def read(classes: Sequence[str]) -> LabelledImages:
-        bundled = reading.get("data", {}).get("source") == "shapes"
         found, _ = open_training_images(
-            console, images.as_in(reading), classes=list(classes), bundled=bundled, cache="auto", device="cpu"
+            console, images.as_in(reading), classes=list(classes), bundled=bundled_data(reading), cache="auto", device="cpu"
         )
         require_size(classifier, found.size, f"the images of '{found.provenance.source}'", "add --resize {}")
         return found

@@ -94,7 +94,7 @@ def train(
     with join_world(device, launch) as world:
         wanted = anchor_set.names("seen") + anchor_set.names("val")
         images, cache = open_training_images(
-            console, request, classes=wanted, bundled=_of_bundled_classes(anchor_set), cache=choices.cache, device=device
+            console, request, classes=wanted, bundled=_bundled_of(anchor_set), cache=choices.cache, device=device
         )
         weights = initial_weights(settings.backbone) if init is None else f"the weights of {init}"
         console.note(f"anchors {path}, {settings.backbone}{weights and f' with {weights}'} on {device}")
@@ -139,7 +139,7 @@ def _anchors(given: Path | None) -> tuple[Path, artifacts.Artifact, AnchorSet]:
     return path, artifact, AnchorSet.from_artifact(artifact, f"'{path}'")
 
 
-def _of_bundled_classes(anchors: AnchorSet) -> bool:
-    """Whether the anchors' classes are classes of the bundled images."""
+def _bundled_of(anchors: AnchorSet) -> str | None:
+    """The bundled images, if the anchors' classes are classes of theirs."""
     shapes, _ = bundled_classes("shapes")
-    return {fold(name) for name in anchors.classes} <= {fold(name) for name in shapes}
+    return "shapes" if {fold(name) for name in anchors.classes} <= {fold(name) for name in shapes} else None

@@ -10,6 +10,8 @@ from stages.parameters import check, parameter, same_parameter
 
 IMAGES = "Images"
 MAX_PIXELS = 90_000_000
+BUNDLED_DATA = ("shapes", "shapes:textured", "shapes:small")
+"""The bundled images and their variants (`stages.data.shapes.LOOKS`)."""
 LAYOUTS = ("classes", "splits", "tables")
 LAYOUT = "What a folder contains: classes (one folder per class), splits (train, test with class folders in them), or tables."
 LAYOUT_UNSET = "found by its contents"
@@ -50,16 +52,17 @@ class ImageRequest:
     """Which images to read, from where, and how.
 
     `data` is a folder of class folders (split into train/ and test/ or not), a parquet file or a folder of them, a saved
-    dataset, a hub id or 'shapes', the bundled images. A source with a single split is divided 90/10 by class.
+    dataset, a hub id, or bundled images (`BUNDLED_DATA`). A source with a single split is divided 90/10 by class.
 
     Raises UsageError for a resize, max_pixels or white that is not above 0, and an unknown layout.
     """
 
     data: Any = parameter(
         None,
-        "Folder of class folders, parquet file or folder, saved dataset, hub id (ORG/NAME), or 'shapes'.",
+        "Folder of class folders, parquet file or folder, saved dataset, hub id (ORG/NAME), or bundled: shapes, or "
+        "shapes:textured or shapes:small, the same classes in other images.",
         panel=IMAGES,
-        places=("shapes",),
+        places=BUNDLED_DATA,
     )
     split: str | None = parameter(
         None, "train, test or train+test.", unset="train for training and calibration, test for evaluation", panel=IMAGES

@@ -4,13 +4,17 @@
 The contrast is low, so that a perturbation of 8/255 matters, and the background has a faint weave that reveals the shape: a
 non-robust feature.
 
+Its variants have the same classes and other images, as another data set of these classes has: see `Look` and `LOOKS`.
+
 Rendering uses uniform random numbers, the four basic operations and square roots in float64, which IEEE 754 rounds exactly, and
 no sine, exponential or matrix product, so the bytes are the same on every machine.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -38,12 +42,10 @@ _DIRECTIONS = np.array(
 )
 # Grey levels of 255.
 _CONTRAST, _CONTRAST_SPREAD, _CHANNEL_SPREAD = 40.0, 6.0, 5.0
-_GROUND_SPREAD, _TINT_SPREAD, _CLOUD_SPREAD, _GRAIN_SPREAD = 10.0, 5.0, 12.0, 6.0
-_WEAVE = 4.0
+_GROUND_SPREAD, _TINT_SPREAD, _GRAIN_SPREAD = 10.0, 5.0, 6.0
 # Pixels.
-_RADIUS_MIN, _RADIUS_MAX, _MARGIN = 10.0, 13.5, 1.0
+_MARGIN = 1.0
 _HALF_ANGLE_TANGENT = 0.18  # of the largest rotation, about 20 degrees
-_CLOUD_GRID = 5
 _CHUNK = 128  # images rendered at a time; small enough for the CPU cache
 
 _ROW, _COLUMN = np.mgrid[:SIZE, :SIZE]
@@ -58,9 +60,39 @@ _WEAVES = 1.0 - 2.0 * (
     ) % 2
 )  # fmt: skip
 
-# The uniform numbers of one image, in this order.
-_POSE, _PAINT, _GROUND, _CLOUD, _GRAIN = 4, 4, 4, _CLOUD_GRID**2, SIZE * SIZE
-_DRAWS = _POSE + _PAINT + _GROUND + _CLOUD + _GRAIN
+# The uniform numbers of one image, in this order; then those of the clouds, of the grain and, where it is drawn, of the weave.
+_POSE, _PAINT, _GROUND, _GRAIN = 4, 4, 4, SIZE * SIZE
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the images of a variant look.
+
+    Attributes:
+        radius: smallest and largest radius of a shape, pixels.
+        cloud_grid: the clouds of the background are a grid of this many values a side, interpolated: more are finer.
+        cloud, weave: how far the clouds and the weave go from the tone of the background, grey levels of 255.
+        shape_weave: whether each shape has a weave of its own, which then predicts it; else each image has one at random.
+    """
+
+    radius: tuple[float, float] = (10.0, 13.5)
+    cloud_grid: int = 5
+    cloud: float = 12.0
+    weave: float = 4.0
+    shape_weave: bool = True
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """How many uniform numbers the parts of an image take."""
+        return (_POSE, _PAINT, _GROUND, self.cloud_grid**2, _GRAIN, 0 if self.shape_weave else 1)
+
+
+LOOKS = {
+    "shapes": Look(),
+    "shapes:textured": Look(cloud_grid=11, cloud=18.0, weave=10.0, shape_weave=False),
+    "shapes:small": Look(radius=(5.5, 8.0)),
+}
+"""The bundled data and its variants, by name."""
 
 
 def _is_novel(colour: int, shape: int) -> bool:
@@ -76,38 +108,44 @@ def shape_classes() -> tuple[str, ...]:
     return tuple(f"{COLOURS[colour]} {SHAPES[shape]}" for colour, shape in _PAIRS)
 
 
-def render_split(split: Literal["train", "test"], seed: int = 0, per_class: int | None = None) -> tuple[NDArray[np.uint8], Int]:
+def render_split(
+    split: Literal["train", "test"], seed: int = 0, per_class: int | None = None, name: str = "shapes"
+) -> tuple[NDArray[np.uint8], Int]:
     """The images of one split.
 
     Args:
         split: 'train' or 'test', rendered from different random streams.
         seed: another seed gives other images of the same classes.
         per_class: images of each class; default 200 for train, 50 for test. Fewer images are a prefix of more.
+        name: 'shapes' or a variant, see `LOOKS`; each is rendered from random streams of its own.
 
     Returns:
         images (64 * per_class, 3, 32, 32) uint8 and labels (64 * per_class,) int64 into `shape_classes()`. The classes
         alternate: each 64 consecutive images contain each class once.
 
     Raises:
-        UsageError: another split, or per_class below 1.
+        UsageError: another split or name, or per_class below 1.
     """
+    if name not in LOOKS:
+        raise UsageError(f"there is no bundled data '{name}'", f"known names: {', '.join(LOOKS)}")
     if split not in PER_CLASS:
-        raise UsageError(f"the bundled data 'shapes' has no split '{split}'", "use 'train' or 'test'")
+        raise UsageError(f"the bundled data '{name}' has no split '{split}'", "use 'train' or 'test'")
     count = PER_CLASS[split] if per_class is None else per_class
     if count < 1:
         raise UsageError(f"per_class is {count}", "give at least one image per class")
     labels = np.tile(np.arange(len(_PAIRS), dtype=np.int64), count)
     pairs = np.array(_PAIRS, dtype=np.int64)[labels]
-    return render(pairs[:, 0], pairs[:, 1], numpy_generator(seed, f"shapes/{split}")), labels
+    return render(pairs[:, 0], pairs[:, 1], numpy_generator(seed, f"{name}/{split}"), LOOKS[name]), labels
 
 
-def render(colours: Int, shapes: Int, generator: np.random.Generator) -> NDArray[np.uint8]:
+def render(colours: Int, shapes: Int, generator: np.random.Generator, look: Look = LOOKS["shapes"]) -> NDArray[np.uint8]:
     """Render one image for each (colour, shape).
 
     Args:
         colours: (N,) indices into COLOURS.
         shapes: (N,) indices into SHAPES.
         generator: random position, size, rotation, colours and background.
+        look: of which variant.
 
     Returns:
         (N, 3, 32, 32) uint8.
@@ -123,38 +161,39 @@ def render(colours: Int, shapes: Int, generator: np.random.Generator) -> NDArray
     images = np.empty((len(colours), 3, SIZE, SIZE), dtype=np.uint8)
     for start in range(0, len(colours), _CHUNK):
         part = slice(start, start + _CHUNK)
-        images[part] = _render_chunk(colours[part], shapes[part], generator.random((len(colours[part]), _DRAWS)))
+        images[part] = _render_chunk(colours[part], shapes[part], generator.random((len(colours[part]), sum(look.parts))), look)
     return images
 
 
-def _render_chunk(colours: Int, shapes: Int, uniform: Float) -> NDArray[np.uint8]:
-    pose, paint, ground, cloud, grain = np.split(uniform, np.cumsum([_POSE, _PAINT, _GROUND, _CLOUD]), axis=1)
-    cover = _coverage(shapes, pose)[:, None]
+def _render_chunk(colours: Int, shapes: Int, uniform: Float, look: Look) -> NDArray[np.uint8]:
+    pose, paint, ground, cloud, grain, weave = np.split(uniform, np.cumsum(look.parts[:-1]), axis=1)
+    cover = _coverage(shapes, pose, look.radius)[:, None]
     signed = 2.0 * paint - 1.0
     strength = _CONTRAST + _CONTRAST_SPREAD * signed[:, :1] + _CHANNEL_SPREAD * signed[:, 1:]
     shape_colour = (127.5 + strength * _DIRECTIONS[colours])[:, :, None, None]
     tone = 2.0 * ground - 1.0
     base = 127.5 + _GROUND_SPREAD * tone[:, :1] + _TINT_SPREAD * tone[:, 1:]
-    texture = _CLOUD_SPREAD * _clouds(2.0 * cloud - 1.0) + _GRAIN_SPREAD * (2.0 * grain - 1.0).reshape(-1, SIZE, SIZE)
-    texture = texture + _WEAVE * _WEAVES[shapes]
+    texture = look.cloud * _clouds(2.0 * cloud - 1.0) + _GRAIN_SPREAD * (2.0 * grain - 1.0).reshape(-1, SIZE, SIZE)
+    texture = texture + look.weave * _WEAVES[shapes if look.shape_weave else (len(_WEAVES) * weave[:, 0]).astype(np.int64)]
     # The texture continues inside the shape at half the strength.
     levels = (1.0 - cover) * base[:, :, None, None] + cover * shape_colour + (1.0 - 0.5 * cover) * texture[:, None]
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 def _clouds(grid: Float) -> Float:
-    """(N, 25) values in [-1, 1] on a coarse grid, interpolated bilinearly to (N, 32, 32)."""
-    grid = grid.reshape(-1, _CLOUD_GRID, _CLOUD_GRID)
-    place = np.arange(SIZE) * (_CLOUD_GRID - 1) / (SIZE - 1)
-    low = np.minimum(place.astype(np.int64), _CLOUD_GRID - 2)
+    """(N, G * G) values in [-1, 1] on a coarse square grid, interpolated bilinearly to (N, 32, 32)."""
+    side = math.isqrt(grid.shape[1])
+    grid = grid.reshape(-1, side, side)
+    place = np.arange(SIZE) * (side - 1) / (SIZE - 1)
+    low = np.minimum(place.astype(np.int64), side - 2)
     weight = place - low
     rows = grid[:, low] * (1.0 - weight)[:, None] + grid[:, low + 1] * weight[:, None]
     return rows[:, :, low] * (1.0 - weight) + rows[:, :, low + 1] * weight
 
 
-def _coverage(shapes: Int, pose: Float) -> Float:
+def _coverage(shapes: Int, pose: Float, radii: tuple[float, float]) -> Float:
     """The fraction of each pixel that the shape covers, (N, 32, 32) in [0, 1], with a ramp of one pixel at the edge."""
-    radius = _RADIUS_MIN + (_RADIUS_MAX - _RADIUS_MIN) * pose[:, 0]
+    radius = radii[0] + (radii[1] - radii[0]) * pose[:, 0]
     room = SIZE / 2 - _MARGIN - radius
     centre_x, centre_y = room * (2.0 * pose[:, 1] - 1.0), room * (2.0 * pose[:, 2] - 1.0)
     tangent = _HALF_ANGLE_TANGENT * (2.0 * pose[:, 3] - 1.0)  # of half the angle: its sine and cosine are fractions in it

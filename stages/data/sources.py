@@ -34,7 +34,7 @@ def open_source(request: ImageRequest, *, wanted: Sequence[str] | None = None) -
     if place.kind == "shapes":
         from stages.data.bundled import ShapesSource
 
-        return ShapesSource()
+        return ShapesSource(place.name)
     if place.kind == "folders":
         from stages.data.folders.class_folders import FolderSource
 

@@ -10,17 +10,17 @@ from typing import Literal
 from stages.data.folders.layout import TopFolder, read_top_folders
 from stages.data.folders.parquet_folder import parquet_files
 from stages.data.folders.walk import PARQUET
-from stages.errors import InputError, UsageError
+from stages.data.request import BUNDLED_DATA
+from stages.errors import InputError, UsageError, nearest
 from stages.files.strict_json import parse_json
 from stages.text import as_text, listed
 
 Kind = Literal["shapes", "parquet", "saved", "folders", "hub"]
-BUNDLED = "shapes"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _MARKERS = {"dataset_dict.json": "splits", "state.json": "_data_files"}  # the file of a saved dataset -> an entry of it
 WHAT_DATA_CAN_BE = (
     "give a folder of class folders, a parquet file or a folder of them, a saved dataset, "
-    "a hub id such as uoft-cs/cifar100, or the bundled name shapes"
+    "a hub id such as uoft-cs/cifar100, or bundled images: shapes, shapes:textured or shapes:small"
 )
 
 
@@ -46,8 +46,8 @@ def locate(data: str, layout: str | None = None) -> Location:
     if not data:
         raise UsageError("the name of the data is empty", WHAT_DATA_CAN_BE)
     path = Path(data).expanduser()
-    if data == BUNDLED:
-        return Location("shapes", _no_folder(BUNDLED, layout))
+    if data in BUNDLED_DATA:
+        return Location("shapes", _no_folder(data, layout))
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
     except (OSError, ValueError):  # a name too long for the file system, or with a NUL in it
@@ -61,6 +61,8 @@ def locate(data: str, layout: str | None = None) -> Location:
         return Location(_kind_of_folder(path, name, layout), name, path)
     if HUB_ID.fullmatch(data) and not path.parent.exists():
         return Location("hub", _no_folder(data, layout))
+    if data.startswith("shapes:"):
+        raise UsageError(f"the bundled images have no variant '{data}'", f"the nearest: {nearest(data, BUNDLED_DATA)}")
     raise InputError(f"the data '{data}' does not exist", WHAT_DATA_CAN_BE)
 
 

@@ -52,6 +52,12 @@ def test_a_folder_called_shapes_is_reached_by_its_path(tmp_path: Path) -> None:
     assert locate("./shapes").kind == "folders"
 
 
+def test_a_variant_of_the_bundled_shapes() -> None:
+    assert locate("shapes:small") == Location("shapes", "shapes:small")
+    with pytest.raises(UsageError, match="no variant 'shapes:smal'; the nearest: 'shapes:small'"):
+        locate("shapes:smal")
+
+
 @pytest.mark.parametrize("data", ["nowhere", "/no/where", "a/b/c", "org/na me", "../x", "x" * 5000, "a\0b"])
 def test_what_does_not_exist_is_told_with_what_data_can_be(data: str) -> None:
     with pytest.raises(InputError, match="does not exist; give a folder of class folders, a parquet file"):

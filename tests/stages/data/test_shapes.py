@@ -8,13 +8,18 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from stages.data.shapes import COLOURS, SEEN, SHAPES, render, render_split, shape_classes
+from stages.data.request import BUNDLED_DATA
+from stages.data.shapes import COLOURS, LOOKS, SEEN, SHAPES, render, render_split, shape_classes
 from stages.errors import UsageError
 from stages.randomness import numpy_generator
 
 GOLDEN = {
     "train": "7659534452b2e6c9f6a3db6edc8ad965dc84c6d69e9f27cc6b0d569a3b2a2bc4",
     "test": "ad200ca3c8fce10481fa26d152754bf1187ae2607967a2398e7688811415a12b",
+}
+VARIANTS = {
+    "train": {"shapes:textured": "a739de43c1c12b72", "shapes:small": "4c3738f0e95d36cb"},
+    "test": {"shapes:textured": "b94cc51fdf906534", "shapes:small": "6e9f4bada4d04d27"},
 }
 
 
@@ -81,6 +86,7 @@ def test_each_shape_covers_other_pixels() -> None:
     ("call", "message"),
     [
         (lambda: render_split("val"), "no split 'val'"),
+        (lambda: render_split("train", name="shapes:big"), "no bundled data 'shapes:big'"),
         (lambda: render_split("train", per_class=0), "per_class is 0"),
         (lambda: render(np.array([8]), np.array([0]), numpy_generator(0, "test")), r"outside 0\.\.7"),
         (lambda: render(np.array([1, 2]), np.array([0]), numpy_generator(0, "test")), "one length"),
@@ -94,3 +100,33 @@ def test_wrong_arguments_are_refused(call, message: str) -> None:
 def test_nothing_to_draw_is_no_images() -> None:
     nothing = np.array([], dtype=np.int64)
     assert render(nothing, nothing, numpy_generator(0, "test")).shape == (0, 3, 32, 32)
+
+
+def test_the_variants_have_the_same_classes_and_other_images() -> None:
+    assert tuple(LOOKS) == BUNDLED_DATA
+    for split in ("train", "test"):
+        images = {name: render_split(split, per_class=1, name=name)[0] for name in LOOKS}
+        digests = {name: hashlib.sha256(found.tobytes()).hexdigest() for name, found in images.items()}
+        assert digests.pop("shapes") == GOLDEN[split]
+        assert {name: digest[:16] for name, digest in digests.items()} == VARIANTS[split]
+
+
+def test_small_shapes_cover_about_a_quarter_of_the_pixels() -> None:
+    shares = {}
+    for name, look in LOOKS.items():
+        colours = np.arange(8)
+        pair = [render(np.full(8, c), colours, numpy_generator(0, "test"), look).astype(int) for c in (6, 7)]
+        shares[name] = float((np.abs(pair[0] - pair[1]).sum(1) > 60).mean())
+    assert 0.2 < shares["shapes:small"] / shares["shapes"] < 0.45
+    assert abs(shares["shapes:textured"] - shares["shapes"]) < 0.05
+
+
+def test_the_weave_of_a_textured_image_says_nothing_about_its_shape() -> None:
+    """The weave of rows or columns is found by its alternating sum; it is that of the class in 'shapes' alone."""
+    rows = np.where(np.arange(32) % 2, -1.0, 1.0)
+    weave = {}
+    for name, look in LOOKS.items():
+        circles = render(np.zeros(64, dtype=int), np.zeros(64, dtype=int), numpy_generator(0, "test"), look).mean(1) - 127.5
+        weave[name] = np.abs((circles * rows[:, None]).mean((1, 2))) > 1.5
+    assert weave["shapes"].mean() > 0.95
+    assert weave["shapes:textured"].mean() < 0.3
