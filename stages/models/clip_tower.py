@@ -21,7 +21,7 @@ from stages.clip_weights import (
     recorded_name,
 )
 from stages.errors import UsageError, nearest
-from stages.models.no_images import features_of
+from stages.models.no_images import at_least_one, features_of
 from stages.text import first_line
 
 PREFIX = "clip:"
@@ -102,6 +102,46 @@ class ClipTower(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The image features, not normalized."""
         return features_of(self.net, x)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches. Raises UsageError for a tower that has no patch tokens in the common space."""
+        rows, columns = self._transformer().grid_size
+        return rows, columns
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The image features as of `forward`, and each patch in the same space: its token of the last block through the final
+        norm and the projection, as the class token goes, or the mean of the patches.
+
+        Args:
+            x: images (N, 3, S, S), normalized.
+
+        Returns:
+            Features (N, features) and patch tokens (N, rows * columns of `grid`, features), row by row; neither normalized.
+
+        Raises UsageError as `grid`.
+        """
+        net = self._transformer()
+        found = net.forward_intermediates(at_least_one(x), indices=1, normalize_intermediates=True, output_fmt="NLC")
+        features, patches = found["image_features"], found["image_intermediates"][-1]
+        return features[: len(x)], (patches @ net.proj)[: len(x)]
+
+    def _transformer(self) -> Any:
+        """The network, if its patch tokens are in the image's grid and share norm and projection with the features."""
+        from open_clip.transformer import VisionTransformer
+
+        net = self.net
+        if isinstance(net, VisionTransformer) and net.attn_pool is None and net.pool_type in ("tok", "avg"):
+            return net
+        raise no_tokens(self.recorded_name or "the image tower")
+
+
+def no_tokens(name: str) -> UsageError:
+    """The error for a network that has no patch tokens."""
+    return UsageError(
+        f"{name} has no patch tokens that can be projected into the anchors' space",
+        "use a vision transformer of CLIP, such as --backbone clip:ViT-B-32",
+    )
 
 
 def check_tower_name(name: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.models.backbones import build_backbone, place_backbone
-from stages.models.clip_tower import ClipTower
+from stages.models.clip_tower import ClipTower, no_tokens
 from stages.models.folding import Foldable
 from stages.randomness import torch_generator
 from stages.uninitialised import Uninitialised
@@ -79,9 +79,27 @@ class EmbeddingModel(Foldable):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) float in [0, 1] -> embeddings (N, D), not normalized."""
-        scale, shift = self._normaliser or self._normalisation()
-        embedding: Tensor = self.projection(self.backbone(torch.addcmul(shift, x, scale)))
+        embedding: Tensor = self.projection(self.backbone(self._normalised(x)))
         return embedding
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the patches of `tokens`. Raises UsageError for a backbone without patch tokens."""
+        if not isinstance(self.backbone, ClipTower):
+            raise no_tokens(self.backbone_name)
+        return self.backbone.grid
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W) float in [0, 1] -> embeddings (N, D) as of `forward`, and the patches in the same space
+        (N, rows * columns of `grid`, D), row by row; neither is normalized. Raises UsageError as `grid`."""
+        if not isinstance(self.backbone, ClipTower):
+            raise no_tokens(self.backbone_name)
+        features, patches = self.backbone.tokens(self._normalised(x))
+        return self.projection(features), self.projection(patches)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        scale, shift = self._normaliser or self._normalisation()
+        return torch.addcmul(shift, x, scale)
 
     def fold(self, dtype: torch.dtype | None) -> None:
         """Precompute the normalization."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stages.errors import UsageError
 from stages.models.classifier import exact, unit
+from stages.models.clip_tower import no_tokens
 from stages.models.embedding import images_for
 from stages.models.folding import fold
 from stages.models.frozen import inference
@@ -113,11 +114,3 @@ def check_tokens(model: nn.Module, image_size: int, name: str) -> None:
         found = call(torch.zeros(1, 3, image_size, image_size, device=like.device))
     if len(found) != 2 or found[1].ndim != 3 or found[1].shape[2] != found[0].shape[1]:
         raise no_tokens(name)
-
-
-def no_tokens(name: str) -> UsageError:
-    """The error for a network without patch tokens."""
-    return UsageError(
-        f"{name} has no patch tokens, which the objective compares",
-        "train a transformer, for example --backbone clip:ViT-B-32/openai",
-    )
