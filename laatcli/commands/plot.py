@@ -1,4 +1,4 @@
-"""`laat plot`: the learning curves of run folders, or the results of a report."""
+"""`laat plot`: the learning curves of run folders, the results of a report, or a figure of the paper."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from laatcli.console import Column, Console, percent
-from laatcli.options import OUTPUT, Plotting, check_places
+from laatcli.options import OUTPUT, Place, Plotting, check_places
 from stages.errors import UsageError
 from stages.files.reading import STDIO
 from stages.parameters import parameter
@@ -17,8 +17,14 @@ from stages.reports.figures import check_picture
 if TYPE_CHECKING:
     from stages.reports.metrics import RunMetrics
 
-EXAMPLES = ("laat plot run-raw run-expanded -o both.pdf --plot-size column", "laat plot report.json -o report.svg")
-CURVES = "curves.png"
+EXAMPLES = (
+    "laat plot run-raw run-expanded -o both.pdf --plot-size column",
+    "laat plot report.json -o report.svg",
+    "laat plot --figure expansion expanded.st -o sphere.pdf",
+)
+CURVES = "curves"
+FIGURES = {"expansion": "raw and expanded anchors on the sphere"}
+_FIGURE_HELP = f"A figure of the paper: {'; '.join(f'{name} ({about})' for name, about in FIGURES.items())}."
 
 
 def plot(
@@ -26,34 +32,61 @@ def plot(
     context: typer.Context,
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="SOURCE", help="Run folders of laat train, or one report of laat eval.", show_default=False),
+        typer.Argument(
+            metavar="SOURCE",
+            help="Run folders of laat train, or one report of laat eval; what --figure takes.",
+            show_default=False,
+        ),
     ],
     plotting: Plotting,
+    figure: str | None = parameter(None, _FIGURE_HELP, choices=tuple(FIGURES)),
     output: Path | None = parameter(
         None,
         "File to write: .png, .svg or .pdf.",
         short=("-o",),
         panel=OUTPUT,
-        unset=f"{CURVES}, in the run folder if there is one run; report.png beside report.json",
+        unset="report.png beside report.json; curves.png or what --figure names, beside the source if there is one",
     ),
 ) -> None:
-    """Plot the learning curves of one or several runs, or the results of a report."""
+    """Plot learning curves of runs, the results of a report, or a figure of the paper."""
     if output is not None and str(output) == STDIO:
         raise UsageError("--output cannot be standard output", "name a file")
     twice = next((one for at, one in enumerate(sources) if one.resolve() in [other.resolve() for other in sources[:at]]), None)
     if twice is not None:
         raise UsageError(f"'{twice}' is given twice", "name each once")
     report = next((path for path in sources if path.is_file() or path.suffix == ".json"), None)
-    if report is None:
-        target = output or (sources[0] / CURVES if len(sources) == 1 else Path(CURVES))
+    size = plotting.plot_size
+    if figure is not None:
+        target = output or _place(sources, f"{figure}.png")
+        _check(context, target, [("the figure", path) for path in sources])
+        {"expansion": _plot_expansion}[figure](console, sources, target, size)
+    elif report is None:
+        target = output or _place(sources, f"{CURVES}.png")
         _check(context, target, [])
-        _plot_runs(console, sources, target, plotting.plot_size)
+        _plot_runs(console, sources, target, size)
     elif len(sources) > 1:
         raise UsageError(f"'{report}' is a file, given with other sources", "name run folders, or one report alone")
     else:
         target = output or report.with_suffix(".png")
-        _check(context, target, [report])
-        _plot_report(console, report, target, plotting.plot_size)
+        _check(context, target, [("REPORT", report)])
+        _plot_report(console, report, target, size)
+
+
+def _place(sources: list[Path], name: str) -> Path:
+    """In the run folder or beside the file, if there is only one; else in the current folder."""
+    if len(sources) > 1:
+        return Path(name)
+    return (sources[0] if sources[0].is_dir() else sources[0].parent) / name
+
+
+def _plot_expansion(console: Console, files: list[Path], target: Path, size: str) -> None:
+    from stages.anchors.expanded import read_raw_and_expanded
+    from stages.reports.sphere import plot_expansion
+
+    raw, expanded = read_raw_and_expanded(files)
+    globe = plot_expansion(raw, expanded, target, size)
+    console.result({"output": str(target), "classes": len(raw.classes), "longitude_variance": globe.variance})
+    console.line(f"{target}: {len(raw.classes)} anchors on the sphere, before and after the expansion")
 
 
 def _plot_report(console: Console, path: Path, target: Path, size: str) -> None:
@@ -75,8 +108,8 @@ def _plot_runs(console: Console, runs: list[Path], target: Path, size: str) -> N
     _show(console, found, target)
 
 
-def _check(context: typer.Context, target: Path, reports: list[Path]) -> None:
-    check_places(context, [("--output", target)], [("REPORT", path) for path in reports])
+def _check(context: typer.Context, target: Path, inputs: list[Place]) -> None:
+    check_places(context, [("--output", target)], inputs)
     check_picture(target)
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.cosines import CosineFigures, Progress, cosine_figures
-from stages.errors import InputError
+from stages.errors import InputError, UsageError
 from stages.expand import Expansion
+from stages.files import artifacts
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,59 @@ def expand_anchors(
     fitted = _map_of(like, anchors) if like is not None else Expansion.fit(anchors.vectors[anchors.indices("seen")])
     moved = replace(anchors, vectors=fitted.apply(anchors.vectors, np.float32), expansion=fitted)
     return moved, _figures(anchors, moved, fitted, every=like is not None, progress=progress)
+
+
+def read_raw_and_expanded(paths: Sequence[Path]) -> tuple[AnchorSet, AnchorSet]:
+    """The raw and the expanded anchors of one or two files.
+
+    Raw anchors alone are expanded. The raw anchors of an expanded file are found by its lineage: the second file, or one beside
+    it.
+
+    Raises:
+        UsageError: more files than two, or no expanded one among two.
+        InputError: a file that is no anchors, or raw anchors that are not those of the expanded file, or not there.
+    """
+    if len(paths) > 2:
+        raise UsageError("more than two files of anchors are given", "name expanded anchors and their raw anchors")
+    files = {path: artifacts.read(path, KIND) for path in paths}
+    expanded = [path for path, file in files.items() if "expansion" in file.params]
+    if not expanded and len(paths) == 1:
+        raw = _anchors_of(files[paths[0]])
+        return raw, expand_anchors(raw)[0]
+    if len(expanded) != 1:
+        what = "expanded" if expanded else "raw"
+        raise UsageError(
+            f"'{paths[0]}' and '{paths[1]}' are both {what} anchors", "name expanded anchors and their raw anchors"
+        )
+    path = expanded[0]
+    wanted = files[path].inputs.get("anchors", {}).get("sha256", "unknown")
+    others = [other for other in paths if other != path] or _smaller_files(path)
+    found = next(filter(None, (_anchors_with(other, wanted) for other in others)), None)
+    if found is None:
+        where = f"'{others[0]}' is not the file" if len(paths) > 1 else f"no file beside '{path}' is the one"
+        raise InputError(
+            f"{where} that '{path}' was expanded from (SHA-256 {wanted[:12]}…)",
+            "name its raw anchors too, or plot raw anchors alone: they are expanded for the picture",
+        )
+    return _anchors_of(found), _anchors_of(files[path])
+
+
+def _anchors_of(artifact: artifacts.Artifact) -> AnchorSet:
+    return AnchorSet.from_artifact(artifact, artifact.where)
+
+
+def _smaller_files(path: Path) -> list[Path]:
+    """The artifacts beside expanded anchors that can be their raw anchors, which lack the map."""
+    size = path.stat().st_size
+    return [other for other in sorted(path.parent.glob("*.st")) if other.is_file() and other.stat().st_size < size]
+
+
+def _anchors_with(path: Path, sha256: str) -> artifacts.Artifact | None:
+    """The anchors in a file if it has that SHA-256."""
+    with suppress(InputError):
+        found = artifacts.read(path, KIND)
+        return found if found.sha256 == sha256 else None
+    return None
 
 
 def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:

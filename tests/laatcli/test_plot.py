@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.laatcli.conftest import Pipeline
+from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, run, run_on_full_disk, tree
 
 
@@ -53,6 +54,25 @@ def test_a_report_is_drawn_beside_it_or_as_asked(pipeline: Pipeline, runs: Path)
     assert record == {"output": "r.pdf", "report": "report.json"}
     assert (runs / "report.png").read_bytes().startswith(b"\x89PNG")
     assert (runs / "r.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_expansion_is_drawn_from_raw_or_expanded_anchors(pipeline: Pipeline, tmp_path: Path) -> None:
+    for name in ("anchors.st", "expanded.st"):
+        shutil.copy(pipeline.folder / name, tmp_path)
+    plot = ("plot", "--figure", "expansion")
+    for args in (("anchors.st", "-o", "a.png"), ("expanded.st", "-o", "b.png"), ("expanded.st", "anchors.st", "--quiet")):
+        done = inside(tmp_path, *plot, *args)
+        assert done.code == 0, done.stderr
+    drawn = {(tmp_path / name).read_bytes() for name in ("a.png", "b.png", "expansion.png")}
+    assert len(drawn) == 1
+    inside(tmp_path, "anchors", "--names", "a,b,c", "--source", "simplex", "--dim", 4, "-o", "simplex.st")
+    refused = inside(tmp_path, *plot, "expanded.st", "simplex.st")
+    check_refusal(refused, 3, "'simplex.st' is not the file that 'expanded.st' was expanded from")
+    check_refusal(inside(tmp_path, *plot, "anchors.st", "simplex.st"), 2, "are both raw anchors")
+    check_refusal(inside(tmp_path, *plot, "expanded.st", "-o", "anchors.st"), 2, "'anchors.st' is not the name of a picture")
+    (tmp_path / "anchors.st").unlink()
+    check_refusal(inside(tmp_path, *plot, "expanded.st"), 3, "no file beside 'expanded.st'", "Name its raw anchors too")
+    check_refusal(inside(tmp_path, *plot, "a.st", "b.st", "c.st"), 2, "more than two files of anchors")
 
 
 def test_it_needs_no_torch(runs: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stages.anchors.expanded import expand_anchors
-from stages.reports import curves, figures, plots
+from stages.reports import curves, figures, plots, sphere
 from stages.reports.metrics import ACCURACIES, RunMetrics
 from stages.reports.records import Report
 from tests.stages.reports.test_plots import anchors, gzsl_report, report
@@ -64,14 +64,20 @@ def draw_cosines(names: Sequence[str], path: Path, size: str) -> None:
     plots.plot_cosines(raw, expand_anchors(raw)[0], path, size)
 
 
+def draw_sphere(names: Sequence[str], path: Path, size: str) -> None:
+    raw = anchors(len(names) + 2, len(names) + 1)
+    raw = replace(raw, origin={"source": names[-1]})
+    sphere.plot_expansion(raw, expand_anchors(raw)[0], path, size)
+
+
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 @pytest.mark.parametrize("size", figures.SIZES)
-@pytest.mark.parametrize("draw", [draw_curves, draw_results, draw_gzsl, draw_cosines])
+@pytest.mark.parametrize("draw", [draw_curves, draw_results, draw_gzsl, draw_cosines, draw_sphere])
 def test_no_text_is_cut_off_or_covered(
     draw: Callable[[Sequence[str], Path, str], None], size: str, names: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    for module in (curves, plots):
+    for module in (curves, plots, sphere):
         monkeypatch.setattr(module, "save_figure", lambda figure, size, path: drawn.append(figure))
     draw(names, Path("unused.png"), size)
     (figure,) = drawn
