@@ -72,7 +72,9 @@ def train(
     """Train an image model adversarially against fixed anchors."""
     launch = read_launch()
     if dry_run:
-        show_resolved(console, context, {"beta": settings.second_weight, "step_size": format_eps(settings.step)})
+        norm = settings.threat.norm
+        lengths = {"eps": format_eps(settings.eps, norm), "step_size": format_eps(settings.step, norm)}
+        show_resolved(console, context, {"beta": settings.second_weight, **lengths})
         return
     from stages.files.epoch_metrics import METRICS
     from stages.training.folder import BEST, LAST, STATE

@@ -20,7 +20,7 @@ from stages.models.fit import Kind, on_meta, require_fit
 from stages.models.origin import Origin
 from stages.models.own_parts import import_path_of, is_own_backbone, load_backbone
 from stages.statistics.calibration import calibration_of
-from stages.threat import ThreatModel, parse_eps
+from stages.threat import ThreatModel
 from stages.uninitialised import Uninitialised
 
 KIND = "model"
@@ -120,7 +120,7 @@ def _threat(training: Mapping[str, Any]) -> ThreatModel | None:
     if settings.get("objective") in (None, "clean") or settings.get("eps") is None:
         return None
     try:
-        return ThreatModel(parse_eps(settings["eps"]))
+        return ThreatModel(settings["eps"], settings.get("norm") or "Linf")
     except LaatError:
         return None
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stages.attacks.spec import AttackSpec
 from stages.errors import UsageError
-from stages.parameters import SEEDS, check, parameter
+from stages.parameters import SEEDS, check, parameter, same_parameter
 from stages.threat import ThreatModel, format_eps, parse_eps
 from stages.training.objectives import OBJECTIVES, Objective, check_objective_name, find_objective
 from stages.training.schedules import SCHEDULES
@@ -25,7 +26,7 @@ PRECISIONS = ("auto", "float32", "bf16")
 OPTIMIZERS = ("sgd", "adamw")
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_eps")
 # not recorded at their defaults: a run of a version without them is the same run
-_LATER = ("optimizer", *_OF_ADAMW, "decay_norms")
+_LATER = ("norm", "optimizer", *_OF_ADAMW, "decay_norms")
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,8 @@ class TrainSettings:
         panel=METHOD,
         at_least=0,
     )
-    eps: Fraction = parameter(
-        Fraction(8, 255), "L-inf radius of the inner attack, for example 8/255.", panel=METHOD, parse=parse_eps
-    )
+    norm: str = same_parameter(ThreatModel, "norm", panel=METHOD)
+    eps: Fraction = same_parameter(ThreatModel, "eps", help="Radius of the inner attack, for example 8/255.", panel=METHOD)
     steps: int = parameter(7, "Attack steps (PGD) of the inner attack.", panel=METHOD, at_least=1)
     step_size: Fraction | None = parameter(
         None,
@@ -73,7 +73,7 @@ class TrainSettings:
         unset="eps/4",
         panel=METHOD,
         positive=True,
-        parse=parse_eps,
+        parse=partial(parse_eps, norm="L2"),  # the largest that any norm allows; that of the norm is checked below
     )
     awp: float = parameter(
         0.0, "Gamma of adversarial weight perturbation, for example 0.005. 0 is off.", panel=METHOD, at_least=0
@@ -129,8 +129,12 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_objective_name(self.objective)
+        threat = ThreatModel(self.eps, self.norm)
+        object.__setattr__(self, "norm", threat.norm.casefold())
+        object.__setattr__(self, "eps", threat.eps)
         check(self)
-        ThreatModel(self.eps)  # raises for an eps outside [0, 1]
+        if self.step_size is not None:
+            ThreatModel(self.step_size, self.norm)  # raises for a length that is none of the norm
         if self.objective != "clean" and self.eps == 0:
             raise UsageError("--eps is 0, so there is no attack to train against", "use --objective clean, or --eps 8/255")
         if self.accumulate > self.batch_size:
@@ -159,7 +163,7 @@ class TrainSettings:
     @property
     def threat(self) -> ThreatModel:
         """The threat model of the inner attack."""
-        return ThreatModel(self.eps)
+        return ThreatModel(self.eps, self.norm)
 
     @property
     def step(self) -> Fraction:
@@ -182,7 +186,8 @@ class TrainSettings:
     def to_record(self) -> dict[str, Any]:
         """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result,
         `seen_bias`, which does so with validation classes alone (see `Task.identity`), and the defaults of newer settings."""
-        record = {**asdict(self), "eps": format_eps(self.eps), "step_size": format_eps(self.step)}
+        norm = self.threat.norm
+        record = {**asdict(self), "eps": format_eps(self.eps, norm), "step_size": format_eps(self.step, norm)}
         defaults = _defaults()
         for name in ("grad_checkpointing", "seen_bias", *(name for name in _LATER if record[name] == defaults[name])):
             del record[name]

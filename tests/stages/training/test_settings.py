@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stages.errors import UsageError
+from stages.threat import ThreatModel
 from stages.training.settings import TrainSettings
 
 
@@ -50,6 +51,10 @@ def test_the_defaults_are_the_published_ones() -> None:
         ({"eps": Fraction(0), "objective": "at"}, "--eps is 0, so there is no attack"),
         ({"eps": Fraction(8)}, "eps '8' is over 1, and pixels range from 0 to 1"),
         ({"eps": Fraction(-1, 255)}, "eps '-1/255' is not a number between 0 and 1"),
+        ({"norm": "l1"}, "unknown norm 'l1'; known norms: linf, l2"),
+        ({"norm": "l2", "eps": Fraction(3000)}, "eps '3000' is over 1732"),
+        ({"norm": "l2", "eps": Fraction(0)}, "--eps is 0, so there is no attack"),
+        ({"step_size": Fraction(2)}, "eps '2' is over 1"),
         ({"step_size": Fraction(0)}, "--step-size is 0; choose a number above 0"),
         ({"step_size": Fraction(-2, 255)}, "--step-size"),
     ],
@@ -69,6 +74,17 @@ def test_a_step_of_its_own() -> None:
 
 def test_a_clean_run_needs_no_eps() -> None:
     assert TrainSettings(objective="clean", eps=Fraction(0)).threat.eps == 0
+
+
+def test_a_euclidean_ball() -> None:
+    found = TrainSettings(norm="L2")
+    assert (found.norm, found.threat) == ("l2", ThreatModel("128/255", "L2"))
+    assert found.step == Fraction(32, 255)
+    larger = TrainSettings(norm="l2", eps=Fraction(3), step_size=Fraction(3, 2))
+    assert larger.selection_attack().step_size(larger.threat) == 1.5
+    record = larger.to_record()
+    assert (record["norm"], record["eps"], record["step_size"]) == ("l2", "3", "1.5")
+    assert "norm" not in TrainSettings().to_record()  # as older runs
 
 
 def test_the_record_is_json_with_exact_fractions() -> None:
