@@ -193,9 +193,9 @@ def show_reports(console: Console, reports: Mapping[str, Report], form: str) -> 
             show(line)
 
 
-def check_format(form: str, console: Console) -> None:
-    """Raise UsageError for an unknown format, or one combined with --json."""
-    tables.check_format(form)
+def check_format(form: str, console: Console, *more: str) -> None:
+    """Raise UsageError for an unknown format, or one combined with --json; `more` are formats that the command adds."""
+    tables.check_format(form, *more)
     if console.as_json and form != "table":
         raise UsageError(f"--json and --format {form} both want standard output", "leave one of them out")
 

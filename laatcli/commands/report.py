@@ -10,9 +10,12 @@ import typer
 
 from laatcli import options
 from laatcli.console import Console
-from laatcli.reporting import Format, check_format, show_reports, show_table
+from laatcli.page import HTML, write_page
+from laatcli.reporting import check_format, show_reports, show_table
 from stages.errors import UsageError
+from stages.files.reading import STDIO
 from stages.parameters import parameter
+from stages.reports.page.request import PageRequest
 
 if TYPE_CHECKING:
     from stages.reports.leaderboard import Leaderboard
@@ -21,12 +24,22 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "laat report raw/report.json expanded/report.json --format latex",
     "laat report report.json --leaderboard leaderboard.jsonl",
+    "laat report report.json --format html --run run --adversarial adversarial.st -o report.html",
 )
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="How tables are printed: table, markdown, csv or latex; or html: a page in one file, with charts and images.",
+        rich_help_panel=options.OUTPUT,
+    ),
+]
 
 
 def report(
     console: Console,
     context: typer.Context,
+    page: PageRequest,
     reports: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -38,6 +51,9 @@ def report(
         "Add every model and group of the reports to this ranking, a .jsonl file, and show it.",
         panel=options.OUTPUT,
     ),
+    output: Path = parameter(
+        Path("report.html"), "File of --format html; - is standard output.", short=("-o",), panel=options.OUTPUT
+    ),
     form: Format = "table",
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of report.json and exit.")] = False,
 ) -> None:
@@ -47,7 +63,11 @@ def report(
     group of classes. It has a ranking by worst case for each combination of data,
     classes, threat model, suite and protocol.
     """
-    check_format(form, console)
+    if form == HTML:
+        console.stdout_taken = str(output) == STDIO
+    else:
+        check_format(form, console, HTML)
+        options.refuse_without(context, ("output", *options.option_names(PageRequest)), "a page", f"add --format {HTML}")
     from stages.reports.leaderboard import is_leaderboard, read_leaderboard
     from stages.reports.records import report_schema
     from stages.reports.report import read_report
@@ -63,7 +83,13 @@ def report(
         raise UsageError("a report is given twice", "name each report once")
     if leaderboard is not None:
         options.check_places(context, [("--leaderboard", leaderboard)], [("the command", path) for path in reports])
-        _show_board(console, _collected(console, reports, leaderboard), form)
+        board = _collected(console, reports, leaderboard)
+        if form == HTML:
+            write_page(console, context, [leaderboard], page, output)
+        else:
+            _show_board(console, board, form)
+    elif form == HTML:
+        write_page(console, context, reports, page, output)
     elif any(map(is_leaderboard, reports)):
         if len(reports) > 1:
             raise UsageError("a leaderboard is shown alone", "name one file, or add reports to it with --leaderboard")

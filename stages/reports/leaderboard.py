@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -49,9 +49,13 @@ class Leaderboard:
         replaced = sum(found[key] != line for key, line in before.items())
         return Leaderboard(tuple(sorted(found.values(), key=_order))), new, replaced
 
+    def rankings(self) -> list[dict[str, Report]]:
+        """One ranking per group of lines that were measured alike: rank -> line, its model named uniquely in the ranking."""
+        return [_ranked([*lines]) for _, lines in groupby(self.lines, _ranking)]
+
     def tables(self) -> list[FigureTable]:
-        """One ranking per group of lines that were measured alike."""
-        return [table for _, lines in groupby(self.lines, _ranking) for table in _ranked([*lines])]
+        """The rankings as tables."""
+        return [table for ranking in self.rankings() for table in ranking_tables(ranking)]
 
     def to_bytes(self) -> bytes:
         """The file: one line of JSON per report, keys sorted."""
@@ -110,7 +114,7 @@ def check_name(path: Path | str) -> None:
         raise UsageError(f"'{path}' is not the name of a leaderboard", f"name it leaderboard{ENDING}")
 
 
-def _ranked(lines: Sequence[Report]) -> list[FigureTable]:
+def _ranked(lines: Sequence[Report]) -> dict[str, Report]:
     names = [line.models[0].name for line in lines]
     shown = {}
     for rank, line in enumerate(lines, start=1):
@@ -119,14 +123,22 @@ def _ranked(lines: Sequence[Report]) -> list[FigureTable]:
             name = f"{name} {model.sha256[:12]}"
         result = line.results[0].model_copy(update={"model": name})
         shown[str(rank)] = line.model_copy(update={"models": [model.model_copy(update={"name": name})], "results": [result]})
-    first, result = lines[0], lines[0].results[0]
+    return shown
+
+
+def ranking_tables(ranking: Mapping[str, Report]) -> list[FigureTable]:
+    """The table of one ranking, and with gzsl a second one."""
+    first = next(iter(ranking.values()))
+    result = first.results[0]
     warned = [
-        f"checks failed for rank {rank}: {', '.join(failed)}" for rank, line in shown.items() if (failed := failed_checks(line))
+        f"checks failed for rank {rank}: {', '.join(failed)}"
+        for rank, line in ranking.items()
+        if (failed := failed_checks(line))
     ]
     data = f"data {first.data.source} {(first.data.sha256 or '')[:12]}".strip()
     return [
         replace(table, title=f"{table.title}, {data}, {result.group} classes, {result.protocol}", notes=(*table.notes, *warned))
-        for table in report_tables(shown, label="rank")
+        for table in report_tables(ranking, label="rank")
     ]
 
 

@@ -98,10 +98,10 @@ class FigureTable:
         return lines
 
 
-def check_format(name: str) -> None:
-    """Raise UsageError unless `name` is a format."""
-    if name not in FORMATS:
-        raise UsageError(f"unknown format '{name}'", f"known formats: {', '.join(FORMATS)}")
+def check_format(name: str, *more: str) -> None:
+    """Raise UsageError unless `name` is a format, or one of `more` that the command knows."""
+    if name not in (*FORMATS, *more):
+        raise UsageError(f"unknown format '{name}'", f"known formats: {', '.join((*FORMATS, *more))}")
 
 
 def render(table: FigureTable, form: str) -> str:

@@ -1,0 +1,80 @@
+"""Security curves: robust accuracy over eps, from reports that differ in eps alone. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from stages.reports.parts import measured_alike
+from stages.reports.records import Report, Result
+from stages.reports.report_tables import attacks_in_order
+from stages.reports.rows import CLEAN, WORST
+from stages.reports.tables import MISSING, Cell, FigureTable, share
+from stages.statistics.intervals import Estimate
+from stages.threat import format_eps, parse_eps
+
+
+@dataclass(frozen=True)
+class SecurityCurve:
+    """One model on one group of classes under the same attacks at several eps.
+
+    Attributes:
+        model, group, protocol: as in the reports.
+        measure: 'worst', or the attack where there is one.
+        norm: of the threat models.
+        under: the attacks, in words.
+        points: eps -> accuracy and interval, ascending; clean accuracy at 0.
+    """
+
+    model: str
+    group: str
+    protocol: str
+    measure: str
+    norm: str
+    under: str
+    points: Mapping[Fraction, Estimate]
+
+
+def security_curves(reports: Mapping[str, Report]) -> list[list[SecurityCurve]]:
+    """The curves of reports, by their names, those that were measured alike but for eps in one list; none with a single eps."""
+    alike: dict[str, dict[tuple[str, str, str, str], dict[Fraction, tuple[Report, Result]]]] = {}
+    for report in reports.values():
+        if report.threat is None:
+            continue
+        eps = parse_eps(report.threat.eps, report.threat.norm)
+        sha256 = {model.name: model.sha256 for model in report.models}
+        curves = alike.setdefault(_but_for_eps(report), {})
+        for result in report.results:
+            if result.attacks:
+                key = sha256[result.model], result.group, result.protocol, ",".join(result.attacks)
+                curves.setdefault(key, {}).setdefault(eps, (report, result))
+    groups = [[_curve(points) for points in curves.values() if len(points) > 1] for curves in alike.values()]
+    return [group for group in groups if group]
+
+
+def _but_for_eps(report: Report) -> str:
+    assert report.threat is not None
+    return measured_alike(report.model_copy(update={"threat": report.threat.model_copy(update={"eps": ""})}))
+
+
+def _curve(found: Mapping[Fraction, tuple[Report, Result]]) -> SecurityCurve:
+    report, first = next(iter(found.values()))
+    measure = WORST if len(first.attacks) > 1 else next(iter(first.attacks))
+    points = {Fraction(0): first.clean, **{eps: found[eps][1].worst for eps in sorted(found)}}
+    norm = report.threat.norm if report.threat else ""
+    under = report.suite or ", ".join(attacks_in_order({"": report}))
+    return SecurityCurve(first.model, first.group, first.protocol, measure, norm, under, dict(sorted(points.items())))
+
+
+def security_table(curves: Sequence[SecurityCurve]) -> FigureTable:
+    """The curves as rows, a column for each eps; clean accuracy at 0."""
+    eps = sorted({one for curve in curves for one in curve.points})
+    rows: list[tuple[Cell, ...]] = []
+    for curve in curves:
+        found = {one: share(point.accuracy, point.low, point.high) for one, point in curve.points.items()}
+        rows.append((curve.model, curve.group, curve.protocol, *(found.get(one, MISSING) for one in eps)))
+    norm, under = curves[0].norm, curves[0].under
+    names = [CLEAN if one == 0 else format_eps(one, norm) for one in eps]
+    title = f"accuracy % over eps ({norm}), worst case of {under}"
+    return FigureTable(title, ("model", "classes", "protocol", *names), tuple(rows), ("± 95 % interval, as above",))
