@@ -50,12 +50,23 @@ def locked(folder: Path) -> Iterator[None]:
 def what_next(folder: Path, identity: dict[str, Any], *, resume: bool, force: bool) -> Next:
     """Whether a run of `identity` (see `stages.training.task`) starts in `folder`, is resumed, or is done already.
 
+    `force` alone replaces whatever is in the folder; with `resume` too, only another run.
+
     Raises:
         UsageError: the folder has another run, or an unfinished one and neither `resume` nor `force` is set.
         InputError: its state is damaged.
     """
-    if force:
+    if force and not resume:
         return "start"
+    try:
+        return _continued(folder, identity, resume=resume)
+    except LaatError:
+        if force:
+            return "start"
+        raise
+
+
+def _continued(folder: Path, identity: dict[str, Any], *, resume: bool) -> Next:
     if (folder / STATE).exists():
         before = _state(folder)
         if not resume:

@@ -53,7 +53,7 @@ class RunOptions:
         world: the processes that train together.
         cache: 'device' or 'ram', where images in memory are kept.
         resume: resume the unfinished run in the folder if there is one.
-        force: replace the run in the folder.
+        force: replace the run in the folder; with `resume`, only another run.
         save_every: seconds between saved states; 0 saves after every step.
         log: 'tensorboard' or 'wandb', to log the figures of each epoch there too.
         on_step, on_epoch: called after steps (at most four times a second) and after every epoch.
@@ -158,8 +158,9 @@ def _agreed_next(folder: Path, identity: dict[str, Any], options: RunOptions) ->
     answers: tuple[Next, ...] = ("start", "resume", "done")
     answer = torch.zeros(1, device=options.device)
     if world.leader:
-        answer += answers.index(what_next(folder, identity, resume=options.resume, force=options.force))
-        tidy(folder, old_state=options.force)
+        found = what_next(folder, identity, resume=options.resume, force=options.force)
+        answer += answers.index(found)
+        tidy(folder, old_state=found == "start")
     world.barrier()  # some processes may read their data longer
     world.sum([answer])
     return answers[int(answer)]

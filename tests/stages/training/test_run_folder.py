@@ -86,6 +86,27 @@ def test_another_run_does_not_go_on_from_this_state(tmp_path: Path) -> None:
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
 
+def test_force_with_resume_replaces_another_run_alone(tmp_path: Path) -> None:
+    def stop(_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    trained(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", on_epoch=stop, save_every=0)
+    epochs: list[Any] = []
+    trained(tmp_path / "run", resume=True, force=True, on_epoch=epochs.append)
+    assert [one.epoch for one in epochs] == [2]  # it went on
+    assert (tmp_path / "whole/last.st").read_bytes() == (tmp_path / "run/last.st").read_bytes()
+    assert attempted(tmp_path / "run", resume=True, force=True) is None  # up to date
+    other = quick(lr=0.01)
+    with pytest.raises(KeyboardInterrupt):  # replaced, and stopped
+        trained(tmp_path / "run", other, resume=True, force=True, on_epoch=stop, save_every=0)
+    assert len(rows(tmp_path / "run")) == 1
+    assert trained(tmp_path / "run", resume=True, force=True).best_epoch in (1, 2)  # unfinished, and of another run
+    assert names(tmp_path / "run") == ["last.st", "metrics.jsonl", "model.st"]
+    assert (tmp_path / "whole/last.st").read_bytes() == (tmp_path / "run/last.st").read_bytes()
+
+
 def test_a_damaged_state_is_told(tmp_path: Path) -> None:
     def stop(_: object) -> None:
         signal.raise_signal(signal.SIGTERM)
