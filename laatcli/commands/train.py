@@ -49,7 +49,9 @@ class RunChoices:
     )
     save_every: float = parameter("60s", "Time between checkpoints: 60s, 5m, 1h.", panel=RUN, parse=parse_duration)
     log: str | None = parameter(None, "Also log to tensorboard or wandb.", panel=RUN)
-    force: bool = parameter(False, "Overwrite the results in the folder; with --resume auto, only those of another run.", panel=RUN)
+    force: bool = parameter(
+        False, "Overwrite the results in the folder; with --resume auto, only those of another run.", panel=RUN
+    )
 
     def __post_init__(self) -> None:
         check(self)
