@@ -38,9 +38,10 @@ from stages.models.wrapped import check_grid, reading_of
 from stages.models.wrapped import resize_inside as resize_inside_of
 from stages.pixels import check_pixels
 from stages.threat import ThreatModel
+from stages.training.folder import finished_run
 from stages.training.objectives import Objective
 from stages.training.reports import EpochReport, RunResult
-from stages.training.run import RunOptions, finished_run, train_run
+from stages.training.run import RunOptions, train_run
 from stages.training.settings import TrainSettings
 
 Eps = str | float | Fraction
@@ -199,7 +200,7 @@ def evaluate(
         named.check_fits(threat, ways)
     images = _images(ImageRequest(dataset, split=split, layout=layout, resize=resize), classifier, choice.classes)
     task = Task(
-        {"model": classifier},
+        {classifier.origin.training.get("name", "model"): classifier},
         [choice],
         images,
         how,
@@ -222,6 +223,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     objective: Objective | type[Objective] | None = None,
+    name: str | None = None,
     out: str | Path = "run",
     split: str | None = None,
     layout: str | None = None,
@@ -240,10 +242,10 @@ def train(
         dataset: images of the seen and validation classes, see `evaluate`.
         settings: see `TrainSettings`; None is its defaults.
         objective: your own, a subclass of `Objective` or an instance; None is that of the settings.
+        name: of the run in reports; None is that of the folder.
         out: the run folder: model.st (best epoch), last.st, metrics.jsonl.
         split, layout, resize: as `--split`, `--layout` and `--resize`.
-        resume: continue an unfinished run in the folder.
-        force: replace the run in the folder.
+        resume, force: continue the unfinished run in the folder; replace the run in it.
         device: auto, cpu, cuda, cuda:N or mps.
         on_epoch: called after every epoch.
 
@@ -270,6 +272,7 @@ def train(
         Path(out),
         inputs={"anchors": artifact.lineage()},
         resize=resize,
+        name=name,
         options=options,
         model=None if isinstance(model, str) else model,
         objective=objective,

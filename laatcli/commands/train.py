@@ -68,6 +68,7 @@ def train(
     recipe: Recipe = None,
     anchors: Path | None = parameter(None, "Anchors to train against.", unset="expanded.st, else anchors.st"),
     init: Path | None = parameter(None, "Start from the weights of this checkpoint."),
+    name: str | None = parameter(None, "Name of the run in reports and tables.", unset="that of the folder"),
     out: Path = parameter(Path("run"), "Folder for model.st (best epoch), last.st and metrics.jsonl."),
     dry_run: DryRun = False,
 ) -> None:
@@ -120,7 +121,7 @@ def train(
             )
             try:
                 result = train_run(
-                    anchor_set, images, settings, out, inputs=inputs, init=start, resize=request.resize, options=run
+                    anchor_set, images, settings, out, inputs=inputs, init=start, resize=request.resize, name=name, options=run
                 )
             except KeyboardInterrupt:
                 console.note(f"stopped: checkpoint saved to {out}/state.st; continue with --resume auto")

@@ -17,6 +17,7 @@ from stages.evaluation.chunks import Chunks
 from stages.evaluation.clean_passes import needless_draws, require_same_passes
 from stages.evaluation.features import CleanFeatures
 from stages.evaluation.groups import ClassChoice, leak_notes
+from stages.evaluation.models import model_entry
 from stages.evaluation.progress import with_checks, within
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.score import evaluate, forward_size
@@ -28,7 +29,7 @@ from stages.models.embedding import place
 from stages.models.frozen import inference
 from stages.models.wrapped import mean_of_draws
 from stages.reports.notes import merged_notes
-from stages.reports.records import Model, Report, Result
+from stages.reports.records import Report, Result
 from stages.reports.report import make_report, report_bytes, with_rows
 from stages.reports.report_tables import report_tables
 from stages.reports.results import ALIKE_NOTE, Row
@@ -249,24 +250,3 @@ def _follows_from(
         **how_attacked(classifier, task.eot, task.batch_size),
         **own_code([classifier]),
     }
-
-
-def model_entry(name: str, classifier: Classifier) -> Model:
-    """The entry of a classifier in the report: its objective and anchors."""
-    if classifier.origin.foreign and not classifier.origin.training:
-        return _foreign_entry(name, classifier)
-    anchors, settings = classifier.anchor_set, classifier.origin.training.get("settings", {})
-    source = f"{anchors.origin.get('source', 'unknown')}, {'raw' if anchors.expansion is None else 'expanded'}"
-    objective = str(settings.get("objective", "unknown"))
-    return Model(name=name, sha256=classifier.origin.sha256, objective=objective, anchors=source)
-
-
-def _foreign_entry(name: str, classifier: Classifier) -> Model:
-    """The entry of a model that is not a checkpoint: the SHA-256 is that of its weights."""
-    anchors, sha256 = classifier.anchor_set, classifier.origin.sha256
-    if classifier.closed:
-        return Model(name=name, sha256=sha256, objective="closed set", anchors="none, the outputs are logits")
-    templates = anchors.origin.get("templates", [])
-    parts = [str(anchors.origin.get("source", "unknown")), "raw" if anchors.expansion is None else "expanded"]
-    parts += [f"'{templates[0]}'" if len(templates) == 1 else f"{len(templates)} templates"] if templates else []
-    return Model(name=name, sha256=sha256, objective="zero-shot", anchors=", ".join(parts))

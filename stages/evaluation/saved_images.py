@@ -14,8 +14,9 @@ from stages.conditions import NOT_RESIZED, knowledge_of
 from stages.data.image_hashes import image_hashes
 from stages.errors import ComputeError, InputError
 from stages.evaluation.clean_passes import needless_draws, require_same_passes
-from stages.evaluation.evaluate import Evaluation, model_entry
+from stages.evaluation.evaluate import Evaluation
 from stages.evaluation.groups import ClassChoice, leak_notes
+from stages.evaluation.models import model_entry
 from stages.evaluation.points import all_way_points
 from stages.evaluation.progress import within
 from stages.evaluation.protocol import Protocol

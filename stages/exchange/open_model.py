@@ -117,11 +117,24 @@ def open_models(
         classifier, lineage = _open(kinds[at], found[at][1], named[at], _only(asked, kinds[at]), progress, module)
         place(classifier, device)
         opened[at] = Opened(classifier, lineage, named[at])
-    return [opened[at] for at in range(len(specs))]
+    names = _run_names([opened[at].classifier for at in range(len(specs))], specs, named)
+    return [replace(opened[at], name=name) for at, name in enumerate(names)]
+
+
+def _run_names(classifiers: Sequence[Classifier], specs: Sequence[str], named: Sequence[str]) -> list[str]:
+    """The names of the runs (see `laat train --name`) where they are unique, otherwise those in `named`, of the files."""
+
+    def recorded(classifier: Classifier, spec: str) -> str | None:
+        name = classifier.origin.training.get("name")
+        return f"{name}/last" if name and Path(spec).name == "last.st" else name
+
+    runs = [recorded(one, spec) for one, spec in zip(classifiers, specs, strict=True)]
+    found = [run if run and runs.count(run) == 1 else name for run, name in zip(runs, named, strict=True)]
+    return found if len({*found}) == len(found) else list(named)
 
 
 def report_names(specs: Sequence[str]) -> list[str]:
-    """What reports call the models, without local paths: a checkpoint by its run folder, a file by its name.
+    """What reports call models of runs without a name, without local paths: a checkpoint by its run folder, a file by its name.
 
     Where these are not unique, files get their folder too, and otherwise numbers.
     """

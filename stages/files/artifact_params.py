@@ -15,6 +15,7 @@ from stages.errors import InputError
 from stages.files.artifact_record import REMAKE
 from stages.files.epoch_metrics import EpochMetrics, check_epochs
 from stages.files.records import Record, Share, first_fault
+from stages.files.training_params import Training
 
 
 class Lineage(Record):
@@ -78,51 +79,11 @@ class Architecture(Record, extra="allow"):
     tower: dict[str, Any] | None = None
 
 
-class Settings(Record, extra="allow"):
-    """The settings of a training that later commands read."""
-
-    tau: Annotated[float, Field(ge=1e-38, le=1e38)]  # whose inverse is finite in float32
-    objective: str | None = None
-    eps: str | None = None
-
-
 class Data(Record, extra="allow"):
     """Provenance of the images; the digest is of pixels, labels and class names."""
 
     source: str
     sha256: str | None = None
-
-
-class TrainingData(Record, extra="allow"):
-    """Provenance of the training images."""
-
-    source: str | None = None
-    white: PositiveFloat | None = None
-
-
-class Imported(Record, extra="allow"):
-    """The file of another program that a checkpoint was converted from; of its training nothing is known."""
-
-    layout: str
-    file: str
-    """Its name, without a folder."""
-    sha256: str
-    changes: list[str]
-    """What was done to the weights, in sentences."""
-    ignored: dict[str, NonNegativeInt]
-    """Number of entries that were not taken, by their first key."""
-    groups_known: bool
-    """Whether the groups are those of the training anchors; otherwise it is unknown which classes were trained on."""
-
-
-class Training(Record, extra="allow"):
-    """How a model was trained."""
-
-    imported: Imported | None = None
-    settings: Settings
-    data: TrainingData = TrainingData()
-    identity: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    resize: PositiveInt | None = None
 
 
 class SeenUnseenShares(Record):
@@ -262,6 +223,7 @@ class StateParams(Record, extra="allow"):
 
     best_sha256: str
     identity: dict[str, dict[str, Any]]
+    name: str | None = None
     reports: list[EpochMetrics]
     step: NonNegativeInt
 

@@ -15,7 +15,7 @@ from stages.files.strict_json import parse_json_object
 from stages.version import __version__
 
 # of report.json, its rows and its episodes together
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 OLDEST_VERSION = 2  # that is still read
 AGAIN = "evaluate again with `laat eval`"
 _KEY = b"laat"

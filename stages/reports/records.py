@@ -14,24 +14,12 @@ from stages.errors import InputError
 from stages.files.artifact_params import Data, Lineage, Threat
 from stages.files.records import Record, Share, first_fault
 from stages.reports.check_records import Checks
+from stages.reports.model_records import Model
 from stages.reports.parquet import AGAIN, OLDEST_VERSION, SCHEMA_VERSION
 from stages.reports.rows import CLEAN, WORST
 from stages.statistics.chance import Verdict, verdict
 from stages.statistics.gzsl import GzslResult
 from stages.statistics.intervals import NO_SPREAD, Estimate
-
-
-class Model(Record):
-    """A model that was evaluated."""
-
-    anchors: str
-    """Source of the anchors, raw or expanded."""
-    name: str
-    """Unique in the report."""
-    objective: str
-    """Of the training; zero-shot or closed set for a model from elsewhere."""
-    sha256: str
-    """Of the checkpoint, or of the weights of a model from elsewhere."""
 
 
 class Sample(Record):

@@ -20,8 +20,9 @@ from stages.files.records import first_fault
 from stages.files.strict_json import parse_json
 from stages.identity import digest_of
 from stages.reports.episode_file import episodes_bytes, episodes_path
+from stages.reports.model_records import Model
 from stages.reports.parquet import AGAIN, SCHEMA_VERSION, check_version
-from stages.reports.records import FileReference, Model, Report
+from stages.reports.records import FileReference, Report
 from stages.reports.results import Row
 from stages.reports.row_file import RowPart, rows_bytes
 from stages.reports.verify import check_digest, check_files, with_digest

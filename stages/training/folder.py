@@ -11,7 +11,8 @@ from stages.errors import InputError, LaatError, MissingError, UsageError
 from stages.files import artifacts
 from stages.files.epoch_metrics import METRICS, read_epochs
 from stages.identity import require_same
-from stages.text import counted
+from stages.text import counted, visible
+from stages.training.reports import EpochReport, RunResult
 from stages.training.state import KIND, RunState
 from stages.version import __version__
 
@@ -116,3 +117,25 @@ def _finished_identity(folder: Path) -> dict[str, Any] | None:
     identity: dict[str, Any] = artifact.params["training"].get("identity", {})
     whole = epochs == identity.get("settings", {}).get("epochs") and artifact.tool == __version__
     return identity if whole else None
+
+
+def finished_run(folder: Path) -> RunResult:
+    """What the finished run in `folder` wrote. Raises InputError when a file of it is missing or damaged."""
+    reports = [EpochReport.from_row(row.to_record()) for row in read_epochs(folder / METRICS)]
+    best = [report for report in reports if report.best][-1]
+    return RunResult(folder, best.epoch, best.score, reports, artifacts.read(folder / BEST, "model").sha256)
+
+
+def check_run_name(name: str | None) -> None:
+    """Raise UsageError for a name that is empty, or has characters that do not show."""
+    if name is not None and (not name.strip() or name != visible(name).strip()):
+        raise UsageError(f"the run's name is '{name}'", "give a name of visible characters, for example --name laat-seed-0")
+
+
+def other_name(folder: Path, name: str | None) -> str:
+    """A warning if the finished run in `folder` has another name than the one that is given now; '' otherwise."""
+    before = artifacts.read(folder / BEST, "model").params["training"].get("name")
+    if name in (None, before):
+        return ""
+    known = "no name" if before is None else f"the name '{before}'"
+    return f"the finished run in '{folder}' keeps {known}: --name is recorded in training (--force trains again)"

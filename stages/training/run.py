@@ -22,12 +22,12 @@ from stages.devices import has_bf16
 from stages.errors import InputError, UsageError
 from stages.files import artifacts
 from stages.files.artifact_params import Calibration
-from stages.files.epoch_metrics import METRICS, read_epochs
+from stages.files.epoch_metrics import METRICS
 from stages.files.writing import write_file
 from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
-from stages.training.folder import BEST, LAST, STATE, Next, locked, read_state, tidy, what_next
+from stages.training.folder import BEST, LAST, STATE, Next, check_run_name, locked, other_name, read_state, tidy, what_next
 from stages.training.loop import Trainer
 from stages.training.objectives import Objective
 from stages.training.out_of_memory import explained
@@ -82,6 +82,7 @@ def train_run(
     inputs: dict[str, Any],
     init: artifacts.Artifact | None = None,
     resize: int | None = None,
+    name: str | None = None,
     model: nn.Module | None = None,
     objective: Objective | type[Objective] | None = None,
     options: RunOptions | None = None,
@@ -99,6 +100,7 @@ def train_run(
         inputs: lineage of the anchors artifact and of `init`.
         init: a checkpoint of the same architecture to start from.
         resize: how the images were resized, recorded so that evaluation does the same.
+        name: of the run, recorded in its checkpoints; a resumed run keeps its name unless another is given.
         model: any module, images (N, 3, H, W) float in [0, 1] -> embeddings (N, D), D the width of the anchors; trained in
             place, instead of the backbone of the settings.
         objective: an objective or its class, instead of the one of the settings.
@@ -109,12 +111,13 @@ def train_run(
 
     Raises:
         UsageError: another run is in the folder, or is writing there now; an unknown backbone; a module whose embeddings do not
-            fit the anchors.
+            fit the anchors; an empty name.
         InputError: images that are not square; a state or a checkpoint that does not fit.
         ComputeError: a non-finite loss; not enough memory.
         KeyboardInterrupt: the run was interrupted; its state is saved.
     """
     options = options or RunOptions()
+    check_run_name(name)
     if len(anchors.groups.seen) < 2:
         raise InputError("there is only one seen class, and a single candidate is always right", "train on at least 2 classes")
     if model is None:
@@ -135,21 +138,16 @@ def train_run(
     with locked(folder) if options.world.leader else nullcontext():
         upcoming = _agreed_next(folder, task.identity, options)
         if upcoming == "done":
+            if options.on_warning is not None and (kept := other_name(folder, name)):
+                options.on_warning(kept)
             return None
-        run = _Run(task, folder, options)
+        run = _Run(task, folder, options, name)
         if upcoming == "resume":
             run.restore()
         log = options.log if options.world.leader else None
         tracker = open_tracker(log, folder, task.identity["settings"], resumed=upcoming == "resume")
         with closing(tracker), closing(run.trainer), explained(run.trainer), StopRequest() as stop:
             return run.go(stop, tracker)
-
-
-def finished_run(folder: Path) -> RunResult:
-    """What the finished run in `folder` wrote. Raises InputError when a file of it is missing or damaged."""
-    reports = [EpochReport.from_row(row.to_record()) for row in read_epochs(folder / METRICS)]
-    best = [report for report in reports if report.best][-1]
-    return RunResult(folder, best.epoch, best.score, reports, artifacts.read(folder / BEST, "model").sha256)
 
 
 def _agreed_next(folder: Path, identity: dict[str, Any], options: RunOptions) -> Next:
@@ -169,7 +167,7 @@ def _agreed_next(folder: Path, identity: dict[str, Any], options: RunOptions) ->
 class _Run:
     """One run in one folder. Every process has one; the leader writes the files."""
 
-    def __init__(self, task: Task, folder: Path, options: RunOptions) -> None:
+    def __init__(self, task: Task, folder: Path, options: RunOptions, name: str | None) -> None:
         self._task, self._settings, self._folder, self._options = task, task.settings, folder, options
         seed, seen_bias = task.settings.seed, task.settings.seen_bias
         training, self._selection = plan_selection(task.images, task.anchors, seed, seen_bias=seen_bias)
@@ -185,7 +183,7 @@ class _Run:
             cache=options.cache,
             objective=task.objective,
         )
-        self._state = RunState(task.identity, [], "")
+        self._state = RunState(task.identity, [], "", name)
         self._record = task.record(training, self._selection)
         self._images = task.image_hashes(training, self._selection) if options.world.leader else {}
         self._saved = self._reported = self._started = time.monotonic()
@@ -205,7 +203,8 @@ class _Run:
 
     def restore(self) -> None:
         """Restore the state saved in the folder."""
-        self._state = RunState.restore(read_state(self._folder), self.trainer, f"'{self._folder / STATE}'")
+        before = RunState.restore(read_state(self._folder), self.trainer, f"'{self._folder / STATE}'")
+        self._state = replace(before, name=self._state.name or before.name)
 
     def go(self, stop: StopRequest, tracker: Tracker) -> RunResult:
         """Train to the end, or until `stop` is asked."""
@@ -287,7 +286,7 @@ class _Run:
     def _write(self, name: str, report: EpochReport, calibration: Calibration | None) -> str:
         chosen = {"epoch": report.epoch, "clean": report.score.clean, "robust": report.score.robust}
         record = {**self._record, "selection": {**self._record["selection"], **chosen}}
-        task = self._task
+        task, record = self._task, record | ({} if self._state.name is None else {"name": self._state.name})
         packed = partial(checkpoint_of, image_size=task.images.size[0], images=self._images, calibration=calibration)
         artifact = packed(self.trainer.scored_model, task.anchors, record, task.inputs)
         return artifacts.write(artifact, self._folder / name).sha256

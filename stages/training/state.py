@@ -33,11 +33,13 @@ class RunState:
         identity: see `stages.training.task`; JSON-able.
         reports: of the finished epochs.
         best_sha256: of model.st; empty while there is none.
+        name: of the run, if it has one.
     """
 
     identity: dict[str, Any]
     reports: list[EpochReport]
     best_sha256: str
+    name: str | None = None
 
     def to_artifact(self, trainer: Trainer) -> Artifact:
         """This and the state of `trainer`. Raises ComputeError when a tensor is not finite."""
@@ -55,6 +57,7 @@ class RunState:
             "identity": self.identity,
             "reports": [report.to_row() for report in self.reports],
             "step": trainer.step,
+            **({} if self.name is None else {"name": self.name}),
         }
         return Artifact(KIND, tensors, params)
 
@@ -84,7 +87,7 @@ class RunState:
         """The progress alone, of an artifact that was read (see `artifacts.from_bytes`, which checks its record)."""
         params = artifact.params
         reports = [EpochReport.from_row(row) for row in params["reports"]]
-        return cls(params["identity"], reports, params["best_sha256"])
+        return cls(params["identity"], reports, params["best_sha256"], params.get("name"))
 
 
 def _named(part: str, tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:

@@ -287,7 +287,7 @@ def test_reports_and_rows_that_are_damaged_are_refused(reports: Path, tmp_path: 
     rows.write_bytes(whole)
     report = json.loads((tmp_path / "other.json").read_text())
     (tmp_path / "other.json").write_text(json.dumps({**report, "schema_version": 1}))
-    says = ["'other.json' has schema version 1, this laat", "reads 2 to 3"]
+    says = ["'other.json' has schema version 1, this laat", "reads 2 to 4"]
     refused(tmp_path, "compare", "run.json", "other.json", code=3, says=says)
 
 

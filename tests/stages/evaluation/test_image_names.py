@@ -81,7 +81,7 @@ def as_old(path: Path, evaluated: np.ndarray) -> None:
             table = table.set_column(at, column, pa.array(renumbered(table[column].to_pylist()), table.schema.field(at).type))
         metadata = json.loads(table.schema.metadata[b"laat"])
         metadata.pop("digest", None)
-        data = table_bytes(table, metadata["kind"], metadata).replace(b'"schema_version": 3', b'"schema_version": 2')
+        data = table_bytes(table, metadata["kind"], metadata).replace(b'"schema_version": 4', b'"schema_version": 2')
         place.write_bytes(data)
         record[name]["sha256"] = hashlib.sha256(data).hexdigest()
     path.write_text(json.dumps(record))

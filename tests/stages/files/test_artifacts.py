@@ -91,7 +91,7 @@ def test_an_edited_record_is_refused(old: bytes, new: bytes) -> None:
 
 def test_json_is_told_from_artifacts() -> None:
     with pytest.raises(InputError, match=r"'report\.json' is JSON, not an artifact; to show a report, `laat report FILE`"):
-        from_bytes(b'{"schema_version": 3, "results": []}', where="'report.json'")
+        from_bytes(b'{"schema_version": 4, "results": []}', where="'report.json'")
 
 
 @pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02"])

@@ -15,7 +15,7 @@ from stages.errors import InputError, LaatError, UsageError
 from stages.evaluation.protocol import Protocol
 from stages.files.records import json_digest
 from stages.reports.compare import Source, compare_reports, comparison_tables
-from stages.reports.records import Model
+from stages.reports.model_records import Model
 from stages.reports.report import make_report, with_rows
 from stages.reports.results import GroupResult, Row
 from stages.reports.row_file import default_rows_path
@@ -252,9 +252,9 @@ def test_rows_that_are_not_the_reports_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=says):
             compare_reports(Source(first), Source(second))
     record = json.loads(second.read_text())
-    for version in (1, 4):
+    for version in (1, 5):
         second.write_text(json.dumps({**record, "schema_version": version}))
-        with pytest.raises(LaatError, match=rf"b\.json' has schema version {version}, this laat .* reads 2 to 3"):
+        with pytest.raises(LaatError, match=rf"b\.json' has schema version {version}, this laat .* reads 2 to 4"):
             compare_reports(Source(first), Source(second))
 
 

@@ -17,8 +17,9 @@ from stages.errors import InputError, MissingError, UsageError
 from stages.evaluation.protocol import Protocol
 from stages.reports import figures, plots
 from stages.reports.figure_text import shown_text
+from stages.reports.model_records import Model
 from stages.reports.plots import plot_cosines, plot_results, plot_seen_unseen
-from stages.reports.records import Model, Report
+from stages.reports.records import Report
 from stages.reports.report import make_report
 from stages.reports.results import Row, summarise_rows
 from stages.statistics.gzsl import summarise_gzsl

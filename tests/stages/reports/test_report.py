@@ -11,7 +11,8 @@ import pytest
 from stages.attacks.spec import parse_attacks
 from stages.errors import InputError
 from stages.evaluation.protocol import Protocol
-from stages.reports.records import Model, Report
+from stages.reports.model_records import Model
+from stages.reports.records import Report
 from stages.reports.report import make_report, read_report, report_bytes
 from stages.reports.results import Row, summarise_rows
 from stages.reports.rows import Judgement, PointRows
@@ -55,7 +56,7 @@ def edited(change: dict[str, Any]) -> bytes:
 
 def test_a_report_says_what_was_measured_and_how() -> None:
     read = json.loads(report_bytes(report()))
-    assert (read["kind"], read["schema_version"]) == ("laat-report", 3)
+    assert (read["kind"], read["schema_version"]) == ("laat-report", 4)
     assert read["threat"] == {"norm": "Linf", "eps": "8/255", "clip": [0.0, 1.0]}
     assert read["protocol"] == {"name": "all-way"}
     pgd = {"name": "pgd-20", "loss": "ce", "steps": 20, "step": "1/4 eps", "random_start": True}
@@ -101,8 +102,8 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     ("change", "says"),
     [
         ({"kind": "other"}, "is JSON, but not a report of laat"),
-        ({"schema_version": 4}, "has schema version 4, this laat .* reads 2 to 3; upgrade laat"),
-        ({"schema_version": None, "format": 1}, "has schema version None, this laat .* reads 2 to 3; evaluate again"),
+        ({"schema_version": 5}, "has schema version 5, this laat .* reads 2 to 4; upgrade laat"),
+        ({"schema_version": None, "format": 1}, "has schema version None, this laat .* reads 2 to 4; evaluate again"),
         ({"threat": {"eps": "8/255"}}, "threat lacks 'clip'"),
         ({"seed": "0"}, 'is damaged or was edited: seed is "0": input should be a valid integer; evaluate again'),
         ({"results": []}, r"results is \[\]: list should have at least 1 item"),
@@ -119,7 +120,7 @@ def test_reports_that_cannot_be_read_are_refused(tmp_path: Path, change: dict[st
 def test_reports_of_the_first_format_are_refused_by_their_version(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(json.dumps({"kind": "laat-report", "format": 1, "results": []}))
-    with pytest.raises(InputError, match=r"has schema version 1, this laat .* reads 2 to 3; evaluate again with `laat eval`"):
+    with pytest.raises(InputError, match=r"has schema version 1, this laat .* reads 2 to 4; evaluate again with `laat eval`"):
         read_report(path)
 
 
@@ -132,3 +133,10 @@ def test_what_is_not_json_is_refused(tmp_path: Path) -> None:
             read_report(path)
     with pytest.raises(InputError, match="does not exist"):
         read_report(tmp_path / "none.json")
+
+
+def test_a_report_of_version_3_does_not_say_how_its_models_were_trained(tmp_path: Path) -> None:
+    older = report().model_copy(update={"schema_version": 3})
+    (tmp_path / "older.json").write_bytes(report_bytes(older))
+    found = read_report(tmp_path / "older.json")
+    assert (found.schema_version, found.models[0].training) == (3, None)

@@ -45,7 +45,7 @@ def test_rows_come_back_as_they_were(parts: list[RowPart], tmp_path: Path) -> No
     path = tmp_path / "rows.parquet"
     path.write_bytes(rows_bytes(parts, RECORD))
     read, record = read_rows(path)
-    assert record == {**RECORD, "kind": "laat-rows", "schema_version": 3}
+    assert record == {**RECORD, "kind": "laat-rows", "schema_version": 4}
     assert [part.key for part in read] == [part.key for part in parts]
     for before, after in zip(parts, read, strict=True):
         assert list(after.rows.attacks) == list(before.rows.attacks)
@@ -140,13 +140,13 @@ def test_files_that_are_not_rows_are_refused(parts: list[RowPart], tmp_path: Pat
     for record, says in (
         (None, "it has no laat record"),
         ({"kind": "laat-rows"}, "it has no laat record"),
-        ({"kind": "laat-episodes", "schema_version": 3}, "is a laat-episodes file, expected laat-rows"),
-        ({"kind": "laat-rows", "schema_version": 1}, r"has schema version 1, this laat \(.*\) reads 2 to 3; evaluate again"),
-        ({"kind": "laat-rows", "schema_version": 4}, r"has schema version 4, this laat \(.*\) reads 2 to 3; upgrade laat"),
+        ({"kind": "laat-episodes", "schema_version": 4}, "is a laat-episodes file, expected laat-rows"),
+        ({"kind": "laat-rows", "schema_version": 1}, r"has schema version 1, this laat \(.*\) reads 2 to 4; evaluate again"),
+        ({"kind": "laat-rows", "schema_version": 5}, r"has schema version 5, this laat \(.*\) reads 2 to 4; upgrade laat"),
     ):
         rewritten(path, record, held)
         refused(says)
-    sound = {"kind": "laat-rows", "schema_version": 3}
+    sound = {"kind": "laat-rows", "schema_version": 4}
     rewritten(path, sound, held.drop_columns(["norm"]))
     refused("has other columns")
     rewritten(path, sound, pa.concat_tables([held, held.slice(0, 1)]))
@@ -175,7 +175,7 @@ def test_forged_rows_are_refused(parts: list[RowPart], tmp_path: Path, column: s
     values = held[column].to_pylist()
     values[5] = value
     at, field = held.column_names.index(column), held.schema.field(column)
-    rewritten(path, {"kind": "laat-rows", "schema_version": 3}, held.set_column(at, field, pa.array(values, field.type)))
+    rewritten(path, {"kind": "laat-rows", "schema_version": 4}, held.set_column(at, field, pa.array(values, field.type)))
     with pytest.raises(InputError, match=rf"'.*rows\.parquet' (is inconsistent: )?{says}"):
         read_rows(path)
 

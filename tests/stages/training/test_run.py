@@ -31,7 +31,7 @@ def attempted(folder: Path, settings: TrainSettings | None = None, **others: Any
     """As `train_run`; what it does not know are fields of RunOptions."""
     anchors = others.pop("anchors", made_up_anchors(seen=4, val=2))
     images = others.pop("images", made_up_images())
-    own = {name: others.pop(name) for name in ("resize", "init") if name in others}
+    own = {name: others.pop(name) for name in ("resize", "init", "name") if name in others}
     inputs = others.pop("inputs", INPUTS)
     return train_run(anchors, images, settings or quick(), folder, inputs=inputs, **own, options=RunOptions(**others))
 

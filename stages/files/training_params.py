@@ -1,0 +1,57 @@
+"""What a checkpoint must record of its training, as types. Entries that are not named here may be anything."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from stages.files.records import Record
+
+
+class Settings(Record, extra="allow"):
+    """The settings of a training that later commands read."""
+
+    tau: Annotated[float, Field(ge=1e-38, le=1e38)]  # whose inverse is finite in float32
+    backbone: str | None = None
+    epochs: NonNegativeInt | None = None
+    eps: str | None = None
+    objective: str | None = None
+    seed: int | None = None
+    steps: NonNegativeInt | None = None
+
+
+class TrainingData(Record, extra="allow"):
+    """Provenance of the training images."""
+
+    source: str | None = None
+    sha256: str | None = None
+    white: PositiveFloat | None = None
+
+
+class Imported(Record, extra="allow"):
+    """The file of another program that a checkpoint was converted from; of its training nothing is known."""
+
+    layout: str
+    file: str
+    """Its name, without a folder."""
+    sha256: str
+    changes: list[str]
+    """What was done to the weights, in sentences."""
+    ignored: dict[str, NonNegativeInt]
+    """Number of entries that were not taken, by their first key."""
+    groups_known: bool
+    """Whether the groups are those of the training anchors; otherwise it is unknown which classes were trained on."""
+
+
+class Training(Record, extra="allow"):
+    """How a model was trained."""
+
+    imported: Imported | None = None
+    settings: Settings
+    data: TrainingData = TrainingData()
+    images: NonNegativeInt | None = None
+    identity: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    name: str | None = None
+    """That the user gave the run."""
+    resize: PositiveInt | None = None

@@ -1,0 +1,56 @@
+"""What a report records of a model: what it is, and how it was trained."""
+
+from __future__ import annotations
+
+from pydantic import NonNegativeInt
+
+from stages.files.records import Record
+
+
+class Training(Record, extra="allow"):
+    """How a model was trained, from its checkpoint. Other entries are further settings of `laat train`, by their names."""
+
+    anchors: str
+    """How the training anchors were made: raw or expanded (from text), random, simplex, features, or 'expanded random'."""
+    anchors_sha256: str | None = None
+    """Of their class names, groups and values."""
+    backbone: str | None = None
+    classes: NonNegativeInt | None = None
+    """Number of seen classes; null if it is unknown which classes were trained on."""
+    data: str | None = None
+    """Source of the training images."""
+    data_sha256: str | None = None
+    """Of their pixels, labels and class names."""
+    epochs: NonNegativeInt | None = None
+    eps: str | None = None
+    """Of the attack in training, in pixel units."""
+    images: NonNegativeInt | None = None
+    """Number of training images."""
+    imported: str | None = None
+    """The program whose checkpoint was imported; of its training nothing else is known."""
+    init: str | None = None
+    """SHA-256 of the checkpoint that it started from; null for the initial weights of the backbone."""
+    name: str | None = None
+    """Of the run."""
+    objective: str | None = None
+    seed: int | None = None
+    """Of the training."""
+    steps: NonNegativeInt | None = None
+    """Steps of the attack in training."""
+    tau: float | None = None
+    """Temperature: logits are cosine / tau."""
+
+
+class Model(Record):
+    """A model that was evaluated."""
+
+    anchors: str
+    """Source of the anchors, raw or expanded."""
+    name: str
+    """Unique in the report."""
+    objective: str
+    """Of the training; zero-shot or closed set for a model from elsewhere."""
+    sha256: str
+    """Of the checkpoint, or of the weights of a model from elsewhere."""
+    training: Training | None = None
+    """Null for models from elsewhere, and in reports of schema version 3 and older."""
