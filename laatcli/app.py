@@ -13,6 +13,7 @@ from laatcli.command import command, guarded
 from laatcli.commands import (
     anchors,
     attack,
+    blend_weights,
     calibrate,
     compare,
     demo,
@@ -51,6 +52,7 @@ command(app, "train", train.EXAMPLES, PIPELINE, together=True)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE, together=True)(eval.evaluate)
 command(app, "calibrate", calibrate.EXAMPLES, PIPELINE)(calibrate.calibrate)
+command(app, "blend-weights", blend_weights.EXAMPLES, PIPELINE)(blend_weights.blend_weights)
 command(app, "predict", predict.EXAMPLES, PIPELINE)(predict.predict)
 command(app, "import", import_checkpoint.EXAMPLES, EXCHANGE)(import_checkpoint.import_checkpoint)
 command(app, "export", export.EXAMPLES, EXCHANGE)(export.export)

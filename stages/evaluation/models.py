@@ -39,6 +39,7 @@ def _training_entry(classifier: Classifier) -> Training | None:
     data, start = record.get("data", {}), origin.inputs.get("init")
     known = {
         "anchors_sha256": digest_of([anchors.classes, anchors.groups.to_record()], anchors.vectors),
+        "blend": record.get("blend", {}).get("weight"),
         "classes": len(anchors.groups.seen) if not origin.foreign else None,
         "data": data.get("source"),
         "data_sha256": data.get("sha256"),

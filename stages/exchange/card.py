@@ -244,6 +244,9 @@ def _training(training: Mapping[str, Any]) -> Iterator[str]:
     if imported := training.get("imported"):
         rows.insert(0, ("imported from", f"{imported['file']} ({imported['layout']}), SHA-256 {imported['sha256']}"))
         rows += [("changed", change) for change in imported["changes"]]
+    if blend := training.get("blend"):
+        other = blend.get("tower") or "another checkpoint"
+        rows.insert(0, ("blend", f"{_value(blend['weight'])} of the weights that were trained as below, the rest of {other}"))
     rows += [("SHA-256 of the data", data["sha256"])] if data.get("sha256") else []
     rows += [("images", f"{training['images']:,}")] if training.get("images") else []
     if selection:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from stages.files.records import Record
+from stages.files.records import Record, Share
 
 
 class Settings(Record, extra="allow"):
@@ -16,6 +16,7 @@ class Settings(Record, extra="allow"):
     backbone: str | None = None
     epochs: NonNegativeInt | None = None
     eps: str | None = None
+    norm: str | None = None
     objective: str | None = None
     seed: int | None = None
     steps: NonNegativeInt | None = None
@@ -44,9 +45,21 @@ class Imported(Record, extra="allow"):
     """Whether the groups are those of the training anchors; otherwise it is unknown which classes were trained on."""
 
 
+class Blend(Record):
+    """The weights are w A + (1 - w) B, see `stages.models.blend`."""
+
+    weight: Share
+    """w, that of the first model."""
+    tower: str | None = None
+    """B, where that is the image tower of a CLIP model; otherwise it is an input of the checkpoint."""
+    tower_sha256: str | None = None
+    """Of its weights."""
+
+
 class Training(Record, extra="allow"):
     """How a model was trained."""
 
+    blend: Blend | None = None
     imported: Imported | None = None
     settings: Settings
     data: TrainingData = TrainingData()

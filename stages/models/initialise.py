@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def initialise_from(model: EmbeddingModel, artifact: Artifact, where: str) -> bo
     theirs = artifact.params["architecture"]
     if theirs.get("backbone") is None:
         raise InputError(f"{where} does not say its backbone", f"give a checkpoint of {model.backbone_name}")
-    if _family(theirs) != _family(model.architecture):
+    if family_of(theirs) != family_of(model.architecture):
         raise _another(model, theirs, where, "")
     given = {name: torch.from_numpy(value.copy()) for name, value in weights_of(artifact).items()}
     same_width = model.width == theirs["width"]
@@ -53,9 +54,9 @@ def initialise_from(model: EmbeddingModel, artifact: Artifact, where: str) -> bo
     return same_width
 
 
-def _family(architecture: dict[str, Any]) -> Any:
+def family_of(architecture: Mapping[str, Any]) -> Any:
     """What two models must have in common to share weights; those of an image tower may come from any pretrained tag."""
-    return architecture.get("tower") or architecture["backbone"]
+    return architecture.get("tower") or architecture.get("backbone") or architecture.get("module")
 
 
 def _shape(weights: dict[str, Tensor], name: str) -> str:

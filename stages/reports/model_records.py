@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import NonNegativeInt
 
-from stages.files.records import Record
+from stages.files.records import Record, Share
 
 
 class Training(Record, extra="allow"):
@@ -15,6 +15,8 @@ class Training(Record, extra="allow"):
     anchors_sha256: str | None = None
     """Of their class names, groups and values."""
     backbone: str | None = None
+    blend: Share | None = None
+    """Of a blend of two models, the weight of the first, whose training this is otherwise."""
     classes: NonNegativeInt | None = None
     """Number of seen classes; null if it is unknown which classes were trained on."""
     data: str | None = None
