@@ -43,6 +43,7 @@ _DIRECTIONS = np.array(
 # Grey levels of 255.
 _CONTRAST, _CONTRAST_SPREAD, _CHANNEL_SPREAD = 40.0, 6.0, 5.0
 _GROUND_SPREAD, _TINT_SPREAD, _GRAIN_SPREAD = 10.0, 5.0, 6.0
+_WEAVE = 4.0
 # Pixels.
 _MARGIN = 1.0
 _HALF_ANGLE_TANGENT = 0.18  # of the largest rotation, about 20 degrees
@@ -71,14 +72,13 @@ class Look:
     Attributes:
         radius: smallest and largest radius of a shape, pixels.
         cloud_grid: the clouds of the background are a grid of this many values a side, interpolated: more are finer.
-        cloud, weave: how far the clouds and the weave go from the tone of the background, grey levels of 255.
+        cloud: how far the clouds go from the tone of the background, grey levels of 255.
         shape_weave: whether each shape has a weave of its own, which then predicts it; else each image has one at random.
     """
 
     radius: tuple[float, float] = (10.0, 13.5)
     cloud_grid: int = 5
     cloud: float = 12.0
-    weave: float = 4.0
     shape_weave: bool = True
 
     @property
@@ -89,7 +89,7 @@ class Look:
 
 LOOKS = {
     "shapes": Look(),
-    "shapes:textured": Look(cloud_grid=11, cloud=18.0, weave=10.0, shape_weave=False),
+    "shapes:textured": Look(cloud_grid=11, cloud=18.0, shape_weave=False),
     "shapes:small": Look(radius=(5.5, 8.0)),
 }
 """The bundled data and its variants, by name."""
@@ -174,7 +174,7 @@ def _render_chunk(colours: Int, shapes: Int, uniform: Float, look: Look) -> NDAr
     tone = 2.0 * ground - 1.0
     base = 127.5 + _GROUND_SPREAD * tone[:, :1] + _TINT_SPREAD * tone[:, 1:]
     texture = look.cloud * _clouds(2.0 * cloud - 1.0) + _GRAIN_SPREAD * (2.0 * grain - 1.0).reshape(-1, SIZE, SIZE)
-    texture = texture + look.weave * _WEAVES[shapes if look.shape_weave else (len(_WEAVES) * weave[:, 0]).astype(np.int64)]
+    texture = texture + _WEAVE * _WEAVES[shapes if look.shape_weave else (len(_WEAVES) * weave[:, 0]).astype(np.int64)]
     # The texture continues inside the shape at half the strength.
     levels = (1.0 - cover) * base[:, :, None, None] + cover * shape_colour + (1.0 - 0.5 * cover) * texture[:, None]
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)

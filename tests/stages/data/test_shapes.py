@@ -18,8 +18,8 @@ GOLDEN = {
     "test": "ad200ca3c8fce10481fa26d152754bf1187ae2607967a2398e7688811415a12b",
 }
 VARIANTS = {
-    "train": {"shapes:textured": "a739de43c1c12b72", "shapes:small": "4c3738f0e95d36cb"},
-    "test": {"shapes:textured": "b94cc51fdf906534", "shapes:small": "6e9f4bada4d04d27"},
+    "train": {"shapes:textured": "c97e97d300b8eb10", "shapes:small": "4c3738f0e95d36cb"},
+    "test": {"shapes:textured": "b71324f693039b54", "shapes:small": "6e9f4bada4d04d27"},
 }
 
 
