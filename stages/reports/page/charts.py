@@ -44,22 +44,25 @@ class Chart:
 def result_charts(reports: Mapping[str, Report]) -> list[Chart]:
     """The accuracies with their intervals of reports that were measured alike, and with gzsl their seen-unseen curves."""
     whole = together(reports)
-    charts = [_chart("Accuracies with their intervals", "The table above has the same figures.", _of(plot_results, whole))]
+    charts = [_chart("Accuracies with their intervals", "The table before it has the same figures.", _of(plot_results, whole))]
     if any(one.gzsl is not None and one.gzsl.bias is None for one in whole.results):
-        says = "S and U as a bias moves answers from seen to novel classes; the table above has the figures at bias 0."
+        says = "S and U as a bias moves answers from seen to novel classes; the table before it has the figures at bias 0."
         charts.append(_chart("Seen-unseen curves", says, _of(plot_seen_unseen, whole)))
     return charts
 
 
 def security_chart(curves: Sequence[SecurityCurve]) -> Chart:
     """Accuracy over eps."""
-    says = "The table below has the same figures."
+    says = "The table before it has the same figures."
     return _chart("Security curve: accuracy over eps", says, lambda path, size: plot_security(curves, path, size))
 
 
 def learning_chart(runs: Sequence[RunMetrics]) -> Chart:
     """Loss and accuracies over the epochs."""
-    says = "Loss, and clean and robust accuracy on training and selection images, over the epochs; figures in the table below."
+    says = (
+        "Loss, and clean and robust accuracy on training and selection images, over the epochs; the table before it has those "
+        "of the best epoch."
+    )
     return _chart("Learning curves", says, lambda path, size: plot_curves(runs, path, size))
 
 

@@ -22,7 +22,7 @@ from stages.reports.page.request import PageRequest
 from stages.reports.page.words import attack_words, data_words, knowledge_words, protocol_words, threat_words
 from stages.reports.parts import measured_alike
 from stages.reports.records import Report
-from stages.reports.report_tables import report_tables
+from stages.reports.report_tables import failed_checks, report_tables
 from stages.reports.security import security_curves, security_table
 from stages.reports.tables import MISSING, Cell, Figure, FigureTable, percent
 from stages.text import counted
@@ -39,6 +39,22 @@ class Group:
 
     reports: Mapping[str, Report]
     tables: Sequence[FigureTable]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is shown of one group.
+
+    Attributes:
+        said: which images and which protocol.
+        tables, charts: its figures.
+        checks: of each report, whether its attacks were checked, and what failed; True for a failure.
+    """
+
+    said: Sequence[str]
+    tables: Sequence[FigureTable]
+    charts: Sequence[Chart]
+    checks: Sequence[tuple[str, bool]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,7 @@ class Content:
     """Everything on the page, section by section."""
 
     title: str
-    results: Sequence[tuple[Sequence[FigureTable], Sequence[Chart]]]
+    results: Sequence[Results]
     security: Sequence[tuple[Chart, FigureTable]]
     galleries: Sequence[Gallery]
     learning: tuple[Chart, FigureTable] | None
@@ -128,12 +144,33 @@ def page_content(groups: Sequence[Group], paths: Mapping[Path, Report], request:
     }
     return Content(
         title=_title(named),
-        results=[(group.tables, result_charts(group.reports)) for group in groups],
+        results=[_results(group) for group in groups],
         security=[(security_chart(curves), security_table(curves)) for curves in security_curves(named)],
         galleries=_galleries(paths, request),
         learning=_learning(paths, request),
         about=[_about(name, report) for name, report in named.items()],
     )
+
+
+def _results(group: Group) -> Results:
+    first = next(iter(group.reports.values()))
+    checks = [
+        (f"checks of {name}: {_checked(report)}", bool(failed_checks(report)))
+        for name, report in group.reports.items()
+        if report.threat is not None
+    ]
+    return Results([data_words(first), protocol_words(first)], group.tables, result_charts(group.reports), checks)
+
+
+def _checked(report: Report) -> str:
+    """What came of the checks of a report, in a few words."""
+    if report.checks is None:
+        return "none were made"
+    if failed := failed_checks(report):
+        return f"failed: {', '.join(failed)}"
+    found = [one.result for entry in report.checks for one in entry.findings]
+    others = {"warnings": found.count("warn"), "with too few points": found.count("few")}
+    return ", ".join(["none failed", *(f"{count} {what}" for what, count in others.items() if count)])
 
 
 def _title(reports: Mapping[str, Report]) -> str:

@@ -169,8 +169,10 @@ def _margins(
         same = path in on_these or (report.adversarial is None and report.data.source == saved.data.get("source"))
         if not names or not same or report.rows is None or not (path.parent / report.rows.file).is_file():
             continue
+        candidates = [(saved.group, len(saved.classes), one) for one in names]
+        alike = {one.key for one in report.results if (one.group, one.classes, one.model) in candidates and not one.episodes}
         for part in rows_of_report(report, path):
-            if part.model in names and part.rows.attacks and not part.rows.episodes and part.images is not None:
+            if part.key in alike and part.rows.attacks and part.images is not None:
                 attacked = np.min([one.margin for one in part.rows.attacks.values()], axis=0)
                 keys = np.array(part.images.names(), object)[part.rows.image]
                 pairs = zip(part.rows.clean.margin.tolist(), attacked.tolist(), strict=True)
