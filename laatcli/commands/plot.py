@@ -23,7 +23,11 @@ EXAMPLES = (
     "laat plot --figure expansion expanded.st -o sphere.pdf",
 )
 CURVES = "curves"
-FIGURES = {"expansion": "raw and expanded anchors on the sphere"}
+_MEASURES = ("selection_clean", "selection_robust")
+FIGURES = {
+    "curves": "learning curves of RUN…, averaged over the seeds of each setting",
+    "expansion": "raw and expanded anchors on the sphere, of anchors.st or expanded.st",
+}
 _FIGURE_HELP = f"A figure of the paper: {'; '.join(f'{name} ({about})' for name, about in FIGURES.items())}."
 
 
@@ -59,7 +63,7 @@ def plot(
     if figure is not None:
         target = output or _place(sources, f"{figure}.png")
         _check(context, target, [("the figure", path) for path in sources])
-        {"expansion": _plot_expansion}[figure](console, sources, target, size)
+        {"curves": _plot_settings, "expansion": _plot_expansion}[figure](console, sources, target, size)
     elif report is None:
         target = output or _place(sources, f"{CURVES}.png")
         _check(context, target, [])
@@ -77,6 +81,32 @@ def _place(sources: list[Path], name: str) -> Path:
     if len(sources) > 1:
         return Path(name)
     return (sources[0] if sources[0].is_dir() else sources[0].parent) / name
+
+
+def _plot_settings(console: Console, folders: list[Path], target: Path, size: str) -> None:
+    from stages.reports.curves import mean_share, plot_mean_curves
+    from stages.reports.run_groups import group_runs
+
+    curves, notes = group_runs(folders)
+    plot_mean_curves(curves, target, size)
+    for note in notes:
+        console.note(note)
+    records = [
+        {
+            "name": one.name,
+            "epochs": len(one.epochs),
+            "runs": [{"run": str(run.folder), "best_epoch": run.best, **_at_best(run)} for run in one.runs],
+        }
+        for one in curves
+    ]
+    console.result({"output": str(target), "settings": records})
+    rows = [
+        [one.name, str(len(one.runs)), str(len(one.epochs)), *(mean_share(one.at_best(name)) for name in _MEASURES)]
+        for one in curves
+    ]
+    columns = ("runs", "epochs", "selection clean", "selection robust")
+    console.table([Column("setting"), *(Column(name, True) for name in columns)], rows)
+    console.line(f"{target}: loss and accuracies over the epochs; ± is the standard deviation over the runs of a setting")
 
 
 def _plot_expansion(console: Console, files: list[Path], target: Path, size: str) -> None:
@@ -114,8 +144,7 @@ def _check(context: typer.Context, target: Path, inputs: list[Place]) -> None:
 
 
 def _show(console: Console, runs: list[RunMetrics], target: Path) -> None:
-    measures = ("selection_clean", "selection_robust")
-    best = [{name: run.at_best(name) for name in measures} for run in runs]
+    best = [_at_best(run) for run in runs]
     records = [
         {"run": str(run.folder), "epochs": len(run.epochs), "best_epoch": run.best, **values}
         for run, values in zip(runs, best, strict=True)
@@ -128,6 +157,10 @@ def _show(console: Console, runs: list[RunMetrics], target: Path) -> None:
     ]
     console.table([Column("run"), *(Column(name, True) for name in columns)], rows)
     console.line(f"{target}: loss and accuracies over the epochs")
+
+
+def _at_best(run: RunMetrics) -> dict[str, float | None]:
+    return {name: run.at_best(name) for name in _MEASURES}
 
 
 def _share(value: float | None) -> str:

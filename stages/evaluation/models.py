@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from stages.anchors.anchor_set import AnchorSet
-from stages.identity import digest_of
 from stages.models.classifier import Classifier
-from stages.reports.model_records import Model, Training
+from stages.reports.model_records import Model, training_of
 
 
 def model_entry(name: str, classifier: Classifier) -> Model:
@@ -15,7 +13,10 @@ def model_entry(name: str, classifier: Classifier) -> Model:
     anchors, settings = classifier.anchor_set, classifier.origin.training.get("settings", {})
     source = f"{anchors.origin.get('source', 'unknown')}, {'raw' if anchors.expansion is None else 'expanded'}"
     objective = str(settings.get("objective", "unknown"))
-    sha256, training = classifier.origin.sha256, _training_entry(classifier)
+    sha256, training = classifier.origin.sha256, None
+    if classifier.origin.training:
+        known = not classifier.origin.foreign
+        training = training_of(classifier.origin.training, classifier.origin.inputs, classifier.trained, groups_known=known)
     return Model(name=name, sha256=sha256, objective=objective, anchors=source, training=training)
 
 
@@ -28,33 +29,3 @@ def _foreign_entry(name: str, classifier: Classifier) -> Model:
     parts = [str(anchors.origin.get("source", "unknown")), "raw" if anchors.expansion is None else "expanded"]
     parts += [f"'{templates[0]}'" if len(templates) == 1 else f"{len(templates)} templates"] if templates else []
     return Model(name=name, sha256=sha256, objective="zero-shot", anchors=", ".join(parts))
-
-
-def _training_entry(classifier: Classifier) -> Training | None:
-    """What the checkpoint of a classifier records of its training: every setting, and what was trained on."""
-    origin, anchors = classifier.origin, classifier.trained
-    if not origin.training:
-        return None
-    record, imported = origin.training, origin.training.get("imported")
-    data, start = record.get("data", {}), origin.inputs.get("init")
-    known = {
-        "anchors_sha256": digest_of([anchors.classes, anchors.groups.to_record()], anchors.vectors),
-        "blend": record.get("blend", {}).get("weight"),
-        "classes": len(anchors.groups.seen) if not origin.foreign else None,
-        "data": data.get("source"),
-        "data_sha256": data.get("sha256"),
-        "images": record.get("images"),
-        "imported": None if imported is None else imported["layout"],
-        "init": None if start is None else start["sha256"],
-        "name": record.get("name"),
-    }
-    settings = {**record.get("settings", {}), **{name: value for name, value in known.items() if value is not None}}
-    return Training.model_validate({**settings, "anchors": anchors_method(anchors)})
-
-
-def anchors_method(anchors: AnchorSet) -> str:
-    """How anchors were made, in a word or two: raw or expanded (from text), random, simplex, 'expanded random' …"""
-    source = str(anchors.origin.get("source", "unknown"))
-    if source == "text":
-        return "raw" if anchors.expansion is None else "expanded"
-    return source if anchors.expansion is None else f"expanded {source}"

@@ -1,8 +1,10 @@
-"""Learning curves of one run, or of several to compare, as PNG, SVG or PDF. Needs no display."""
+"""Learning curves of one run, or of several to compare, runs of other seeds averaged, as PNG, SVG or PDF. Needs no display."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from stages.reports.figure_text import shown_text, wrapped
 from stages.reports.figures import (
+    BAND,
     CLEAN_LINE,
     COLOURS,
     DEFAULT_SIZE,
@@ -32,8 +35,37 @@ _ONE_RUN = ({"color": COLOURS[0], "marker": "s"}, {"color": COLOURS[1], "marker"
 _LARGEST = 1e300  # the margins of an axis need some room in the range of float64
 
 
+@dataclass(frozen=True)
+class Curves:
+    """The learning curves of runs that differ in their seed alone, or of one run.
+
+    Attributes:
+        name: what they are called.
+        runs: at least one.
+    """
+
+    name: str
+    runs: tuple[RunMetrics, ...]
+
+    @cached_property
+    def epochs(self) -> np.ndarray:
+        """The epochs (E,) that all of the runs have finished."""
+        return min((run.epochs for run in self.runs), key=len)
+
+    def of(self, measure: str) -> np.ndarray:
+        """A measure of each run (R, E), in the range that can be drawn; NaN where none was measured."""
+        values = np.stack([run.values[measure][: len(self.epochs)] for run in self.runs])
+        return np.clip(values, -_LARGEST, _LARGEST)
+
+    def at_best(self, measure: str) -> list[float] | None:
+        """A measure of each run at its best epoch, or None if one of them lacks it."""
+        found = [run.at_best(measure) for run in self.runs]
+        known = [value for value in found if value is not None]
+        return known if len(known) == len(found) else None
+
+
 def plot_curves(runs: Sequence[RunMetrics], path: Path, size: str = DEFAULT_SIZE) -> None:
-    """Draw loss, training accuracy and selection accuracy over the epochs, the best epoch marked.
+    """Draw loss, training accuracy and selection accuracy of each run over the epochs, the best epoch marked.
 
     Clean is dashed, robust is solid. One run has a colour for clean and one for robust; several have a colour and marker each.
 
@@ -41,25 +73,35 @@ def plot_curves(runs: Sequence[RunMetrics], path: Path, size: str = DEFAULT_SIZE
         UsageError: an unknown size or file format, or more runs than can be told apart.
         MissingError: `path` cannot be written.
     """
-    chosen = find_size(size)
     names = run_names([run.folder for run in runs])
-    one = len(runs) == 1
+    plot_mean_curves([Curves(name, (run,)) for name, run in zip(names, runs, strict=True)], path, size)
+
+
+def plot_mean_curves(curves: Sequence[Curves], path: Path, size: str = DEFAULT_SIZE) -> None:
+    """As `plot_curves`, for runs of several seeds: their mean, and a band of one standard deviation on both sides.
+
+    Source: Li et al., CVPR 2024, Fig. 3.
+    """
+    chosen = find_size(size)
+    names = [one.name for one in curves]
+    alone = len(curves) == 1 and len(curves[0].runs) == 1
     with style(chosen, names):
         figure, axes = new_figure(chosen, *((3, 1) if chosen.narrow else (1, 3)))
         loss, training, selection = axes.flat
-        for at, run in enumerate(runs):
-            looks = _ONE_RUN if one else (look(at), look(at))
-            _line(loss, run, "loss", {"color": "0.2", "marker": "s"} if one else look(at), "-", at)
+        for at, one in enumerate(curves):
+            looks = _ONE_RUN if len(curves) == 1 else (look(at), look(at))
+            _line(loss, one, "loss", {"color": "0.2", "marker": "s"} if len(curves) == 1 else look(at), "-", at)
             for axis, part in ((training, "train"), (selection, "selection")):
-                _line(axis, run, f"{part}_clean", looks[0], CLEAN_LINE, at)
-                _line(axis, run, f"{part}_robust", looks[1], ROBUST_LINE, at)
-            _mark_best(selection, run, looks)
-        _label_axes(list(axes.flat), max(len(run.epochs) for run in runs))
-        legends = _legends(figure, runs, [shown_text(name) for name in names])
-        if one:
-            title = f"{shown_text(names[0])}: {_best(runs[0], said=True)}"
+                _line(axis, one, f"{part}_clean", looks[0], CLEAN_LINE, at)
+                _line(axis, one, f"{part}_robust", looks[1], ROBUST_LINE, at)
+            if len(one.runs) == 1:
+                _mark_best(selection, one.runs[0], looks)
+        _label_axes(list(axes.flat), max(len(one.epochs) for one in curves))
+        legends = _legends(figure, curves, [shown_text(name) for name in names])
+        if alone:
+            title = f"{shown_text(names[0])}: {_best(curves[0], said=True)}"
             figure.suptitle(wrapped(figure, title, chosen.width - 0.2, chosen.font))
-        lay_out(figure, chosen, len(axes) * chosen.panel + 0.3 * one, legends)
+        lay_out(figure, chosen, len(axes) * chosen.panel + 0.3 * alone, legends)
     save_figure(figure, chosen, path)
 
 
@@ -69,12 +111,15 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     return [name if names.count(name) == 1 else str(folder) for name, folder in zip(names, folders, strict=True)]
 
 
-def _line(axis: Any, run: RunMetrics, name: str, how: dict[str, Any], line: Any, at: int) -> None:
-    values = np.clip(run.values[name], -_LARGEST, _LARGEST)
+def _line(axis: Any, curves: Curves, name: str, how: dict[str, Any], line: Any, at: int) -> None:
+    values = (1 if name == "loss" else 100) * curves.of(name)
     if np.isnan(values).all():
         return
-    scale = 1 if name == "loss" else 100
-    axis.plot(run.epochs, scale * values, linestyle=line, markevery=marked(len(values), at), **how)
+    middle = values.mean(0)
+    axis.plot(curves.epochs, middle, linestyle=line, markevery=marked(len(middle), at), **how)
+    if len(values) > 1:
+        reach = values.std(0, ddof=1)
+        axis.fill_between(curves.epochs, middle - reach, middle + reach, color=how["color"], **BAND)
 
 
 def _mark_best(axis: Any, run: RunMetrics, looks: Sequence[dict[str, Any]]) -> None:
@@ -101,26 +146,42 @@ def _label_axes(axes: Any, most: int) -> None:
             axis.text(0.5, 0.5, "not measured", transform=axis.transAxes, ha="center", va="center")
 
 
-def _legends(figure: Any, runs: Sequence[RunMetrics], names: Sequence[str]) -> list[Legend]:
+def _legends(figure: Any, curves: Sequence[Curves], names: Sequence[str]) -> list[Legend]:
     """What the lines mean and, of several runs, what each reached."""
     axis = figure.axes[0]
-    looks: tuple[dict[str, Any], ...] = _ONE_RUN if len(runs) == 1 else ({"color": "0.3"}, {"color": "0.3"})
+    single, counts = len(curves) == 1, [len(one.runs) for one in curves]
+    looks: tuple[dict[str, Any], ...] = _ONE_RUN if single else ({"color": "0.3"}, {"color": "0.3"})
     kinds = {
         "clean": {**looks[0], "linestyle": CLEAN_LINE},
         "robust (attacked)": {**looks[1], "linestyle": ROBUST_LINE},
-        "best epoch": {**RING, "color": "0.3", "linestyle": ""},
+        **({"best epoch": {**RING, "color": "0.3", "linestyle": ""}} if min(counts) == 1 else {}),
     }
-    keys = [axis.plot([], [], **how)[0] for how in kinds.values()]
-    if len(runs) == 1:  # the title says what it reached
-        return [Legend(keys, list(kinds))]
-    lines = [axis.plot([], [], **look(at))[0] for at in range(len(runs))]
-    texts = [f"{name}: {_best(run)}" for run, name in zip(runs, names, strict=True)]
-    return [Legend(keys, list(kinds)), Legend(lines, texts, "best epoch: selection accuracy clean / robust")]
+    keys, labels = [axis.plot([], [], **how)[0] for how in kinds.values()], list(kinds)
+    if max(counts) > 1:
+        keys.append(axis.fill_between([], [], [], color="0.3", **BAND))
+        labels.append("± 1 standard deviation over seeds")
+    if single and counts == [1]:  # the title says what it reached
+        return [Legend(keys, labels)]
+    lines = [axis.plot([], [], **({"linestyle": ""} if single else look(at)))[0] for at in range(len(curves))]
+    texts = [f"{name}: {_best(one)}" for one, name in zip(curves, names, strict=True)]
+    said = "best epoch: selection accuracy clean / robust"
+    return [Legend(keys, labels), Legend(lines, texts, f"{said}, mean ± standard deviation" if max(counts) > 1 else said)]
 
 
-def _best(run: RunMetrics, *, said: bool = False) -> str:
-    clean, robust = (run.at_best(f"selection_{part}") for part in ("clean", "robust"))
-    figures = " / ".join("–" if value is None else f"{100 * value:.1f} %" for value in (clean, robust))
+def _best(curves: Curves, *, said: bool = False) -> str:
+    shares = [curves.at_best(f"selection_{part}") for part in ("clean", "robust")]
+    figures = " / ".join(map(mean_share, shares))
+    run, seeds = curves.runs[0], len(curves.runs)
+    if seeds > 1:
+        return f"{seeds} seeds, {figures}"
     if said:
         return f"best epoch {run.best} of {len(run.epochs)}, selection clean / robust {figures}"
     return f"epoch {run.best} of {len(run.epochs)}, {figures}"
+
+
+def mean_share(found: Sequence[float] | None) -> str:
+    """The mean of shares of 1 in percent, of several with their standard deviation."""
+    if found is None:
+        return "–"
+    spread = f" ± {100 * np.std(found, ddof=1):.1f}" if len(found) > 1 else ""
+    return f"{100 * np.mean(found):.1f}{spread} %"

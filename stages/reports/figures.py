@@ -20,6 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 MARKERS = ("s", "^", "D", "v", "P", "X", "*", "<")
 SERIES = len(COLOURS) * len(MARKERS)
 CLEAN_LINE, ROBUST_LINE = (0, (4, 1.5)), "-"
+BAND: dict[str, Any] = {"alpha": 0.2, "linewidth": 0, "zorder": 1.5}  # below its line
 RING: dict[str, Any] = {"marker": "o", "markerfacecolor": "white"}
 # at most this share of a figure of fixed height goes to legends below it, else their text gets smaller
 _LEGEND_SHARE = 0.4

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import NonNegativeInt
 
+from stages.anchors.anchor_set import AnchorSet
 from stages.files.records import Record, Share
+from stages.identity import digest_of
 
 
 class Training(Record, extra="allow"):
@@ -56,3 +61,38 @@ class Model(Record):
     """Of the checkpoint, or of the weights of a model from elsewhere."""
     training: Training | None = None
     """Null for models from elsewhere, and in reports of schema version 3 and older."""
+
+
+def training_of(
+    record: Mapping[str, Any], inputs: Mapping[str, Any], anchors: AnchorSet, *, groups_known: bool = True
+) -> Training:
+    """What a checkpoint records of its training: every setting, and what was trained on.
+
+    Args:
+        record: its entry 'training'.
+        inputs: its lineage.
+        anchors: that it was trained with.
+        groups_known: whether their groups say which classes were trained on.
+    """
+    data, start, imported = record.get("data", {}), inputs.get("init"), record.get("imported")
+    known = {
+        "anchors_sha256": digest_of([anchors.classes, anchors.groups.to_record()], anchors.vectors),
+        "blend": record.get("blend", {}).get("weight"),
+        "classes": len(anchors.groups.seen) if groups_known else None,
+        "data": data.get("source"),
+        "data_sha256": data.get("sha256"),
+        "images": record.get("images"),
+        "imported": None if imported is None else imported["layout"],
+        "init": None if start is None else start["sha256"],
+        "name": record.get("name"),
+    }
+    settings = {**record.get("settings", {}), **{name: value for name, value in known.items() if value is not None}}
+    return Training.model_validate({**settings, "anchors": anchors_method(anchors)})
+
+
+def anchors_method(anchors: AnchorSet) -> str:
+    """How anchors were made, in a word or two: raw or expanded (from text), random, simplex, 'expanded random' …"""
+    source = str(anchors.origin.get("source", "unknown"))
+    if source == "text":
+        return "raw" if anchors.expansion is None else "expanded"
+    return source if anchors.expansion is None else f"expanded {source}"

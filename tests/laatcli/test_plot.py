@@ -56,6 +56,23 @@ def test_a_report_is_drawn_beside_it_or_as_asked(pipeline: Pipeline, runs: Path)
     assert (runs / "r.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_the_runs_of_a_setting_are_averaged(pipeline: Pipeline, runs: Path) -> None:
+    shutil.copy(pipeline.model, runs / "one")
+    done = inside(runs, "plot", "--figure", "curves", "one", "two", "--json")
+    assert done.code == 0, done.stderr
+    settings = json.loads(done.stdout)["settings"]
+    assert [(one["name"], [run["run"] for run in one["runs"]]) for one in settings] == [
+        ("laat, expanded random anchors", ["one"]),
+        ("two", ["two"]),
+    ]
+    assert done.stderr == "'two' has no model.st that says how it was trained: it is drawn alone\n"
+    assert (runs / "curves.png").is_file()
+    shutil.copy(pipeline.model, runs / "two")
+    check_refusal(inside(runs, "plot", "--figure", "curves", "one", "two"), 2, "'one' and 'two' are the same run")
+    done = inside(runs, "plot", "--figure", "curves", "one")
+    assert "laat, expanded random anchors     1       1" in done.stdout
+
+
 def test_the_expansion_is_drawn_from_raw_or_expanded_anchors(pipeline: Pipeline, tmp_path: Path) -> None:
     for name in ("anchors.st", "expanded.st"):
         shutil.copy(pipeline.folder / name, tmp_path)

@@ -50,6 +50,11 @@ def draw_curves(names: Sequence[str], path: Path, size: str) -> None:
     curves.plot_curves(runs, path, size)
 
 
+def draw_seeds(names: Sequence[str], path: Path, size: str) -> None:
+    runs = [run_metrics("run", 1 + 17 * at, level) for at, level in ((1, 0.0), (2, 1.0))]
+    curves.plot_mean_curves([curves.Curves(name, (*runs[: 1 + at % 2],)) for at, name in enumerate(names)], path, size)
+
+
 def draw_results(names: Sequence[str], path: Path, size: str) -> None:
     plots.plot_results(of_models(report(groups=("seen", "novel", "a/file of names.txt")), names), path, size)
 
@@ -72,7 +77,7 @@ def draw_sphere(names: Sequence[str], path: Path, size: str) -> None:
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 @pytest.mark.parametrize("size", figures.SIZES)
-@pytest.mark.parametrize("draw", [draw_curves, draw_results, draw_gzsl, draw_cosines, draw_sphere])
+@pytest.mark.parametrize("draw", [draw_curves, draw_seeds, draw_results, draw_gzsl, draw_cosines, draw_sphere])
 def test_no_text_is_cut_off_or_covered(
     draw: Callable[[Sequence[str], Path, str], None], size: str, names: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
