@@ -180,10 +180,7 @@ def show_reports(console: Console, reports: Mapping[str, Report], form: str) -> 
     """Print the tables of reports, by their names, and what their checks found."""
     from stages.reports.report_tables import check_lines, report_tables
 
-    for number, table in enumerate(report_tables(reports)):
-        if number and form != "table":
-            console.document("\n")
-        show_table(console, table, form)
+    show_tables(console, report_tables(reports), form)
     show = console.line if form == "table" else console.note
     for name, report in reports.items():
         lines = check_lines(report)
@@ -198,6 +195,14 @@ def check_format(form: str, console: Console, *more: str) -> None:
     tables.check_format(form, *more)
     if console.as_json and form != "table":
         raise UsageError(f"--json and --format {form} both want standard output", "leave one of them out")
+
+
+def show_tables(console: Console, found: Sequence[tables.FigureTable], form: str) -> None:
+    """Print tables one after the other."""
+    for number, table in enumerate(found):
+        if number and form != "table":
+            console.document("\n")
+        show_table(console, table, form)
 
 
 def show_table(console: Console, table: tables.FigureTable, form: str) -> None:

@@ -10,11 +10,13 @@ import typer
 
 from laatcli import options
 from laatcli.console import Console
+from laatcli.grouped import check_groups, show_groups
 from laatcli.page import HTML, write_page
-from laatcli.reporting import check_format, show_reports, show_table
+from laatcli.reporting import check_format, show_reports, show_tables
 from stages.errors import UsageError
 from stages.files.reading import STDIO
 from stages.parameters import parameter
+from stages.reports.group_request import GroupRequest
 from stages.reports.page.request import PageRequest
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "laat report raw/report.json expanded/report.json --format latex",
+    "laat report runs/*/report.json --group-by objective,anchors --over seed --baseline objective=at --format latex",
     "laat report report.json --leaderboard leaderboard.jsonl",
     "laat report report.json --format html --run run --adversarial adversarial.st -o report.html",
 )
@@ -40,6 +43,7 @@ def report(
     console: Console,
     context: typer.Context,
     page: PageRequest,
+    groups: GroupRequest,
     reports: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -59,45 +63,64 @@ def report(
 ) -> None:
     """Show reports again, with verdicts and checks; those that were measured alike share a table.
 
+    With --group-by, training runs that differ in the seed alone share a row. Runs
+    that were measured or trained differently in anything else are refused.
+
     A leaderboard is a JSON Lines file. Each line is a report of one model on one
     group of classes. It has a ranking by worst case for each combination of data,
     classes, threat model, suite and protocol.
     """
+    grouped = check_groups(context, groups, form)
     if form == HTML:
         console.stdout_taken = str(output) == STDIO
     else:
         check_format(form, console, HTML)
         options.refuse_without(context, ("output", *options.option_names(PageRequest)), "a page", f"add --format {HTML}")
-    from stages.reports.leaderboard import is_leaderboard, read_leaderboard
-    from stages.reports.records import report_schema
-    from stages.reports.report import read_report
-    from stages.reports.report_tables import report_tables
-
     if schema:
+        from stages.reports.records import report_schema
+
         console.json(report_schema())
         return
-    if not reports:
-        show = "" if leaderboard is None else f"; `laat report {leaderboard}` shows the leaderboard"
-        raise UsageError("no report was given", f"name a report of laat eval, for example report.json{show}")
-    if len(set(reports)) < len(reports):
-        raise UsageError("a report is given twice", "name each report once")
+    given = _given(reports, leaderboard)
     if leaderboard is not None:
-        options.check_places(context, [("--leaderboard", leaderboard)], [("the command", path) for path in reports])
-        board = _collected(console, reports, leaderboard)
+        options.check_places(context, [("--leaderboard", leaderboard)], [("the command", path) for path in given])
+        board = _collected(console, given, leaderboard)
         if form == HTML:
             write_page(console, context, [leaderboard], page, output)
         else:
             _show_board(console, board, form)
     elif form == HTML:
-        write_page(console, context, reports, page, output)
-    elif any(map(is_leaderboard, reports)):
+        write_page(console, context, given, page, output)
+    elif grouped:
+        show_groups(console, given, groups, form)
+    else:
+        _show(console, given, form)
+
+
+def _given(reports: Sequence[Path] | None, leaderboard: Path | None) -> Sequence[Path]:
+    """The reports; raises UsageError if there are none, or one is given twice."""
+    if not reports:
+        show = "" if leaderboard is None else f"; `laat report {leaderboard}` shows the leaderboard"
+        raise UsageError("no report was given", f"name a report of laat eval, for example report.json{show}")
+    if len(set(reports)) < len(reports):
+        raise UsageError("a report is given twice", "name each report once")
+    return reports
+
+
+def _show(console: Console, reports: Sequence[Path], form: str) -> None:
+    """Show reports, or a leaderboard."""
+    from stages.reports.leaderboard import is_leaderboard, read_leaderboard
+    from stages.reports.report import read_report
+    from stages.reports.report_tables import report_tables
+
+    if any(map(is_leaderboard, reports)):
         if len(reports) > 1:
             raise UsageError("a leaderboard is shown alone", "name one file, or add reports to it with --leaderboard")
         _show_board(console, read_leaderboard(reports[0]), form)
-    else:
-        read = {str(path): read_report(path) for path in reports}
-        console.result(_record(report_tables(read)))
-        show_reports(console, read, form)
+        return
+    read = {str(path): read_report(path) for path in reports}
+    console.result(_record(report_tables(read)))
+    show_reports(console, read, form)
 
 
 def _collected(console: Console, reports: Sequence[Path], path: Path) -> Leaderboard:
@@ -117,10 +140,7 @@ def _collected(console: Console, reports: Sequence[Path], path: Path) -> Leaderb
 def _show_board(console: Console, board: Leaderboard, form: str) -> None:
     tables = board.tables()
     console.result(_record(tables))
-    for number, table in enumerate(tables):
-        if number and form != "table":
-            console.document("\n")
-        show_table(console, table, form)
+    show_tables(console, tables, form)
 
 
 def _record(tables: Sequence[FigureTable]) -> dict[str, object]:

@@ -87,7 +87,7 @@ def compare_reports(first: Source, second: Source) -> Comparison:
         _refuse_unlike("groups of classes", names, [sorted(found) for found in results], lambda key: " ".join(key))
         for key in results[0]:
             one, other = (_part(parts[at], (models[at], *key), names[at]) for at in (0, 1))
-            _check_same_points(one, other, names)
+            check_same_points(one, other, names)
             counts = [0 if (gzsl := found[key].gzsl) is None else gzsl.seen_classes for found in results]
             seen = [sorted(map(fold, part.classes[:count])) for part, count in zip((one, other), counts, strict=True)]
             _refuse_unlike("seen classes", names, seen, str)
@@ -155,7 +155,8 @@ def _part(parts: Mapping[tuple[str, str, str], RowPart], key: tuple[str, str, st
     return parts[key]
 
 
-def _check_same_points(one: RowPart, other: RowPart, names: tuple[str, str]) -> None:
+def check_same_points(one: RowPart, other: RowPart, names: tuple[str, str]) -> None:
+    """Raise InputError unless two parts, of reports with these names, are of the same images, episodes and labels in order."""
     keys = [[] if part.images is None else part.images.names() for part in (one, other)]
     named = not set(keys[0]).isdisjoint(keys[1])  # otherwise the same images (see their sha256) have other keys or none
     sides = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 from stages.reports.notes import notes_on
 from stages.reports.records import Report, Result
@@ -23,13 +24,27 @@ def part_of(report: Report, keep: Callable[[Result], bool]) -> Report:
     return with_digest(report.model_copy(update=update))
 
 
+def measured_how(report: Report) -> dict[str, Any]:
+    """How a report was measured, by names that people use: attacks, threat model with attacker knowledge and preprocessing,
+    protocol and images; JSON-able. None is what does not apply."""
+    record, threat = report.to_record(), report.threat
+    protocol = {name: value for name, value in record["protocol"].items() if name != "name"}
+    return {
+        "suite": report.suite,
+        "attacks": [attack["name"] for attack in record["attacks"]],
+        "attack_settings": {attack["name"]: attack for attack in record["attacks"]},
+        "protocol": report.protocol.name,
+        **protocol,
+        "attack_seed": report.seed,
+        "sample": record.get("sample"),
+        # older reports do not name the grid, which follows from the images
+        **{name: threat and getattr(threat, name) for name in ("norm", "eps", "clip", "inside")},
+        "knowledge": report.knowledge,
+        "data": report.data.sha256 or report.data.source,
+        "saved_images": report.adversarial and report.adversarial.sha256,
+    }
+
+
 def measured_alike(report: Report) -> str:
-    """What two reports share if their figures may stand in one table: attacks, threat model with attacker knowledge and
-    preprocessing, protocol and images."""
-    record = report.to_record()
-    key = [record.get(part) for part in ("suite", "attacks", "protocol", "seed", "sample")]
-    # older reports do not name the grid, which follows from the images
-    threat = report.threat and [report.threat.norm, report.threat.eps, report.threat.clip, report.threat.inside]
-    saved = report.adversarial and report.adversarial.sha256
-    images = report.data.sha256 or report.data.source
-    return json.dumps([*key, threat, report.knowledge, images, saved], sort_keys=True)
+    """What two reports share if their figures may stand in one table, see `measured_how`."""
+    return json.dumps(measured_how(report), sort_keys=True)

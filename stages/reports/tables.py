@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.errors import UsageError
 from stages.text import visible
+
+if TYPE_CHECKING:
+    from stages.statistics.over_runs import OverRuns
 
 FORMATS = ("table", "markdown", "csv", "latex")
 # signs with a meaning in a Markdown cell, all of which a backslash takes away
@@ -21,22 +24,31 @@ _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"|": r"\textbar{}", "`": r"\textasciigrave{}", '"': r"\textquotedbl{}"},
-    **{"±": r"$\pm$", "−": "$-$", "–": "--", "<": "$<$", ">": "$>$"},
+    **{"±": r"$\pm$", "−": "$-$", "–": r"\textendash{}", "<": "$<$", ">": "$>$"},
 }
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number, its text, and its interval if it has one."""
+    """A number, its text, and its interval and standard deviation if it has them."""
 
     value: float
     text: str
     interval: tuple[float, float] | None = None
+    sd: float | None = None
 
 
 def share(value: float, low: float, high: float) -> Figure:
     """An accuracy with its interval, fractions of 1; shown in percent ± the larger side: '37.8 ± 1.7'."""
     return Figure(value, f"{100 * value:.1f} ± {100 * max(high - value, value - low):.1f}", (low, high))
+
+
+def mean(found: OverRuns) -> Figure:
+    """The mean accuracy of training runs, in percent ± half its interval and (standard deviation): '37.8 ± 1.7 (0.7)'."""
+    ends = None if found.low is None or found.high is None else (found.low, found.high)
+    half = "" if ends is None else f" ± {100 * max(ends[1] - found.mean, found.mean - ends[0]):.1f}"
+    deviation = "" if found.sd is None else f" ({100 * found.sd:.1f})"
+    return Figure(found.mean, f"{100 * found.mean:.1f}{half}{deviation}", ends, found.sd)
 
 
 def difference(value: float, low: float, high: float) -> Figure:
@@ -82,19 +94,18 @@ class FigureTable:
         """The cells as people read them."""
         return [[_text(cell) for cell in row] for row in self.rows]
 
-    def _has_interval(self, at: int) -> bool:
-        return any(isinstance(cell, Figure) and cell.interval for cell in (row[at] for row in self.rows))
-
     def plain_numbers(self) -> list[list[Any]]:
-        """Headings and rows with plain numbers: fractions of 1, and the ends of an interval in columns of their own."""
+        """Headings and rows with plain numbers: fractions of 1; the ends of an interval and the standard deviation in columns
+        of their own."""
         lines: list[list[Any]] = [[] for _ in (self.columns, *self.rows)]
         for at, name in enumerate(self.columns):
-            spread = self._has_interval(at)
-            lines[0] += [name, f"{name} low", f"{name} high"] if spread else [name]
-            for row, line in zip(self.rows, lines[1:], strict=True):
-                cell = row[at]
-                plain, ends = (cell.value, cell.interval) if isinstance(cell, Figure) else (cell, None)
-                line.extend([plain, *(ends or ("", ""))] if spread else [plain])
+            cells = [row[at] for row in self.rows]
+            figures = [cell for cell in cells if isinstance(cell, Figure)]
+            spread, deviates = any(one.interval for one in figures), any(one.sd is not None for one in figures)
+            lines[0] += [name, *[f"{name} low", f"{name} high"] * spread, *[f"{name} sd"] * deviates]
+            for cell, line in zip(cells, lines[1:], strict=True):
+                value, ends, sd = (cell.value, cell.interval, cell.sd) if isinstance(cell, Figure) else (cell, None, None)
+                line += [value, *(ends or ("", "")) * spread, *["" if sd is None else sd] * deviates]
         return lines
 
 

@@ -1,0 +1,40 @@
+"""`laat report --group-by`: rows of several training runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from laatcli import options
+from laatcli.console import Console
+from laatcli.page import HTML
+from laatcli.reporting import show_tables
+from stages.errors import UsageError
+from stages.reports.group_request import GroupRequest
+
+
+def show_groups(console: Console, reports: Sequence[Path], request: GroupRequest, form: str) -> None:
+    """Show the reports in groups. Raises UsageError and InputError as `group_reports`."""
+    from stages.reports.group_tables import group_reports, group_tables
+    from stages.reports.leaderboard import is_leaderboard
+    from stages.reports.report import read_report
+
+    if any(map(is_leaderboard, reports)):
+        raise UsageError("--group-by takes reports, and a leaderboard was given", "name reports of laat eval")
+    keys, over = request.entries()
+    found = group_reports({str(path): read_report(path) for path in reports}, keys, over, request.baseline)
+    console.result(found.to_record())
+    show_tables(console, group_tables(found), form)
+
+
+def check_groups(context: typer.Context, request: GroupRequest, form: str) -> bool:
+    """Whether rows of several runs are wanted. Raises UsageError for options that do not go together."""
+    if request.group_by is None:
+        options.refuse_without(context, ("over", "baseline"), "--group-by", "for example --group-by objective,anchors")
+        return False
+    options.refuse_given(context, ("leaderboard", "schema"), "--group-by")
+    if form == HTML:
+        raise UsageError(f"--group-by cannot be combined with --format {HTML}", "leave one of them out")
+    return True

@@ -1,0 +1,201 @@
+"""Reports of several training runs in groups, and groups against a baseline."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from laatcli.app import app
+from stages.reports.report import read_report
+from stages.reports.verify import rows_of_report
+from stages.statistics.paired import paired_images, paired_runs
+from stages.threat import ThreatModel
+from tests.stages.reports.test_compare import EPISODES, save
+
+GROUP = ("--group-by", "objective,anchors")
+LEAN = {"at": 1.0, "laat": 2.5}
+
+
+def run_report(folder: Path, objective: str, seed: int | None, *, name: str = "", **others: Any) -> Path:
+    """The report of a run of this objective and seed; what `save` does not know are entries of its training."""
+    known = {key: others.pop(key) for key in ("protocol", "attacks", "threat", "data", "groups") if key in others}
+    name = name or f"{objective}-{seed}"
+    training = {"anchors": "raw", "anchors_sha256": "aa", "backbone": "conv4-8", "objective": objective, "name": name}
+    training |= {"lr": 0.05} | ({} if seed is None else {"seed": seed}) | others
+    model = {"name": name, "sha256": f"{name} sha", "objective": objective, "anchors": "text, raw", "training": training}
+    path = folder / name / "report.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(path, {name: LEAN[objective] + 0.2 * (seed or 0)}, change={"models": [model]}, **known)
+    return path
+
+
+def laat(*args: object) -> Result:
+    return CliRunner().invoke(app, ["report", *map(str, args)])
+
+
+def shown(*args: object) -> str:
+    done = laat(*args)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def refused(*args: object, code: int = 3) -> str:
+    done = laat(*args)
+    assert done.exit_code == code, done.output
+    return done.stderr
+
+
+def accuracies(paths: Sequence[Path], measure: str) -> list[float]:
+    return [read_report(path).results[0].shares()[measure].accuracy for path in paths]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    folder = tmp_path_factory.mktemp("runs")
+    return {name: [run_report(folder, name, seed) for seed in range(3)] for name in LEAN}
+
+
+def test_each_group_is_a_row_with_mean_and_deviation(runs: dict[str, list[Path]]) -> None:
+    text = shown(*runs["at"], *runs["laat"], *GROUP, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(row["objective"], row["anchors"], row["seeds"]) for row in rows] == [("at", "raw", "3"), ("laat", "raw", "3")]
+    for row in rows:
+        for measure in ("clean", "fgsm", "pgd-2", "worst"):
+            values = accuracies(runs[row["objective"]], measure)
+            assert float(row[measure]) == pytest.approx(np.mean(values))
+            assert float(row[f"{measure} sd"]) == pytest.approx(np.std(values, ddof=1))
+
+
+def test_the_difference_is_paired_by_seed_and_image(runs: dict[str, list[Path]]) -> None:
+    record = json.loads(shown(*runs["at"], *runs["laat"], *GROUP, "--baseline", "objective=at", "--json"))
+    decisions = {
+        name: np.stack([rows_of_report(read_report(path), path)[0].rows.correct()["pgd-2"] for path in paths])
+        for name, paths in runs.items()
+    }
+    expected = paired_runs(decisions["at"], decisions["laat"])
+    line = next(one for one in record["differences"] if one["measure"] == "pgd-2")
+    assert [line[key] for key in ("difference", "low", "high", "p")] == pytest.approx(list(vars(expected).values()))
+    assert (line["label"]["objective"], line["baseline"]["objective"], line["seeds"]) == ("laat", "at", [0, 1, 2])
+    assert [one["measure"] for one in record["differences"]] == ["clean", "fgsm", "pgd-2", "worst"]
+    for same in ("at", "at, raw", "at-1"):
+        other = json.loads(shown(*runs["at"], *runs["laat"], *GROUP, "--baseline", same, "--json"))
+        assert other["differences"] == record["differences"]
+
+
+def test_without_rows_the_difference_is_over_seeds_alone(tmp_path: Path) -> None:
+    paths = {name: [run_report(tmp_path, name, seed) for seed in range(3)] for name in LEAN}
+    for path in tmp_path.glob("laat-1/*.parquet"):
+        path.unlink()
+    record = json.loads(shown(*paths["at"], *paths["laat"], *GROUP, "--baseline", "at", "--json"))
+    first, second = (np.array(accuracies(paths[name], "clean"))[:, None] for name in ("at", "laat"))
+    line = record["differences"][0]
+    assert [line["low"], line["high"]] == pytest.approx([paired_runs(first, second).low, paired_runs(first, second).high])
+    assert line["interval"].startswith("Student t 95 % over paired seeds")
+
+
+def test_one_seed_is_said_to_be_one_seed(runs: dict[str, list[Path]]) -> None:
+    some = [runs["at"][0], runs["laat"][0]]
+    text = shown(*some, *GROUP, "--baseline", "at", "--format", "markdown")
+    assert "one seed only, so neither interval nor standard deviation: at, raw; laat, raw" in text
+    assert "±" not in text
+    assert "which says nothing of other seeds" in text
+    record = json.loads(shown(*some, *GROUP, "--baseline", "at", "--json"))
+    right = [rows_of_report(read_report(path), path)[0].rows.correct()["clean"] for path in some]
+    assert record["differences"][0]["low"] == pytest.approx(paired_images(*right).low)
+    assert record["groups"][0]["figures"]["clean"]["sd"] is None
+    # a seed without a partner is left out of the difference, and named
+    text = shown(*runs["at"], *some[1:], *GROUP, "--baseline", "at", "--format", "markdown")
+    assert "2 seeds of the baseline without a partner, left out of the difference: laat, raw, novel" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"threat": ThreatModel(Fraction(4, 255))}, "measured differently: eps is 8/255 for 'laat-0' in"),
+        ({"data": "cd"}, "measured differently: data is "),
+        ({"attacks": ("fgsm",)}, "measured differently: attacks is fgsm, pgd-2 for 'laat-0'"),
+        ({"lr": 0.1}, "trained differently: lr is 0.05 for 'laat-0' in "),
+        ({"anchors_sha256": "bb"}, "trained differently: anchors_sha256 is aa for 'laat-0'"),
+    ],
+)
+def test_runs_that_differ_in_more_than_the_seed_are_refused(change: dict[str, Any], says: str, tmp_path: Path) -> None:
+    one, other = run_report(tmp_path, "laat", 0), run_report(tmp_path, "laat", 1, **change)
+    error = " ".join(refused(one, other, *GROUP).split())
+    assert says in error
+    entry = says.partition(": ")[2].partition(" ")[0]
+    assert f"add it to --group-by: objective,anchors,{entry}" in error.replace("Add", "add")
+    # named as an entry, they are groups of their own
+    assert json.loads(shown(one, other, "--group-by", f"objective,{entry}", "--json"))["groups"][1]["label"][entry]
+
+
+def test_groups_that_were_measured_differently_do_not_share_a_table(tmp_path: Path) -> None:
+    paths = [run_report(tmp_path, "at", 0), run_report(tmp_path, "laat", 0, attacks=("fgsm",))]
+    assert shown(*paths, *GROUP, "--format", "latex").count(r"\begin{tabular}") == 2
+    error = refused(*paths, *GROUP, "--baseline", "at")
+    assert "no other group was measured like the baseline 'at'" in " ".join(error.split())
+
+
+def test_the_same_seed_twice_is_refused(tmp_path: Path) -> None:
+    first, again = run_report(tmp_path, "laat", 0), run_report(tmp_path, "laat", 0, name="again")
+    assert "has seed 0 twice: 'laat-0' in" in refused(first, again, *GROUP)
+    copy = run_report(tmp_path / "copy", "laat", 0)
+    assert "has the same model twice" in refused(first, copy, *GROUP)
+    unknown = [run_report(tmp_path, "laat", None, name=name) for name in ("x", "y")]
+    assert "models without a recorded seed" in refused(*unknown, *GROUP)
+
+
+def test_the_baseline_has_the_same_eps(tmp_path: Path) -> None:
+    paths = []
+    for eps in (4, 8):
+        threat = ThreatModel(Fraction(eps, 255))
+        paths += [run_report(tmp_path / str(eps), name, 0, threat=threat) for name in LEAN]
+    record = json.loads(shown(*paths, "--group-by", "objective,eps", "--baseline", "at", "--json"))
+    pairs = {(one["label"]["eps"], one["baseline"]["eps"]) for one in record["differences"]}
+    assert pairs == {("4/255", "4/255"), ("8/255", "8/255")}
+    table = shown(*paths, "--group-by", "objective,eps", "--format", "csv")
+    assert [row["eps"] for row in csv.DictReader(io.StringIO(table))] == ["4/255", "4/255", "8/255", "8/255"]
+
+
+def test_episodes_are_the_units_of_a_few_shot_report(tmp_path: Path) -> None:
+    paths = [run_report(tmp_path, name, seed, protocol=EPISODES) for name in LEAN for seed in range(2)]
+    record = json.loads(shown(*paths, *GROUP, "--baseline", "at", "--json"))
+    by_episode = [
+        rows_of_report(read_report(path), path)[0].rows.correct()["clean"].reshape(EPISODES.episodes, -1).mean(1)
+        for path in paths
+    ]
+    expected = paired_runs(np.stack(by_episode[:2]), np.stack(by_episode[2:]))
+    assert record["differences"][0]["high"] == pytest.approx(expected.high)
+    assert "new episodes" in record["differences"][0]["interval"]
+
+
+def test_wrong_entries_are_named(runs: dict[str, list[Path]]) -> None:
+    def says(*args: object) -> str:
+        return " ".join(refused(*runs["at"], *runs["laat"], *args, code=2).split())
+
+    assert "no report records 'objektive', which --group-by names. Entries with similar names: 'objective'" in says(
+        "--group-by", "objektive"
+    )
+    assert "which --over names" in says("--group-by", "objective", "--over", "sed")
+    assert "given twice" in says("--group-by", "objective,seed")
+    assert "no group is the baseline 'trades'. Groups: 'at, raw', 'laat, raw'" in says(*GROUP, "--baseline", "trades")
+    assert "--baseline names 'lr', which is not in --group-by" in says(*GROUP, "--baseline", "lr=1")
+    assert "means 'at, raw', 'laat, raw'" in says(*GROUP, "--baseline", "anchors=raw")
+    assert "--over has no effect without --group-by" in says("--over", "seed")
+    assert "--group-by cannot be combined with --format html" in says(*GROUP, "--format", "html")
+
+
+def test_markup_in_names_is_escaped(tmp_path: Path) -> None:
+    path = run_report(tmp_path, "laat", 0, backbone="a_b & {c}|<b>=1+1")
+    assert r"a\_b \& \{c\}\textbar{}$<$b$>$=1+1" in shown(path, "--group-by", "backbone", "--format", "latex")
+    assert r"a\_b \& \{c\}\|\<b\>=1+1" in shown(path, "--group-by", "backbone", "--format", "markdown")
+    path = run_report(tmp_path, "laat", 1, backbone="=1+1")
+    assert "\n'=1+1,novel" in shown(path, "--group-by", "backbone", "--format", "csv")
