@@ -13,6 +13,7 @@ from laatcli.command import command, guarded
 from laatcli.commands import (
     anchors,
     attack,
+    benchmark,
     blend_weights,
     calibrate,
     compare,
@@ -51,6 +52,7 @@ command(app, "expand", expand.EXAMPLES, PIPELINE)(expand.expand)
 command(app, "train", train.EXAMPLES, PIPELINE, together=True)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)
 command(app, "eval", eval.EXAMPLES, PIPELINE, together=True)(eval.evaluate)
+command(app, "benchmark", benchmark.EXAMPLES, PIPELINE)(benchmark.benchmark)
 command(app, "calibrate", calibrate.EXAMPLES, PIPELINE)(calibrate.calibrate)
 command(app, "blend-weights", blend_weights.EXAMPLES, PIPELINE)(blend_weights.blend_weights)
 command(app, "predict", predict.EXAMPLES, PIPELINE)(predict.predict)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -24,14 +23,9 @@ from laatcli.arguments import with_home
 from laatcli.console import CONSOLE_OPTIONS, Column, Console
 from stages.errors import InputError, UsageError, nearest
 from stages.files.reading import read_file
-from stages.files.strict_json import check_values
+from stages.files.toml_file import parse_toml
 from stages.parameters import Parameter
 from stages.text import decode_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable  # in 3.10, too
@@ -44,8 +38,6 @@ _KINDS: dict[Any, tuple[Any, str]] = {
     bool: (bool, "true or false"),
 }
 _TEXT = (str, "text")
-# the time that Python's parser needs grows with the square of the dots in a key
-_MOST_BYTES, _MOST_DOTS = 2**18, 1000
 # where the context keeps what a recipe set: its name and the options
 _FROM_RECIPE = "laat.recipe"
 # ... and the path of the file that was used, for messages
@@ -101,7 +93,7 @@ def _checked_file(context: typer.Context, path: Path) -> dict[str, Any]:
         text = decode_text(data, "settings file", path)
     except InputError as error:
         raise UsageError(error.what, error.fix) from None
-    for name, table in _parse_toml(text, f"'{path}'").items():
+    for name, table in parse_toml(text, f"'{path}'").items():
         if not isinstance(table, dict):
             takers = ", ".join(f"[{command}]" for command in commands if command == name or name in _options(commands[command]))
             fix = f"write it below {takers}" if takers else "write each option below its command, such as [train]"
@@ -124,7 +116,7 @@ def _apply_recipe(context: typer.Context, name: str | None) -> str | None:
     known = recipe_names()
     if name not in known:
         raise UsageError(f"unknown recipe '{name}'", f"nearest: {nearest(name, known)}")
-    table = _parse_toml(_recipes().joinpath(f"{name}.toml").read_text("utf-8"), f"the recipe '{name}'")
+    table = parse_toml(_recipes().joinpath(f"{name}.toml").read_text("utf-8"), f"the recipe '{name}'")
     values = _checked_options(table, context.command, f"the recipe '{name}'")
     given = context.default_map or {}
     context.default_map = {**values, **given}
@@ -134,21 +126,6 @@ def _apply_recipe(context: typer.Context, name: str | None) -> str | None:
 
 def _recipes() -> Traversable:
     return resources.files("stages.training").joinpath("recipes")
-
-
-def _parse_toml(text: str, where: str) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UsageError with the place of the fault; `where` is how errors call the file."""
-    if len(text.encode()) > _MOST_BYTES or any(line.count(".") > _MOST_DOTS for line in text.splitlines()):
-        what = f"{where} is no list of options: it has over {_MOST_BYTES:,} bytes, or {_MOST_DOTS:,} dots in a line"
-        raise UsageError(what, "fix or remove it")
-    try:
-        tables = tomllib.loads(text)
-        check_values(tables)
-    except ValueError as error:  # of TOML, of an integer with thousands of digits
-        raise UsageError(f"{where} is not a TOML file: {error}", "fix or remove it") from None
-    except RecursionError:
-        raise UsageError(f"{where} is not a TOML file: nested too deeply", "fix or remove it") from None
-    return tables
 
 
 def _checked_options(table: Mapping[str, Any], command: Any, where: str, folder: Path = Path()) -> dict[str, Any]:

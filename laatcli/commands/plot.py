@@ -9,7 +9,7 @@ import typer
 
 from laatcli.console import Column, Console, percent
 from laatcli.options import OUTPUT, Place, Plotting, check_places
-from stages.errors import UsageError
+from stages.errors import InputError, UsageError
 from stages.files.reading import STDIO
 from stages.parameters import parameter
 from stages.reports.figures import check_picture
@@ -21,12 +21,14 @@ EXAMPLES = (
     "laat plot run-raw run-expanded -o both.pdf --plot-size column",
     "laat plot report.json -o report.svg",
     "laat plot --figure expansion expanded.st -o sphere.pdf",
+    "laat plot --figure security benchmark-shapes/*/*.json",
 )
 CURVES = "curves"
 _MEASURES = ("selection_clean", "selection_robust")
 FIGURES = {
     "curves": "learning curves of RUN…, averaged over the seeds of each setting",
     "expansion": "raw and expanded anchors on the sphere, of anchors.st or expanded.st",
+    "security": "accuracy over eps, of reports that differ in eps",
 }
 _FIGURE_HELP = f"A figure of the paper: {'; '.join(f'{name} ({about})' for name, about in FIGURES.items())}."
 
@@ -63,7 +65,8 @@ def plot(
     if figure is not None:
         target = output or _place(sources, f"{figure}.png")
         _check(context, target, [("the figure", path) for path in sources])
-        {"curves": _plot_settings, "expansion": _plot_expansion}[figure](console, sources, target, size)
+        draw = {"curves": _plot_settings, "expansion": _plot_expansion, "security": _plot_security}[figure]
+        draw(console, sources, target, size)
     elif report is None:
         target = output or _place(sources, f"{CURVES}.png")
         _check(context, target, [])
@@ -117,6 +120,19 @@ def _plot_expansion(console: Console, files: list[Path], target: Path, size: str
     globe = plot_expansion(raw, expanded, target, size)
     console.result({"output": str(target), "classes": len(raw.classes), "longitude_variance": globe.variance})
     console.line(f"{target}: {len(raw.classes)} anchors on the sphere, before and after the expansion")
+
+
+def _plot_security(console: Console, reports: list[Path], target: Path, size: str) -> None:
+    from stages.reports.report import read_report
+    from stages.reports.security import security_curves
+    from stages.reports.security_plot import plot_security
+
+    curves = security_curves({str(path): read_report(path) for path in reports})
+    if not curves:
+        raise InputError("no curve: no two of the reports are of one model and differ in eps alone", "name such reports")
+    plot_security(curves, target, size)
+    console.result({"output": str(target), "reports": [str(path) for path in reports]})
+    console.line(f"{target}: accuracy over eps of {len(reports)} reports")
 
 
 def _plot_report(console: Console, path: Path, target: Path, size: str) -> None:

@@ -192,6 +192,11 @@ def _refuse_unused(request: ModelRequest, kinds: Sequence[str], module: nn.Modul
             raise UsageError(f"{shown} means nothing for {words}", "leave it out")
 
 
+def used_of(request: ModelRequest, spec: str) -> ModelRequest:
+    """The request with the options that the MODEL `spec` uses: others, which mean nothing for it, are left out."""
+    return _only(request, _kind_of(spec, None)[0])
+
+
 def _only(request: ModelRequest, kind: str) -> ModelRequest:
     """The request with the options that a kind of model uses."""
     return ModelRequest(**{option: getattr(request, option) for option in _USED[kind]})

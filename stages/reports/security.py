@@ -24,6 +24,7 @@ class SecurityCurve:
         measure: 'worst', or the attack where there is one.
         norm: of the threat models.
         under: the attacks, in words.
+        data: name of the data.
         points: eps -> accuracy and interval, ascending; clean accuracy at 0.
     """
 
@@ -33,6 +34,7 @@ class SecurityCurve:
     measure: str
     norm: str
     under: str
+    data: str
     points: Mapping[Fraction, Estimate]
 
 
@@ -64,7 +66,9 @@ def _curve(found: Mapping[Fraction, tuple[Report, Result]]) -> SecurityCurve:
     points = {Fraction(0): first.clean, **{eps: found[eps][1].worst for eps in sorted(found)}}
     norm = report.threat.norm if report.threat else ""
     under = report.suite or ", ".join(attacks_in_order({"": report}))
-    return SecurityCurve(first.model, first.group, first.protocol, measure, norm, under, dict(sorted(points.items())))
+    return SecurityCurve(
+        first.model, first.group, first.protocol, measure, norm, under, report.data.source, dict(sorted(points.items()))
+    )
 
 
 def security_table(curves: Sequence[SecurityCurve]) -> FigureTable:

@@ -74,6 +74,34 @@ def load_hub(hub_id: str) -> dict[str, Any]:
         raise InputError(what, WHAT_DATA_CAN_BE) from error
 
 
+def in_cache(hub_id: str) -> bool:
+    """Whether a hub data set was downloaded and prepared before, so that `load_hub` needs no network."""
+    from datasets.load import CachedDatasetModuleFactory
+
+    try:
+        with quiet_datasets():
+            CachedDatasetModuleFactory(hub_id).get_module()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def refusal(hub_id: str) -> str | None:
+    """Why the hub does not give a data set to this user; '' if it does, None if the hub cannot be reached."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        api = HfApi()
+        api.dataset_info(hub_id, timeout=10)
+        api.auth_check(hub_id, repo_type="dataset")
+    except HfHubHTTPError as error:  # unknown, private or gated
+        return f"the hub does not give it: {first_line(error)}"
+    except Exception:  # anything may be wrong with a network
+        return None
+    return ""
+
+
 def hub_folders(hub_id: str) -> list[Path]:
     """Where the libraries put the files of a hub data set: its own folder in the hub's cache, and unpacked archives."""
     from datasets import config

@@ -54,7 +54,7 @@ def result_charts(reports: Mapping[str, Report]) -> list[Chart]:
 def security_chart(curves: Sequence[SecurityCurve]) -> Chart:
     """Accuracy over eps."""
     says = "The table before it has the same figures."
-    return _chart("Security curve: accuracy over eps", says, lambda path, size: plot_security(curves, path, size))
+    return _chart("Security curve: accuracy over eps", says, lambda path, size: plot_security([curves], path, size))
 
 
 def learning_chart(runs: Sequence[RunMetrics]) -> Chart:
