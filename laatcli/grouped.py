@@ -1,4 +1,4 @@
-"""`laat report --group-by`: rows of several training runs."""
+"""`laat report --group-by` and `--against`: rows of several training runs, and published figures beside the measured."""
 
 from __future__ import annotations
 
@@ -27,6 +27,30 @@ def show_groups(console: Console, reports: Sequence[Path], request: GroupRequest
     found = group_reports({str(path): read_report(path) for path in reports}, keys, over, request.baseline)
     console.result(found.to_record())
     show_tables(console, group_tables(found), form)
+
+
+def show_against(console: Console, reports: Sequence[Path], published: Path, form: str) -> None:
+    """Show the reports against published figures. Raises UsageError for a leaderboard, InputError for a damaged file."""
+    from stages.reports.against import against_published, against_tables
+    from stages.reports.leaderboard import is_leaderboard
+    from stages.reports.published import read_published
+    from stages.reports.report import read_report
+
+    if any(map(is_leaderboard, reports)):
+        raise UsageError("--against takes reports, and a leaderboard was given", "name reports of laat eval")
+    rows = read_published(published)
+    found, notes = against_published({str(path): read_report(path) for path in reports}, rows)
+    console.result({"kind": "laat-against", "results": [one.to_record() for one in found], "notes": notes})
+    show_tables(console, against_tables(found, notes), form)
+    for note in () if found else notes:
+        console.warn(note)
+
+
+def check_against(context: typer.Context, form: str) -> None:
+    """Raise UsageError for options that do not go with --against."""
+    options.refuse_given(context, ("group_by", "leaderboard", "schema"), "--against")
+    if form == HTML:
+        raise UsageError(f"--against cannot be combined with --format {HTML}", "leave one of them out")
 
 
 def check_groups(context: typer.Context, request: GroupRequest, form: str) -> bool:

@@ -10,7 +10,7 @@ import typer
 
 from laatcli import options
 from laatcli.console import Console
-from laatcli.grouped import check_groups, show_groups
+from laatcli.grouped import check_against, check_groups, show_against, show_groups
 from laatcli.page import HTML, write_page
 from laatcli.reporting import check_format, show_reports, show_tables
 from stages.errors import UsageError
@@ -55,6 +55,11 @@ def report(
         "Add every model and group of the reports to this ranking, a .jsonl file, and show it.",
         panel=options.OUTPUT,
     ),
+    against: Path | None = parameter(
+        None,
+        "A CSV file of published figures: measured, published, difference, and what differs in the protocol. "
+        "examples/rivals/published.csv is one, and README.md beside it describes the columns.",
+    ),
     output: Path = parameter(
         Path("report.html"), "File of --format html; - is standard output.", short=("-o",), panel=options.OUTPUT
     ),
@@ -71,6 +76,8 @@ def report(
     classes, threat model, suite and protocol.
     """
     grouped = check_groups(context, groups, form)
+    if against is not None:
+        check_against(context, form)
     if form == HTML:
         console.stdout_taken = str(output) == STDIO
     else:
@@ -91,6 +98,8 @@ def report(
             _show_board(console, board, form)
     elif form == HTML:
         write_page(console, context, given, page, output)
+    elif against is not None:
+        show_against(console, given, against, form)
     elif grouped:
         show_groups(console, given, groups, form)
     else:
