@@ -40,8 +40,9 @@ from stages.pixels import check_pixels
 from stages.threat import ThreatModel
 from stages.training.folder import finished_run
 from stages.training.objectives import Objective
+from stages.training.options import RunOptions
 from stages.training.reports import EpochReport, RunResult
-from stages.training.run import RunOptions, train_run
+from stages.training.run import train_run
 from stages.training.settings import TrainSettings
 
 Eps = str | float | Fraction
@@ -223,6 +224,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     objective: Objective | type[Objective] | None = None,
+    reference: nn.Module | None = None,
     name: str | None = None,
     out: str | Path = "run",
     split: str | None = None,
@@ -241,17 +243,14 @@ def train(
         anchors: an `AnchorSet`, or a file that `laat anchors` or `laat expand` wrote.
         dataset: images of the seen and validation classes, see `evaluate`.
         settings: see `TrainSettings`; None is its defaults.
-        objective: your own, a subclass of `Objective` or an instance; None is that of the settings.
+        objective, reference: your own objective, a class or an instance, and frozen model; None: as `laat train`.
         name: of the run in reports; None is that of the folder.
         out: the run folder: model.st (best epoch), last.st, metrics.jsonl.
         split, layout, resize: as `--split`, `--layout` and `--resize`.
-        resume, force: continue the unfinished run in the folder; replace the run in it.
-        device: auto, cpu, cuda, cuda:N or mps.
+        resume, force, device: as `--resume auto`, `--force` and `--device`.
         on_epoch: called after every epoch.
 
-    Returns:
-        The finished run. `load(run.model)` loads its classifier, with `module=` for your own module.
-
+    Returns the finished run: `load(run.model)` loads its classifier, with `module=` for your own module.
     Raises UsageError, InputError, MissingError and ComputeError, as `laat train`.
     """
     settings = settings or TrainSettings()
@@ -276,6 +275,7 @@ def train(
         options=options,
         model=None if isinstance(model, str) else model,
         objective=objective,
+        reference=reference,
     )
     return found or finished_run(Path(out))
 

@@ -16,6 +16,7 @@ from stages.errors import UsageError, require_above_zero, require_at_least
 WHOLE = 2**31  # bound of whole numbers, unless declared otherwise
 REAL = 3e38  # of all others: float32 has no larger ones
 SEEDS = 2**63
+MOST_SCALE = 1e6  # of logits
 _KEY = "parameter"
 
 

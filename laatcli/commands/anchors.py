@@ -22,7 +22,7 @@ from stages.errors import InputError, UsageError
 from stages.exchange.model_request import ModelRequest
 from stages.files import artifacts
 from stages.files.reading import STDIO
-from stages.parameters import parameter, same_parameter
+from stages.parameters import MOST_SCALE, parameter, same_parameter
 from stages.text import counted, is_text
 
 EXAMPLES = (
@@ -172,6 +172,12 @@ def anchors(
     features: str | None = parameter(
         None, "Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR.", places=()
     ),
+    logit_scale: float | None = parameter(
+        None,
+        "What the text tower of --features multiplies cosines with, 100 for CLIP; recorded for `laat train`.",
+        at_least=1 / MOST_SCALE,
+        at_most=MOST_SCALE,
+    ),
     like: Path | None = parameter(
         None, "Encode the names with the encoder, the prompts and the expansion of these anchors or this checkpoint."
     ),
@@ -190,7 +196,7 @@ def anchors(
     elif features is not None:
         from stages.anchors.sources import imported_anchors
 
-        made = imported_anchors(names, groups, features)
+        made = imported_anchors(names, groups, features, logit_scale)
     elif source is not Source.text:
         from stages.anchors.sources import constructed_anchors
 
@@ -224,6 +230,8 @@ def _refuse_without_effect(
     context: typer.Context, class_names: ClassNames, source: Source, features: str | None, like: Path | None
 ) -> None:
     """Raise UsageError for options of another source of names or anchors than the one that is used."""
+    if features is None:
+        options.refuse_without(context, ("logit_scale",), "--features", "leave it out, a text encoder's own is recorded")
     if class_names.data is None:
         options.refuse_given(context, ("label_column", "layout"), "--classes" if class_names.names is None else "--names")
     if like is not None:

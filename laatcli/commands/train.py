@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,13 +18,18 @@ from stages.anchors.bundled import bundled_classes
 from stages.classes import fold
 from stages.data.request import ImageRequest
 from stages.devices import check_device_name
-from stages.errors import InputError
+from stages.errors import InputError, UsageError
 from stages.files import artifacts
 from stages.launch import read_launch
 from stages.parameters import check, parameter
 from stages.threat import format_eps
+from stages.training.objectives import find_objective
 from stages.training.settings import HARDWARE, TrainSettings
+from stages.training.temperature import with_tau
 from stages.training.trackers import check_tracker
+
+if TYPE_CHECKING:
+    from torch import nn
 
 EXAMPLES = (
     "laat train --data photos --epochs 20",
@@ -68,27 +74,39 @@ def train(
     recipe: Recipe = None,
     anchors: Path | None = parameter(None, "Anchors to train against.", unset="expanded.st, else anchors.st"),
     init: Path | None = parameter(None, "Start from the weights of this checkpoint."),
+    reference: str | None = parameter(
+        None,
+        "Frozen model for fare, pmg-aft and agft: a checkpoint, or clip:NAME/TAG.",
+        unset="the initial weights",
+    ),
     name: str | None = parameter(None, "Name of the run in reports and tables.", unset="that of the folder"),
     out: Path = parameter(Path("run"), "Folder for model.st (best epoch), last.st and metrics.jsonl."),
     dry_run: DryRun = False,
 ) -> None:
     """Train an image model adversarially against fixed anchors."""
     launch = read_launch()
+    kind = find_objective(settings.objective)
+    if reference is not None and not kind.reference:
+        raise UsageError(f"--objective {settings.objective} has no reference", "leave --reference out")
     if dry_run:
         norm = settings.threat.norm
         lengths = {"eps": format_eps(settings.eps, norm), "step_size": format_eps(settings.step, norm)}
-        show_resolved(console, context, {"beta": settings.second_weight, **lengths})
+        show_resolved(console, context, {"beta": settings.second_weight, "tau": kind.default_tau, **lengths})
         return
     from stages.files.epoch_metrics import METRICS
     from stages.training.folder import BEST, LAST, STATE
 
     written = [("--out", out / name) for name in (BEST, LAST, METRICS, STATE)]
-    check_places(context, written, [("--anchors", anchors), ("--init", init), ("--data", request.data)])
+    check_places(
+        context, written, [("--anchors", anchors), ("--init", init), ("--reference", reference), ("--data", request.data)]
+    )
     path, artifact, anchor_set = _anchors(anchors)
+    settings = with_tau(settings, anchor_set)
     start = None if init is None else artifacts.read(init, "model")
     from stages.devices import resolve_device
     from stages.models.backbones import check_backbone_to_train, initial_weights, required_image_size
-    from stages.training.run import RunOptions, train_run
+    from stages.training.options import RunOptions
+    from stages.training.run import train_run
     from stages.world import join_world
 
     check_backbone_to_train(settings.backbone)
@@ -103,6 +121,7 @@ def train(
         )
         weights = initial_weights(settings.backbone) if init is None else f"the weights of {init}"
         console.note(f"anchors {path}, {settings.backbone}{weights and f' with {weights}'} on {device}")
+        frozen, lineage = _reference(console, reference, images.size[0])
         console.note("accuracies are clean / robust")
         with console.progress("train") as bar:
             shown = Shown(bar)
@@ -121,7 +140,16 @@ def train(
             )
             try:
                 result = train_run(
-                    anchor_set, images, settings, out, inputs=inputs, init=start, resize=request.resize, name=name, options=run
+                    anchor_set,
+                    images,
+                    settings,
+                    out,
+                    inputs=inputs | lineage,
+                    init=start,
+                    resize=request.resize,
+                    name=name,
+                    reference=frozen,
+                    options=run,
                 )
             except KeyboardInterrupt:
                 console.note(f"stopped: checkpoint saved to {out}/state.st; continue with --resume auto")
@@ -131,6 +159,16 @@ def train(
         console.line(f"{out} is up to date: same anchors, images and settings (--force trains again)")
     else:
         show(console, result)
+
+
+def _reference(console: Console, name: str | None, image_size: int) -> tuple[nn.Module | None, dict[str, Any]]:
+    """The frozen model that was named, and its lineage."""
+    if name is None:
+        return None, {}
+    from stages.models.reference import load_reference
+
+    console.note(f"reference: {name}")
+    return load_reference(name, image_size)
 
 
 def _anchors(given: Path | None) -> tuple[Path, artifacts.Artifact, AnchorSet]:

@@ -52,6 +52,7 @@ class DemoText(nn.Module):
         self.transformer = nn.ModuleDict({"resblocks": nn.ModuleList(self._blocks)})
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, config["embed_dim"]))
+        self.logit_scale = nn.Parameter(torch.empty(()))
         self.register_buffer("mask", torch.full((length, length), -torch.inf).triu_(1), persistent=False)
 
     def encode_text(self, tokens: Tensor) -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages.clip_weights import DEMO, Located, OptionNames, includes_weights, load_clip, locate, quiet, reason_of
 from stages.errors import InputError, MissingError
+from stages.parameters import MOST_SCALE
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +27,7 @@ class TextEncoder:
         encode: token ids (n, context) int64 -> text features (n, D), not normalised.
         tokenize: list of prompts -> token ids (n, context), truncated to the context length.
         context_length: maximum number of tokens, including start and end.
-        record: the entry of the encoder in an anchors artifact, see `encoder_record`.
+        record: the entry of the encoder in an anchors artifact, see `encoder_record`; and `logit_scale`, if it has one.
     """
 
     encode: Callable[[torch.Tensor], torch.Tensor]
@@ -83,7 +85,9 @@ def encoder_of(net: Any, located: Located, sha256: str, device: str = "cpu") -> 
         return net.encode_text(tokens.to(device)).float()
 
     context = int(getattr(tokenizer, "context_length", 77) or 77)
-    return TextEncoder(encode, tokenizer, context, encoder_record(net, located, sha256))
+    scale = _logit_scale(net)
+    record = encoder_record(net, located, sha256) | ({} if scale is None else {"logit_scale": scale})
+    return TextEncoder(encode, tokenizer, context, record)
 
 
 def encoder_record(net: Any, located: Located, sha256: str) -> dict[str, Any]:
@@ -118,6 +122,14 @@ def _tokenizer_of(located: Located) -> Any:
         except Exception as error:  # transformers raises many types
             what = f"the tokenizer of {located.model} does not load: {reason_of(error)}"
             raise MissingError(what, "it may need `pip install transformers`, and on first use the network") from error
+
+
+def _logit_scale(net: Any) -> float | None:
+    """What the model multiplies cosines with; None where it has no such number."""
+    found = getattr(net, "logit_scale", None)
+    if found is None or found.numel() != 1 or not abs(float(found)) <= math.log(MOST_SCALE):  # NaN too
+        return None
+    return math.exp(float(found))
 
 
 def _activation(net: Any) -> str:

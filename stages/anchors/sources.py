@@ -69,8 +69,10 @@ def text_anchors(
     return AnchorSet(normalised(total, names, "the average over templates"), names, groups, origin)
 
 
-def imported_anchors(classes: Sequence[str], groups: ClassGroups, spec: str) -> AnchorSet:
+def imported_anchors(classes: Sequence[str], groups: ClassGroups, spec: str, logit_scale: float | None = None) -> AnchorSet:
     """Anchors from existing text features (see `features.read_features`), one row per class, in order.
+
+    `logit_scale` is that of their text tower, if it is known.
 
     Raises InputError if the numbers of rows and names differ, or a row is zero or not finite.
     """
@@ -83,6 +85,8 @@ def imported_anchors(classes: Sequence[str], groups: ClassGroups, spec: str) -> 
     origin: dict[str, Any] = {"source": "features", "features_sha256": sha256}
     if tensor:
         origin["tensor"] = tensor
+    if logit_scale is not None:
+        origin["logit_scale"] = logit_scale
     return AnchorSet(normalised(values, tuple(classes), f"'{spec}'"), tuple(classes), groups, origin)
 
 

@@ -22,6 +22,7 @@ from stages.exchange.import_request import FARE, OPEN_CLIP, TECOA
 from stages.models.clip_tower import PREFIX
 from stages.models.embedding import EmbeddingModel
 from stages.models.fit import kinds_of, require_fit
+from stages.parameters import MOST_SCALE
 from stages.text import counted
 from stages.uninitialised import Uninitialised
 
@@ -141,7 +142,7 @@ def is_text(name: str) -> bool:
 
 def check_logit_scale(found: Tensor, where: str, fix: str) -> None:
     """Raise InputError unless `found` is the logarithm of a logit scale, and 1 / scale a temperature as --tau takes it."""
-    most = math.log(1e6)
+    most = math.log(MOST_SCALE)
     if found.numel() != 1 or not abs(float(found)) <= most:  # NaN too
         value = f"has shape {tuple(found.shape)}" if found.numel() != 1 else f"is {float(found):g}"
         raise InputError(f"'{LOGIT_SCALE}' in {where} {value}, expected one number from {-most:.1f} to {most:.1f}", fix)

@@ -51,6 +51,7 @@ class AnchorOrigin(Record, extra="allow"):
     activation: str | None = None
     templates: list[str] = Field(default_factory=list)
     allow_truncation: bool = False
+    logit_scale: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
 
 
 class AnchorParams(Record, extra="allow"):
@@ -256,7 +257,6 @@ def check_record(record: Mapping[str, Any], where: str) -> None:
     """
     try:
         _Inputs.model_validate({"inputs": record["inputs"]})
-        # of JSON, where a list can be a tuple
-        _PARAMS[record["kind"]].model_validate_json(json.dumps(record["params"]))
+        _PARAMS[record["kind"]].model_validate_json(json.dumps(record["params"]))  # of JSON, where a list can be a tuple
     except ValidationError as error:
         raise InputError(f"{where} has a damaged laat record: {first_fault(error)}", REMAKE) from None

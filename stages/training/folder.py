@@ -122,8 +122,7 @@ def _finished_identity(folder: Path) -> dict[str, Any] | None:
 def finished_run(folder: Path) -> RunResult:
     """What the finished run in `folder` wrote. Raises InputError when a file of it is missing or damaged."""
     reports = [EpochReport.from_row(row.to_record()) for row in read_epochs(folder / METRICS)]
-    best = [report for report in reports if report.best][-1]
-    return RunResult(folder, best.epoch, best.score, reports, artifacts.read(folder / BEST, "model").sha256)
+    return RunResult.of(folder, reports, artifacts.read(folder / BEST, "model").sha256)
 
 
 def check_run_name(name: str | None) -> None:

@@ -71,6 +71,12 @@ class RunResult:
     reports: list[EpochReport]
     sha256: str
 
+    @classmethod
+    def of(cls, folder: Path, reports: list[EpochReport], sha256: str) -> RunResult:
+        """The run with these reports of all its epochs."""
+        best = [report for report in reports if report.best][-1]
+        return cls(folder, best.epoch, best.score, reports, sha256)
+
     @property
     def model(self) -> Path:
         """The checkpoint of the best epoch."""

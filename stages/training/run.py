@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,50 +26,23 @@ from stages.files.writing import write_file
 from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
+from stages.models.reference import check_reference
+from stages.training.advice import notes_of, warnings_of
 from stages.training.folder import BEST, LAST, STATE, Next, check_run_name, locked, other_name, read_state, tidy, what_next
 from stages.training.loop import Trainer
 from stages.training.objectives import Objective
+from stages.training.options import RunOptions
 from stages.training.out_of_memory import explained
 from stages.training.reports import EpochReport, Progress, RunResult, to_lines
 from stages.training.selection import Score, plan_selection
-from stages.training.settings import TrainSettings
+from stages.training.settings import TrainSettings, find_kind
 from stages.training.signals import StopRequest
 from stages.training.state import RunState
 from stages.training.task import Task
+from stages.training.temperature import with_tau
 from stages.training.trackers import Tracker, open_tracker
-from stages.world import World
 
 _REPORT_EVERY_SECONDS = 0.25
-_ALONE = World()
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is executed; nothing here changes its result.
-
-    Attributes:
-        device: torch device.
-        world: the processes that train together.
-        cache: 'device' or 'ram', where images in memory are kept.
-        resume: resume the unfinished run in the folder if there is one.
-        force: replace the run in the folder; with `resume`, only another run.
-        save_every: seconds between saved states; 0 saves after every step.
-        log: 'tensorboard' or 'wandb', to log the figures of each epoch there too.
-        on_step, on_epoch: called after steps (at most four times a second) and after every epoch.
-        on_note, on_warning: called with what the user should know, one line of text each.
-    """
-
-    device: str = "cpu"
-    world: World = _ALONE
-    cache: str = "device"
-    resume: bool = False
-    force: bool = False
-    save_every: float = 60.0
-    log: str | None = None
-    on_step: Callable[[Progress], None] | None = None
-    on_epoch: Callable[[EpochReport], None] | None = None
-    on_note: Callable[[str], None] | None = None
-    on_warning: Callable[[str], None] | None = None
 
 
 def train_run(
@@ -85,6 +57,7 @@ def train_run(
     name: str | None = None,
     model: nn.Module | None = None,
     objective: Objective | type[Objective] | None = None,
+    reference: nn.Module | None = None,
     options: RunOptions | None = None,
 ) -> RunResult | None:
     """Train, and write model.st (best epoch), last.st and metrics.jsonl into `folder`, each atomically after every epoch.
@@ -104,6 +77,7 @@ def train_run(
         model: any module, images (N, 3, H, W) float in [0, 1] -> embeddings (N, D), D the width of the anchors; trained in
             place, instead of the backbone of the settings.
         objective: an objective or its class, instead of the one of the settings.
+        reference: the frozen model of objectives that compare with one (see `load_reference`); None is the initial weights.
         options: see `RunOptions`.
 
     Returns:
@@ -131,7 +105,12 @@ def train_run(
             raise UsageError("init cannot be combined with a model of your own", "load the weights into the model first")
         check_embedding(model, height, anchors.vectors.shape[1])
     backbone = load_backbone(settings.backbone, settings.seed) if model is None and is_own_backbone(settings.backbone) else None
-    task = Task(anchors, images, settings, inputs, init, resize, model, backbone, objective)
+    settings = with_tau(settings, anchors, objective)
+    if reference is not None:
+        if not find_kind(settings, objective).reference:
+            raise UsageError(f"{settings.objective} compares with no reference", "leave the reference out")
+        check_reference(reference, height, anchors.vectors.shape[1])
+    task = Task(anchors, images, settings, inputs, init, resize, model, backbone, objective, reference)
     options.world.agree(json.dumps(task.identity, sort_keys=True), "parameters, anchors and images")
     if options.world.leader:
         what_next(folder, task.identity, resume=options.resume, force=options.force)  # may refuse: before the lock
@@ -182,6 +161,7 @@ class _Run:
             world=options.world,
             cache=options.cache,
             objective=task.objective,
+            reference=task.reference,
         )
         self._state = RunState(task.identity, [], "", name)
         self._record = task.record(training, self._selection)
@@ -189,11 +169,13 @@ class _Run:
         self._saved = self._reported = self._started = time.monotonic()
         self._images_before = 0
 
-    def _note_selection(self) -> None:
+    def _advise(self) -> None:
         note, warning = self._selection.describe()
-        for text, show in ((note, self._options.on_note), (warning, self._options.on_warning)):
-            if text and show is not None:
-                show(text)
+        notes, warnings = [*notes_of(self._task), note], [*warnings_of(self._task), *filter(None, [warning])]
+        for texts, show in ((notes, self._options.on_note), (warnings, self._options.on_warning)):
+            if show is not None:
+                for text in texts:
+                    show(text)
 
     def _note_micro_batches(self, model: nn.Module) -> None:
         count, note = self._settings.accumulate, self._options.on_note
@@ -208,7 +190,7 @@ class _Run:
 
     def go(self, stop: StopRequest, tracker: Tracker) -> RunResult:
         """Train to the end, or until `stop` is asked."""
-        self._note_selection()
+        self._advise()
         trainer, reports = self.trainer, self._state.reports
         if reports:  # a run killed between writing and logging did not log its last epoch
             tracker.epoch(len(reports), reports[-1].figures_by_name())
@@ -221,8 +203,7 @@ class _Run:
             score = self._scored(stop)
             self._epoch_done(EpochReport(len(reports) + 1, figures, score, self._is_best(score)))
             tracker.epoch(len(reports), reports[-1].figures_by_name())
-        best = [report for report in reports if report.best][-1]
-        return RunResult(self._folder, best.epoch, best.score, reports, self._state.best_sha256)
+        return RunResult.of(self._folder, reports, self._state.best_sha256)
 
     def _train_epoch(self, stop: StopRequest) -> None:
         world = self._options.world

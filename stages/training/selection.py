@@ -102,7 +102,7 @@ class Selection:
         world = world or World()
         share = world.share(len(self.images))
         images, labels = self.images.images[share], self.images.labels[share].cpu()
-        classifier = Classifier(model, self.anchors, logit_scale=1 / settings.tau)
+        classifier = Classifier(model, self.anchors, logit_scale=1 / settings.temperature)
         progress = None if stop is None else lambda *_: stop()
         robust = 0
         if not attack:
@@ -136,7 +136,7 @@ class Selection:
             return None
         why = "there are no validation classes" if self.source == SEEN else "no images of the seen classes were held out"
         return calibrate(
-            Classifier(model, anchors, logit_scale=1 / settings.tau),
+            Classifier(model, anchors, logit_scale=1 / settings.temperature),
             self.images,
             self.held_out,
             source=self.source,

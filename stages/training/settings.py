@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 AUGMENTATION, MODEL, METHOD = "Augmentation", "Model", "Objective and inner attack"
 OPTIMIZER, HARDWARE, CALIBRATION = "Optimizer", "Hardware", "Calibration"
 _DEFAULT_BETAS = ", ".join(f"{one.default_beta:g} for {name}" for name, one in OBJECTIVES.items() if one.default_beta)
+_OF_TEXT_TOWER = ", ".join(name for name, one in OBJECTIVES.items() if one.default_tau is None)
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMIZERS = ("sgd", "adamw")
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_eps")
@@ -56,10 +57,16 @@ class TrainSettings:
         f"{'; '.join(f'{name} ({one.help})' for name, one in OBJECTIVES.items())}; or your own: package.module:Class.",
         panel=METHOD,
     )
-    tau: float = parameter(1.0, "Temperature: logits are cosine / tau.", panel=METHOD, positive=True)
+    tau: float | None = parameter(
+        None,
+        "Temperature: logits are cosine / tau.",
+        unset=f"1; the text tower's 1 / logit scale for {_OF_TEXT_TOWER}",
+        panel=METHOD,
+        positive=True,
+    )
     beta: float | None = parameter(
         None,
-        "Weight of the second term, smoothing or KL.",
+        "Weight of the second term, smoothing or KL; of both KL terms of pmg-aft.",
         unset=_DEFAULT_BETAS,
         panel=METHOD,
         at_least=0,
@@ -171,6 +178,18 @@ class TrainSettings:
         return self.eps / 4 if self.step_size is None else self.step_size
 
     @property
+    def temperature(self) -> float:
+        """`tau`, or its default for the objective. Raises UsageError where that is the text tower's (see `with_tau`)."""
+        found = self._tau
+        if found is None:
+            raise UsageError(f"{self.objective} needs the logit scale of a text tower as 1 / tau", "add --tau 0.01")
+        return found
+
+    @property
+    def _tau(self) -> float | None:
+        return find_objective(self.objective).default_tau if self.tau is None else self.tau
+
+    @property
     def second_weight(self) -> float:
         """The weight of the objective's second term: `beta`, or its default for the objective."""
         return find_objective(self.objective).default_beta if self.beta is None else self.beta
@@ -187,7 +206,8 @@ class TrainSettings:
         """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result,
         `seen_bias`, which does so with validation classes alone (see `Task.identity`), and the defaults of newer settings."""
         norm = self.threat.norm
-        record = {**asdict(self), "eps": format_eps(self.eps, norm), "step_size": format_eps(self.step, norm)}
+        lengths = {"eps": format_eps(self.eps, norm), "step_size": format_eps(self.step, norm)}
+        record = {**asdict(self), **lengths, "tau": self._tau}
         defaults = _defaults()
         for name in ("grad_checkpointing", "seen_bias", *(name for name in _LATER if record[name] == defaults[name])):
             del record[name]
@@ -205,5 +225,12 @@ def build_objective(settings: TrainSettings, anchors: Tensor, given: Objective |
         made = copy(given)
         made.anchors = anchors
         return made
-    kind = given or find_objective(settings.objective)
-    return kind(anchors, settings.tau, kind.default_beta if settings.beta is None else settings.beta)
+    kind = find_kind(settings, given)
+    return kind(anchors, settings.temperature, kind.default_beta if settings.beta is None else settings.beta)
+
+
+def find_kind(settings: TrainSettings, given: Objective | type[Objective] | None = None) -> type[Objective]:
+    """The class of the objective that the settings name, or of the `given` one."""
+    if given is None:
+        return find_objective(settings.objective)
+    return given if isinstance(given, type) else type(given)

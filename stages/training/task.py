@@ -44,6 +44,7 @@ class Task:
     model: nn.Module | None
     backbone: nn.Module | None
     objective: Objective | type[Objective] | None
+    reference: nn.Module | None = None
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -60,6 +61,8 @@ class Task:
             found["selection"] = {"smallest number of selection images": FEW_IMAGES}
         if self.anchors.groups.val and self.settings.seen_bias:
             found["calibration"] = {"images of the seen classes": "held out"}
+        if self.reference is not None:
+            found["reference"] = fingerprint(self.reference)
         own, code = self.model or self.backbone, code_of(self.settings.backbone, self.settings.objective)
         if code:
             found[CODE] = code

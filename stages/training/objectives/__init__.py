@@ -14,6 +14,7 @@ from stages.imports import import_by_path, is_import_path
 from stages.training.objectives.anchored import Adversarial, Clean, Laat, Trades, smoothing_loss
 from stages.training.objectives.distances import AngularDistance, CosineDistance, Distance, EuclideanDistance
 from stages.training.objectives.objective import Objective, Outcome, a_ce, anchor_logits, divergence
+from stages.training.objectives.tuning import Agft, Fare, PmgAft, Tecoa
 
 if TYPE_CHECKING:
     from stages.training.embed import Embed
@@ -21,15 +22,19 @@ if TYPE_CHECKING:
 __all__ = [
     "OBJECTIVES",
     "Adversarial",
+    "Agft",
     "AngularDistance",
     "Clean",
     "CosineDistance",
     "Distance",
     "Embed",
     "EuclideanDistance",
+    "Fare",
     "Laat",
     "Objective",
     "Outcome",
+    "PmgAft",
+    "Tecoa",
     "Trades",
     "a_ce",
     "anchor_logits",
@@ -47,6 +52,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "cos": CosineDistance,
     "acos": AngularDistance,
     "l2": EuclideanDistance,
+    "tecoa": Tecoa,
+    "fare": Fare,
+    "pmg-aft": PmgAft,
+    "agft": Agft,
 }
 
 

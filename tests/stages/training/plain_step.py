@@ -177,10 +177,12 @@ def plain_training(
                 eps=float(settings.eps),
                 steps=settings.steps,
                 step=float(settings.step),
-                tau=settings.tau,
+                tau=settings.temperature,
                 objective=settings.objective,
             )
-        loss_of = partial(plain_loss, settings.objective, anchors=anchors, x=x, x_adv=x_adv, y=y, tau=settings.tau, beta=beta)
+        loss_of = partial(
+            plain_loss, settings.objective, anchors=anchors, x=x, x_adv=x_adv, y=y, tau=settings.temperature, beta=beta
+        )
         moves = plain_perturbation(plain, settings.awp, loss_of) if settings.awp else {}
         with torch.no_grad():
             for name, move in moves.items():

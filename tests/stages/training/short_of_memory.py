@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from stages.errors import LaatError
-from stages.training.run import RunOptions, train_run
+from stages.training.options import RunOptions
+from stages.training.run import train_run
 from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick
 
 INPUTS = {"anchors": {"kind": "anchors", "sha256": "a" * 64, "inputs": {}}}

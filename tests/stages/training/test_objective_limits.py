@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from stages.training.objectives import (
-    OBJECTIVES,
     Clean,
     Laat,
     Trades,
@@ -20,7 +19,7 @@ from stages.training.objectives import (
 )
 from stages.training.settings import build_objective
 from tests.stages.training.synthetic import quick, small_model
-from tests.stages.training.test_objectives import ANCHORS, LABELS, X_ADV, X, objective, random, unit_rows
+from tests.stages.training.test_objectives import ANCHORS, LABELS, SIDES, X_ADV, X, objective, random, unit_rows
 
 
 @settings(deadline=None, max_examples=50)
@@ -44,7 +43,7 @@ def test_divergence_is_zero_of_equals_and_never_negative(seed: int, classes: int
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", SIDES)
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_exact_hit_and_its_opposite_have_finite_losses_and_gradients(name: str, sign: int, dtype: torch.dtype) -> None:
     anchors = torch.eye(3, 6, dtype=dtype)
@@ -68,7 +67,7 @@ def test_near_a_hit_distances_are_nearly_exact(name: str, away: float) -> None:
     assert found.tolist() == pytest.approx([away] * 4, abs=1.5e-3 if away < 2e-3 else 1e-6)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", SIDES)
 def test_anchors_get_no_gradients(name: str) -> None:
     anchors, model = ANCHORS.clone(), small_model()
     x, x_adv = random(4, 3, 16, 16), random(4, 3, 16, 16, seed=1)

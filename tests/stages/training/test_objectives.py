@@ -9,15 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import normalize
 
-from stages.training.objectives import (
-    OBJECTIVES,
-    Objective,
-    anchor_logits,
-)
+from stages.training.objectives import Objective, anchor_logits
 from stages.training.settings import TrainSettings, build_objective
 
 LABELS = torch.tensor([0, 2, 1, 2])
-SIDES = {  # whether the outer step looks at clean and at attacked images
+SIDES = {  # of those against anchors: whether the outer step looks at clean and at attacked images
     "laat": (True, True),
     "at": (False, True),
     "trades": (True, True),
@@ -99,7 +95,7 @@ def terms_by_hand(
     return {"distance": math.dist(attacked, own)}
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", SIDES)
 @pytest.mark.parametrize(("tau", "beta"), [(1.0, 1.0), (0.1, 0.0), (0.5, 2.5)])
 def test_terms_are_those_of_the_formulas(name: str, tau: float, beta: float) -> None:
     found = objective(name, tau=tau, beta=beta)
@@ -112,7 +108,7 @@ def test_terms_are_those_of_the_formulas(name: str, tau: float, beta: float) -> 
     assert outcome.losses.tolist() == pytest.approx([sum(image.values()) for image in expected], rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", SIDES)
 def test_losses_are_those_of_pytorch(name: str) -> None:
     clean, attacked = Recorder()(X), Recorder()(X_ADV)
     logits, clean_logits = attacked @ ANCHORS.T / 0.5, clean @ ANCHORS.T / 0.5
@@ -130,7 +126,7 @@ def test_losses_are_those_of_pytorch(name: str) -> None:
     torch.testing.assert_close(losses, expected[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", SIDES)
 def test_each_image_has_its_own_loss(name: str) -> None:
     whole = objective(name).outer(Recorder(), X, X_ADV, LABELS).losses
     for at in range(4):
@@ -139,7 +135,7 @@ def test_each_image_has_its_own_loss(name: str) -> None:
         torch.testing.assert_close(alone, whole[one])
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", SIDES)
 def test_an_empty_micro_batch_has_no_losses(name: str) -> None:
     outcome = objective(name).outer(Recorder(), X[:0], X_ADV[:0], LABELS[:0])
     assert outcome.losses.shape == (0,)
@@ -157,7 +153,7 @@ def differences(loss: Callable[[Tensor], Tensor], at: Tensor, step: float = 1e-6
     return slopes
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", SIDES)
 def test_gradients_of_the_outer_loss_are_finite_differences(name: str) -> None:
     model, found = Mixer(), objective(name, ANCHORS.double())
 
@@ -172,7 +168,7 @@ def test_gradients_of_the_outer_loss_are_finite_differences(name: str) -> None:
     assert float(grad.abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "clean"])
+@pytest.mark.parametrize("name", [name for name in SIDES if name != "clean"])
 def test_gradients_of_the_inner_loss_are_finite_differences(name: str) -> None:
     loss = objective(name, ANCHORS.double()).inner(Mixer(), X.double(), LABELS)
     x_adv = X_ADV.double().requires_grad_()
@@ -224,7 +220,7 @@ def test_logits_are_cosines_over_tau() -> None:
     torch.testing.assert_close(anchor_logits(embeddings, ANCHORS, 0.1), expected)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", SIDES)
 def test_logits_come_along_for_the_sides_that_were_looked_at(name: str) -> None:
     found, model = objective(name), Recorder()
     outcome = found.outer(model, X, X_ADV, LABELS)
@@ -238,7 +234,7 @@ def test_logits_come_along_for_the_sides_that_were_looked_at(name: str) -> None:
     assert len(model.shown) == sum(SIDES[name])
 
 
-@pytest.mark.parametrize("name", [name for name in OBJECTIVES if sum(SIDES[name]) == 1])
+@pytest.mark.parametrize("name", [name for name in SIDES if sum(SIDES[name]) == 1])
 def test_the_other_side_is_not_even_read(name: str) -> None:
     nothing = torch.full_like(X, torch.nan)
     x, x_adv = (X, nothing) if name == "clean" else (nothing, X_ADV)

@@ -17,7 +17,8 @@ from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint, weights_of
 from stages.models.classifier import predict
 from stages.training.objectives import Adversarial, Clean, Objective, Outcome
-from stages.training.run import RunOptions, train_run
+from stages.training.options import RunOptions
+from stages.training.run import train_run
 from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick
 
 INPUTS = {"anchors": {"kind": "anchors", "sha256": "a" * 64, "inputs": {}}}

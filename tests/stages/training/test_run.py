@@ -12,8 +12,9 @@ from stages.errors import ComputeError
 from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier
+from stages.training.options import RunOptions
 from stages.training.reports import EpochReport, RunResult
-from stages.training.run import RunOptions, train_run
+from stages.training.run import train_run
 from stages.training.selection import Score, Selection, plan_selection
 from stages.training.settings import TrainSettings
 from tests.stages.training.synthetic import NAMES, made_up_anchors, made_up_images, quick

@@ -1,0 +1,44 @@
+"""What a user should know of a run before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stages.anchors.anchor_set import AnchorSet
+from stages.clip_weights import FILE_TAG
+from stages.models.backbones import initial_weights
+from stages.models.clip_tower import PREFIX, recorded_tower
+from stages.training.settings import find_kind
+from stages.training.task import Task
+
+
+def notes_of(task: Task) -> Iterator[str]:
+    """The temperature, and what the labels are used for where the loss does not depend on them."""
+    kind, tau = find_kind(task.settings, task.objective), task.settings.temperature
+    scale = task.anchors.origin.get("logit_scale")
+    own = kind.default_tau is None and scale is not None and tau == 1 / scale
+    yield f"tau {tau:.6g}" + (f", for the text tower's logit scale of {scale:.6g}" if own else "")
+    if not kind.labelled:
+        yield f"{task.settings.objective} trains without labels; they select the best epoch and fit the calibration"
+
+
+def warnings_of(task: Task) -> Iterator[str]:
+    """What probably is a mistake."""
+    kind, settings = find_kind(task.settings, task.objective), task.settings
+    given = task.reference is not None or task.init is not None or task.model is not None
+    if kind.reference and not given and initial_weights(settings.backbone) == "random weights":
+        yield f"{settings.objective} keeps what its reference knows, and that has random weights: give --reference or --init"
+    if kind.default_tau is None:
+        yield from _of_tuning(settings.objective, settings.backbone, task.anchors)
+
+
+def _of_tuning(objective: str, backbone: str, anchors: AnchorSet) -> Iterator[str]:
+    """For objectives that tune a CLIP model with its own text anchors."""
+    if anchors.expansion is not None:
+        yield f"{objective} is published with raw anchors, and these are expanded: give those that `laat anchors` wrote"
+    if backbone.startswith(PREFIX) and anchors.origin.get("source") == "text":
+        tag = str(anchors.origin.get("pretrained", "")).removeprefix(FILE_TAG)
+        text = "/".join(filter(None, (str(anchors.origin.get("model", "")), tag)))
+        image = recorded_tower(backbone).removeprefix(PREFIX)
+        if text != image:
+            yield f"the anchors are of {text} and the image tower of {image}: their embeddings may not be aligned"

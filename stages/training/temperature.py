@@ -1,0 +1,47 @@
+"""The temperature of a run where none is given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stages.anchors.anchor_set import AnchorSet
+from stages.errors import UsageError
+from stages.training.objectives import Objective
+from stages.training.settings import TrainSettings, find_kind
+
+
+def with_tau(
+    settings: TrainSettings, anchors: AnchorSet, objective: Objective | type[Objective] | None = None
+) -> TrainSettings:
+    """The settings with a temperature: the given one, the objective's default, or for some the text tower's 1 / logit scale.
+
+    Args:
+        settings: of the run.
+        anchors: of training; those of a text tower record its logit scale.
+        objective: instead of that of the settings, see `build_objective`.
+
+    Raises UsageError for anchors without a logit scale where it is needed.
+    """
+    if settings.tau is not None:
+        return settings
+    if isinstance(objective, Objective):
+        return replace(settings, tau=objective.tau)
+    default = find_kind(settings, objective).default_tau
+    if default is not None:
+        return replace(settings, tau=default)
+    scale = anchors.origin.get("logit_scale")
+    if scale is None:
+        raise UsageError(
+            f"{settings.objective} uses the logit scale of the text tower, and these anchors have none: {_why(anchors)}",
+            "add --tau 0.01, for CLIP's logit scale of 100; or make the anchors again with `laat anchors`",
+        )
+    return replace(settings, tau=1 / scale)
+
+
+def _why(anchors: AnchorSet) -> str:
+    source = anchors.origin.get("source")
+    if source == "text":
+        return "an earlier version of laat made them"
+    if source == "features":
+        return "they were imported without --logit-scale"
+    return f"they come from {source or 'an unknown source'}"
