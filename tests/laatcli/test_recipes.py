@@ -12,6 +12,7 @@ import pytest
 
 from laatcli.commands.demo import EPOCHS
 from laatcli.config_file import recipe_names
+from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, refused, run, tree
 
 # Li et al., CVPR 2024, Sec. 4.1
@@ -53,12 +54,33 @@ RECIPES = {
         "resize": None,
     },
 }
+# of a CLIP image tower: 2 steps of 1/255, all images of the seen classes as they are, the text tower's temperature
+TUNING = {
+    "eps": "1/255",
+    "steps": 2,
+    "step-size": "1/255",
+    "augment": False,
+    "seen-bias": False,
+    "tau": None,
+    "schedule": "cosine",
+}
+BY_SGD = {**TUNING, "optimizer": "sgd", "momentum": 0.9, "weight-decay": 0.0, "epochs": 10, "batch-size": 256}
+BY_ADAMW = {**TUNING, "optimizer": "adamw", "lr": 1e-5, "weight-decay": 1e-4, "epochs": 2, "batch-size": 128, "steps": 10}
+B32 = {**BY_SGD, "backbone": "clip:ViT-B-32/openai"}
+FARE = {**BY_ADAMW, "backbone": "clip:ViT-L-14/openai", "objective": "fare", "warm-up": 0.14}
+RECIPES |= {
+    "tecoa": {**B32, "objective": "tecoa", "lr": 1e-5, "warm-up": 0.2},
+    "fare-2": {**FARE, "eps": "2/255"},
+    "fare-4": {**FARE, "eps": "4/255"},
+    "pmg-aft": {**B32, "objective": "pmg-aft", "beta": 1.0, "lr": 5e-5, "warm-up": 2.56},
+    "agft": {**B32, "objective": "agft", "lr": 4e-4, "warm-up": 0.2},
+}
 # what a recipe says nothing about: whose data, which machine, which folder
 OWN = ("anchors", "data", "split", "image-column", "label-column", "seed", "device", "out", "force", "resume", "log", "cache")
 
 
 def resolved(cwd: Path, *args: object) -> tuple[dict[str, Any], dict[str, str]]:
-    done = run("train", *args, "--dry-run", "--json", cwd=cwd)
+    done = inside(cwd, "train", *args, "--dry-run", "--json")
     assert done.code == 0, done.stderr
     record = json.loads(done.stdout)
     return record["settings"], record["from"]
