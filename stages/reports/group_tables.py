@@ -124,6 +124,7 @@ def _means_table(found: Grouped, groups: Sequence[Group]) -> FigureTable:
             *([f"± {OVER_RUNS}; ( ) standard deviation over {found.noun}s"] if several else []),
             size,
             *_lonely(groups, found.noun),
+            *(f"not recorded for every run of {one.name}: {', '.join(names)}" for one in groups if (names := one.unrecorded())),
             *(f"checks failed in {name}: {', '.join(names)}" for name, names in failed.items() if names),
             *(f"note: {note}" for note in notes),
         ),

@@ -124,6 +124,7 @@ def test_one_seed_is_said_to_be_one_seed(runs: dict[str, list[Path]]) -> None:
         ({"data": "cd"}, "measured differently: data is "),
         ({"attacks": ("fgsm",)}, "measured differently: attacks is fgsm, pgd-2 for 'laat-0'"),
         ({"lr": 0.1}, "trained differently: lr is 0.05 for 'laat-0' in "),
+        ({"blend": 0.7}, "trained differently: blend is – for 'laat-0' in "),
         ({"anchors_sha256": "bb"}, "trained differently: anchors_sha256 is aa for 'laat-0'"),
     ],
 )
@@ -135,6 +136,18 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(change: dict[str, An
     assert f"add it to --group-by: objective,anchors,{entry}" in error.replace("Add", "add")
     # named as an entry, they are groups of their own
     assert json.loads(shown(one, other, "--group-by", f"objective,{entry}", "--json"))["groups"][1]["label"][entry]
+
+
+def test_a_setting_that_older_reports_lack_is_named(tmp_path: Path) -> None:
+    paths = [run_report(tmp_path, "laat", 0), run_report(tmp_path, "laat", 1, optimizer="sgd")]
+    assert "not recorded for every run of laat, raw: optimizer" in shown(*paths, *GROUP, "--format", "markdown")
+
+
+def test_the_training_has_entries_that_are_called_as_those_of_the_evaluation(tmp_path: Path) -> None:
+    paths = [run_report(tmp_path, "laat", 0, eps="4/255"), run_report(tmp_path, "laat", 1, eps="8/255")]
+    assert "Add it to --group-by: objective,anchors,training.eps" in " ".join(refused(*paths, *GROUP).split())
+    record = json.loads(shown(*paths, "--group-by", "eps,training.eps", "--json"))
+    assert [list(one["label"].values()) for one in record["groups"]] == [["8/255", "4/255"], ["8/255", "8/255"]]
 
 
 def test_groups_that_were_measured_differently_do_not_share_a_table(tmp_path: Path) -> None:

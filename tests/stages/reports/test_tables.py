@@ -9,7 +9,7 @@ import pytest
 from stages.errors import UsageError
 from stages.reports.records import Adversarial, Checks, ProtocolRecord, Report, Threat
 from stages.reports.report_tables import check_lines, failed_checks, report_tables, unchecked
-from stages.reports.tables import FigureTable, check_format, difference, p_value, percent, render, share
+from stages.reports.tables import MISSING, FigureTable, check_format, difference, p_value, percent, render, share
 from stages.statistics.chance import LEGEND
 from tests.stages.reports.test_plots import gzsl_report, report
 
@@ -59,6 +59,10 @@ def test_latex() -> None:
         r"\bottomrule",
         r"\end{tabular}",
     ]
+
+
+def test_a_missing_figure_is_a_dash_in_latex() -> None:
+    assert r"a & \textendash{} \\" in render(FigureTable("", ("x", "y"), (("a", MISSING),)), "latex")
 
 
 def test_latex_writes_every_sign_that_means_something_to_it() -> None:
