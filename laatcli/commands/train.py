@@ -91,7 +91,8 @@ def train(
     if dry_run:
         norm = settings.threat.norm
         lengths = {"eps": format_eps(settings.eps, norm), "step_size": format_eps(settings.step, norm)}
-        show_resolved(console, context, {"beta": settings.second_weight, "tau": kind.default_tau, **lengths})
+        unset = {"alpha": kind.alpha, "beta": settings.second_weight, "tau": kind.default_tau}
+        show_resolved(console, context, {**unset, **lengths})
         return
     from stages.files.epoch_metrics import METRICS
     from stages.training.folder import BEST, LAST, STATE

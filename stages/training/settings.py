@@ -27,7 +27,7 @@ PRECISIONS = ("auto", "float32", "bf16")
 OPTIMIZERS = ("sgd", "adamw")
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_eps")
 # not recorded at their defaults: a run of a version without them is the same run
-_LATER = ("norm", "optimizer", *_OF_ADAMW, "decay_norms")
+_LATER = ("alpha", "norm", "optimizer", *_OF_ADAMW, "decay_norms")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,16 @@ class TrainSettings:
     )
     beta: float | None = parameter(
         None,
-        "Weight of the second term, smoothing or KL; of both KL terms of pmg-aft.",
+        "Weight of the second term, smoothing or KL; of both KL terms of pmg-aft; of the attention maps of clean images of "
+        "tga-zsr.",
         unset=_DEFAULT_BETAS,
+        panel=METHOD,
+        at_least=0,
+    )
+    alpha: float | None = parameter(
+        None,
+        "Weight of the attention maps of attacked images of tga-zsr.",
+        unset=", ".join(f"{one.alpha:g} for {name}" for name, one in OBJECTIVES.items() if one.alpha is not None),
         panel=METHOD,
         at_least=0,
     )
@@ -149,6 +157,8 @@ class TrainSettings:
                 f"--accumulate {self.accumulate} splits a batch of {self.batch_size} into empty micro-batches",
                 f"give at most --accumulate {self.batch_size}",
             )
+        if self.alpha is not None and find_objective(self.objective).alpha is None:
+            raise UsageError(f"--alpha has no meaning with --objective {self.objective}", "leave it out, or use tga-zsr")
         self._check_optimizer()
 
     def _check_optimizer(self) -> None:
@@ -226,7 +236,10 @@ def build_objective(settings: TrainSettings, anchors: Tensor, given: Objective |
         made.anchors = anchors
         return made
     kind = find_kind(settings, given)
-    return kind(anchors, settings.temperature, kind.default_beta if settings.beta is None else settings.beta)
+    made = kind(anchors, settings.temperature, kind.default_beta if settings.beta is None else settings.beta)
+    if settings.alpha is not None:
+        made.alpha = settings.alpha
+    return made
 
 
 def find_kind(settings: TrainSettings, given: Objective | type[Objective] | None = None) -> type[Objective]:

@@ -53,6 +53,25 @@ RECIPES = {
         "augment": False,
         "resize": None,
     },
+    # Yu et al., NeurIPS 2024, Sec. 4.1, and their program
+    "tga-zsr": {
+        "objective": "tga-zsr",
+        "backbone": "clip:ViT-B-32/openai",
+        "epochs": 10,
+        "batch-size": 128,
+        "optimizer": "sgd",
+        "lr": 1e-4,
+        "momentum": 0.9,
+        "weight-decay": 0.0,
+        "schedule": "cosine",
+        "eps": "1/255",
+        "steps": 2,
+        "step-size": "1/255",
+        "beta": 0.05,
+        "alpha": 0.08,
+        "augment": False,
+        "tau": None,
+    },
 }
 # of a CLIP image tower: 2 steps of 1/255, all images of the seen classes as they are, the text tower's temperature
 TUNING = {

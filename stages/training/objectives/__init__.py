@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stages.errors import UsageError, nearest
 from stages.imports import import_by_path, is_import_path
 from stages.training.objectives.anchored import Adversarial, Clean, Laat, Trades, smoothing_loss
+from stages.training.objectives.attention import TgaZsr
 from stages.training.objectives.distances import AngularDistance, CosineDistance, Distance, EuclideanDistance
 from stages.training.objectives.objective import Objective, Outcome, a_ce, anchor_logits, divergence
 from stages.training.objectives.tuning import Agft, Fare, PmgAft, Tecoa
@@ -35,6 +36,7 @@ __all__ = [
     "Outcome",
     "PmgAft",
     "Tecoa",
+    "TgaZsr",
     "Trades",
     "a_ce",
     "anchor_logits",
@@ -56,6 +58,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "fare": Fare,
     "pmg-aft": PmgAft,
     "agft": Agft,
+    "tga-zsr": TgaZsr,
 }
 
 

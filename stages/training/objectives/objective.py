@@ -63,6 +63,7 @@ class Objective(ABC):
         tokens: whether it calls `embed.tokens`; a model without patch tokens is refused before training.
         default_tau: the temperature where none is given; None is the text tower's own, 1 / logit scale.
         default_beta: the weight of the second term where none is given.
+        alpha: a further weight, which `--alpha` sets; None where there is none.
         help: what it is, in a few words, for `--help`.
     """
 
@@ -74,6 +75,7 @@ class Objective(ABC):
     tokens = False
     default_tau: float | None = 1.0
     default_beta = 0.0
+    alpha: float | None = None
     help = ""
 
     def __init__(self, anchors: Tensor, tau: float, beta: float = 0.0) -> None:
