@@ -16,10 +16,10 @@ from stages.reports.check_records import Checks
 from stages.reports.curves import run_names
 from stages.reports.leaderboard import Leaderboard, ranking_tables
 from stages.reports.metrics import RunMetrics, read_metrics
-from stages.reports.page.charts import Chart, learning_chart, result_charts, security_chart
+from stages.reports.page.charts import Chart, Charts
 from stages.reports.page.repeat import Repeat, repeat_command
 from stages.reports.page.request import PageRequest
-from stages.reports.page.words import attack_words, data_words, knowledge_words, protocol_words, threat_words
+from stages.reports.page.words import attack_words, data_words, knowledge_words, model_words, protocol_words, threat_words
 from stages.reports.parts import measured_alike
 from stages.reports.records import Report
 from stages.reports.report_tables import failed_checks, report_tables
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from stages.reports.page.gallery import Gallery
 
 CHECKPOINT = "model.st"
+# with more groups, a chart has one picture for wide and narrow windows: the page stays small
+_TWO_SIZES = 12
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ def page_content(groups: Sequence[Group], paths: Mapping[Path, Report], request:
         if twice is not None:
             raise UsageError(f"{option} '{twice}' is given twice", "name each once")
     several = len(groups) > 1
+    charts = Charts() if len(groups) <= _TWO_SIZES else Charts(["column"])
     named = {
         f"ranking {number}, {name}" if several and name in groups[number - 2].reports else name: report
         for number, group in enumerate(groups, 1)
@@ -144,22 +147,22 @@ def page_content(groups: Sequence[Group], paths: Mapping[Path, Report], request:
     }
     return Content(
         title=_title(named),
-        results=[_results(group) for group in groups],
-        security=[(security_chart(curves), security_table(curves)) for curves in security_curves(named)],
+        results=[_results(group, charts) for group in groups],
+        security=[(charts.of_eps(curves), security_table(curves)) for curves in security_curves(named)],
         galleries=_galleries(paths, request),
-        learning=_learning(paths, request),
+        learning=_learning(paths, request, charts),
         about=[_about(name, report) for name, report in named.items()],
     )
 
 
-def _results(group: Group) -> Results:
+def _results(group: Group, charts: Charts) -> Results:
     first = next(iter(group.reports.values()))
     checks = [
         (f"checks of {name}: {_checked(report)}", bool(failed_checks(report)))
         for name, report in group.reports.items()
         if report.threat is not None
     ]
-    return Results([data_words(first), protocol_words(first)], group.tables, result_charts(group.reports), checks)
+    return Results([data_words(first), protocol_words(first)], group.tables, charts.of_results(group.reports), checks)
 
 
 def _checked(report: Report) -> str:
@@ -184,6 +187,7 @@ def _about(name: str, report: Report) -> About:
     facts = {
         "Data": [data_words(report)],
         "Protocol": [protocol_words(report)],
+        "Models": model_words(report),
         "Threat model": threat_words(report),
         "Attacker": [knowledge_words(report)] if report.threat else [],
         "Attacks": [*([f"suite {report.suite}"] if report.suite else []), *attack_words(report)],
@@ -200,7 +204,12 @@ def _about(name: str, report: Report) -> About:
 
 def _lineage(report: Report) -> Iterator[Input]:
     for model in report.models:
-        yield Input(0, f"model {model.name}: objective {model.objective}, anchors {model.anchors}", model.sha256)
+        yield Input(0, f"model {model.name}", model.sha256)
+        trained = model.training
+        if trained is not None:
+            found = {"anchors of the training": trained.anchors_sha256, "training images": trained.data_sha256}
+            found["checkpoint that it started from"] = trained.init
+            yield from (Input(1, what, sha256) for what, sha256 in found.items() if sha256)
     yield Input(0, f"images of {report.data.source}, with labels and class names", report.data.sha256 or "")
     if report.adversarial is not None:
         yield Input(0, "saved adversarial images", report.adversarial.sha256)
@@ -221,12 +230,12 @@ def _inputs(found: Mapping[str, Lineage], depth: int) -> Iterator[Input]:
         yield from _inputs(one.inputs, depth + 1)
 
 
-def _learning(paths: Mapping[Path, Report], request: PageRequest) -> tuple[Chart, FigureTable] | None:
+def _learning(paths: Mapping[Path, Report], request: PageRequest, charts: Charts) -> tuple[Chart, FigureTable] | None:
     folders = request.run if request.run is not None else _runs_beside(paths)
     if not folders:
         return None
     runs = [read_metrics(folder) for folder in folders]
-    return learning_chart(runs), _runs_table(runs)
+    return charts.of_runs(runs), _runs_table(runs)
 
 
 def _runs_beside(paths: Mapping[Path, Report]) -> list[Path]:

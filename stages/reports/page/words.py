@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stages.conditions import NOT_RESIZED, OBLIVIOUS, TRANSFER, UNKNOWN, WHITE_BOX
+from stages.reports.model_records import Model
 from stages.reports.records import Attack, Report
 from stages.text import counted
 
@@ -94,6 +95,32 @@ def data_words(report: Report) -> str:
     limits = {"of a class": one.max_per_class, "in all": one.max_images}
     most = ", ".join(f"at most {limit:,} {what}" for what, limit in limits.items() if limit is not None)
     return f"{where}, {one.images:,} of {one.of:,} images: {most}, sampled with seed {one.seed}"
+
+
+def model_words(report: Report) -> list[str]:
+    """Each model, and how it was trained as far as that is recorded, one line each."""
+    return [f"{model.name}: {_model(model)}" for model in report.models]
+
+
+def _model(model: Model) -> str:
+    first = f"objective {model.objective}, anchors {model.anchors}"
+    trained = model.training
+    if trained is None:
+        return f"{first}; its training is not recorded"
+    parts = {
+        "run": trained.name,
+        "imported from": trained.imported,
+        "backbone": trained.backbone,
+        "trained on": trained.data,
+        "images": trained.images,
+        "seen classes": trained.classes,
+        "epochs": trained.epochs,
+        "training eps": trained.eps,
+        "attack steps": trained.steps,
+        "tau": trained.tau,
+        "training seed": trained.seed,
+    }
+    return ", ".join([first, *(f"{what} {value}" for what, value in parts.items() if value is not None)])
 
 
 def protocol_words(report: Report) -> str:
