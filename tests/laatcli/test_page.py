@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,11 +17,13 @@ class _Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.addresses: list[str] = []
+        self.attributes: set[str] = set()
         self.tags: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
         self.addresses += [value or "" for name, value in attrs if name in ("src", "srcset", "href")]
 
 
@@ -43,7 +44,7 @@ def test_a_page_of_everything(pipeline: Pipeline, tmp_path: Path) -> None:
     page = _Page(data.decode())
     assert all(one.startswith(("data:image/", "#")) for one in page.addresses)
     assert page.tags.count("script") == 1
-    assert not re.search(rb"\son[a-z]+=|\sstyle=|javascript:", data)
+    assert not any(name.startswith("on") or name == "style" for name in page.attributes)
     text = data.decode()
     model = json.loads((here / "report.json").read_text())["models"][0]["sha256"]
     for part in (
