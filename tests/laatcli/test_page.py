@@ -32,14 +32,14 @@ def test_a_page_of_everything(pipeline: Pipeline, tmp_path: Path) -> None:
     attacks = ("--attack", "fgsm", "--attack", "pgd-2", "--no-checks", "--eps", "4/255")
     done = inside(here, "eval", "run/model.st", "--data", pipeline.photos, *attacks, "-o", weaker)
     assert done.code == 0, done.stderr
-    beside = ("--run", here / "run", "--adversarial", here / "adversarial.st", "--images", 5)
+    beside = ("--run", here / "run", "--adversarial", here / "adversarial.st", "--images", 5, "--data", pipeline.photos)
     done = inside(tmp_path, "report", here / "report.json", weaker, "--format", "html", *beside, "-o", "page.html", "--json")
     assert done.code == 0, done.stderr
     said, data = json.loads(done.stdout), (tmp_path / "page.html").read_bytes()
     assert said["output"] == "page.html"
     assert said["security_curves"] == 1
     assert said["learning_curves"]
-    assert 1 <= said["images"] <= 5
+    assert 3 <= said["images"] <= 3 * 5
     assert said["bytes"] == len(data) < 3e6
     page = _Page(data.decode())
     assert all(one.startswith(("data:image/", "#")) for one in page.addresses)
@@ -51,7 +51,7 @@ def test_a_page_of_everything(pipeline: Pipeline, tmp_path: Path) -> None:
         *("White-box: the attacker knows the whole model", "by at most 8/255", "pgd-2: cross-entropy, 2 steps of 1/4 eps"),
         *("clean passes", "accuracy % over eps (Linf)", "runs at their best epoch"),
         *("laat eval run/MODEL.st --data photos", "--attack fgsm --attack pgd-2 --norm linf --eps 4/255", model),
-        "stands for the checkpoint with SHA-256",
+        *("stands for the checkpoint with SHA-256", "Clean images alone"),
     ):
         assert part in text, part
 
@@ -89,6 +89,7 @@ def test_what_does_not_go_with_a_page(pipeline: Pipeline, tmp_path: Path) -> Non
         ((report, *html, "--run", tmp_path), 3, "no epoch was finished there"),
         ((report, *html, "--adversarial", pipeline.folder / "anchors.st"), 3, "kind anchors, expected adversarial"),
         ((report, *html, "--images", 0), 2, "--images is 0"),
+        ((report, *html, "--data", "shapes"), 3, "'shapes' has no image", "Give the data of the report"),
         ((report, "--format", "htm"), 2, "Known formats: table, markdown, csv, latex, html"),
         (html, 2, "no report was given"),
     ):

@@ -264,8 +264,17 @@ def _runs_table(runs: Sequence[RunMetrics]) -> FigureTable:
 
 
 def _galleries(paths: Mapping[Path, Report], request: PageRequest) -> list[Gallery]:
-    if not request.adversarial:
-        return []
-    from stages.reports.page.gallery import read_gallery
+    galleries: list[Gallery] = []
+    if request.adversarial:
+        from stages.reports.page.saved_gallery import saved_gallery
 
-    return [read_gallery(path, paths, request.images) for path in request.adversarial]
+        galleries += [saved_gallery(path, paths, request.images) for path in request.adversarial]
+    if request.data is not None:
+        from stages.reports.page.drawn_gallery import drawn_galleries
+
+        with_rows = {path: report for path, report in paths.items() if report.rows is not None and report.threat is not None}
+        if not with_rows:
+            raise UsageError("--data shows the images of reports, and none of these has rows", "name a report with its rows")
+        for path, report in with_rows.items():
+            galleries += drawn_galleries(path, report, request.data, request.images)
+    return galleries

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.data.request import BUNDLED_DATA
 from stages.parameters import check, parameter
 
 PAGE = "Page"  # the panel of --help
@@ -26,9 +27,15 @@ class PageRequest:
     adversarial: list[Path] | None = parameter(
         None, "With html: saved images of laat attack, to look at; repeatable.", panel=PAGE
     )
+    data: str | None = parameter(
+        None,
+        "With html: the data of the reports, to look at their clean images, ordered by the margins in their rows.",
+        panel=PAGE,
+        places=BUNDLED_DATA,
+    )
     images: int = parameter(
         48,
-        "With html: show at most N images of each file, among them the least and the most robust.",
+        "With html: show at most N images of each file or result, among them the least and the most robust.",
         panel=PAGE,
         at_least=1,
         below=10**5,

@@ -191,7 +191,7 @@ def test_images_are_filtered_and_ordered(page: Any) -> None:
     assert pictures.count() == 12
     page.get_by_label("Class").select_option(SCRIPT)
     assert pictures.locator("strong").all_inner_texts() == [SCRIPT] * 4
-    page.get_by_label("Outcome").select_option("misclassified by the attack")
+    page.get_by_label("Outcome").select_option("misclassified under attack")
     assert page.locator(".count").inner_text() == "0 of 12 images"
     page.get_by_label("Class").select_option("")
     assert set(pictures.locator("strong").all_inner_texts()) == {IMAGE}
