@@ -87,6 +87,7 @@ def _label(part: str, key: str) -> str:
     labels = {
         "settings": f"--{key.replace('_', '-')}",
         "model": f"the model's {key}",
+        "reference": f"the reference's {key}",
         "models": f"the model '{key}'",
         CODE: f"the code of {key}",
         "versions": f"the version of {key}",

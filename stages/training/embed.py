@@ -110,7 +110,10 @@ def check_tokens(model: nn.Module, image_size: int, name: str) -> None:
     if not callable(call):
         raise no_tokens(name)
     like = next(model.parameters(), torch.zeros(()))
-    with inference(model):
-        found = call(torch.zeros(1, 3, image_size, image_size, device=like.device))
+    try:
+        with inference(model):
+            found = call(torch.zeros(1, 3, image_size, image_size, device=like.device))
+    except UsageError:  # of a backbone without them
+        raise no_tokens(name) from None
     if len(found) != 2 or found[1].ndim != 3 or found[1].shape[2] != found[0].shape[1]:
         raise no_tokens(name)

@@ -25,6 +25,8 @@ RUNS = {
     "in micro-batches": {"objective": "at", "accumulate": 2, "batch_size": 20},
     "laat, gradient checkpointing": {"awp": 0.005, "ema": 0.9, "clip_norm": 1.0, "grad_checkpointing": True},
     "adamw": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.1, "decay_norms": False, "accumulate": 2},
+    "fare": {"objective": "fare", "tau": 0.5, "augment": False, "accumulate": 2, "batch_size": 20, "lr": 1e-3},
+    "pmg-aft": {"objective": "pmg-aft", "tau": 0.5, "awp": 0.005, "ema": 0.9},
     "resnet12 in float64": {"objective": "at", "backbone": "resnet12", "drop_block": 0.1, "batch_size": 8, "steps": 1},
 }
 

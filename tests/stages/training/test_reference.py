@@ -1,0 +1,132 @@
+"""Runs with a frozen reference: resumed, refused, and what their objectives may ask for."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stages.errors import UsageError
+from stages.training.embed import Embed
+from stages.training.loop import Trainer
+from stages.training.objectives import Adversarial, Objective, Outcome
+from stages.training.options import RunOptions
+from stages.training.run import train_run
+from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick, small_model
+
+FILES = ("model.st", "last.st", "metrics.jsonl")
+INPUTS = {"anchors": {"kind": "anchors", "sha256": "0" * 64, "inputs": {}}}
+
+
+def trained(
+    folder: Path, *, reference: nn.Module | None = None, resume: bool = False, stop: bool = False, **others: Any
+) -> Any:
+    def interrupt(_: object) -> None:
+        if stop:
+            signal.raise_signal(signal.SIGTERM)
+
+    options = RunOptions(resume=resume, save_every=0 if stop else 60, on_epoch=interrupt)
+    settings = quick(**{"tau": 0.5, "epochs": 3, "lr": 1e-3, **others})
+    return train_run(
+        made_up_anchors(seen=4, val=2), made_up_images(), settings, folder, inputs=INPUTS, reference=reference, options=options
+    )
+
+
+EVERYTHING = {"awp": 0.01, "ema": 0.5, "accumulate": 2, "precision": "bf16"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "fare", "augment": False},  # what the reference says is remembered
+        {"objective": "pmg-aft", **EVERYTHING},
+        {"objective": "agft", "augment": False, **EVERYTHING},
+    ],
+    ids=str,
+)
+def test_interrupted_and_resumed_it_ends_with_the_same_bytes(changes: dict[str, Any], tmp_path: Path) -> None:
+    trained(tmp_path / "whole", **changes)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "parts", stop=True, **changes)
+    trained(tmp_path / "parts", resume=True, **changes)
+    for file in FILES:
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
+
+
+def test_another_reference_is_another_run(tmp_path: Path) -> None:
+    one, other = small_model(seed=1), small_model(seed=2)
+    assert trained(tmp_path, reference=one, objective="fare") is not None
+    assert trained(tmp_path, reference=one, objective="fare") is None
+    for changed in (other, None):
+        with pytest.raises(UsageError, match="the reference's weights were"):
+            trained(tmp_path, reference=changed, objective="fare")
+
+
+def test_a_reference_that_does_not_fit_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the reference gives embeddings of width 5, the anchors have width 6"):
+        trained(tmp_path / "run", reference=small_model(width=5), objective="fare")
+    with pytest.raises(UsageError, match="laat compares with no reference"):
+        trained(tmp_path / "run", reference=small_model(), objective="laat")
+    assert not (tmp_path / "run").exists()
+
+
+class Careless(Adversarial):
+    """Uses a reference without saying so."""
+
+    def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
+        embed.reference(x)
+        return super().outer(embed, x, x_adv, labels)
+
+
+class Patches(Objective):
+    """Moves the mean of the patch tokens of attacked images to the reference's."""
+
+    terms = ("tokens",)
+    reference = tokens = True
+    clean = False
+
+    def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
+        _, found = embed.tokens(x_adv)
+        _, wanted = embed.reference.tokens(x)
+        return Outcome({"tokens": (found - wanted).mean(1).square().sum(1)}, None, self.logits(embed(x_adv).detach()))
+
+
+class Patchy(nn.Module):
+    """A tower with four tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 8, 8)
+
+    def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = self.conv(x).flatten(2).transpose(1, 2)
+        return tokens.mean(1), tokens
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tokens(x)[0]
+
+
+def test_an_objective_says_what_it_needs() -> None:
+    anchors, images = torch.from_numpy(made_up_anchors().vectors), made_up_images()
+    careless = Trainer(small_model(), anchors, images, quick(), "cpu", objective=Careless)
+    with pytest.raises(UsageError, match="uses a reference that it does not declare"):
+        next(careless.steps())
+    with pytest.raises(UsageError, match="conv4-8 has no patch tokens"):
+        Trainer(small_model(), anchors, images, quick(), "cpu", objective=Patches)
+    with pytest.raises(UsageError, match="the reference has no patch tokens"):
+        Trainer(Patchy(), anchors, images, quick(), "cpu", objective=Patches, reference=small_model())
+
+
+def test_tokens_of_clean_images_are_computed_once_a_step() -> None:
+    anchors = torch.from_numpy(made_up_anchors().vectors)
+    loop = Trainer(Patchy(), anchors, made_up_images(), quick(accumulate=2), "cpu", objective=Patches)
+    assert isinstance(loop.training_step.reference, Patchy)
+    calls: list[int] = []
+    loop.training_step.reference.conv.register_forward_hook(lambda _, given, __: calls.append(len(given[0])))
+    losses = [float(step.loss) for step in loop.steps()]
+    assert calls == [8] * 6  # 48 images, 16 a batch in two micro-batches
+    assert all(loss > 0 for loss in losses)
