@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -22,9 +22,11 @@ from stages.statistics.paired import Paired, paired_episodes, paired_images, pai
 from stages.text import listed
 
 OVER_BOTH = "95 % for new seeds on new {units}, paired by both (Hillis 2007); p of the same"
-OVER_SEEDS = "Student t 95 % over paired seeds, on these {units} alone, since rows are missing; p: paired t"
+OVER_SEEDS = "Student t 95 % over paired seeds, on these {units} alone: rows are missing or of other {units}; p: paired t"
 ONE_PAIR = "one pair of runs: 95 % over paired {units}, which says nothing of other seeds"
-UNKNOWN = "one pair of runs without rows: no interval"
+UNKNOWN = "one pair of runs, whose rows are missing or of other images: no interval"
+# what groups that are compared over the shots may differ in
+SHOTS = ("shots", "blend", "support_embeddings", "head")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def find_baselines(groups: Sequence[Group], wanted: str, keys: Sequence[str]) ->
     for at, group in enumerate(groups):
         if group in meant:
             continue
-        beside = [one for one in meant if _beside(one, keys) == _beside(group, keys)]
+        beside = [one for one in meant if _beside(one, keys, asked) == _beside(group, keys, asked)]
         closest = [one for one in beside if all(one.label[key] == group.label[key] for key in keys if key not in asked)]
         chosen = closest or beside
         if len(chosen) > 1:
@@ -110,10 +112,12 @@ def _asked(groups: Sequence[Group], wanted: str, keys: Sequence[str]) -> dict[st
     return {key: value for key, value in label.items() if key not in groups[0].runs[0].measured}
 
 
-def _beside(group: Group, keys: Sequence[str]) -> tuple[Any, ...]:
-    """What a group and its baseline share: how they were measured, class group and protocol, and keys of the evaluation."""
-    evaluated = [group.label[key] for key in keys if key in group.runs[0].measured]
-    return measured_but_for(group, keys), group.classes, group.protocol, evaluated
+def _beside(group: Group, keys: Sequence[str], asked: Mapping[str, str]) -> tuple[Any, ...]:
+    """What a group and its baseline share: how they were measured, class group and protocol, and keys of the evaluation; but
+    for the shots, if a baseline of so many is `asked` for."""
+    free = SHOTS if SHOTS[0] in asked else ()
+    evaluated = [group.label[key] for key in keys if key in group.runs[0].measured and key not in free]
+    return measured_but_for(group, (*keys, *free)), group.classes, "" if free else group.protocol, evaluated
 
 
 class Decisions:
@@ -135,16 +139,14 @@ class Decisions:
 def differences(group: Group, baseline: Group, decisions: Decisions) -> list[GroupDifference]:
     """The differences of a group from its baseline: clean, each attack that both have, and worst; [] without a common seed.
 
-    Raises InputError for rows that are damaged, or of other points than those of the baseline.
+    Raises InputError for rows that are damaged.
     """
     pairs = _pairs(group, baseline)
     if not pairs:
         return []
     runs = [[pair[at] for pair in pairs.values()] for at in (0, 1)]
     known = [[part for run in side if (part := decisions.of(run)) is not None] for side in runs]
-    whole = all(len(side) == len(pairs) for side in known)
-    for run, part in zip(chain(*runs), chain(*known), strict=True) if whole else ():
-        check_same_points(known[0][0], part, (f"'{runs[0][0].source}'", f"'{run.source}'"))
+    whole = all(len(side) == len(pairs) for side in known) and _of_same_points([*chain(*runs)], [*chain(*known)])
     results = [[run.result.shares() for run in side] for side in runs]
     measures = [name for name in results[0][0] if all(name in one for side in results for one in side)]
     made = partial(GroupDifference, group, baseline, seeds=tuple(pairs))
@@ -156,6 +158,16 @@ def differences(group: Group, baseline: Group, decisions: Decisions) -> list[Gro
         means = float(each[0].mean()), float(each[1].mean())
         found.append(made(measure=name, means=means, paired=paired, interval=interval))
     return found
+
+
+def _of_same_points(runs: Sequence[Run], parts: Sequence[RowPart]) -> bool:
+    """Whether the rows of these runs are of the same images, episodes and labels; those of other shots need not be."""
+    try:
+        for run, part in zip(runs, parts, strict=True):
+            check_same_points(parts[0], part, (f"'{runs[0].source}'", f"'{run.source}'"))
+    except InputError:
+        return False
+    return True
 
 
 def _pairs(group: Group, baseline: Group) -> dict[Any, tuple[Run, Run]]:

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from laatcli.app import app
+from stages.evaluation.protocol import Protocol
 from stages.reports.report import read_report
 from stages.reports.verify import rows_of_report
 from stages.statistics.paired import paired_images, paired_runs
@@ -188,6 +189,17 @@ def test_episodes_are_the_units_of_a_few_shot_report(tmp_path: Path) -> None:
     expected = paired_runs(np.stack(by_episode[:2]), np.stack(by_episode[2:]))
     assert record["differences"][0]["high"] == pytest.approx(expected.high)
     assert "new episodes" in record["differences"][0]["interval"]
+
+
+def test_a_baseline_of_other_shots(tmp_path: Path) -> None:
+    swept = Protocol("episodes", ways=2, shots=0, queries=5, episodes=12, seed=3)
+    paths = [run_report(tmp_path, "at", 0, protocol=EPISODES), run_report(tmp_path, "laat", 0, protocol=swept)]
+    record = json.loads(shown(*paths, "--group-by", "objective,shots", "--baseline", "objective=laat,shots=0", "--json"))
+    (line, *_) = record["differences"]
+    assert (line["label"], line["baseline"]) == ({"objective": "at", "shots": "1"}, {"objective": "laat", "shots": "0"})
+    assert ("low" in line) == ("says nothing of other seeds" in line["interval"])
+    error = refused(*paths, "--group-by", "objective,shots", "--baseline", "laat")
+    assert "no other group was measured like the baseline" in " ".join(error.split())
 
 
 def test_wrong_entries_are_named(runs: dict[str, list[Path]]) -> None:
