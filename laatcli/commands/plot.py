@@ -29,6 +29,7 @@ FIGURES = {
     "curves": "learning curves of RUN…, averaged over the seeds of each setting",
     "expansion": "raw and expanded anchors on the sphere, of anchors.st or expanded.st",
     "security": "accuracy over eps, of reports that differ in eps",
+    "shots": "accuracy over the number of shots, of report.json…",
 }
 _FIGURE_HELP = f"A figure of the paper: {'; '.join(f'{name} ({about})' for name, about in FIGURES.items())}."
 
@@ -65,8 +66,8 @@ def plot(
     if figure is not None:
         target = output or _place(sources, f"{figure}.png")
         _check(context, target, [("the figure", path) for path in sources])
-        draw = {"curves": _plot_settings, "expansion": _plot_expansion, "security": _plot_security}[figure]
-        draw(console, sources, target, size)
+        draw = {"curves": _plot_settings, "expansion": _plot_expansion, "security": _plot_security, "shots": _plot_shots}
+        draw[figure](console, sources, target, size)
     elif report is None:
         target = output or _place(sources, f"{CURVES}.png")
         _check(context, target, [])
@@ -152,6 +153,25 @@ def _plot_runs(console: Console, runs: list[Path], target: Path, size: str) -> N
     found = [read_metrics(run) for run in runs]
     plot_curves(found, target, size)
     _show(console, found, target)
+
+
+def _plot_shots(console: Console, paths: list[Path], target: Path, size: str) -> None:
+    from stages.reports.report import read_report
+    from stages.reports.shots import plot_shots, shot_lines
+
+    reports = {str(path): read_report(path) for path in paths}
+    lines = shot_lines(reports)
+    plot_shots(lines, next(iter(reports.values())), target, size)
+    console.result({"output": str(target), "lines": [line.to_record() for line in lines]})
+    rows = [
+        [line.setting, line.anchors, str(shots), str(line.runs), *(f"{100 * values[at]:.1f}" for values in figures)]
+        for line in lines
+        for figures in [[line.figures(measure)[0] for measure in line.measures]]
+        for at, shots in enumerate(line.results)
+    ]
+    numbers = (Column(name, True) for name in ("shots", "runs", *(f"{measure} %" for measure in lines[0].measures)))
+    console.table([Column("setting"), Column("anchors from"), *numbers], rows)
+    console.line(f"{target}: accuracies over the number of shots")
 
 
 def _check(context: typer.Context, target: Path, inputs: list[Place]) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from stages.reports.report import report_bytes
 from tests.laatcli.conftest import Pipeline
 from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, run, run_on_full_disk, tree
+from tests.stages.reports.test_shots import episodes
 
 
 @pytest.fixture
@@ -71,6 +73,26 @@ def test_the_runs_of_a_setting_are_averaged(pipeline: Pipeline, runs: Path) -> N
     check_refusal(inside(runs, "plot", "--figure", "curves", "one", "two"), 2, "'one' and 'two' are the same run")
     done = inside(runs, "plot", "--figure", "curves", "one")
     assert "laat, expanded random anchors     1       1" in done.stdout
+
+
+def test_shots_of_several_reports_are_one_figure(tmp_path: Path) -> None:
+    for name, found in {"images": episodes(0), "blend": episodes(0, blend=2, counts=(1, 5))}.items():
+        (tmp_path / f"{name}.json").write_bytes(report_bytes(found))
+    plot = ("plot", "--figure", "shots")
+    done = inside(tmp_path, *plot, "images.json", "blend.json", "--json")
+    assert done.code == 0, done.stderr
+    lines = json.loads(done.stdout)["lines"]
+    assert [(one["anchors"], one["shots"]) for one in lines] == [
+        ("images", [1, 5]),
+        ("names and images, blend 2", [1, 5]),
+        ("0-shot, names alone", [0]),
+    ]
+    assert lines[0]["robust"]["accuracy"] == pytest.approx([0.41, 0.45])
+    assert (tmp_path / "shots.png").is_file()
+    done = inside(tmp_path, *plot, "images.json")
+    assert "0-shot, names alone      0     1     80.0      40.0" in done.stdout
+    (tmp_path / "eps4.json").write_bytes(report_bytes(episodes(1, eps=4)))
+    check_refusal(inside(tmp_path, *plot, "images.json", "eps4.json"), 3, "different threat models")
 
 
 def test_the_expansion_is_drawn_from_raw_or_expanded_anchors(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from stages.anchors.expanded import expand_anchors
-from stages.reports import curves, figures, plots, sphere
+from stages.reports import curves, figures, plots, shots, sphere
 from stages.reports.metrics import ACCURACIES, RunMetrics
 from stages.reports.records import Report
 from tests.stages.reports.test_plots import anchors, gzsl_report, report
+from tests.stages.reports.test_shots import episodes, named
 
 LONG = "resnet12_cifar-fs_beta6_expanded-anchors_vit-b16_seed{}_epoch90"
 NAMES = {
@@ -69,6 +70,13 @@ def draw_cosines(names: Sequence[str], path: Path, size: str) -> None:
     plots.plot_cosines(raw, expand_anchors(raw)[0], path, size)
 
 
+def draw_shots(names: Sequence[str], path: Path, size: str) -> None:
+    found = named(episodes(0, blend=0.5), episodes(1, blend=0.5), episodes(None, counts=(1, 40)))
+    lines = shots.shot_lines(found)
+    several = [replace(lines[at % len(lines)], setting=name) for at, name in enumerate(names)]
+    shots.plot_shots(several, found["r0.json"], path, size)
+
+
 def draw_sphere(names: Sequence[str], path: Path, size: str) -> None:
     raw = anchors(len(names) + 2, len(names) + 1)
     raw = replace(raw, origin={"source": names[-1]})
@@ -77,12 +85,12 @@ def draw_sphere(names: Sequence[str], path: Path, size: str) -> None:
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 @pytest.mark.parametrize("size", figures.SIZES)
-@pytest.mark.parametrize("draw", [draw_curves, draw_seeds, draw_results, draw_gzsl, draw_cosines, draw_sphere])
+@pytest.mark.parametrize("draw", [draw_curves, draw_seeds, draw_results, draw_gzsl, draw_cosines, draw_shots, draw_sphere])
 def test_no_text_is_cut_off_or_covered(
     draw: Callable[[Sequence[str], Path, str], None], size: str, names: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    for module in (curves, plots, sphere):
+    for module in (curves, plots, shots, sphere):
         monkeypatch.setattr(module, "save_figure", lambda figure, size, path: drawn.append(figure))
     draw(names, Path("unused.png"), size)
     (figure,) = drawn
