@@ -100,7 +100,7 @@ def test_a_page_runs(page: Path, trained: Path, tmp_path: Path) -> None:
 
 
 def test_the_guides_have_lines_to_run() -> None:
-    for name in ("own_images", "cifar_fs", "cluster", "robust_evaluation", "serve"):
+    for name in ("own_images", "benchmark", "cifar_fs", "cluster", "robust_evaluation", "serve"):
         assert runnable(ROOT / f"examples/{name}/README.md"), name
     for name in ("README.md", "stages/README.md", "tests/benchmarks/README.md"):
         assert runnable(ROOT / name), name

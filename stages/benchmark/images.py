@@ -11,7 +11,6 @@ from stages.benchmark.presence import Presence
 from stages.classes import fold
 from stages.data.image_set import ImageSet
 from stages.data.load import load_images
-from stages.data.request import ImageRequest
 from stages.data.sources import open_source
 
 
@@ -23,8 +22,7 @@ class SharedImages:
     """
 
     def __init__(self, data: Presence) -> None:
-        assert data.data is not None
-        self._one, self._data = data.one, data.data
+        self._one, self._request = data.one, data.request()
         self._read: dict[Any, ImageSet] = {}
         self._matched: tuple[list[str], list[str]] | None = None
 
@@ -39,10 +37,6 @@ class SharedImages:
             source = open_source(self._request)
             self._matched = matched(self._one, given, source.classes, source.name)
         return self._matched
-
-    @property
-    def _request(self) -> ImageRequest:
-        return self._one.request(self._data)
 
     def read(self, reading: Mapping[str, Any], seen: Sequence[str]) -> ImageSet:
         """The images, read as a model was trained, with the names of the benchmark.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stages.benchmark.spec import DataSet
-from stages.data.folders.locate import HUB_ID
-from stages.data.request import BUNDLED_DATA
+from stages.data.folders.locate import HUB_ID, locate
+from stages.data.request import BUNDLED_DATA, ImageRequest
 
 UNREACHABLE = "not downloaded, and the hub cannot be reached"
 
@@ -21,11 +21,21 @@ class Presence:
         one: the data set.
         data: what `--data` of `laat eval` would name; None if it is missing.
         where: in words: bundled, a folder, the hub's cache, the hub, or why it is missing.
+        copied: whether it is a copy of the user's own, which may have another form than the source that the benchmark names.
     """
 
     one: DataSet
     data: str | None
     where: str
+    copied: bool = False
+
+    def request(self) -> ImageRequest:
+        """Which images to read; the columns and the split of a table are not those of a copy in class folders."""
+        assert self.data is not None
+        found = self.one.request(self.data)
+        if self.copied and locate(self.data, self.one.layout).kind == "folders":
+            found = replace(found, split=None, image_column=None, label_column=None)
+        return found
 
 
 def find_all(data_sets: Iterable[DataSet], root: Path | None, *, online: bool) -> list[Presence]:
@@ -54,7 +64,7 @@ def find_data(one: DataSet, root: Path | None, offline: str = "") -> Presence:
         offline: why the hub is not asked for what its cache lacks; '' asks it.
     """
     if root is not None and (root / one.name).exists():
-        return Presence(one, str(root / one.name), f"{root / one.name}")
+        return Presence(one, str(root / one.name), f"{root / one.name}", copied=True)
     if one.data is None:
         return Presence(one, None, f"no source is known: put a copy at ROOT/{one.name} and give --root ROOT")
     path = one.folder / Path(one.data).expanduser()

@@ -83,30 +83,27 @@ class BenchmarkRun:
         for cell in cells:
             by_data.setdefault(cell.data.one.name, {}).setdefault(cell.model, []).append(cell)
         for by_model in by_data.values():
-            shared = SharedImages(next(iter(by_model.values()))[0].data)
+            shared: SharedImages | None = None
             for own in by_model.values():
-                self._model(own, shared, outcome, len(cells))
+                try:
+                    shared = shared or SharedImages(own[0].data)
+                    self._model(own, self._open(own[0], shared), outcome, len(cells))
+                except Exception as error:
+                    self._fail(own, error, outcome)
         return outcome
 
-    def _model(self, cells: Sequence[Cell], shared: SharedImages, outcome: Outcome, total: int) -> None:
+    def _model(self, cells: Sequence[Cell], opened: _Opened, outcome: Outcome, total: int) -> None:
         """The cells of one model on one data set."""
-        left = list(cells)
-        try:
-            opened = self._open(cells[0], shared)
-            while left:
-                try:
-                    self._one(left[0], opened, outcome, total)
-                except Exception as error:
-                    self._fail(left[:1], error, outcome)
-                left.pop(0)
-        except Exception as error:
-            self._fail(left, error, outcome)
+        for cell in cells:
+            try:
+                self._one(cell, opened, outcome, total)
+            except Exception as error:
+                self._fail([cell], error, outcome)
 
     def _fail(self, cells: Sequence[Cell], error: Exception, outcome: Outcome) -> None:
         """Any error: the other cells do not depend on it, and it is told at the end."""
-        for cell in cells:
-            outcome.failed[cell] = error
-            self.note(f"failed: {cell.name}: {getattr(error, 'what', error)}")
+        outcome.failed.update(dict.fromkeys(cells, error))
+        self.note(f"failed: {_name_of(cells)}: {getattr(error, 'what', error)}")
 
     def _open(self, cell: Cell, shared: SharedImages) -> _Opened:
         spec, one = self.specs[cell.model], cell.data.one
@@ -180,9 +177,9 @@ def failures(outcome: Outcome) -> Iterator[tuple[str, Exception]]:
     for cell, error in outcome.failed.items():
         reasons.setdefault(f"{type(error).__name__}: {error}", ([], error))[0].append(cell)
     for cells, error in reasons.values():
-        first = cells[0]
-        same = len({(cell.model, cell.data.one.name) for cell in cells}) == 1 and len(cells) > 1
-        name = (
-            f"{first.model} on {first.data.one.name} ({len(cells)} cells)" if same else "; ".join(cell.name for cell in cells)
-        )
-        yield name, error
+        yield _name_of(cells), error
+
+
+def _name_of(cells: Sequence[Cell]) -> str:
+    pairs = dict.fromkeys(f"{cell.model} on {cell.data.one.name}" for cell in cells)
+    return cells[0].name if len(cells) == 1 else f"{'; '.join(pairs)} ({len(cells)} cells)"

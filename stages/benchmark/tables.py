@@ -43,23 +43,33 @@ def _table(
     missing: Sequence[str],
 ) -> FigureTable:
     models = list(dict.fromkeys(cell.model for cell in cells))
-    data = list(dict.fromkeys(cell.data.one.name for cell in cells))
     by_place = {(cell.model, cell.data.one.name): reports[cell] for cell in cells if cell in reports}
+    named = list(dict.fromkeys(cell.data.one.name for cell in cells))
+    data = [name for name in named if any((model, name) in by_place for model in models)]
+    failed = [name for name in named if name not in data]
+    by_order = [name for name in data if any(cell.data.one.name == name and cell.data.one.match == "order" for cell in cells)]
     common = [name for name in data if all((model, name) in by_place for model in models)]
+    several = len(data) > 1  # the average of one data set is its own column
     rows: list[tuple[Cell, ...]] = []
     for model in models:
         entries = {name: _entry(by_place[model, name]) for name in data if (model, name) in by_place}
         figures = [figure for name in data for figure in (_pair(entries[name]) if name in entries else (MISSING, MISSING))]
-        means = [_mean([entries[name] for name in common], measure) for measure in (CLEAN, ROBUST)]
+        means = [_mean([entries[name] for name in common], measure) for measure in (CLEAN, ROBUST) if several]
         rows.append((model, *figures, *means))
     average = f"average of {counted(len(common), 'data set')}"
     columns = [f"{name} {measure}" for name in data for measure in (CLEAN, ROBUST)]
     suite = cells[0].suite.label
     return FigureTable(
         f"{title}: accuracy %, attacks in {threat}, suite {suite}",
-        ("model", *columns, f"{average}, {CLEAN}", f"{average}, {ROBUST}"),
+        ("model", *columns, *([f"{average}, {CLEAN}", f"{average}, {ROBUST}"] if several else [])),
         tuple(rows),
-        tuple(_notes(by_place, models, data, common, missing)),
+        (
+            *_notes(by_place, models, data, common),
+            *([f"left out, as the data are missing: {', '.join(missing)}"] if missing else []),
+            *([f"left out, as all cells failed: {', '.join(failed)}"] if failed else []),
+            *(["the averages are not over the whole benchmark"] if missing or failed or data != common else []),
+            *([f"class names belong to labels by their order: {', '.join(by_order)}"] if by_order else []),
+        ),
     )
 
 
@@ -83,15 +93,12 @@ def _notes(
     models: Sequence[str],
     data: Sequence[str],
     common: Sequence[str],
-    missing: Sequence[str],
 ) -> list[str]:
-    """What a reader must know: intervals, the averages, data sets without figures, images that differ, and failed checks."""
+    """What a reader must know of the figures: intervals, what no average has, images that differ, chance, failed checks."""
     notes = []
     intervals = dict.fromkeys(_entry(one).interval for one in by_place.values())
     if intervals:
         notes.append(f"{CLEAN} and {ROBUST} ± {'; '.join(intervals)}; {ROBUST} is the worst case over the attacks of the suite")
-    if missing:
-        notes.append(f"left out, as the data are missing: {', '.join(missing)}; the averages are not over the whole benchmark")
     for name in data:
         without = [model for model in models if (model, name) not in by_place]
         if without:

@@ -141,9 +141,36 @@ def test_failures_are_listed_and_the_rest_is_done(here: Path) -> None:
     assert "'no such thing' of 'names.txt' is no class of the data 'photos'" in failed[0]["what"]
     assert states(done) == dict(zip(CELLS, ["computed again"] * 2 + ["failed"] * 2, strict=True))
     table = record(done)["tables"][0]
-    assert "average of 1 data set, clean" in table["columns"]
-    assert "renamed is in no average: no figures of run" in table["notes"]
+    assert not any("average" in name or "renamed" in name for name in table["columns"])
+    assert "left out, as all cells failed: renamed" in table["notes"]
     assert "2 of 4 cells failed" in done.stderr.splitlines()[-1]
+
+
+def test_averages_are_over_the_data_sets_of_all_models(here: Path) -> None:
+    """One model fails on one of three data sets: no average has it, and the table says so."""
+    third = '[[data]]\nname = "third"\ndata = "photos"\nsplit = "test"\n'
+    (here / "small.toml").write_text(TOML.replace('"2/255", ', "") + third)
+    shutil.copy(here / "run/model.st", here / "copy.st")
+    (here / "out/other").mkdir()
+    (here / "out/other/renamed-linf-4-255-quick.json").write_text("not a report")
+    done = bench(here, "run/model.st", "other=copy.st", "--json")
+    assert done.code == 5
+    (table,) = record(done)["tables"]
+    assert "average of 2 data sets, clean" in table["columns"]
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    assert rows[1]["renamed clean"] == "–"
+    assert all(row["average of 2 data sets, robust"] == rows[0]["photos robust"] for row in rows)
+    assert "renamed is in no average: no figures of other" in table["notes"]
+    assert "the averages are not over the whole benchmark" in table["notes"]
+
+
+def test_a_copy_of_the_user_may_be_class_folders(here: Path) -> None:
+    """The benchmark names a table on the hub, its columns and its split; the copy has none of these."""
+    table = '[[data]]\nname = "photos"\ndata = "org/table"\nimage-column = "img"\nlabel-column = "y"\nsplit = "validation"\n'
+    (here / "hub.toml").write_text(f"eps = ['4/255']\nmax-images = 8\n{table}")
+    done = bench(here, "run/model.st", "--root", ".", "--json", name="hub.toml")
+    assert done.code == 0, done.stderr
+    assert states(done) == {CELLS[1]: "up to date"}
 
 
 def test_a_file_that_is_no_report_is_not_replaced(here: Path) -> None:
