@@ -15,7 +15,7 @@ from stages.attacks.suites import DEFAULT_SUITE, Suite, find_suite
 from stages.conditions import KNOWLEDGE, WHITE_BOX
 from stages.data.request import ImageRequest
 from stages.errors import UsageError
-from stages.evaluation.protocol import Protocol
+from stages.evaluation.protocol import CLASS_MEANS, Protocol
 from stages.evaluation.sample import Sample
 from stages.parameters import check, parameter
 from stages.threat import ThreatModel
@@ -124,7 +124,11 @@ def read_protocol(context: typer.Context, protocol: Protocol, shots: str, replay
         found = read_replay(replay)
         return Asked(found.protocol, found.sweep, found)
     counts = _counts(shots)
-    of_support = {"--blend": protocol.blend, "--support-embeddings": protocol.support_embeddings != "unit"}
+    of_support = {
+        "--head": protocol.head != CLASS_MEANS,
+        "--blend": protocol.blend,
+        "--support-embeddings": protocol.support_embeddings != "unit",
+    }
     unused = [option for option, used in of_support.items() if used]
     if unused and (protocol.name != "episodes" or not any(counts)):
         raise UsageError(f"{unused[0]} needs support images", "give --protocol episodes and --shots 1 or more")

@@ -12,7 +12,7 @@ from torch import Tensor
 from stages.data.by_class import rows_by_class
 from stages.errors import UsageError
 from stages.randomness import numpy_generator
-from stages.text import counted
+from stages.text import counted, listed
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,19 @@ def draw_episodes(
         UsageError: a number out of range, more ways than classes, or a class with fewer images than shots + queries.
     """
     members = check_episodes(labels, classes, episodes=episodes, ways=ways, shots=shots, queries=queries)
-    generator = numpy_generator(seed, "episodes")
+    return sample_episodes(
+        members, numpy_generator(seed, "episodes"), episodes=episodes, ways=ways, shots=shots, queries=queries
+    )
+
+
+def sample_episodes(
+    members: Sequence[np.ndarray], generator: np.random.Generator, *, episodes: int, ways: int, shots: int, queries: int
+) -> Episodes:
+    """As `draw_episodes`, from the images of each class that `check_episodes` returned."""
     chosen = np.empty((episodes, ways), dtype=np.int64)
     images = np.empty((episodes, ways, queries + shots), dtype=np.int64)
     for episode in range(episodes):
-        chosen[episode] = generator.permutation(len(classes))[:ways]
+        chosen[episode] = generator.permutation(len(members))[:ways]
         for way, at in enumerate(chosen[episode]):
             images[episode, way] = generator.permutation(members[at])[: queries + shots]
     sampled = torch.from_numpy(images)
@@ -81,11 +89,12 @@ def _check_numbers(available: int, *, episodes: int, ways: int, shots: int, quer
 def _members(labels: np.ndarray, classes: Sequence[str], shots: int, queries: int) -> list[np.ndarray]:
     """The images of each class. Raises UsageError when a class is too small for an episode."""
     members = rows_by_class(labels, len(classes))
-    small = min(range(len(classes)), key=lambda at: len(members[at]))
-    count = len(members[small])
-    if count < shots + queries:
-        needed = f"{shots} shots + {queries} queries" if shots else f"{queries} queries"
-        most = count - shots
-        fix = f"give --queries {most} or less" if most >= 1 else "give fewer shots, or more images of that class"
-        raise UsageError(f"class '{classes[small]}' has {counted(count, 'image')}, an episode needs {needed}", fix)
-    return members
+    small = sorted((at for at, own in enumerate(members) if len(own) < shots + queries), key=lambda at: len(members[at]))
+    if not small:
+        return members
+    count, others = len(members[small[0]]), [classes[at] for at in small[1:]]
+    needed = f"{shots} shots + {queries} queries" if shots else f"{queries} queries"
+    most = count - shots
+    fix = f"give --queries {most} or less" if most >= 1 else "give fewer shots, or more images of that class"
+    also = f"; too few have also {listed(others, 5)}" if others else ""
+    raise UsageError(f"class '{classes[small[0]]}' has {counted(count, 'image')}, an episode needs {needed}{also}", fix)

@@ -17,7 +17,7 @@ from stages.errors import ComputeError
 from stages.evaluation.check_rules import CHECKS, FEWEST, OF_MODEL, not_run
 from stages.evaluation.features import CleanFeatures
 from stages.evaluation.findings import FEW, PASS, Finding
-from stages.evaluation.points import Points, all_way_points, episode_points
+from stages.evaluation.points import Points, all_way_points, judged_episodes
 from stages.evaluation.probe import Probe
 from stages.evaluation.protocol import Protocol
 from stages.models.classifier import Classifier, Progress
@@ -170,7 +170,7 @@ def _points(classifier: Classifier, protocol: Protocol, rows: PointRows, picked:
     support = torch.from_numpy(rows.support[used]).long()
     embeddings = features.of(support.unique()) if support.numel() else None
     episodes = Episodes(classes, support, torch.zeros((*classes.shape, 0), dtype=torch.int64))
-    heads = episode_points(episodes, classifier.anchors, embeddings, **protocol.heads).heads
+    heads = judged_episodes(episodes, classifier, embeddings, protocol).heads
     at = torch.from_numpy(head)
     place = (classes[at] == label[:, None]).long().argmax(1)
     return Points(image, place, at, classes, heads)

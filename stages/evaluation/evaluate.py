@@ -19,13 +19,14 @@ from stages.evaluation.features import CleanFeatures
 from stages.evaluation.groups import ClassChoice, leak_notes
 from stages.evaluation.models import model_entry
 from stages.evaluation.progress import with_checks, within
-from stages.evaluation.protocol import Protocol
+from stages.evaluation.protocol import CLASS_MEANS, Protocol
 from stages.evaluation.score import evaluate, forward_size
 from stages.evaluation.task import Task, conditions_of, how_attacked, own_code
 from stages.files.writing import write_files
 from stages.identity import digest_of
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import place
+from stages.models.few_shot import few_shot
 from stages.models.frozen import inference
 from stages.models.wrapped import mean_of_draws
 from stages.reports.notes import merged_notes
@@ -118,7 +119,8 @@ def _evaluate_group(
     task: Task, name: str, choice: ClassChoice, found: _Findings, chunks: Chunks, progress: Progress | None
 ) -> None:
     """Score one classifier on one group of classes, for each number of shots, and add to what was found."""
-    classifier = mean_of_draws(task.classifiers[name].over(choice.classes), task.eot, task.seed)
+    base = task.classifiers[name].over(choice.classes)
+    classifier = mean_of_draws(base, task.eot, task.seed)
     kept = task.kept(choice)[0].cpu().numpy()
     group = task.images.restricted_to(choice.classes, names_from="the checkpoint")
     features = CleanFeatures(classifier, group, forward_size(classifier, task.batch_size))
@@ -127,9 +129,13 @@ def _evaluate_group(
     biased = _at_fitted_bias(classifier, about) if task.protocol.name == "gzsl" else None
     if task.calibration_error:
         about.append(f"{choice.name}: {_calibration_error(classifier, group, features)}")
-    runs = [(classifier, one, f"{one.shots}-shot" if task.shots else "") for one in task.swept]
-    runs += [] if biased is None else [(biased, task.protocol, AT_BIAS)]
-    for at, (classifier, one, shown_as) in enumerate(runs):
+    zero_shot = of_support = classifier, features
+    if task.protocol.head != CLASS_MEANS:
+        judge = mean_of_draws(few_shot(base, task.protocol.head, name), task.eot, task.seed)
+        of_support = judge, CleanFeatures(judge, group, forward_size(judge, task.batch_size))
+    runs = [(*(of_support if one.shots else zero_shot), one, f"{one.shots}-shot" if task.shots else "") for one in task.swept]
+    runs += [] if biased is None else [(biased, features, task.protocol, AT_BIAS)]
+    for at, (classifier, features, one, shown_as) in enumerate(runs):
         given = task.replayed.get((choice.name, one.shots))
         show, checking = within(progress, at, len(runs), shown_as), None
         if task.checked:

@@ -12,6 +12,7 @@ from stages.data.episodes import Episodes, draw_episodes
 from stages.data.image_set import ImageSet
 from stages.evaluation.protocol import Protocol
 from stages.models.classifier import Classifier
+from stages.models.few_shot import HeadFeatures, head_of
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Points:
         label: (P,) int64 on the CPU, the true class as a row of the sample's head.
         head: (P,) int64 on the CPU, index of the head; ascending.
         classes: (H, N) int64 on the CPU, the class of every row of every head.
-        heads: (H, N, D) unit rows, on the model's device; None for the classifier's own head.
+        heads: (H, N, D), unit rows unless a few-shot head made them, on the model's device; None for the classifier's own head.
         seen: with gzsl, the number of seen classes, the first rows of the head; else 0.
     """
 
@@ -59,6 +60,18 @@ def protocol_episodes(images: ImageSet, protocol: Protocol) -> Episodes:
     return draw_episodes(images.labels, images.classes, **protocol.numbers, seed=protocol.seed)
 
 
+def judged_episodes(episodes: Episodes, classifier: Classifier, embeddings: Tensor | None, protocol: Protocol) -> Points:
+    """`episode_points` with the heads of the protocol; the classifier is `few_shot` for heads that are not class means."""
+    return episode_points(
+        episodes,
+        classifier.anchors,
+        embeddings,
+        blend=protocol.blend,
+        support_embeddings=protocol.support_embeddings,
+        few_shot=head_of(classifier),
+    )
+
+
 def episode_points(
     episodes: Episodes,
     anchors: Tensor,
@@ -66,6 +79,7 @@ def episode_points(
     *,
     blend: float = 0.0,
     support_embeddings: str = "unit",
+    few_shot: HeadFeatures | None = None,
 ) -> Points:
     """Every query of every episode with that episode's N-way head, in the order of episodes.
 
@@ -80,11 +94,14 @@ def episode_points(
         embeddings: (images, D), clean raw embeddings, at least of the support images; only needed for K > 0.
         blend: weight of the text anchor, at least 0. No effect at K = 0.
         support_embeddings: see `Protocol`.
+        few_shot: makes the heads instead, from its own outputs as `embeddings`.
     """
     count, ways, queries = episodes.query.shape
     shots = episodes.support.shape[2]
     heads = anchors[episodes.classes.to(anchors.device)]
-    if shots and embeddings is not None:
+    if shots and embeddings is not None and few_shot is not None:
+        heads = few_shot.heads(embeddings[episodes.support.to(embeddings.device)])
+    elif shots and embeddings is not None:
         shown = embeddings[episodes.support.to(embeddings.device)]
         shown = (shown if support_embeddings == "raw" else normalize(shown, dim=-1)).mean(2)
         heads = normalize(shown if blend == 0 else blend * heads + shots * shown, dim=-1)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from stages.errors import UsageError
 from stages.parameters import SEEDS, check, parameter
 
 PROTOCOL = "Protocol"  # the panel of --help
 PROTOCOLS = ("all-way", "episodes", "gzsl")
 SUPPORT_EMBEDDINGS = ("unit", "raw")
+CLASS_MEANS, PROTONET, RIDGE = "class-means", "protonet", "r2d2"
+HEADS = (CLASS_MEANS, PROTONET, RIDGE)
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Protocol:
             and novel classes together).
         ways, shots, queries, episodes: classes, support and query images per class of an episode, and number of episodes.
         seed: of the episodes.
+        head: how support images become a classifier: 'class-means' (their mean embeddings are anchors), or 'protonet' or 'r2d2'
+            on the features before the projection (see `stages.models.heads`).
         blend: weight of the text anchor when K > 0 images have the weight K; 0 uses the images alone.
         support_embeddings: 'unit' (support embeddings are normalized before they are averaged) or 'raw' (they are not).
 
@@ -39,6 +44,13 @@ class Protocol:
     queries: int = parameter(20, "Query images per class and episode.", panel=PROTOCOL, at_least=1, below=2**20)
     episodes: int = parameter(2000, "Number of episodes.", panel=PROTOCOL, at_least=1, below=10**7)
     seed: int = parameter(0, "Random seed of the episodes.", option="episode-seed", panel=PROTOCOL, below=SEEDS)
+    head: str = parameter(
+        CLASS_MEANS,
+        "Head made from the support images: class-means (their mean embeddings are the anchors), or on the features before the "
+        "projection protonet (nearest class mean) or r2d2 (ridge regression, of a model trained with it).",
+        panel=PROTOCOL,
+        choices=HEADS,
+    )
     blend: float = parameter(
         0.0,
         "Weight of the name's anchor; each of the K support images has weight 1. 0 uses the images alone.",
@@ -54,6 +66,10 @@ class Protocol:
 
     def __post_init__(self) -> None:
         check(self)
+        of_means = {"--blend": self.blend > 0, "--support-embeddings raw": self.support_embeddings != "unit"}
+        for option, used in of_means.items():
+            if used and self.head != CLASS_MEANS:
+                raise UsageError(f"{option} has no effect on --head {self.head}", f"leave it out, or use --head {CLASS_MEANS}")
 
     @property
     def numbers(self) -> dict[str, int]:
@@ -69,4 +85,6 @@ class Protocol:
     @property
     def heads(self) -> dict[str, Any]:
         """How heads are made from support images, JSON-able."""
+        if self.head != CLASS_MEANS:
+            return {"head": self.head}
         return {"blend": self.blend, **({"support_embeddings": "raw"} if self.support_embeddings == "raw" else {})}

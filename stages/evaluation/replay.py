@@ -15,7 +15,7 @@ from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
 from stages.errors import InputError
 from stages.evaluation.points import protocol_episodes
-from stages.evaluation.protocol import Protocol
+from stages.evaluation.protocol import CLASS_MEANS, Protocol
 from stages.identity import digest_of
 from stages.reports.episode_file import SavedEpisodes, read_episodes
 from stages.reports.parquet import AGAIN, OLDEST_VERSION
@@ -125,4 +125,5 @@ def _protocol(record: Mapping[str, Any]) -> tuple[Protocol, tuple[int, ...]]:
     numbers = {field: record[name] for field, name in names.items()}
     first = shots if isinstance(shots, int) else shots[0]
     blend, support = float(record.get("blend") or 0), record.get("support_embeddings") or "unit"
-    return Protocol(record["name"], shots=first, blend=blend, support_embeddings=support, **numbers), sweep
+    head = record.get("head") or CLASS_MEANS
+    return Protocol(record["name"], shots=first, blend=blend, support_embeddings=support, head=head, **numbers), sweep

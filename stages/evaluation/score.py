@@ -18,10 +18,11 @@ from stages.data.image_set import ImageSet
 from stages.errors import InputError, UsageError
 from stages.evaluation.chunks import Chunks, chunk_size
 from stages.evaluation.features import CleanFeatures
-from stages.evaluation.points import Points, all_way_points, episode_points, protocol_episodes
+from stages.evaluation.points import Points, all_way_points, judged_episodes, protocol_episodes
 from stages.evaluation.progress import AccuracySoFar, after_clean
 from stages.evaluation.protocol import Protocol
 from stages.models.classifier import Classifier, Progress, decide
+from stages.models.few_shot import head_of
 from stages.models.frozen import inference
 from stages.pixels import filled, to_pixels
 from stages.reports.results import GroupResult, summarise_rows
@@ -194,8 +195,9 @@ class _Scorer:
         episodes = given or protocol_episodes(self.images, protocol)
         used = torch.cat((episodes.query.reshape(-1), episodes.support.reshape(-1))).unique()
         embeddings = self.features.of(used)
-        self.classifier.logits(embeddings[:1])  # raises for anchors of another width
-        return episode_points(episodes, self.classifier.anchors, embeddings, **protocol.heads), embeddings, episodes
+        if head_of(self.classifier) is None:
+            self.classifier.logits(embeddings[:1])  # raises for anchors of another width
+        return judged_episodes(episodes, self.classifier, embeddings, protocol), embeddings, episodes
 
     def judge(self, points: Points, embeddings: Tensor) -> Judgement:
         """Predictions from the clean raw embeddings (images, D)."""

@@ -25,13 +25,14 @@ from stages.data.episodes import Episodes, check_episodes
 from stages.data.image_set import ImageSet, restricted_labels
 from stages.errors import UsageError
 from stages.evaluation.groups import ClassChoice
-from stages.evaluation.protocol import Protocol
+from stages.evaluation.protocol import CLASS_MEANS, Protocol
 from stages.evaluation.replay import OTHER_EPISODES, Replay
 from stages.evaluation.sample import Sample, sample_note, subset_of
 from stages.identity import CODE, digest_of, versions
 from stages.imports import code_of
 from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel
+from stages.models.few_shot import few_shot
 from stages.models.own_parts import fingerprint
 from stages.models.wrapped import check_grid, resize_of
 from stages.reports.parquet import SCHEMA_VERSION
@@ -173,6 +174,7 @@ class Task:
     def check(self) -> None:
         """Raise UsageError or InputError for a protocol or attack that does not fit the images."""
         for name, model in self.classifiers.items():
+            self._check_heads(name, model)
             if model.closed and self.protocol.name == "episodes" and any(protocol.shots for protocol in self.swept):
                 raise UsageError(
                     f"{name} is a classifier of fixed classes, without embeddings of support images", "give --shots 0"
@@ -192,6 +194,17 @@ class Task:
                 check_episodes(labels, choice.classes, **one.numbers)
         if self.replay is not None:
             self.replay.check([choice.name for choice in self.choices], self.data_sha256)
+
+    def _check_heads(self, name: str, model: Classifier) -> None:
+        """Raise where the model has not the heads of the protocol."""
+        head, shots = self.protocol.head, [one.shots for one in self.swept if self.protocol.name == "episodes"] or [0]
+        if head != CLASS_MEANS and any(shots):
+            few_shot(model, head, name)
+        if not model.origin.anchored and (not all(shots) or head == CLASS_MEANS):
+            raise UsageError(
+                f"{name} was trained without the anchors: its projection to them is random",
+                "evaluate it on support images: --protocol episodes --shots 1,5 --head protonet (or r2d2, if trained with it)",
+            )
 
     def kept(self, choice: ClassChoice) -> tuple[torch.Tensor, torch.Tensor]:
         """The positions of the images of a group, ascending, and their labels in it. Raises InputError."""

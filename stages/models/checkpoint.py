@@ -26,6 +26,7 @@ from stages.uninitialised import Uninitialised
 KIND = "model"
 _WEIGHT = "weights."
 _IMAGES = "images."
+_HEAD = "head."
 _REMAKE = "train it again with `laat train`"
 
 
@@ -38,6 +39,7 @@ def checkpoint_of(
     image_size: int,
     images: Mapping[str, np.ndarray] | None = None,
     calibration: Calibration | None = None,
+    head: nn.Module | None = None,
 ) -> Artifact:
     """A trained embedding model and its anchors as an artifact of kind 'model'.
 
@@ -49,6 +51,7 @@ def checkpoint_of(
         image_size: side of the training images.
         images: see `Origin.images`.
         calibration: see `Classifier`.
+        head: what the training learnt besides the embedding model, see `Origin.head`.
     """
     packed = anchors.to_artifact()
     weights = {f"{_WEIGHT}{name}": value.detach().cpu().numpy() for name, value in embedding.state_dict().items()}
@@ -60,7 +63,8 @@ def checkpoint_of(
     if calibration is not None:
         params["calibration"] = calibration.to_record()
     hashes = {f"{_IMAGES}{name}": value for name, value in (images or {}).items()}
-    return Artifact(KIND, {**packed.tensors, **weights, **hashes}, params, dict(inputs))
+    learnt = {} if head is None else {f"{_HEAD}{key}": value.detach().cpu().numpy() for key, value in head.state_dict().items()}
+    return Artifact(KIND, {**packed.tensors, **weights, **hashes, **learnt}, params, dict(inputs))
 
 
 def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | None = None) -> Classifier:
@@ -81,7 +85,7 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
         raise InputError(f"{where} has a model of width {width} and anchors of width {anchors.vectors.shape[1]}", _REMAKE)
     embedding = module if isinstance(module, nn.Module) else _built(architecture, module, artifact, where)
     _load_weights(embedding, artifact, where)
-    origin = Origin(training, artifact.inputs, artifact.sha256, image_hashes_of(artifact), _foreign(training))
+    origin = Origin(training, artifact.inputs, artifact.sha256, image_hashes_of(artifact), _foreign(training), _head(artifact))
     made = Classifier(
         embedding,
         anchors,
@@ -105,6 +109,10 @@ def _foreign(training: Mapping[str, Any]) -> dict[str, str]:
 def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:
     """The weights in a checkpoint, by their names in the model."""
     return {name.removeprefix(_WEIGHT): value for name, value in artifact.tensors.items() if name.startswith(_WEIGHT)}
+
+
+def _head(artifact: Artifact) -> dict[str, np.ndarray]:
+    return {name.removeprefix(_HEAD): value for name, value in artifact.tensors.items() if name.startswith(_HEAD)}
 
 
 def image_hashes_of(artifact: Artifact) -> dict[str, np.ndarray]:

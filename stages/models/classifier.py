@@ -14,7 +14,7 @@ from stages.errors import ComputeError, InputError, nearest
 from stages.files.artifact_params import Calibration
 from stages.models.embedding import Wrapped, images_for
 from stages.models.frozen import device_of, inference
-from stages.models.new_anchors import anchors_for_names, matching_anchors
+from stages.models.new_anchors import anchors_for_names, matching_anchors, numbered_anchors
 from stages.models.origin import Origin
 from stages.pixels import check_pixels, filled, to_pixels
 from stages.threat import ThreatModel
@@ -76,7 +76,7 @@ class Classifier(nn.Module):
         vectors = vectors.to(device_of(embedding, vectors.device), torch.float32)
         self.register_buffer("anchors", vectors, persistent=False)
         self.register_buffer("_head", None if head is None else head.to(vectors.device), persistent=False)
-        self.anchor_set = anchors if isinstance(anchors, AnchorSet) else _numbered(vectors)
+        self.anchor_set = anchors if isinstance(anchors, AnchorSet) else numbered_anchors(vectors.detach().cpu().numpy())
         seen = torch.zeros(vectors.shape[-2], device=vectors.device)
         seen[list(self.anchor_set.groups.seen) if isinstance(anchors, AnchorSet) else []] = 1
         self.register_buffer("_seen", seen, persistent=False)
@@ -115,9 +115,13 @@ class Classifier(nn.Module):
         return self.unit(self.embedding(images_for(self.embedding, pixels)))
 
     def unit(self, raw: Tensor) -> Tensor:
-        """The outputs of the embedding model (N, D) with unit length, unless `closed` or means of such, in float32 at least."""
-        as_is = self.closed or (isinstance(self.embedding, Wrapped) and self.embedding.averages)
-        return exact(raw) if as_is else unit(raw)
+        """The outputs of the embedding model (N, D) with unit length, unless `takes_as_is`, in float32 at least."""
+        return exact(raw) if self.takes_as_is else unit(raw)
+
+    @property
+    def takes_as_is(self) -> bool:
+        """Whether the outputs of the embedding model are not normalized."""
+        return self.closed or (isinstance(self.embedding, Wrapped) and self.embedding.as_is)
 
     def logits(self, embeddings: Tensor, rows: Tensor | None = None) -> Tensor:
         """Embeddings as of `unit` (N, D) -> logits (N, C); `rows` (N,) are the samples, if each has its own head.
@@ -291,10 +295,3 @@ def _not_in_closed_set(known: Sequence[str], wanted: Sequence[str], where: str) 
         f"the model has no class '{odd}' ({where}): it is a classifier of {len(known)} fixed classes",
         f"choose among its classes; nearest: {nearest(odd, known)}",
     )
-
-
-def _numbered(anchors: Tensor) -> AnchorSet:
-    """Anchors without names, (C, D) or (H, C, D): classes are named by number."""
-    vectors = (anchors if anchors.ndim == 2 else anchors[0]).detach().cpu().numpy()
-    groups = ClassGroups.from_counts(len(vectors), None)
-    return AnchorSet(vectors, tuple(str(at) for at in range(len(vectors))), groups, {"source": "given"})

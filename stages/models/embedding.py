@@ -79,8 +79,13 @@ class EmbeddingModel(Foldable):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) float in [0, 1] -> embeddings (N, D), not normalized."""
-        embedding: Tensor = self.projection(self.backbone(self._normalised(x)))
+        embedding: Tensor = self.projection(self.features(x))
         return embedding
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W) float in [0, 1] -> pooled features of the backbone (N, features), before the projection."""
+        found: Tensor = self.backbone(self._normalised(x))
+        return found
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -124,17 +129,16 @@ def place(model: nn.Module, device: torch.device | str) -> None:
 
 
 class Wrapped(nn.Module):
-    """An embedding model around another one, `inner`.
-
-    Attributes:
-        averages: whether its outputs are means of unit embeddings, which a classifier takes as they are.
-    """
-
-    averages = False
+    """An embedding model around another one, `inner`."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
+
+    @property
+    def as_is(self) -> bool:
+        """Whether a classifier takes its outputs as they are, without normalizing them."""
+        return isinstance(self.inner, Wrapped) and self.inner.as_is
 
     @property
     def backbone_name(self) -> str:

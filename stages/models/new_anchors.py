@@ -124,3 +124,10 @@ def groups_like(trained: AnchorSet, classes: Sequence[str]) -> ClassGroups:
     groups = [known.get(fold(name), "novel") for name in classes]
     seen, val, novel = (tuple(at for at, group in enumerate(groups) if group == wanted) for wanted in ("seen", "val", "novel"))
     return ClassGroups(seen, val, novel)
+
+
+def numbered_anchors(vectors: np.ndarray) -> AnchorSet:
+    """Anchors without names, (C, D), or the first of several heads (H, C, D): classes are named by number."""
+    first = vectors if vectors.ndim == 2 else vectors[0]
+    groups = ClassGroups.from_counts(len(first), None)
+    return AnchorSet(first, tuple(str(at) for at in range(len(first))), groups, {"source": "given"})

@@ -21,6 +21,7 @@ class Origin:
         sha256: of the checkpoint file, or of the weights of another model; or empty.
         images: 'trained', 'selected', 'calibrated' -> the hashes (see `stages.data.image_hashes`), ascending, of the images
             that were trained on or used to select the epoch or to fit the calibration; empty if unknown.
+        head: the learnt parameters of the head that it was trained with, by name; empty without one. See `heads.HEADS`.
         foreign: of a model that is not a checkpoint of ours: what it is ('name', 'kind') and all that determines its outputs
             besides its weights; JSON-able. It has no groups of classes: what it was trained on is unknown.
     """
@@ -30,6 +31,12 @@ class Origin:
     sha256: str = ""
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
     foreign: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the projection to the anchors was trained; otherwise the model has few-shot heads alone."""
+        return bool(self.training.get("anchored", True))
 
     @property
     def reading(self) -> Mapping[str, Any]:

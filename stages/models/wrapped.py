@@ -64,14 +64,14 @@ class MeanOfDraws(Wrapped):
         inner: an embedding model.
         draws: at least 2.
         seed: of the draws.
-        closed: its outputs are logits and not normalised, see `Classifier`.
+        as_is: its outputs are not normalized, see `Classifier.takes_as_is`.
     """
 
-    averages = True
+    as_is = True  # means of unit embeddings
 
-    def __init__(self, inner: nn.Module, draws: int, seed: int, *, closed: bool = False) -> None:
+    def __init__(self, inner: nn.Module, draws: int, seed: int, *, as_is: bool = False) -> None:
         super().__init__(inner)
-        self.draws, self._unit = draws, exact if closed else unit
+        self.draws, self._unit = draws, exact if as_is else unit
         self._seed, self._purpose, self._passes, self._use = seed, "attack", 0, DECISION
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def mean_of_draws(classifier: Classifier, draws: int, seed: int) -> Classifier:
     """The classifier that decides by the mean of its logits over `draws` random draws; itself for one."""
     if draws == 1:
         return classifier
-    return _around(classifier, MeanOfDraws(classifier.embedding, draws, seed, closed=classifier.closed))
+    return _around(classifier, MeanOfDraws(classifier.embedding, draws, seed, as_is=classifier.takes_as_is))
 
 
 def _around(classifier: Classifier, embedding: Wrapped) -> Classifier:

@@ -46,6 +46,8 @@ class ProtocolRecord(Record):
     episode_seed: int | None = None
     shots: NonNegativeInt | Annotated[list[NonNegativeInt], Field(min_length=1)] | None = None
     """Support images per class; a list for several numbers of shots, one result each."""
+    head: Literal["protonet", "r2d2"] | None = None
+    """How support images became a classifier, on the features before the projection; their mean embeddings if absent."""
     blend: Annotated[float, Field(ge=0)] | None = None
     """Weight of the text anchor in an anchor made from images."""
     support_embeddings: Literal["unit", "raw"] | None = None
