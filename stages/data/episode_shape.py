@@ -1,4 +1,4 @@
-"""The shape of an N-way K-shot episode, and of batches of whole episodes. Needs no torch."""
+"""The shape of an N-way K-shot episode and of batches of whole episodes, and the names of heads. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# the names of heads that are made from support images, see `stages.models.heads`
+HEADS = PROTONET, RIDGE = "protonet", "r2d2"
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from stages.data.episode_shape import HEADS
 from stages.errors import UsageError
 from stages.parameters import SEEDS, check, parameter
 
 PROTOCOL = "Protocol"  # the panel of --help
 PROTOCOLS = ("all-way", "episodes", "gzsl")
 SUPPORT_EMBEDDINGS = ("unit", "raw")
-CLASS_MEANS, PROTONET, RIDGE = "class-means", "protonet", "r2d2"
-HEADS = (CLASS_MEANS, PROTONET, RIDGE)
+CLASS_MEANS = "class-means"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Protocol:
         "Head made from the support images: class-means (their mean embeddings are the anchors), or on the features before the "
         "projection protonet (nearest class mean) or r2d2 (ridge regression, of a model trained with it).",
         panel=PROTOCOL,
-        choices=HEADS,
+        choices=(CLASS_MEANS, *HEADS),
     )
     blend: float = parameter(
         0.0,

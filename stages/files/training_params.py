@@ -59,6 +59,8 @@ class Blend(Record):
 class Training(Record, extra="allow"):
     """How a model was trained."""
 
+    anchored: bool = True
+    """Whether the projection to the anchors was trained."""
     blend: Blend | None = None
     imported: Imported | None = None
     settings: Settings

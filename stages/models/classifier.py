@@ -257,7 +257,7 @@ def predict(
     """The predicted class of each image, in eval mode.
 
     Args:
-        classifier: with one head.
+        classifier: with one head, or one for each image.
         images: (N, 3, H, W) uint8 or float in [0, 1].
         batch_size: images in one forward pass.
         progress: called after every batch with (images done, total, `what`).
@@ -273,7 +273,8 @@ def predict(
     found = torch.empty(len(images), dtype=torch.int64)
     with inference(classifier):
         for rows in torch.arange(len(images)).split(batch_size):
-            found[rows] = decide(classifier.scores(to_pixels(images, rows, classifier.device))).cpu()
+            at = rows.to(classifier.device)
+            found[rows] = decide(classifier.scores(to_pixels(images, rows, at.device), at)).cpu()
             if progress is not None:
                 progress(int(rows[-1]) + 1, len(images), what)
     return found

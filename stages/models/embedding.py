@@ -120,6 +120,11 @@ class EmbeddingModel(Foldable):
         return scale, -self.mean * scale
 
 
+def feature_width(model: nn.Module, width: int) -> int:
+    """The width of the features before the projection; of a module that is not ours, that of its embeddings, `width`."""
+    return model.projection.in_features if isinstance(model, EmbeddingModel) else width
+
+
 def place(model: nn.Module, device: torch.device | str) -> None:
     """Move a model to `device`, its convolutions to the fastest memory format there: mostly channels last."""
     model.to(device)

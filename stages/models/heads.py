@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from stages.data.episode_shape import PROTONET, RIDGE
+
 # lambda of the published program of Goldblum et al., NeurIPS 2020, which is that of MetaOptNet (Lee et al., CVPR 2019)
 _RIDGE = 50.0
 
@@ -52,7 +54,7 @@ class RidgeHead(nn.Module):
         return self.scale * weights + shift
 
 
-HEADS: dict[str, type[nn.Module]] = {"protonet": PrototypeHead, "r2d2": RidgeHead}
+HEADS: dict[str, type[nn.Module]] = {PROTONET: PrototypeHead, RIDGE: RidgeHead}
 
 
 def with_one(features: Tensor) -> Tensor:

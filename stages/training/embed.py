@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from stages.errors import UsageError
 from stages.models.classifier import exact, unit
 from stages.models.clip_tower import no_tokens
 from stages.models.embedding import images_for
+from stages.models.few_shot import pooled_features
 from stages.models.folding import fold
 from stages.models.frozen import inference
 from stages.models.no_images import at_least_one, features_of
@@ -39,6 +41,11 @@ class Embed:
         """Images (N, 3, H, W) in [0, 1] -> embeddings (N, D) before normalization."""
         with self._autocast(x):
             return exact(features_of(self._model, images_for(self._model, x)))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [0, 1] -> pooled features (N, F) before the projection; of other modules their outputs."""
+        with self._autocast(x):
+            return exact(features_of(self._model, x, partial(pooled_features, self._model)))
 
     def tokens(self, x: Tensor) -> Tokens:
         """Images (N, 3, H, W) in [0, 1] -> raw embeddings (N, D), and the patch tokens in the same space (N, T, D)."""

@@ -17,10 +17,11 @@ from stages.data.streaming_set import StreamingImageSet
 from stages.devices import keep_freed_memory, send
 from stages.errors import UsageError
 from stages.models.backbones import NetBackbone
-from stages.models.embedding import EmbeddingModel, place
+from stages.models.embedding import EmbeddingModel, feature_width, place
 from stages.models.norms import synchronise_norms
 from stages.models.recompute import can_recompute
 from stages.randomness import derive_seed, torch_generator
+from stages.training.batches import Batches, EpisodeBatches
 from stages.training.clean_embeddings import clean_embeddings
 from stages.training.embed import check_tokens
 from stages.training.objectives import Objective
@@ -85,6 +86,9 @@ class Trainer:
                 "leave out --grad-checkpointing; --accumulate and a smaller --batch-size need less memory too",
             )
         self._objective = build_objective(settings, anchors.to(device), objective)
+        self._objective.prepare(settings, feature_width(model, anchors.shape[1]))
+        if self._objective.module is not None:
+            self._objective.module.to(device, anchors.dtype)
         if reference is not None:
             place(reference, device)
         if self._objective.tokens:
@@ -100,7 +104,8 @@ class Trainer:
         self._in_memory = isinstance(images, ImageSet)
         self._known: Tensor | None = None  # (images, D) by the reference
         self.images = len(images)
-        self.steps_per_epoch = -(-self.images // settings.batch_size)
+        self._batches = self._planned(images)
+        self.steps_per_epoch = self._batches.steps_per_epoch
         self.step = 0
         self.sums = self._no_sums()
 
@@ -112,14 +117,21 @@ class Trainer:
     @property
     def images_done(self) -> int:
         """Number of images trained on over the whole run, repeated ones included."""
-        epochs, steps = divmod(self.step, self.steps_per_epoch)
-        return epochs * self.images + steps * self.settings.batch_size
+        return self._batches.images_before(self.step)
 
     @property
     def scored_model(self) -> nn.Module:
         """The model to score and save: the averaged one if there is one."""
-        average = self.training_step.average
-        return self.model if average is None else average.module
+        average, learnt = self.training_step.average, self._objective.module
+        if average is None:
+            return self.model
+        return average.module if learnt is None else average.module.get_submodule("model")
+
+    @property
+    def scored_head(self) -> nn.Module | None:
+        """What is learnt besides the model, to score and save: the averaged one if there is one."""
+        average, learnt = self.training_step.average, self._objective.module
+        return learnt if average is None or learnt is None else average.module.get_submodule("head")
 
     @property
     def attacks(self) -> bool:
@@ -130,8 +142,7 @@ class Trainer:
         """Take the remaining steps of the current epoch, one per iteration; afterwards `sums` are those of the epoch."""
         if self.step % self.steps_per_epoch == 0:
             self.sums = self._no_sums()
-        order = torch.randperm(self.images, generator=self._generator("order", self.epoch))
-        batches = order.split(self.settings.batch_size)[self.step % self.steps_per_epoch :]
+        batches = self._batches.rest_of_epoch(self.step)
         own = [self._own_rows(len(batch)) for batch in batches]
         own_images = [torch.cat([batch[part] for part in rows]) for batch, rows in zip(batches, own, strict=True)]
         known = self._known_embeddings()
@@ -153,13 +164,22 @@ class Trainer:
     def _own_rows(self, total: int) -> list[slice]:
         """The rows of a batch of `total` images that this process takes of each micro-batch.
 
-        A micro-batch has the same images for any number of processes. A process may have none of them, but it makes the same
-        passes as the others.
+        A micro-batch has the same images, or the same whole episodes, for any number of processes. A process may have none of
+        them, but it makes the same passes as the others.
         """
+        unit = self._batches.unit
+        total //= unit
         count = min(self.settings.accumulate, total)
         bounds = [total * at // count for at in range(count + 1)]
         shares = [(start, self.world.share(stop - start)) for start, stop in pairwise(bounds)]
-        return [slice(start + share.start, start + share.stop) for start, share in shares]
+        return [slice(unit * (start + share.start), unit * (start + share.stop)) for start, share in shares]
+
+    def _planned(self, images: ImageSet | StreamingImageSet) -> Batches:
+        settings = self.settings
+        if not self._objective.episodic:
+            return Batches(self.images, settings.batch_size, settings.seed)
+        shape, steps = self._objective.shape, settings.steps_per_epoch
+        return EpisodeBatches(images.labels, images.classes, shape, settings.episodes, steps, settings.seed)
 
     def _known_embeddings(self) -> Tensor | None:
         """The reference's embeddings (images, D), where the images are the same in every epoch and in memory: streamed ones
@@ -182,8 +202,9 @@ class Trainer:
         with self._seeded():
             sums = self.training_step.take(micro_batches, total, rate, self._generator("masks", self.step))
         self.step += 1
-        self.sums.add(sums, total, self.step)
-        return StepDone(self.step, total, sums[0] / total)
+        count = self._objective.loss_count(total)
+        self.sums.add(sums, count, self.step)
+        return StepDone(self.step, total, sums[0] / count)
 
     def _micro_batches(
         self, images: Tensor, labels: Tensor, rows: list[slice], total: int, known: Tensor | None

@@ -34,7 +34,7 @@ from stages.training.objectives import Objective
 from stages.training.options import RunOptions
 from stages.training.out_of_memory import explained
 from stages.training.reports import EpochReport, Progress, RunResult, to_lines
-from stages.training.selection import Score, plan_selection
+from stages.training.selection import Score
 from stages.training.settings import TrainSettings, find_kind
 from stages.training.signals import StopRequest
 from stages.training.state import RunState
@@ -148,8 +148,7 @@ class _Run:
 
     def __init__(self, task: Task, folder: Path, options: RunOptions, name: str | None) -> None:
         self._task, self._settings, self._folder, self._options = task, task.settings, folder, options
-        seed, seen_bias = task.settings.seed, task.settings.seen_bias
-        training, self._selection = plan_selection(task.images, task.anchors, seed, seen_bias=seen_bias)
+        training, self._selection = task.plan_selection()
         model = task.build_model(training, options.on_note)
         self._note_micro_batches(model)
         self.trainer = Trainer(
@@ -239,9 +238,8 @@ class _Run:
                 raise KeyboardInterrupt
 
         options, trainer = self._options, self.trainer
-        return self._selection.score(
-            trainer.scored_model, self._settings, options.device, attack=trainer.attacks, world=options.world, stop=poll
-        )
+        score = partial(self._selection.score, trainer.scored_model, self._settings, options.device, head=trainer.scored_head)
+        return score(attack=trainer.attacks, world=options.world, stop=poll)
 
     def _is_best(self, score: Score) -> bool:
         before = [report.score.key for report in self._state.reports if report.best]
@@ -267,9 +265,10 @@ class _Run:
     def _write(self, name: str, report: EpochReport, calibration: Calibration | None) -> str:
         chosen = {"epoch": report.epoch, "clean": report.score.clean, "robust": report.score.robust}
         record = {**self._record, "selection": {**self._record["selection"], **chosen}}
-        task, record = self._task, record | ({} if self._state.name is None else {"name": self._state.name})
+        record |= {} if self._state.name is None else {"name": self._state.name}
+        task, trainer = self._task, self.trainer
         packed = partial(checkpoint_of, image_size=task.images.size[0], images=self._images, calibration=calibration)
-        artifact = packed(self.trainer.scored_model, task.anchors, record, task.inputs)
+        artifact = packed(trainer.scored_model, task.anchors, record, task.inputs, head=trainer.scored_head)
         return artifacts.write(artifact, self._folder / name).sha256
 
     def _save(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,12 +79,25 @@ class Selection:
         few = f"only {count} images select the best epoch: an accuracy near 50 % is uncertain by {98 / count**0.5:.0f} points"
         return said, f"{few}; add images, or classes for validation (`laat anchors --val N`)"
 
+    @property
+    def judgements(self) -> int:
+        """How many answers the score counts."""
+        return len(self.images)
+
+    def judged(
+        self, model: nn.Module, head: nn.Module | None, settings: TrainSettings, share: slice
+    ) -> tuple[Classifier, Tensor, Tensor]:
+        """The classifier to score, and the images (n, 3, H, W) and labels (n,) of this process's share of the judgements."""
+        classifier = Classifier(model, self.anchors, logit_scale=1 / settings.temperature)
+        return classifier, self.images.images[share], self.images.labels[share].cpu()
+
     def score(
         self,
         model: nn.Module,
         settings: TrainSettings,
         device: str,
         *,
+        head: nn.Module | None = None,
         attack: bool = True,
         world: World | None = None,
         stop: Callable[[], None] | None = None,
@@ -95,14 +108,14 @@ class Selection:
             model: on `device`; keeps its modes.
             settings: of the run.
             device: torch device.
+            head: what the objective learnt besides the model.
             attack: False for clean accuracy alone.
             world: the processes that share the work; each returns the score over all images.
             stop: called with every forward pass; may raise to end the scoring.
         """
         world = world or World()
-        share = world.share(len(self.images))
-        images, labels = self.images.images[share], self.images.labels[share].cpu()
-        classifier = Classifier(model, self.anchors, logit_scale=1 / settings.temperature)
+        share = world.share(self.judgements)
+        classifier, images, labels = self.judged(model, head, settings, share)
         progress = None if stop is None else lambda *_: stop()
         robust = 0
         if not attack:
@@ -121,7 +134,7 @@ class Selection:
         counts = torch.tensor([int(right.sum()), robust], device=device)
         world.barrier()  # some processes attack longer
         world.sum([counts])
-        clean_share, robust_share = (count / len(self.images) for count in counts.tolist())
+        clean_share, robust_share = (count / self.judgements for count in counts.tolist())
         return Score(clean_share, robust_share if attack else None)
 
     def calibration(self, model: nn.Module, anchors: AnchorSet, settings: TrainSettings) -> Calibration | None:
@@ -172,17 +185,17 @@ def plan_selection(
         rows = _per_class(seen.labels, HELD_OUT, torch_generator(seed, "train/calibration")) if seen_bias else rows[:0]
         if not len(rows):
             return seen, selected
-        return _without(seen, rows), replace(selected, held_out=seen.take(rows).loaded())
+        return without(seen, rows), replace(selected, held_out=seen.take(rows).loaded())
     rows = _per_class(seen.labels, HELD_OUT, generator)
     if not len(rows):
         raise InputError(
             f"the data '{images.provenance.source}' has one training image per class: none can be held out to select the epoch",
             "give at least two images per class, or validation classes (`laat anchors --val N`)",
         )
-    return _without(seen, rows), Selection(seen.take(rows).loaded(), seen_anchors, SEEN)
+    return without(seen, rows), Selection(seen.take(rows).loaded(), seen_anchors, SEEN)
 
 
-def _without(images: ImageSet | StreamingImageSet, rows: Tensor) -> ImageSet | StreamingImageSet:
+def without(images: ImageSet | StreamingImageSet, rows: Tensor) -> ImageSet | StreamingImageSet:
     """All images but those at `rows`."""
     rest = torch.ones(len(images), dtype=torch.bool)
     rest[rows] = False
@@ -191,9 +204,13 @@ def _without(images: ImageSet | StreamingImageSet, rows: Tensor) -> ImageSet | S
 
 def _per_class(labels: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Rows sampled from each class, ascending; see `images_per_class`."""
+    return sampled_rows(labels, images_per_class(torch.bincount(labels.cpu()), share), generator)
+
+
+def sampled_rows(labels: Tensor, counts: Sequence[int], generator: torch.Generator) -> Tensor:
+    """As many rows of each class as `counts` (C,) says, sampled, ascending."""
     labels = labels.cpu()
     order = torch.randperm(len(labels), generator=generator)
-    counts = images_per_class(torch.bincount(labels), share)
     places = [own[:count] for own, count in zip(rows_by_class(labels[order].numpy(), len(counts)), counts, strict=True)]
     return order[torch.from_numpy(np.concatenate(places))].sort().values if places else torch.empty(0, dtype=torch.int64)
 

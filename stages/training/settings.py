@@ -9,8 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stages.attacks.spec import AttackSpec
+from stages.data.episode_shape import HEADS, PROTONET, EpisodeShape
 from stages.errors import UsageError
 from stages.parameters import SEEDS, check, parameter, same_parameter
+from stages.text import counted
 from stages.threat import ThreatModel, format_eps, parse_eps
 from stages.training.objectives import OBJECTIVES, Objective, check_objective_name, find_objective
 from stages.training.schedules import SCHEDULES
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # the panels of --help
-AUGMENTATION, MODEL, METHOD = "Augmentation", "Model", "Objective and inner attack"
+AUGMENTATION, MODEL, METHOD, EPISODES = "Augmentation", "Model", "Objective and inner attack", "Episodes, with --objective aq"
 OPTIMIZER, HARDWARE, CALIBRATION = "Optimizer", "Hardware", "Calibration"
 _DEFAULT_BETAS = ", ".join(f"{one.default_beta:g} for {name}" for name, one in OBJECTIVES.items() if one.default_beta)
 _OF_TEXT_TOWER = ", ".join(name for name, one in OBJECTIVES.items() if one.default_tau is None)
@@ -28,6 +30,8 @@ OPTIMIZERS = ("sgd", "adamw")
 _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_eps")
 # not recorded at their defaults: a run of a version without them is the same run
 _LATER = ("alpha", "norm", "optimizer", *_OF_ADAMW, "decay_norms")
+# what unset settings of episodes are with an episodic objective
+_OF_EPISODES = {"head": PROTONET, "ways": 5, "shots": 1, "queries": 15, "episodes_per_step": 4, "steps_per_epoch": None}
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,20 @@ class TrainSettings:
         panel=METHOD,
         positive=True,
         parse=partial(parse_eps, norm="L2"),  # the largest that any norm allows; that of the norm is checked below
+    )
+    head: str | None = parameter(
+        None,
+        "Head of each episode: protonet (nearest class mean) or r2d2 (ridge regression).",
+        unset=PROTONET,
+        panel=EPISODES,
+        choices=HEADS,
+    )
+    ways: int | None = parameter(None, "Classes per episode.", unset="5", panel=EPISODES, at_least=2, below=2**20)
+    shots: int | None = parameter(None, "Support images per class, clean.", unset="1", panel=EPISODES, at_least=1, below=2**20)
+    queries: int | None = parameter(None, "Query images per class, attacked.", unset="15", panel=EPISODES, at_least=1)
+    episodes_per_step: int | None = parameter(None, "Episodes per step.", unset="4", panel=EPISODES, at_least=1, below=2**20)
+    steps_per_epoch: int | None = parameter(
+        None, "Steps that make an epoch of episodes.", unset="as many as cover the images once", panel=EPISODES, at_least=1
     )
     awp: float = parameter(
         0.0, "Gamma of adversarial weight perturbation, for example 0.005. 0 is off.", panel=METHOD, at_least=0
@@ -152,14 +170,36 @@ class TrainSettings:
             ThreatModel(self.step_size, self.norm)  # raises for a length that is none of the norm
         if self.objective != "clean" and self.eps == 0:
             raise UsageError("--eps is 0, so there is no attack to train against", "use --objective clean, or --eps 8/255")
-        if self.accumulate > self.batch_size:
-            raise UsageError(
-                f"--accumulate {self.accumulate} splits a batch of {self.batch_size} into empty micro-batches",
-                f"give at most --accumulate {self.batch_size}",
-            )
+        if self.objective in OBJECTIVES:
+            self.check_episodic(episodic=OBJECTIVES[self.objective].episodic)
         if self.alpha is not None and find_objective(self.objective).alpha is None:
             raise UsageError(f"--alpha has no meaning with --objective {self.objective}", "leave it out, or use tga-zsr")
         self._check_optimizer()
+
+    def check_episodic(self, *, episodic: bool) -> None:
+        """Raise UsageError for settings of episodes without episodes, or of other batches with them, and for empty
+        micro-batches.
+
+        `episodic` is that of the objective.
+        """
+        given = [name for name in _OF_EPISODES if getattr(self, name) is not None]
+        if given and not episodic:
+            option = f"--{given[0].replace('_', '-')}"
+            raise UsageError(
+                f"{option} is for batches of episodes, and --objective {self.objective} has none",
+                "leave it out, or use --objective aq; for episodes of an evaluation it is an option of `laat eval`",
+            )
+        if episodic and self.batch_size != _defaults()["batch_size"]:
+            raise UsageError(
+                f"--batch-size {self.batch_size} has no meaning with --objective {self.objective}, whose batches are episodes",
+                f"leave it out: a batch has --episodes-per-step {self.episodes} of {self.episode.images} images each",
+            )
+        most, what = (self.episodes, counted(self.episodes, "episode")) if episodic else (self.batch_size, str(self.batch_size))
+        if self.accumulate > most:
+            raise UsageError(
+                f"--accumulate {self.accumulate} splits a batch of {what} into empty micro-batches",
+                f"give at most --accumulate {most}",
+            )
 
     def _check_optimizer(self) -> None:
         """Raise UsageError for a setting of the other optimizer, and for AdamW at SGD's learning rate."""
@@ -181,6 +221,25 @@ class TrainSettings:
     def threat(self) -> ThreatModel:
         """The threat model of the inner attack."""
         return ThreatModel(self.eps, self.norm)
+
+    @property
+    def episode(self) -> EpisodeShape:
+        """The episodes of an episodic objective."""
+        return EpisodeShape(*(self._of_episodes(name) for name in ("ways", "shots", "queries")))
+
+    @property
+    def episodes(self) -> int:
+        """Episodes in a batch of an episodic objective."""
+        return int(self._of_episodes("episodes_per_step"))
+
+    @property
+    def episode_head(self) -> str:
+        """The head of an episodic objective, one of `HEADS`."""
+        return str(self._of_episodes("head"))
+
+    def _of_episodes(self, name: str) -> Any:
+        value = getattr(self, name)
+        return _OF_EPISODES[name] if value is None else value
 
     @property
     def step(self) -> Fraction:
@@ -214,11 +273,16 @@ class TrainSettings:
 
     def to_record(self) -> dict[str, Any]:
         """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result,
-        `seen_bias`, which does so with validation classes alone (see `Task.identity`), and the defaults of newer settings."""
+        `seen_bias`, which does so with validation classes alone (see `Task.identity`), and the defaults of newer settings.
+        Those of episodes are recorded for the bundled episodic objectives, or where they are given."""
         norm = self.threat.norm
         lengths = {"eps": format_eps(self.eps, norm), "step_size": format_eps(self.step, norm)}
         record = {**asdict(self), **lengths, "tau": self._tau}
         defaults = _defaults()
+        if self.objective in OBJECTIVES and OBJECTIVES[self.objective].episodic:
+            record |= {name: self._of_episodes(name) for name in _OF_EPISODES}
+            record["batch_size"] = self.episodes * self.episode.images
+        record = {name: value for name, value in record.items() if value is not None or name not in _OF_EPISODES}
         for name in ("grad_checkpointing", "seen_bias", *(name for name in _LATER if record[name] == defaults[name])):
             del record[name]
         return record

@@ -44,8 +44,8 @@ class RunState:
     def to_artifact(self, trainer: Trainer) -> Artifact:
         """This and the state of `trainer`. Raises ComputeError when a tensor is not finite."""
         step = trainer.training_step
-        tensors = _named("model", dict(trainer.model.state_dict())) | {"sums": trainer.sums.state().numpy()}
-        kept = optimizer_state(step.optimizer, dict(trainer.model.named_parameters()))
+        tensors = _named("model", dict(step.trained.state_dict())) | {"sums": trainer.sums.state().numpy()}
+        kept = optimizer_state(step.optimizer, dict(step.trained.named_parameters()))
         tensors |= {name: value.detach().cpu().numpy() for name, value in kept.items()}
         if step.average is not None:
             tensors |= _named("average", step.average.state())
@@ -69,8 +69,9 @@ class RunState:
         if not done <= taken / trainer.steps_per_epoch <= done + 1:
             raise InputError(f"{where} has {done} finished epochs and {taken} steps of {trainer.steps_per_epoch} each", _REMAKE)
         try:
-            step, parameters = trainer.training_step, dict(trainer.model.named_parameters())
-            trainer.model.load_state_dict(_part(artifact, "model", trainer.model.state_dict(), trainer.device))
+            step = trainer.training_step
+            trained, parameters = step.trained, dict(step.trained.named_parameters())
+            trained.load_state_dict(_part(artifact, "model", trained.state_dict(), trainer.device))
             tensors = {name: torch.from_numpy(value.copy()) for name, value in artifact.tensors.items()}
             load_optimizer_state(step.optimizer, parameters, tensors)
             if step.average is not None:

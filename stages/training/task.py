@@ -23,8 +23,9 @@ from stages.models.checkpoint import image_hashes_of
 from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import initialise_from
 from stages.models.own_parts import fingerprint, import_path_of
-from stages.training.objectives import Objective
-from stages.training.selection import FEW_IMAGES, Selection, floor_decides
+from stages.training.few_shot_selection import plan_few_shot_selection
+from stages.training.objectives import Objective, find_objective
+from stages.training.selection import FEW_IMAGES, Selection, floor_decides, plan_selection
 from stages.training.settings import TrainSettings
 
 
@@ -53,13 +54,12 @@ class Task:
         if self.model is not None:
             recorded["backbone"] = import_path_of(type(self.model))
         if self.objective is not None:
-            kind = self.objective if isinstance(self.objective, type) else type(self.objective)
-            recorded["objective"] = import_path_of(kind)
+            recorded["objective"] = import_path_of(self.kind)
         digests = {name: record["sha256"] for name, record in self.inputs.items()}
         found = {"settings": recorded, "inputs": {"data": self.images.sha256(), **digests}}
-        if floor_decides(self.images, self.anchors):  # a run of another version held out other images
+        if self.kind.anchored and floor_decides(self.images, self.anchors):  # a run of another version held out other images
             found["selection"] = {"smallest number of selection images": FEW_IMAGES}
-        if self.anchors.groups.val and self.settings.seen_bias:
+        if self.kind.anchored and self.anchors.groups.val and self.settings.seen_bias:
             found["calibration"] = {"images of the seen classes": "held out"}
         if self.reference is not None:
             found["reference"] = fingerprint(self.reference)
@@ -67,6 +67,19 @@ class Task:
         if code:
             found[CODE] = code
         return found if own is None else {**found, "model": fingerprint(own)}
+
+    @property
+    def kind(self) -> type[Objective]:
+        """The class of the objective."""
+        if self.objective is None:
+            return find_objective(self.settings.objective)
+        return self.objective if isinstance(self.objective, type) else type(self.objective)
+
+    def plan_selection(self) -> tuple[ImageSet | StreamingImageSet, Selection]:
+        """The training images, and what scores the epochs."""
+        if not self.kind.anchored:
+            return plan_few_shot_selection(self.images, self.anchors, self.settings, self.kind)
+        return plan_selection(self.images, self.anchors, self.settings.seed, seen_bias=self.settings.seen_bias)
 
     def build_model(self, training: ImageSet | StreamingImageSet, on_note: Callable[[str], None] | None = None) -> nn.Module:
         """The model with its initial weights; pixels are normalized by the statistics of the `training` images.
@@ -113,4 +126,5 @@ class Task:
             "images": len(training),
             "resize": self.resize,
             "selection": selection.to_record(),
+            **({} if self.kind.anchored else {"anchored": False}),
         }

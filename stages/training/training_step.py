@@ -54,7 +54,7 @@ class _Attacked:
 class TrainingStep:
     """Takes training steps.
 
-    The gradient is the mean over the global batch, for any number of processes and of micro-batches.
+    The gradient is that of the mean loss over the global batch, for any number of processes and of micro-batches.
 
     Args:
         model: any module, images (N, 3, H, W) in [0, 1] -> embeddings (N, D); on its device, batch norms not synchronized yet.
@@ -67,7 +67,8 @@ class TrainingStep:
     Attributes:
         reference: the frozen model, None for an objective without one.
         optimizer: of all parameters that want a gradient.
-        average: the moving average of the weights; None without `ema`.
+        trained: the model, with the objective's module where it has one.
+        average: the moving average of what is trained; None without `ema`.
         grad_checkpointing: whether the activations inside the model's blocks are recomputed in the backward pass.
     """
 
@@ -81,10 +82,12 @@ class TrainingStep:
     ) -> None:
         self.model, self._objective, self._settings, self._world = model, objective, settings, world
         self.grad_checkpointing = settings.grad_checkpointing
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        module = objective.module
+        self.trained = model if module is None else nn.ModuleDict({"model": model, "head": module})
+        self._parameters = [parameter for parameter in self.trained.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(self._parameters, settings)
-        self._awp = WeightPerturbation(model, settings.awp) if settings.awp else None
-        self.average = WeightAverage(model, settings.ema) if settings.ema else None
+        self._awp = WeightPerturbation(self.trained, settings.awp) if settings.awp else None
+        self.average = WeightAverage(self.trained, settings.ema) if settings.ema else None
         self._half = settings.precision == "bf16"
         self._dtype = torch.bfloat16 if self._half else None  # of folded kernels
         self.reference = frozen_reference(reference or model, self._dtype) if objective.reference else None
@@ -118,7 +121,7 @@ class TrainingStep:
         if self._awp is not None:
             self._awp.restore()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update_parameters(self.trained)
         return sums
 
     def try_batch(self, batch: MicroBatch, masks: torch.Generator) -> None:
@@ -133,19 +136,23 @@ class TrainingStep:
         return Embed(self.model, half=self._half, reference=reference)
 
     def _attack(self, batch: MicroBatch) -> _Attacked:
-        """The inner maximization: model in eval mode, parameters frozen, uniform random start in the ball."""
+        """The inner maximization: model in eval mode, parameters frozen, uniform random start in the ball; of episodes, the
+        queries alone."""
         embed, settings = self.embed(batch), self._settings
         if batch.noise is None or not len(batch.x):
             return _Attacked(batch, batch.x, embed)
-        with frozen(self.model), folded(self.model, self._dtype):
-            loss = self._objective.inner(embed, batch.x, batch.labels)
-            step_size = float(settings.step)
-            x_adv = maximise(loss, batch.x, settings.threat, steps=settings.steps, step_size=step_size, noise=batch.noise)
-        return _Attacked(batch, x_adv, embed)
+        x, noise, rows = batch.x, batch.noise, None
+        if self._objective.episodic:
+            rows = self._objective.shape.query_rows(len(x)).to(x.device)
+            x, noise = (whole[rows].contiguous(memory_format=torch.channels_last) for whole in (x, noise))
+        with frozen(self.trained), folded(self.model, self._dtype):
+            loss, step_size = self._objective.inner(embed, batch.x, batch.labels), float(settings.step)
+            x_adv = maximise(loss, x, settings.threat, steps=settings.steps, step_size=step_size, noise=noise)
+        return _Attacked(batch, x_adv if rows is None else batch.x.index_copy(0, rows, x_adv), embed)
 
     def _gradients(self, attacked: list[_Attacked], total: int, masks: torch.Generator) -> Tensor:
         """Set the parameters' gradients to that of the mean loss over the global batch; returns what `take` returns."""
-        self.model.train()
+        self.trained.train()
         self.optimizer.zero_grad(set_to_none=False)
         start, found = masks.get_state(), []
         for one in attacked:
@@ -163,8 +170,8 @@ class TrainingStep:
             outcome = self._objective.outer(one.embed, batch.x, one.x_adv, batch.labels)
             # the recomputation passes the images through batch norm again
             with buffers_restored(self.model) if recompute else nullcontext():
-                (outcome.losses.sum() / total).backward()
-        return _sums(outcome, batch.labels)
+                (outcome.losses.sum() / self._objective.loss_count(total)).backward()
+        return _sums(outcome, batch.labels if outcome.labels is None else outcome.labels)
 
 
 def _sums(outcome: Outcome, labels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from stages.imports import import_by_path, is_import_path
 from stages.training.objectives.anchored import Adversarial, Clean, Laat, Trades, smoothing_loss
 from stages.training.objectives.attention import TgaZsr
 from stages.training.objectives.distances import AngularDistance, CosineDistance, Distance, EuclideanDistance
+from stages.training.objectives.few_shot import AdversarialQuerying, LinearClassifier
 from stages.training.objectives.objective import Objective, Outcome, a_ce, anchor_logits, divergence
 from stages.training.objectives.tuning import Agft, Fare, PmgAft, Tecoa
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OBJECTIVES",
     "Adversarial",
+    "AdversarialQuerying",
     "Agft",
     "AngularDistance",
     "Clean",
@@ -32,6 +34,7 @@ __all__ = [
     "EuclideanDistance",
     "Fare",
     "Laat",
+    "LinearClassifier",
     "Objective",
     "Outcome",
     "PmgAft",
@@ -59,6 +62,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "pmg-aft": PmgAft,
     "agft": Agft,
     "tga-zsr": TgaZsr,
+    "aq": AdversarialQuerying,
+    "at-linear": LinearClassifier,
 }
 
 

@@ -10,9 +10,10 @@ from operator import add
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from stages.training.embed import Embed
+    from stages.training.settings import TrainSettings
 
 
 def anchor_logits(embeddings: Tensor, anchors: Tensor, tau: float) -> Tensor:
@@ -40,6 +41,8 @@ class Outcome:
     terms: dict[str, Tensor]
     clean: Tensor | None
     attacked: Tensor | None
+    labels: Tensor | None = None
+    """The true class of each row of the logits, where that is not the label of the image."""
 
     @property
     def losses(self) -> Tensor:
@@ -61,6 +64,10 @@ class Objective(ABC):
         labelled: whether the loss depends on the labels; otherwise they are used for accuracies only.
         reference: whether it calls `embed.reference`, a frozen model: the initial weights, or those of `--reference`.
         tokens: whether it calls `embed.tokens`; a model without patch tokens is refused before training.
+        anchored: whether it trains the projection to the anchors; otherwise the model is one for few-shot heads alone, and
+            epochs are scored by episodes.
+        episodic: whether its batches are episodes, of which only the queries are attacked; `shape` is theirs.
+        module: what is learnt besides the model, made by `prepare`; in the checkpoint its tensors are `head.*`.
         default_tau: the temperature where none is given; None is the text tower's own, 1 / logit scale.
         default_beta: the weight of the second term where none is given.
         alpha: a further weight, which `--alpha` sets; None where there is none.
@@ -73,6 +80,9 @@ class Objective(ABC):
     labelled = True
     reference = False
     tokens = False
+    anchored = True
+    episodic = False
+    module: nn.Module | None = None
     default_tau: float | None = 1.0
     default_beta = 0.0
     alpha: float | None = None
@@ -81,6 +91,20 @@ class Objective(ABC):
     def __init__(self, anchors: Tensor, tau: float, beta: float = 0.0) -> None:
         self.anchors, self.tau, self.beta = anchors, tau, beta
 
+    def prepare(self, settings: TrainSettings, features: int) -> None:
+        """Called once before training, when the model is known; makes `module`, where something is learnt besides the model.
+
+        Args:
+            settings: of the run.
+            features: width of `embed.features`.
+        """
+        settings.check_episodic(episodic=self.episodic)
+        self.shape = settings.episode
+
+    def loss_count(self, images: int) -> int:
+        """How many losses `outer` has for `images` images of a batch."""
+        return self.shape.query_count(images) if self.episodic else images
+
     def logits(self, embeddings: Tensor) -> Tensor:
         """See `anchor_logits`."""
         return anchor_logits(embeddings, self.anchors, self.tau)
@@ -88,7 +112,7 @@ class Objective(ABC):
     def inner(self, embed: Embed, x: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
         """What the inner attack maximises: x_adv (N, 3, H, W) -> loss of each image (N,); A-CE unless overridden.
 
-        `embed` is the model in eval mode, x the clean images, labels (N,).
+        `embed` is the model in eval mode, x the clean images, labels (N,). Of episodes, x_adv are the queries alone.
         """
         return lambda x_adv: a_ce(self.logits(embed(x_adv)), labels)
 
