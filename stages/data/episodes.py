@@ -96,5 +96,5 @@ def _members(labels: np.ndarray, classes: Sequence[str], shots: int, queries: in
     needed = f"{shots} shots + {queries} queries" if shots else f"{queries} queries"
     most = count - shots
     fix = f"give --queries {most} or less" if most >= 1 else "give fewer shots, or more images of that class"
-    also = f"; too few have also {listed(others, 5)}" if others else ""
+    also = f"; also too small: {listed(others, 3)}" if others else ""
     raise UsageError(f"class '{classes[small[0]]}' has {counted(count, 'image')}, an episode needs {needed}{also}", fix)

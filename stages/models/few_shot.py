@@ -66,7 +66,7 @@ def few_shot(classifier: Classifier, head: str | nn.Module, name: str = "the mod
     made._modules = {"embedding": _around(classifier.embedding, module.to(classifier.device).eval())}
     made._buffers = dict(classifier._buffers)
     made.logit_scale = 1.0
-    return made.train(classifier.training)
+    return made
 
 
 def head_of(classifier: Classifier) -> HeadFeatures | None:
@@ -77,7 +77,9 @@ def head_of(classifier: Classifier) -> HeadFeatures | None:
 def _around(embedding: nn.Module, head: nn.Module) -> nn.Module:
     """The embedding model with the features of its innermost part, inside what is around it."""
     if not isinstance(embedding, Wrapped):
-        return HeadFeatures(embedding, head)
+        inner = HeadFeatures(embedding, head)
+        inner.training = embedding.training
+        return inner
     made = copy(embedding)
     made._modules = {**embedding._modules, "inner": _around(embedding.inner, head)}
     return made

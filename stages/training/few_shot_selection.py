@@ -69,7 +69,7 @@ class FewShotSelection(Selection):
     ) -> tuple[Classifier, Tensor, Tensor]:
         """See `Selection`."""
         trained = head if self.few_shot_head == RIDGE else None  # a head of prototypes has nothing to learn
-        judge = few_shot(Classifier(model, self.anchors), trained or HEADS[self.few_shot_head]())
+        judge = few_shot(Classifier(model, self.anchors).train(model.training), trained or HEADS[self.few_shot_head]())
         part, support = head_of(judge), self.episodes.support
         assert part is not None
         with inference(judge):

@@ -115,6 +115,16 @@ class Trainer:
         return self.step // self.steps_per_epoch + 1
 
     @property
+    def batch_size(self) -> int:
+        """Images in a global batch."""
+        return self._batches.size
+
+    @property
+    def unit(self) -> int:
+        """Images that stay together in a micro-batch: those of an episode, else one."""
+        return self._batches.unit
+
+    @property
     def images_done(self) -> int:
         """Number of images trained on over the whole run, repeated ones included."""
         return self._batches.images_before(self.step)

@@ -33,19 +33,24 @@ def _what_fits(trainer: Trainer) -> str:
     settings = trainer.settings
     recompute = can_recompute(trainer.model) and not settings.grad_checkpointing
     option = "--grad-checkpointing and " if recompute else ""
+    unit = trainer.unit
+    most = trainer.batch_size // unit
     if trainer.world.size > 1:  # the other processes do not take part in a trial
-        return f"add {option}--accumulate 2 or more, or use a smaller --batch-size"
+        smaller = "fewer --episodes-per-step" if unit > 1 else "a smaller --batch-size"
+        return f"add {option}--accumulate 2 or more, or use {smaller}"
     if recompute:
         trainer.training_step.grad_checkpointing = True
-        if _fits(trainer, -(-settings.batch_size // settings.accumulate)):
+        if _fits(trainer, unit * -(-most // settings.accumulate)):
             return "it fits with recomputed activations: add --grad-checkpointing"
     count = settings.accumulate
-    while count < settings.batch_size:
-        count = min(2 * count, settings.batch_size)
-        size = -(-settings.batch_size // count)
-        if _fits(trainer, size):
-            return f"{size} images at a time fit: add {option}--accumulate {count}, or {option}--batch-size {max(size, 2)}"
-    return "not even one image at a time fits: use a smaller --backbone or --resize"
+    while count < most:
+        count = min(2 * count, most)
+        parts = -(-most // count)
+        if _fits(trainer, unit * parts):
+            smaller = f"--episodes-per-step {parts}" if unit > 1 else f"--batch-size {max(parts, 2)}"
+            return f"{unit * parts} images at a time fit: add {option}--accumulate {count}, or {option}{smaller}"
+    what = "episode" if unit > 1 else "image"
+    return f"not even one {what} at a time fits: use a smaller --backbone or --resize"
 
 
 def _fits(trainer: Trainer, size: int) -> bool:

@@ -61,7 +61,7 @@ def _logits(heads: Tensor, queries: Tensor) -> Tensor:
     """Heads (E, N, D + 1) and the features of their queries (E * M, D), in order -> logits (E * M, N)."""
     from stages.models.heads import head_logits
 
-    return head_logits(heads, queries.view(len(heads), queries.shape[0] // max(len(heads), 1), -1)).flatten(0, 1)
+    return head_logits(heads, queries.unflatten(0, (len(heads), len(queries) // max(len(heads), 1)))).flatten(0, 1)
 
 
 class LinearClassifier(Objective):

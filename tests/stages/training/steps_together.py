@@ -27,6 +27,11 @@ RUNS = {
     "adamw": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.1, "decay_norms": False, "accumulate": 2},
     "fare": {"objective": "fare", "tau": 0.5, "augment": False, "accumulate": 2, "batch_size": 20, "lr": 1e-3},
     "pmg-aft": {"objective": "pmg-aft", "tau": 0.5, "awp": 0.005, "ema": 0.9},
+    "episodes": {
+        **{"objective": "aq", "head": "r2d2", "ways": 3, "queries": 2, "episodes_per_step": 2, "batch_size": 128},
+        **{"awp": 0.005, "ema": 0.9, "clip_norm": 1.0},
+    },
+    "a linear classifier": {"objective": "at-linear", "accumulate": 2},
     "resnet12 in float64": {"objective": "at", "backbone": "resnet12", "drop_block": 0.1, "batch_size": 8, "steps": 1},
 }
 

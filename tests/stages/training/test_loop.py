@@ -218,6 +218,6 @@ def larger_trainer(backbone: str, dtype: torch.dtype = torch.float64, **changes:
     """On 18 images of 32 px; in float64 no sign of a gradient depends on rounding."""
     small = made_up_images(per_class=3)
     images = type(small)(small.images.repeat(1, 1, 2, 2), small.labels, small.classes, small.provenance)
-    settings = quick(backbone=backbone, steps=1, batch_size=9, **changes)
+    settings = quick(**{"backbone": backbone, "steps": 1, "batch_size": 9, **changes})
     model = EmbeddingModel(backbone, 6, 32, mean=(0.4,) * 3, std=(0.25,) * 3, drop_block=settings.drop_block).to(dtype)
     return Trainer(model, ANCHORS.to(dtype), images, settings, "cpu")

@@ -16,6 +16,7 @@ from stages.training.out_of_memory import explained
 from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick, small_model
 
 ROOM = 400 << 20
+EPISODES = {"objective": "aq", "ways": 3, "queries": 2, "batch_size": 128}
 
 
 def trained(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -53,6 +54,8 @@ def test_the_suggested_options_fit(tmp_path: Path) -> None:
         ({"grad_checkpointing": True}, 8, "8 images at a time fit: add --accumulate 2, or --batch-size 8"),
         ({"grad_checkpointing": True, "accumulate": 4}, 1, "1 images at a time fit: add --accumulate 16, or --batch-size 2"),
         ({}, 0, "not even one image at a time fits: use a smaller --backbone or --resize"),
+        ({**EPISODES, "grad_checkpointing": True}, 9, "9 images at a time fit: add --accumulate 4, or --episodes-per-step 1"),
+        (EPISODES, 0, "not even one episode at a time fits: use a smaller --backbone or --resize"),
     ],
 )
 def test_what_is_suggested(changes: dict[str, Any], fitting: int, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
