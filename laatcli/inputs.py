@@ -99,10 +99,13 @@ def _print_summary(console: Console, images: LabelledImages) -> None:
 
 
 def load_classifier(console: Console, spec: str, request: ModelRequest) -> Opened:
-    """Open a MODEL, see `open_model`; notes on the console what takes long."""
+    """Open a MODEL, see `open_model`, that has anchors, see `require_anchored`; notes on the console what takes long."""
     from stages.exchange.open_model import open_model
+    from stages.models.require import require_anchored
 
-    return open_model(spec, request, progress=console.note)
+    opened = open_model(spec, request, progress=console.note)
+    require_anchored(opened.classifier, opened.name)
+    return opened
 
 
 def load_classifiers(

@@ -33,7 +33,7 @@ from stages.exchange.open_model import open_model
 from stages.files import artifacts
 from stages.models.classifier import GROUPS, Classifier, Progress
 from stages.models.image_size import require_size
-from stages.models.require import require_classifier
+from stages.models.require import require_anchored, require_classifier
 from stages.models.wrapped import check_grid, reading_of
 from stages.models.wrapped import resize_inside as resize_inside_of
 from stages.pixels import check_pixels
@@ -132,7 +132,7 @@ def attack(
     labels.
     """
     spec, threat, under = parse_attack(attack), ThreatModel(eps, norm), ModelUnderAttack(eot, resize_inside)
-    spec.check_fits(threat, len(require_classifier(classifier).classes))
+    spec.check_fits(threat, len(require_anchored(require_classifier(classifier)).classes))
     check_labels(images, labels, len(classifier.classes))
     check_pixels(images)
     classifier = resize_inside_of(classifier, under.resize_inside)

@@ -35,6 +35,7 @@ from stages.models.classifier import Classifier, Progress, decide
 from stages.models.embedding import place
 from stages.models.frozen import inference
 from stages.models.image_size import require_size
+from stages.models.require import require_anchored
 from stages.models.wrapped import mean_of_draws, resize_of
 from stages.pixels import to_pixels
 from stages.reports.notes import merged_notes
@@ -85,6 +86,7 @@ def evaluate_saved(
     hashes = image_hashes(saved.clean_images.numpy())
     height, width = saved.images.shape[2:]
     for at, (name, one) in enumerate(classifiers.items()):
+        require_anchored(one, name)
         match_classes(saved.classes, one.known.classes, wanted_from=where, available_from=f"the model {name}")
         fix = "attack images of that size with `laat attack --resize {}`"
         require_size(one, (height, width), f"for {name}, the images in {where}", fix)

@@ -34,6 +34,7 @@ from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel
 from stages.models.few_shot import few_shot
 from stages.models.own_parts import fingerprint
+from stages.models.require import require_anchored
 from stages.models.wrapped import check_grid, resize_of
 from stages.reports.parquet import SCHEMA_VERSION
 from stages.threat import ThreatModel
@@ -200,11 +201,8 @@ class Task:
         head, shots = self.protocol.head, [one.shots for one in self.swept if self.protocol.name == "episodes"] or [0]
         if head != CLASS_MEANS and any(shots):
             few_shot(model, head, name)
-        if not model.origin.anchored and (not all(shots) or head == CLASS_MEANS):
-            raise UsageError(
-                f"{name} was trained without the anchors: its projection to them is random",
-                "evaluate it on support images: --protocol episodes --shots 1,5 --head protonet (or r2d2, if trained with it)",
-            )
+        if not all(shots) or head == CLASS_MEANS:
+            require_anchored(model, name)
 
     def kept(self, choice: ClassChoice) -> tuple[torch.Tensor, torch.Tensor]:
         """The positions of the images of a group, ascending, and their labels in it. Raises InputError."""

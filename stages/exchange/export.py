@@ -31,7 +31,7 @@ from stages.files.writing import has_bytes, move_files, staged_folder
 from stages.models.classifier import Classifier, Progress
 from stages.models.embedding import EmbeddingModel, images_for
 from stages.models.frozen import inference
-from stages.models.require import require_classifier
+from stages.models.require import require_anchored, require_classifier
 from stages.pixels import to_pixels
 from stages.version import __version__
 
@@ -87,7 +87,7 @@ def export(
 
     Raises as `export_classifier`, and as `read_images` for the images.
     """
-    require_classifier(classifier)
+    require_anchored(require_classifier(classifier))
     options = ExportOptions(format, pixels, text_tower, tolerance, force)
     check_place(Path(path), options.format_of(Path(path)), force=force)
     images = read_images(ImageRequest(data, resize=resize), classifier.image_size)

@@ -19,7 +19,7 @@ from stages.data.unlabelled import ImagePaths
 from stages.errors import InputError, UsageError, require_at_least
 from stages.models.classifier import Classifier, decide
 from stages.models.frozen import inference
-from stages.models.require import require_classifier
+from stages.models.require import require_anchored, require_classifier
 from stages.pixels import check_pixels, to_pixels
 from stages.prediction.record import Prediction
 from stages.text import as_text
@@ -82,7 +82,7 @@ def predict(
     """
     require_at_least("top", top, 1)
     require_at_least("batch_size", batch_size, 1)
-    classifier = answering(require_classifier(classifier))
+    classifier = answering(require_anchored(require_classifier(classifier)))
     if isinstance(images, Tensor):
         batches: Iterable[Batch] = _of_pixels(classifier, images, top, batch_size)
         paths, total = None, len(images)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.clip_weights import FILE_TAG
+from stages.data.episode_shape import PROTONET
 from stages.models.backbones import initial_weights
 from stages.models.clip_tower import PREFIX, recorded_tower
 from stages.training.settings import find_kind
@@ -13,10 +14,16 @@ from stages.training.task import Task
 
 
 def notes_of(task: Task) -> Iterator[str]:
-    """The temperature, and what the labels are used for where the loss does not depend on them."""
+    """The temperature, or how to evaluate a model without anchors; what the labels are used for, where the loss does not depend
+    on them."""
     kind, tau = find_kind(task.settings, task.objective), task.settings.temperature
     scale = task.anchors.origin.get("logit_scale")
     own = kind.default_tau is None and scale is not None and tau == 1 / scale
+    if not kind.anchored:
+        head = task.settings.episode_head if kind.episodic else PROTONET
+        said = f"{task.settings.objective} trains no projection to the anchors: the model is for few-shot heads"
+        yield f"{said} (`laat eval --protocol episodes --shots 1,5 --head {head}`)"
+        return
     yield f"tau {tau:.6g}" + (f", for the text tower's logit scale of {scale:.6g}" if own else "")
     if not kind.labelled:
         yield f"{task.settings.objective} trains without labels; they select the best epoch and fit the calibration"

@@ -24,9 +24,9 @@ from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import initialise_from
 from stages.models.own_parts import fingerprint, import_path_of
 from stages.training.few_shot_selection import plan_few_shot_selection
-from stages.training.objectives import Objective, find_objective
+from stages.training.objectives import Objective
 from stages.training.selection import FEW_IMAGES, Selection, floor_decides, plan_selection
-from stages.training.settings import TrainSettings
+from stages.training.settings import TrainSettings, find_kind
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ class Task:
     @property
     def kind(self) -> type[Objective]:
         """The class of the objective."""
-        if self.objective is None:
-            return find_objective(self.settings.objective)
-        return self.objective if isinstance(self.objective, type) else type(self.objective)
+        return find_kind(self.settings, self.objective)
 
     def plan_selection(self) -> tuple[ImageSet | StreamingImageSet, Selection]:
         """The training images, and what scores the epochs."""
