@@ -9,7 +9,7 @@ from stages.clip_weights import FILE_TAG
 from stages.data.episode_shape import PROTONET
 from stages.models.backbones import initial_weights
 from stages.models.clip_tower import PREFIX, recorded_tower
-from stages.training.settings import find_kind
+from stages.training.build_objective import find_kind
 from stages.training.task import Task
 
 

@@ -22,11 +22,12 @@ from stages.models.norms import synchronise_norms
 from stages.models.recompute import can_recompute
 from stages.randomness import derive_seed, torch_generator
 from stages.training.batches import Batches, EpisodeBatches
+from stages.training.build_objective import build_objective
 from stages.training.clean_embeddings import clean_embeddings
 from stages.training.embed import check_tokens
 from stages.training.objectives import Objective
 from stages.training.schedules import learning_rate
-from stages.training.settings import TrainSettings, build_objective
+from stages.training.settings import TrainSettings
 from stages.training.sums import Sums
 from stages.training.training_step import MicroBatch, TrainingStep
 from stages.world import World

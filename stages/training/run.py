@@ -28,6 +28,7 @@ from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
 from stages.models.reference import check_reference
 from stages.training.advice import notes_of, warnings_of
+from stages.training.build_objective import find_kind
 from stages.training.folder import BEST, LAST, STATE, Next, check_run_name, locked, other_name, read_state, tidy, what_next
 from stages.training.loop import Trainer
 from stages.training.objectives import Objective
@@ -35,7 +36,7 @@ from stages.training.options import RunOptions
 from stages.training.out_of_memory import explained
 from stages.training.reports import EpochReport, Progress, RunResult, to_lines
 from stages.training.selection import Score
-from stages.training.settings import TrainSettings, find_kind
+from stages.training.settings import TrainSettings
 from stages.training.signals import StopRequest
 from stages.training.state import RunState
 from stages.training.task import Task

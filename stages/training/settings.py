@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from functools import partial
@@ -14,11 +13,11 @@ from stages.errors import UsageError
 from stages.parameters import SEEDS, check, parameter, same_parameter
 from stages.text import counted
 from stages.threat import ThreatModel, format_eps, parse_eps
-from stages.training.objectives import OBJECTIVES, Objective, check_objective_name, find_objective
+from stages.training.objectives import OBJECTIVES, check_objective_name, find_objective
 from stages.training.schedules import SCHEDULES
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 # the panels of --help
 AUGMENTATION, MODEL, METHOD, EPISODES = "Augmentation", "Model", "Objective and inner attack", "Episodes, with --objective aq"
@@ -290,24 +289,3 @@ class TrainSettings:
 
 def _defaults() -> dict[str, Any]:
     return {one.name: one.default for one in fields(TrainSettings)}
-
-
-def build_objective(settings: TrainSettings, anchors: Tensor, given: Objective | type[Objective] | None = None) -> Objective:
-    """The objective over `anchors` (C, D) that the settings name, or the `given` one: a class, or an objective, which is copied
-    with other anchors."""
-    if isinstance(given, Objective):
-        made = copy(given)
-        made.anchors = anchors
-        return made
-    kind = find_kind(settings, given)
-    made = kind(anchors, settings.temperature, kind.default_beta if settings.beta is None else settings.beta)
-    if settings.alpha is not None:
-        made.alpha = settings.alpha
-    return made
-
-
-def find_kind(settings: TrainSettings, given: Objective | type[Objective] | None = None) -> type[Objective]:
-    """The class of the objective that the settings name, or of the `given` one."""
-    if given is None:
-        return find_objective(settings.objective)
-    return given if isinstance(given, type) else type(given)

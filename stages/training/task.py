@@ -23,10 +23,11 @@ from stages.models.checkpoint import image_hashes_of
 from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import initialise_from
 from stages.models.own_parts import fingerprint, import_path_of
+from stages.training.build_objective import find_kind
 from stages.training.few_shot_selection import plan_few_shot_selection
 from stages.training.objectives import Objective
 from stages.training.selection import FEW_IMAGES, Selection, floor_decides, plan_selection
-from stages.training.settings import TrainSettings, find_kind
+from stages.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.errors import UsageError
+from stages.training.build_objective import find_kind
 from stages.training.objectives import Objective
-from stages.training.settings import TrainSettings, find_kind
+from stages.training.settings import TrainSettings
 
 
 def with_tau(

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
+from stages.training.build_objective import build_objective
 from stages.training.objectives import (
     Clean,
     Laat,
@@ -17,7 +18,6 @@ from stages.training.objectives import (
     divergence,
     smoothing_loss,
 )
-from stages.training.settings import build_objective
 from tests.stages.training.synthetic import quick, small_model
 from tests.stages.training.test_objectives import ANCHORS, LABELS, SIDES, X_ADV, X, objective, random, unit_rows
 

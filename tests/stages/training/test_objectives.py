@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import normalize
 
+from stages.training.build_objective import build_objective
 from stages.training.objectives import Objective, anchor_logits
-from stages.training.settings import TrainSettings, build_objective
+from stages.training.settings import TrainSettings
 
 LABELS = torch.tensor([0, 2, 1, 2])
 SIDES = {  # of those against anchors: whether the outer step looks at clean and at attacked images
