@@ -12,6 +12,7 @@ from stages.data.request import ImageRequest
 from stages.data.subset import Subset, select_images
 from stages.errors import InputError
 from stages.reports.page.gallery import FALLS, STANDS, Gallery, Picture, chosen_ranks, margin_text, png_uri
+from stages.reports.page.words import splits_of
 from stages.reports.records import Report
 from stages.reports.row_file import RowPart
 from stages.reports.rows import WORST
@@ -43,8 +44,13 @@ def drawn_galleries(path: Path, report: Report, data: str, most: int) -> Iterato
 def _subset(report: Report, data: str) -> Subset:
     """The images of the splits that were evaluated, none decoded."""
     found = report.data.to_record()
-    splits = [str(split) for split in found.get("splits") or () if split != "unnamed"]
-    request = ImageRequest(data, "+".join(splits) or None, resize=found.get("resize"), white=found.get("white"))
+    resize, white = found.get("resize"), found.get("white")
+    request = ImageRequest(
+        data,
+        "+".join(splits_of(report)) or None,
+        resize=resize if isinstance(resize, int) else None,
+        white=white if isinstance(white, float) else None,
+    )
     return select_images(request, side="test", classes=None, classes_from="the data", divided=())
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stages.reports.page.words import splits_of
 from stages.reports.records import Report
 
 _BUNDLED = "shapes"
@@ -58,7 +59,7 @@ def _data(report: Report, notes: list[str]) -> list[str]:
             "are not recorded"
         )
     words = ["--data", source]
-    splits = [str(one) for one in data.get("splits") or () if one != "unnamed"]
+    splits = splits_of(report)
     words += ["--split", "+".join(splits)] if splits and splits != ["test"] and not data.get("divided") else []
     for key in ("resize", "white"):
         words += [f"--{key}", str(data[key])] if data.get(key) is not None else []
@@ -73,7 +74,9 @@ def _protocol(report: Report, settings: Mapping[str, Any]) -> list[str]:
     one = report.protocol
     if one.name == "gzsl":
         return ["--protocol", "gzsl"]
-    groups = settings.get("classes_from") or list(dict.fromkeys(entry.group for entry in report.results))
+    groups = settings.get("classes_from")
+    if not isinstance(groups, list):  # an older report
+        groups = list(dict.fromkeys(entry.group for entry in report.results))
     words = [word for group in groups for word in ("--classes-from", str(group))]
     if one.name != "episodes":
         return words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stages.conditions import NOT_RESIZED, OBLIVIOUS, TRANSFER, UNKNOWN, WHITE_BOX
+from stages.data.source_rows import UNNAMED
 from stages.reports.model_records import Model
 from stages.reports.records import Attack, Report
 from stages.text import counted
@@ -84,11 +85,16 @@ def _settings(attack: Attack) -> str:
     return ", ".join(part for part, applies in parts.items() if applies)
 
 
+def splits_of(report: Report) -> list[str]:
+    """The splits that were evaluated, as far as they have names."""
+    found = report.data.to_record().get("splits")
+    return [str(split) for split in found if split != UNNAMED] if isinstance(found, list) else []
+
+
 def data_words(report: Report) -> str:
     """Which images were evaluated."""
-    data = report.data.to_record()
-    splits = data.get("splits")
-    where = f"{report.data.source}, split {', '.join(map(str, splits))}" if splits else report.data.source
+    splits = splits_of(report)
+    where = f"{report.data.source}, split {', '.join(splits)}" if splits else report.data.source
     if report.sample is None:
         return f"{where}, every image"
     one = report.sample
