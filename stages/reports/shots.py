@@ -222,7 +222,8 @@ def plot_shots(lines: Sequence[ShotLine], report: Report, path: Path, size: str 
 def _draw(axis: Any, line: ShotLine, measure: str, at: int, shots: Sequence[int]) -> None:
     middle, low, high = (100 * part for part in line.figures(measure))
     zero = line.anchors == ZERO_SHOT  # the same for all numbers of shots
-    places = [shots[0], shots[-1]] if zero else list(line.results)
+    ends = [shots[0], shots[-1]] if len(shots) > 1 else [shots[0] - 0.5, shots[0] + 0.5]
+    places = ends if zero else list(line.results)
     if zero:
         middle, low, high = (np.repeat(part, 2) for part in (middle, low, high))
     axis.plot(places, middle, **_look(line, at))

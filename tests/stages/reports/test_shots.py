@@ -122,6 +122,13 @@ def test_what_the_bands_are_is_said_for_one_and_for_several_seeds(drawn: list[An
     assert "Student t 95 % over episodes, of several seeds ± 1 standard deviation over 2 seeds" in said
 
 
+def test_the_zero_shot_line_is_seen_beside_a_single_number_of_shots(drawn: list[Any]) -> None:
+    found = named(episodes(0, counts=(0, 1)))
+    plot_shots(shot_lines(found), found["r0.json"], Path("unused.png"))
+    (dashed,) = (line for line in drawn[0].axes[0].get_lines() if line.get_linestyle() == "--" and len(line.get_xdata()))
+    assert list(dashed.get_xdata()) == [0.5, 1.5]
+
+
 def test_a_report_without_attacks_has_one_panel(drawn: list[Any]) -> None:
     found = named(episodes(0, attacks=()))
     plot_shots(shot_lines(found), found["r0.json"], Path("unused.png"))
