@@ -1,4 +1,4 @@
-"""Benchmarks against plain programs: whole LAAT training steps, and the expansion.
+"""Benchmarks against plain programs: whole training steps of LAAT and of its rivals on a CLIP tower, and the expansion.
 
 Both programs run in turns on the same data and machine. The table shows the median times, the median, lowest and highest ratio
 of a pair, and whether the target is met. --csv also writes it to a file. `gpu.py` measures more on a GPU.
@@ -18,16 +18,19 @@ from tests.benchmarks.expansion import expansion
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import HEADER, Pair, environment, show, write_csv
 from tests.benchmarks.training_step import training_step
+from tests.benchmarks.tuning import STEPS, tuning_step
 
 # target ratios on 2 CPU cores; a resnet12 step takes as long as twenty of conv4-64, so it gets fewer repeats
 TARGETS = {"conv4-64": 1.8, "resnet12": 1.3}
 SLOW_REPEATS = 3
+TUNING_TARGET = 1.3
 WIDTHS = (8, 32, 128)
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", nargs="+", default=list(TARGETS), metavar="NAME", help="default: conv4-64 resnet12")
+    parser.add_argument("--tuning", nargs="*", default=list(STEPS), metavar="NAME", help="default: tecoa fare")
     parser.add_argument("--repeats", type=int, default=7, help="timed pairs (default 7; resnet12 at most 3)")
     parser.add_argument("--batch-size", type=int, default=128, help="images per training step (default 128)")
     parser.add_argument("--steps", type=int, default=7, help="PGD steps (default 7)")
@@ -43,6 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
         task = Task(backbone, options.batch_size, options.steps, images=max(1024, options.batch_size))
         repeats = min(options.repeats, SLOW_REPEATS) if backbone == "resnet12" else options.repeats
         pairs.append(_step(task, options.device, repeats, options.workers))
+    if options.device == "cpu":
+        target = TUNING_TARGET if options.batch_size == 128 and torch.get_num_threads() > 1 else None
+        pairs += [
+            tuning_step(name, options.batch_size, repeats=options.repeats, a_turn=4, target=target) for name in options.tuning
+        ]
     pairs += [expansion(width, options.repeats) for width in WIDTHS]
     rows = [HEADER, *(pair.row() for pair in pairs)]
     show(rows)

@@ -81,13 +81,26 @@ def test_a_ratio_is_taken_pair_by_pair() -> None:
 
 def test_bench_from_beginning_to_end(tmp_path: Path) -> None:
     table = tmp_path / "bench.csv"
-    small = ("--backbones", "conv4-8", "--repeats", "1", "--batch-size", "4", "--steps", "1", "--workers", "1")
+    small = (
+        "--backbones",
+        "conv4-8",
+        "--repeats",
+        "1",
+        "--batch-size",
+        "4",
+        "--steps",
+        "1",
+        "--workers",
+        "1",
+        "--tuning",
+        "tecoa",
+    )
     done = run("bench.py", *small, "--csv", str(table))
     assert done.returncode == 0, done.stderr
     assert "conv4-8" in done.stdout
     with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 4  # a step and three expansions
+    assert len(rows) == 5  # two steps and three expansions
     assert all(float(row["plain/ours"]) > 0 and row["torch"] == torch.__version__ and row["device"] for row in rows)
 
 
