@@ -23,7 +23,7 @@ from stages.files import artifacts
 from stages.launch import read_launch
 from stages.parameters import check, parameter
 from stages.threat import format_eps
-from stages.training.objectives import find_objective
+from stages.training.objectives import OBJECTIVES, find_objective
 from stages.training.settings import HARDWARE, TrainSettings
 from stages.training.temperature import with_tau
 from stages.training.trackers import check_tracker
@@ -37,6 +37,7 @@ EXAMPLES = (
 )
 DEFAULT_ANCHORS = ("expanded.st", "anchors.st")
 RUN = "Run"
+_WITH_REFERENCE = ", ".join(name for name, one in OBJECTIVES.items() if one.reference)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def train(
     init: Path | None = parameter(None, "Start from the weights of this checkpoint."),
     reference: str | None = parameter(
         None,
-        "Frozen model for fare, pmg-aft and agft: a checkpoint, or clip:NAME/TAG.",
+        f"Frozen model for {_WITH_REFERENCE}: a checkpoint, or clip:NAME/TAG.",
         unset="the initial weights",
     ),
     name: str | None = parameter(None, "Name of the run in reports and tables.", unset="that of the folder"),
