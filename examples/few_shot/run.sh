@@ -38,7 +38,7 @@ options() {
 rates() {
     case $1 in
         laat) echo "0.3 1.0 3.0" ;;
-        *) echo "0.03 0.1 0.3" ;;
+        *) echo "0.1 0.3 1.0" ;;
     esac
 }
 
