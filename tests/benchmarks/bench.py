@@ -1,4 +1,4 @@
-"""Benchmarks against plain programs: whole training steps of LAAT and of its rivals on a CLIP tower, and the expansion.
+"""Benchmarks against plain programs: training steps of LAAT and of its rivals, on class batches and episodes; the expansion.
 
 Both programs run in turns on the same data and machine. The table shows the median times, the median, lowest and highest ratio
 of a pair, and whether the target is met. --csv also writes it to a file. `gpu.py` measures more on a GPU.
@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 
+from tests.benchmarks.episodes import PUBLISHED, episodes
 from tests.benchmarks.expansion import expansion
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import HEADER, Pair, environment, show, write_csv
@@ -51,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         pairs += [
             tuning_step(name, options.batch_size, repeats=options.repeats, a_turn=4, target=target) for name in options.tuning
         ]
+    few = options.backbones[0]
+    queries = PUBLISHED if options.batch_size == 128 else 1
+    pairs += episodes(few, options.device, options.repeats, options.steps, queries)
     pairs += [expansion(width, options.repeats) for width in WIDTHS]
     rows = [HEADER, *(pair.row() for pair in pairs)]
     show(rows)

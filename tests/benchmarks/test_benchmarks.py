@@ -100,7 +100,7 @@ def test_bench_from_beginning_to_end(tmp_path: Path) -> None:
     assert "conv4-8" in done.stdout
     with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 5  # two steps and three expansions
+    assert len(rows) == 9  # two steps, four on episodes and three expansions
     assert all(float(row["plain/ours"]) > 0 and row["torch"] == torch.__version__ and row["device"] for row in rows)
 
 
