@@ -26,6 +26,7 @@ from stages.reports.figures import (
     style,
     style_axis,
 )
+from stages.reports.model_records import Model
 from stages.reports.parts import measured_alike
 from stages.reports.records import ProtocolRecord, Report, Result
 from stages.reports.rows import CLEAN
@@ -85,21 +86,27 @@ class ShotLine:
 def shot_lines(reports: Mapping[str, Report]) -> list[ShotLine]:
     """The lines of reports, by their names, that were measured alike but for shots and the anchors made from them.
 
-    Models whose reports record that they were trained alike but for their seed are averaged; others are called by their names.
+    Models whose reports record that they were trained alike but for their seed are averaged. Those without a recorded seed are
+    lines of their own, called by their names.
 
     Raises InputError for reports of another protocol, without support images, of several groups of classes, that were not
-    measured alike, or with other numbers of shots for one seed than for another, naming what differs.
+    measured alike, with other numbers of shots for one seed than for another, or with two models of one seed, naming what
+    differs.
     """
     _check_alike(reports)
     found: dict[tuple[str, str], dict[int, dict[str, Result]]] = {}
-    settings: dict[str, dict[str, Any] | None] = {}
+    models: dict[str, Model] = {}  # the first one of each setting
+    seeds: dict[tuple[str, Any], tuple[str, str]] = {}
     for name, report in reports.items():
-        models = {model.name: model for model in report.models}
+        mine = {model.name: model for model in report.models}
         for entry in report.results:
-            model = models[entry.model]
-            setting = None if model.training is None else setting_of(model.training)
-            key = f"model {model.name}" if setting is None else json.dumps(setting, sort_keys=True)
-            settings[key] = setting
+            model = mine[entry.model]
+            key = _setting_key(model)
+            models.setdefault(key, model)
+            where, sha256 = seeds.setdefault((key, _seed(model)), (name, model.sha256))
+            if sha256 != model.sha256:
+                what = f"'{where}' and '{name}' have two models of one setting and seed {_seed(model)}"
+                raise InputError(what, "name one of these reports")
             shots = _shots_of(report.protocol, entry)
             runs = found.setdefault((key, _anchors_of(report.protocol) if shots else ZERO_SHOT), {}).setdefault(shots, {})
             if _shares(runs.setdefault(model.sha256, entry)) != _shares(entry):
@@ -107,18 +114,37 @@ def shot_lines(reports: Mapping[str, Report]) -> list[ShotLine]:
                     f"'{name}' has other figures of '{model.name}' with {shots} shots than another report",
                     "name one of these reports",
                 )
-    trained = [key for key, setting in settings.items() if setting is not None]
-    names = dict(zip(trained, setting_names([settings[key] or {} for key in trained]), strict=True)) if trained else {}
     lines = []
-    for key in settings:
-        mine = {anchors: dict(sorted(of_shots.items())) for (one, anchors), of_shots in found.items() if one == key}
-        for anchors in sorted(mine, key=lambda one: (one == ZERO_SHOT, one)):
-            _check_same_runs(mine[anchors], names.get(key, key), anchors)
-            results = {shots: [runs[sha256] for sha256 in sorted(runs)] for shots, runs in mine[anchors].items()}
-            lines.append(ShotLine(names.get(key, key.removeprefix("model ")), anchors, results))
+    for key, setting in _names(models).items():
+        of_anchors = {anchors: dict(sorted(of_shots.items())) for (one, anchors), of_shots in found.items() if one == key}
+        for anchors in sorted(of_anchors, key=lambda one: (one == ZERO_SHOT, one)):
+            _check_same_runs(of_anchors[anchors], setting, anchors)
+            results = {shots: [runs[sha256] for sha256 in sorted(runs)] for shots, runs in of_anchors[anchors].items()}
+            lines.append(ShotLine(setting, anchors, results))
     if all(line.anchors == ZERO_SHOT for line in lines):
         raise InputError("the reports have no results with support images", "evaluate with --protocol episodes --shots 0,1,5")
     return lines
+
+
+def _seed(model: Model) -> int | None:
+    return None if model.training is None else model.training.seed
+
+
+def _setting_key(model: Model) -> str:
+    """What models share that are averaged; of one without a seed, the model itself."""
+    if model.training is None or model.training.seed is None:
+        return f"model {model.sha256}"
+    return json.dumps(setting_of(model.training), sort_keys=True)
+
+
+def _names(models: Mapping[str, Model]) -> dict[str, str]:
+    """What each setting is called: a model alone by its name, and by its digest where several share the name."""
+    settings = {key: setting_of(model.training) for key, model in models.items() if model.training and _seed(model) is not None}
+    names = dict(zip(settings, setting_names(list(settings.values())), strict=True)) if settings else {}
+    alone = [model.name for key, model in models.items() if key not in names]
+    for key, model in models.items():
+        names.setdefault(key, model.name if alone.count(model.name) == 1 else f"{model.name} {model.sha256[:12]}")
+    return {key: names[key] for key in models}
 
 
 def _check_alike(reports: Mapping[str, Report]) -> None:

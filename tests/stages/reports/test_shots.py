@@ -97,6 +97,27 @@ def test_seeds_of_a_setting_are_averaged_with_their_standard_deviation() -> None
     np.testing.assert_allclose(middle - low, 0.1 / 2**0.5)
 
 
+def of_model(sha256: str, training: Training | None) -> Report:
+    report = episodes(0)
+    model = report.models[0].model_copy(update={"sha256": sha256 * 32, "training": training})
+    return report.model_copy(update={"models": [model]})
+
+
+@pytest.mark.parametrize("training", [None, Training(anchors="raw", imported="fare", objective="fare")])
+def test_models_without_a_recorded_seed_are_not_averaged(training: Training | None) -> None:
+    lines = shot_lines(named(of_model("ab", training), of_model("cd", training)))
+    assert [(line.setting, line.runs) for line in lines if line.anchors == "images"] == [
+        ("run abababababab", 1),
+        ("run cdcdcdcdcdcd", 1),
+    ]
+
+
+def test_two_models_of_one_seed_are_refused() -> None:
+    training = episodes(1).models[0].training
+    with pytest.raises(InputError, match=r"'r0.json' and 'r1.json' have two models of one setting and seed 1"):
+        shot_lines(named(of_model("ab", training), of_model("cd", training)))
+
+
 def test_the_zero_shot_accuracy_is_a_dashed_line_and_chance_a_dotted_one(drawn: list[Any]) -> None:
     found = named(episodes(0), episodes(0, blend=2, level=0.6, counts=(1, 5)))
     plot_shots(shot_lines(found), found["r0.json"], Path("unused.png"))
