@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.errors import InputError, UsageError
 from stages.files.artifacts import Artifact
-from stages.models.checkpoint import image_hashes_of, weights_of
+from stages.models.checkpoint import LEARNT, image_hashes_of, learnt_of, weights_of
 from stages.models.clip_tower import PREFIX, tower_has_weights
 from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import family_of
@@ -31,6 +31,7 @@ _HEAD = {
 class Blend:
     """The models w A + (1 - w) B, for any weight w in [0, 1]; exactly A at 1 and B at 0.
 
+    What was learnt besides the embedding model, such as the scale of R2-D2, is interpolated too.
     Parameters and the running statistics of batch norm are interpolated alike. Of integers, such as the number of batches, the
     model of the larger weight keeps its own.
 
@@ -40,8 +41,8 @@ class Blend:
         anchors_of: the model whose anchors and temperature are kept: 'first', 'second', or None if both have the same.
 
     Raises:
-        InputError: two architectures, other pixel statistics, or weights that are not finite; anchors or temperatures that
-            differ, without `anchors_of`.
+        InputError: two architectures or few-shot heads, other pixel statistics, or weights that are not finite; anchors or
+            temperatures that differ, without `anchors_of`.
         UsageError: a name without weights.
         MissingError: weights that cannot be downloaded.
     """
@@ -50,7 +51,7 @@ class Blend:
         self._first = first
         self._other, self._tower = (_tower(first, second), second) if isinstance(second, str) else (second, "")
         _require_same_architecture(first, self._other)
-        self._a, self._b = weights_of(first), weights_of(self._other)
+        self._a, self._b = learnt_of(first), learnt_of(self._other)
         _require_same_tensors(self._a, self._b, first.where, self._other.where)
         found = list(_head_differences(first, self._other))
         if found and anchors_of is None:
@@ -77,10 +78,10 @@ class Blend:
         """The blend w A + (1 - w) B as a checkpoint. Raises UsageError for a weight outside [0, 1]."""
         if not 0 <= weight <= 1:
             raise UsageError(f"--weight {weight:g} is not between 0 and 1", "1 is the first model, 0 the second")
-        blended = {f"weights.{name}": _between(weight, a, self._b[name]) for name, a in self._a.items()}
+        blended = {name: _between(weight, a, self._b[name]) for name, a in self._a.items()}
         params = {name: value for name, value in self._kept.params.items() if name != "calibration"}
         params |= {"architecture": self._first.params["architecture"], "training": self._training(weight)}
-        tensors = {name: value for name, value in self._kept.tensors.items() if not name.startswith(("weights.", "images."))}
+        tensors = {name: value for name, value in self._kept.tensors.items() if not name.startswith("images.")}
         inputs = {"model": self._first.lineage()} | ({} if self._tower else {"other": self._other.lineage()})
         return Artifact("model", {**tensors, **blended, **self._images()}, params, inputs)
 
@@ -119,7 +120,7 @@ def _between(weight: float, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _tower(first: Artifact, name: str) -> Artifact:
-    """The tower as it is before training, with the anchors of `first` and no training."""
+    """The tower as it is before training, with the anchors of `first`, no training and no few-shot head."""
     if not name.startswith(PREFIX) or not tower_has_weights(name):
         raise UsageError(f"'{name}' names no weights", "give a checkpoint, or clip:NAME/TAG as --backbone takes it")
     architecture = first.params["architecture"]
@@ -134,7 +135,7 @@ def _tower(first: Artifact, name: str) -> Artifact:
             "give a tower of the anchors' width, or two checkpoints",
         )
     packed = {f"weights.{key}": value.detach().numpy() for key, value in made.state_dict().items()}
-    head = {key: value for key, value in first.tensors.items() if not key.startswith(("weights.", "images."))}
+    head = {key: value for key, value in first.tensors.items() if not key.startswith((*LEARNT, "images."))}
     kept = {key: first.params[key] for key in ("classes", "groups", *_HEAD) if key in first.params}
     training = {"settings": {"tau": first.params["training"]["settings"]["tau"]}}
     params = {**kept, "architecture": made.architecture, "training": training}
@@ -167,16 +168,18 @@ def _same_name(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 def _require_same_tensors(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], first: str, second: str) -> None:
     for name in sorted(a.keys() | b.keys()):
         one, other = (f"{weights[name].dtype} {weights[name].shape}" if name in weights else "missing" for weights in (a, b))
+        own = name.removeprefix("weights.")
         if one != other:
             raise InputError(
-                f"'{name}' is {one} in {first} and {other} in {second}", "give two models of the same architecture"
+                f"'{own}' is {one} in {first} and {other} in {second}",
+                "give two models of the same architecture and with the same few-shot head",
             )
         for weights, where in ((a, first), (b, second)):
             if not np.isfinite(weights[name]).all():
-                raise InputError(f"'{name}' in {where} is not finite", "train it again")
-        if name in _NORMALISATION and not np.array_equal(a[name], b[name]):
+                raise InputError(f"'{own}' in {where} is not finite", "train it again")
+        if own in _NORMALISATION and not np.array_equal(a[name], b[name]):
             raise InputError(
-                f"{first} and {second} normalize pixels by another {name}",
+                f"{first} and {second} normalize pixels by another {own}",
                 "train one from the other with --init, which keeps it",
             )
 

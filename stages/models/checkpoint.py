@@ -27,6 +27,8 @@ KIND = "model"
 _WEIGHT = "weights."
 _IMAGES = "images."
 _HEAD = "head."
+LEARNT = (_WEIGHT, _HEAD)
+"""How the names of learnt tensors begin."""
 _REMAKE = "train it again with `laat train`"
 
 
@@ -109,6 +111,11 @@ def _foreign(training: Mapping[str, Any]) -> dict[str, str]:
 def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:
     """The weights in a checkpoint, by their names in the model."""
     return {name.removeprefix(_WEIGHT): value for name, value in artifact.tensors.items() if name.startswith(_WEIGHT)}
+
+
+def learnt_of(artifact: Artifact) -> dict[str, np.ndarray]:
+    """The weights in a checkpoint and what was learnt besides them (see `Origin.head`), by their names in the file."""
+    return {name: value for name, value in artifact.tensors.items() if name.startswith(LEARNT)}
 
 
 def _head(artifact: Artifact) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.errors import InputError, UsageError
@@ -16,6 +17,7 @@ from stages.files.artifacts import Artifact, from_bytes, to_bytes
 from stages.models.blend import Blend
 from stages.models.checkpoint import checkpoint_of, read_checkpoint, weights_of
 from stages.models.embedding import EmbeddingModel
+from stages.models.heads import RidgeHead
 from tests.stages.models.test_checkpoint import anchors
 from tests.stages.models.test_clip_tower import images
 from tests.stages.models.test_clip_tower import model as tower_model
@@ -23,7 +25,15 @@ from tests.stages.models.test_clip_tower import model as tower_model
 DATA = {"source": "photos", "sha256": "5" * 64}
 
 
-def trained(seed: int, backbone: str = "conv4-8", own: AnchorSet | None = None, *, size: int = 16, **settings: Any) -> Artifact:
+def trained(
+    seed: int,
+    backbone: str = "conv4-8",
+    own: AnchorSet | None = None,
+    *,
+    size: int = 16,
+    head: nn.Module | None = None,
+    **settings: Any,
+) -> Artifact:
     """A checkpoint as read from a file."""
     made = EmbeddingModel(backbone, 6, size, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), seed=seed)
     made(torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(seed)))  # the running statistics move
@@ -35,7 +45,7 @@ def trained(seed: int, backbone: str = "conv4-8", own: AnchorSet | None = None, 
     }
     hashes = {"trained": np.arange(seed, seed + 3), "selected": np.array([90 + seed])}
     lineage = {"anchors": {"kind": "anchors", "sha256": "1" * 64, "inputs": {}}}
-    made_artifact = checkpoint_of(made, own or anchors(), record, lineage, image_size=size, images=hashes)
+    made_artifact = checkpoint_of(made, own or anchors(), record, lineage, image_size=size, images=hashes, head=head)
     return from_bytes(to_bytes(made_artifact), where=f"'{seed}.st'", kind="model")
 
 
@@ -57,6 +67,31 @@ def test_the_weights_lie_between_and_are_those_of_a_model_at_the_ends() -> None:
             assert "running" not in name or (value != a).any()
         else:
             assert value == a, name
+
+
+def ridge(value: float) -> RidgeHead:
+    made = RidgeHead()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.fill_(value)
+    return made
+
+
+def test_what_was_learnt_besides_the_model_lies_between_too() -> None:
+    blend = Blend(trained(1, head=ridge(3)), trained(2, head=ridge(-1)))
+    for weight, expected in ((1.0, 3), (0.0, -1), (0.25, 0)):
+        found = read_checkpoint(written(blend.at(weight)), "it").origin.head
+        assert {name: float(value) for name, value in found.items()} == dict.fromkeys(("log_ridge", "scale", "shift"), expected)
+
+
+def test_another_head_is_refused() -> None:
+    one, wide = trained(1, head=ridge(3)), trained(2, head=nn.Linear(8, 3))
+    with pytest.raises(
+        InputError, match=r"'head.log_ridge' is float32 \(\) in '1.st' and missing in '2.st'.*same few-shot head"
+    ):
+        Blend(one, trained(2))
+    with pytest.raises(InputError, match=r"'head.bias' is missing in '1.st' and float32 \(3,\) in '2.st'"):
+        Blend(one, wide)
 
 
 def test_the_blend_is_a_checkpoint_that_says_what_it_is() -> None:
@@ -150,6 +185,9 @@ def test_with_the_original_tower(folder: Path) -> None:
     back = read_checkpoint(half, "it")
     assert (back.logit_scale, list(back.origin.images)) == (100, ["trained"])
     assert blend.notes == []
+    headed = checkpoint_of(made, own, {"settings": {"tau": 0.01}}, {}, image_size=16, head=ridge(3))
+    with pytest.raises(InputError, match=r"'head.log_ridge' is float32 .* and missing in 'clip:local-dir:"):
+        Blend(written(headed), name)
 
 
 def test_a_tower_without_weights_or_for_another_model_is_refused(folder: Path) -> None:
