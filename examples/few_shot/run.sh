@@ -63,7 +63,7 @@ evaluate() {
     esac
     # shellcheck disable=SC2086
     run eval "$out/$1-lr$2-$3/model.st" --data "$data" --split train+test --classes-from novel --protocol episodes --ways 5 \
-        --queries 5 --episodes "${EPISODES:-500}" $how --attack pgd-20 --attack margin-pgd-20 --no-checks -o "$report"
+        --queries 2 --episodes "${EPISODES:-500}" $how --attack pgd-20 --attack margin-pgd-20 --no-checks -o "$report"
 }
 
 if [ ! -f "$out/expanded.st" ]; then
