@@ -73,7 +73,7 @@ RECIPES = {
         "tau": None,
     },
 }
-# of a CLIP image tower: 2 steps of 1/255, all images of the seen classes as they are, the text tower's temperature
+# of a CLIP image tower: 2 steps of 1/255, images as they are, none held out for a bias, the text tower's temperature
 TUNING = {
     "eps": "1/255",
     "steps": 2,
