@@ -22,7 +22,7 @@ class SharedImages:
     """
 
     def __init__(self, data: Presence) -> None:
-        self._one, self._request = data.one, data.request()
+        self._data, self._one, self._request = data, data.one, data.request()
         self._read: dict[Any, ImageSet] = {}
         self._matched: tuple[list[str], list[str]] | None = None
 
@@ -35,6 +35,7 @@ class SharedImages:
         if self._matched is None:
             given = read_class_names(self._one)
             source = open_source(self._request)
+            self._request = replace(self._request, split=self._data.split_of(source.splits))
             self._matched = matched(self._one, given, source.classes, source.name)
         return self._matched
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stages.benchmark.spec import DataSet
 from stages.data.folders.locate import HUB_ID, locate
+from stages.data.folders.splits import split_kind
 from stages.data.request import BUNDLED_DATA, ImageRequest
 
 UNREACHABLE = "not downloaded, and the hub cannot be reached"
@@ -29,13 +30,27 @@ class Presence:
     where: str
     copied: bool = False
 
+    @property
+    def in_folders(self) -> bool:
+        """Whether it is a copy in class folders, where the benchmark may name a table."""
+        return self.copied and self.data is not None and locate(self.data, self.one.layout).kind == "folders"
+
     def request(self) -> ImageRequest:
-        """Which images to read; the columns and the split of a table are not those of a copy in class folders."""
+        """Which images to read; the columns of a table are not those of a copy in class folders."""
         assert self.data is not None
         found = self.one.request(self.data)
-        if self.copied and locate(self.data, self.one.layout).kind == "folders":
-            found = replace(found, split=None, image_column=None, label_column=None)
-        return found
+        return replace(found, image_column=None, label_column=None) if self.in_folders else found
+
+    def split_of(self, splits: Sequence[str]) -> str | None:
+        """The split to read of data that have `splits`.
+
+        A copy in class folders without the split of the table is read by default: of flat folders all images. Joined splits,
+        'train+test', are never left out: the default would be other images.
+        """
+        wanted = self.one.split
+        if wanted is None or not self.in_folders or "+" in wanted:
+            return wanted
+        return wanted if split_kind(wanted) in map(split_kind, splits) else None
 
 
 def find_all(data_sets: Iterable[DataSet], root: Path | None, *, online: bool) -> list[Presence]:

@@ -119,7 +119,7 @@ def choose_splits(available: Sequence[str], split: str | None, side: Side, *, so
     """
     by_kind: dict[str, list[str]] = {}
     for name in available:
-        by_kind.setdefault(KEYWORDS.get(name.casefold(), name), []).append(name)
+        by_kind.setdefault(split_kind(name), []).append(name)
     split = None if split is None else as_text(split)
     if split is not None and len(available) == 1 and _kinds(split) == ["test", "train"]:
         return Choice((available[0],), joined=True)
@@ -138,7 +138,12 @@ def choose_splits(available: Sequence[str], split: str | None, side: Side, *, so
 
 def _kinds(split: str) -> list[str]:
     """The kinds of splits that --split joins."""
-    return sorted(KEYWORDS.get(part.strip().casefold(), part) for part in split.split("+"))
+    return sorted(split_kind(part.strip()) for part in split.split("+"))
+
+
+def split_kind(name: str) -> str:
+    """'train', 'validation' or 'test' for a word for one of these, such as 'val'; else the name itself."""
+    return KEYWORDS.get(name.casefold(), name)
 
 
 def _only(names: Sequence[str], kind: str, source: str) -> str:
@@ -151,7 +156,7 @@ def _only(names: Sequence[str], kind: str, source: str) -> str:
 def _named(split: str, available: Sequence[str], by_kind: dict[str, list[str]], source: str) -> list[str]:
     chosen: list[str] = []
     for part in (part.strip() for part in split.split("+")):
-        kind = KEYWORDS.get(part.casefold(), part)
+        kind = split_kind(part)
         if part not in available and kind not in by_kind:
             raise UsageError(
                 f"the data '{source}' has no split '{part}'",
