@@ -14,7 +14,7 @@ import numpy as np
 from stages.errors import InputError, UsageError
 from stages.files.reading import STDIO
 from stages.reports.compare import check_same_points
-from stages.reports.grouping import Group, Run, measured_but_for
+from stages.reports.grouping import Group, Run, check_same_anchors, measured_but_for
 from stages.reports.row_file import RowPart
 from stages.reports.rows import WORST
 from stages.reports.verify import rows_of_report
@@ -139,11 +139,12 @@ class Decisions:
 def differences(group: Group, baseline: Group, decisions: Decisions) -> list[GroupDifference]:
     """The differences of a group from its baseline: clean, each attack that both have, and worst; [] without a common seed.
 
-    Raises InputError for rows that are damaged.
+    Raises InputError for rows that are damaged, and for models of the same anchors that answered with other ones.
     """
     pairs = _pairs(group, baseline)
     if not pairs:
         return []
+    check_same_anchors(baseline.runs[0], group.runs[0], f"the difference of '{group.name}' from '{baseline.name}'")
     runs = [[pair[at] for pair in pairs.values()] for at in (0, 1)]
     known = [[part for run in side if (part := decisions.of(run)) is not None] for side in runs]
     whole = all(len(side) == len(pairs) for side in known) and _of_same_points([*chain(*runs)], [*chain(*known)])

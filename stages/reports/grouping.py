@@ -10,7 +10,7 @@ from typing import Any
 
 from stages.errors import InputError, UsageError, nearest
 from stages.reports.model_records import Model, Training
-from stages.reports.parts import measured_how
+from stages.reports.parts import answering_anchors, measured_how
 from stages.reports.records import Report, Result
 from stages.reports.tables import MISSING
 from stages.text import listed
@@ -205,12 +205,31 @@ def _check_alike(runs: Sequence[Run], keys: Sequence[str], over: Sequence[str], 
                 f"{where} mixes models that were trained differently: {_both(unlike, first, run, 'training')}",
                 f"add it to --group-by: {','.join((*keys, entry))}; or average over it, too: --over {average}",
             )
+        check_same_anchors(first, run, where)
     before: dict[str, Run] = {}
     for run in runs:
         shared = json.dumps([run.training.get(one) for one in over])
         if shared in before:
             raise InputError(*_twice(before[shared], run, over, where))
         before[shared] = run
+
+
+def check_same_anchors(first: Run, second: Run, where: str) -> None:
+    """Raise InputError for models that were trained on the same anchors and did not answer with the same.
+
+    Those of models that were trained on other anchors cannot be compared.
+    """
+    trained, answered = ([one.training.get("anchors_sha256") for one in (first, second)], [*map(_answered, (first, second))])
+    if None not in (*trained, *answered) and trained[0] == trained[1] and answered[0] != answered[1]:
+        values = (f"{digest[:12]} for {run.where}" for digest, run in zip(answered, (first, second), strict=True) if digest)
+        raise InputError(
+            f"{where} mixes models that answered with other anchors: {' and '.join(values)}",
+            "evaluate both with the same --anchors, --classes and --names, or leave one of the reports out",
+        )
+
+
+def _answered(run: Run) -> str | None:
+    return answering_anchors(run.report)
 
 
 def _in_all(entry: str, *runs: Run) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 from stages.errors import InputError, UsageError
 from stages.files.reading import read_file
 from stages.files.writing import write_file
-from stages.reports.parts import measured_alike, part_of
+from stages.reports.parts import answering_anchors, measured_alike, part_of
 from stages.reports.records import Report
 from stages.reports.report import parse_report
 from stages.reports.report_tables import failed_checks, report_tables
@@ -44,7 +44,7 @@ class Leaderboard:
         for report in reports:
             for result in report.results:
                 line = part_of(report, lambda one, key=result.key: one.key == key)  # type: ignore[misc]
-                found[_identity(line)] = line
+                found[_earlier(line, found)] = line
         new = len(found.keys() - before.keys())
         replaced = sum(found[key] != line for key, line in before.items())
         return Leaderboard(tuple(sorted(found.values(), key=_order))), new, replaced
@@ -115,12 +115,15 @@ def check_name(path: Path | str) -> None:
 
 
 def _ranked(lines: Sequence[Report]) -> dict[str, Report]:
-    names = [line.models[0].name for line in lines]
+    models = [line.models[0] for line in lines]
+    names, digests = [model.name for model in models], [model.sha256 for model in models]
     shown = {}
-    for rank, line in enumerate(lines, start=1):
-        name, model = line.models[0].name, line.models[0]
-        if names.count(name) > 1:  # other checkpoints have the name, too
+    for rank, (line, model) in enumerate(zip(lines, models, strict=True), start=1):
+        name = model.name
+        if names.count(name) > digests.count(model.sha256):  # other checkpoints have the name, too
             name = f"{name} {model.sha256[:12]}"
+        if digests.count(model.sha256) > 1:  # and the checkpoint was evaluated with other anchors, too
+            name = f"{name}, anchors {(answering_anchors(line) or 'unknown')[:12]}"
         result = line.results[0].model_copy(update={"model": name})
         shown[str(rank)] = line.model_copy(update={"models": [model.model_copy(update={"name": name})], "results": [result]})
     return shown
@@ -148,13 +151,28 @@ def _ranking(line: Report) -> str:
     return json.dumps([measured_alike(line), result.group, result.protocol, result.classes, result.ways])
 
 
-def _identity(line: Report) -> tuple[str, str]:
-    return _ranking(line), line.models[0].sha256
+def _identity(line: Report) -> tuple[str, str, str | None]:
+    return _ranking(line), line.models[0].sha256, answering_anchors(line)
+
+
+def _earlier(line: Report, found: Mapping[tuple[str, str, str | None], Report]) -> tuple[str, str, str | None]:
+    """The key of the line that this one replaces, otherwise its own; unknown anchors, of older lines, count as the same."""
+    *model, anchors = mine = _identity(line)
+    if anchors is None:
+        return next((key for key in found if [*key[:2]] == model), mine)
+    return mine if mine in found else next((key for key in [(mine[0], mine[1], None)] if key in found), mine)
 
 
 def _order(line: Report) -> tuple[object, ...]:
     result, model = line.results[0], line.models[0]
-    return _ranking(line), -result.worst.accuracy, -result.clean.accuracy, model.name, model.sha256
+    return (
+        _ranking(line),
+        -result.worst.accuracy,
+        -result.clean.accuracy,
+        model.name,
+        model.sha256,
+        answering_anchors(line) or "",
+    )
 
 
 def _line(report: Report) -> str:

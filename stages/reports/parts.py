@@ -19,9 +19,27 @@ def part_of(report: Report, keep: Callable[[Result], bool]) -> Report:
     if report.checks is not None:
         checks = [one for one in report.checks if (one.model, one.group, one.protocol) in keys]
     models = [one for one in report.models if one.name in names]
-    beside = {"rows": None, "episodes": None, "identity": None}
+    beside = {"rows": None, "episodes": None, "identity": _kept_identity(report)}
     update = {"results": results, "models": models, "checks": checks, "notes": notes_on(results, report), **beside}
     return with_digest(report.model_copy(update=update))
+
+
+def answering_anchors(report: Report) -> str | None:
+    """Digest of the class names and anchors that answered; None if unknown: in older reports, and of several models."""
+    found = (report.identity or {}).get("inputs", {}).get("anchors")
+    return found if isinstance(found, str) and len(report.models) == 1 else None
+
+
+def _kept_identity(report: Report) -> dict[str, dict[str, Any]] | None:
+    """Of the identity what two parts must share, or be told apart by, and nothing else says."""
+    anchors, eot = answering_anchors(report), _eot(report)
+    kept = {"inputs": {"anchors": anchors}} if anchors else {}
+    return {**kept, **({"settings": {"eot": eot}} if eot > 1 else {})} or None
+
+
+def _eot(report: Report) -> int:
+    found = (report.identity or {}).get("settings", {}).get("eot", 1)
+    return found if isinstance(found, int) else 1
 
 
 def measured_how(report: Report) -> dict[str, Any]:
@@ -35,6 +53,7 @@ def measured_how(report: Report) -> dict[str, Any]:
         "attack_settings": {attack["name"]: attack for attack in record["attacks"]},
         "protocol": report.protocol.name,
         **protocol,
+        "eot": _eot(report),
         "attack_seed": report.seed,
         "sample": record.get("sample"),
         # older reports do not name the grid, which follows from the images

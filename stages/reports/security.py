@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from stages.reports.parts import measured_alike
+from stages.reports.parts import answering_anchors, measured_alike
 from stages.reports.records import Report, Result
 from stages.reports.report_tables import attacks_in_order
 from stages.reports.rows import CLEAN, WORST
@@ -40,7 +40,7 @@ class SecurityCurve:
 
 def security_curves(reports: Mapping[str, Report]) -> list[list[SecurityCurve]]:
     """The curves of reports, by their names, those that were measured alike but for eps in one list; none with a single eps."""
-    alike: dict[str, dict[tuple[str, str, str, str], dict[Fraction, tuple[Report, Result]]]] = {}
+    alike: dict[str, dict[tuple[str | None, ...], dict[Fraction, tuple[Report, Result]]]] = {}
     for report in reports.values():
         if report.threat is None:
             continue
@@ -49,7 +49,7 @@ def security_curves(reports: Mapping[str, Report]) -> list[list[SecurityCurve]]:
         curves = alike.setdefault(_but_for_eps(report), {})
         for result in report.results:
             if result.attacks:
-                key = sha256[result.model], result.group, result.protocol, ",".join(result.attacks)
+                key = sha256[result.model], answering_anchors(report), result.group, result.protocol, ",".join(result.attacks)
                 curves.setdefault(key, {}).setdefault(eps, (report, result))
     groups = [[_curve(points) for points in curves.values() if len(points) > 1] for curves in alike.values()]
     return [group for group in groups if group]

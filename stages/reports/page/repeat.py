@@ -42,8 +42,8 @@ def repeat_command(report: Report) -> Repeat:
         words += [*_data(report, notes), *_protocol(report, settings), *_attacks(report)]
         words += ["--seed", str(report.seed)] if report.seed else []
     words += _rest(report, settings)
-    if report.identity is None:
-        notes.append("an older report does not record every setting: compare the figures with it")
+    if "versions" not in (report.identity or {}):
+        notes.append("an older report, or a line of a leaderboard, does not record every setting: compare the figures with it")
     if any(model.objective in ("zero-shot", "closed set") for model in report.models):
         notes.append("how a model from elsewhere was opened (class names, prompts, architecture) is not recorded")
     notes.append(f"the report was written by laat {report.tool}; another version may give other figures")

@@ -31,11 +31,13 @@ def run_report(folder: Path, objective: str, seed: int | None, *, name: str = ""
     known = {key: others.pop(key) for key in ("protocol", "attacks", "threat", "data", "groups") if key in others}
     name = name or f"{objective}-{seed}"
     training = {"anchors": "raw", "anchors_sha256": "aa", "backbone": "conv4-8", "objective": objective, "name": name}
+    anchors = others.pop("answered_with", None)
     training |= {"lr": 0.05} | ({} if seed is None else {"seed": seed}) | others
     model = {"name": name, "sha256": f"{name} sha", "objective": objective, "anchors": "text, raw", "training": training}
     path = folder / name / "report.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    save(path, {name: LEAN[objective] + 0.2 * (seed or 0)}, change={"models": [model]}, **known)
+    change = {"models": [model]} | ({"identity": {"inputs": {"anchors": anchors}}} if anchors else {})
+    save(path, {name: LEAN[objective] + 0.2 * (seed or 0)}, change=change, **known)
     return path
 
 
@@ -137,6 +139,20 @@ def test_runs_that_differ_in_more_than_the_seed_are_refused(change: dict[str, An
     assert f"add it to --group-by: objective,anchors,{entry}" in error.replace("Add", "add")
     # named as an entry, they are groups of their own
     assert json.loads(shown(one, other, "--group-by", f"objective,{entry}", "--json"))["groups"][1]["label"][entry]
+
+
+def test_models_that_answered_with_other_anchors_are_refused(tmp_path: Path) -> None:
+    own = [run_report(tmp_path, name, 0, answered_with="cc") for name in LEAN]
+    other = run_report(tmp_path, "laat", 1, answered_with="dd")
+    says = "mixes models that answered with other anchors: cc for 'laat-0' in "
+    assert says in " ".join(refused(own[1], other, *GROUP).split())
+    other = run_report(tmp_path / "other", "laat", 0, answered_with="dd")
+    error = " ".join(refused(own[0], other, *GROUP, "--baseline", "at").split())
+    assert "the difference of 'laat, raw' from 'at, raw' mixes models that answered with other anchors: cc" in error
+    # anchors of models that were trained on other ones cannot be compared
+    expanded = run_report(tmp_path, "laat", 2, anchors_sha256="bb", answered_with="ee")
+    assert len(json.loads(shown(own[1], expanded, "--group-by", "anchors_sha256", "--json"))["groups"]) == 2
+    shown(own[1], expanded, *GROUP, "--over", "seed,anchors_sha256")
 
 
 def test_a_setting_that_older_reports_lack_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from stages.errors import InputError
 from stages.reports import leaderboard
 from stages.reports.leaderboard import Leaderboard, add_to_file, read_leaderboard, write_leaderboard
+from stages.reports.page.content import groups_of
 from stages.reports.records import Checks, Report, report_schema
 from stages.reports.verify import with_digest
 from stages.statistics.intervals import Estimate
@@ -71,6 +72,27 @@ def test_what_was_measured_otherwise_is_another_ranking(change: dict[str, Any]) 
     board = added(of("a", 1), of("b", 2, **change))
     assert sorted(map(len, ranking(board))) == [1, 1]
     assert board.add([of("a", 1, **change)])[1:] == (1, 0)
+
+
+def answered(name: str, worst: int, anchors: str | None, eot: int = 1) -> Report:
+    """A report that records the digest of the anchors that answered, and the number of random draws."""
+    inputs = {} if anchors is None else {"inputs": {"anchors": anchors, "data": "ef"}}
+    return of(name, worst, identity={**inputs, "settings": {"eot": eot}, "versions": {}})
+
+
+def test_a_model_that_answered_with_other_anchors_has_a_line_of_its_own() -> None:
+    board, new, replaced = added(answered("a", 1, "1" * 64)).add([answered("a", 2, "2" * 64), answered("a", 3, "1" * 64)])
+    assert (new, replaced) == (1, 1)
+    assert ranking(board) == [[("1", "a, anchors 111111111111"), ("2", "a, anchors 222222222222")]]
+    # a line that does not record them is replaced, and replaces
+    assert added(of("a", 1)).add([answered("a", 2, "1" * 64)])[1:] == (0, 1)
+    assert added(answered("a", 2, "1" * 64)).add([of("a", 1)])[1:] == (0, 1)
+
+
+def test_other_numbers_of_draws_are_other_rankings() -> None:
+    board = added(answered("a", 1, None), answered("b", 1, None, eot=8))
+    assert sorted(map(len, ranking(board))) == [1, 1]
+    assert len(groups_of({"a": answered("a", 1, None), "b": answered("b", 1, None, eot=8)})) == 2
 
 
 def test_every_line_is_a_report_of_the_published_schema(tmp_path: Path) -> None:
