@@ -99,7 +99,7 @@ def matched(one: DataSet, given: ClassNames | None, classes: Sequence[str], sour
             "list every class of the data once, one per line",
         )
     if one.match == "order" or (numbered and given.own == given.names):
-        own = _by_number(classes, source) if numbered else list(classes)
+        own = _by_number(classes, source) if numbered else _by_order(given, classes, source)
     else:
         own = _by_name(given, classes, source)
     kept = range(len(own)) if given.groups is None else given.groups.of(one.group)
@@ -114,6 +114,20 @@ def _by_number(classes: Sequence[str], source: str) -> list[str]:
             f"write 'NUMBER {_ARROW} name' in each line of the class-name file",
         )
     return ordered
+
+
+def _by_order(given: ClassNames, classes: Sequence[str], source: str) -> list[str]:
+    """The labels in their order. Raises InputError where the data have a name of the list for another label."""
+    labels = {fold(name): label for label, name in enumerate(classes)}
+    for label, names in enumerate(zip(given.own, given.names, strict=True)):
+        other = next((name for name in names if labels.get(fold(name), label) != label), None)
+        if other is not None:
+            raise InputError(
+                f"{given.where} has '{other}' as name {label + 1}, and the data '{source}' as class {labels[fold(other)] + 1}: "
+                "their orders differ",
+                'bring the classes of the data into the order of the list, or leave match = "order" out: names then decide',
+            )
+    return list(classes)
 
 
 def _by_name(given: ClassNames, classes: Sequence[str], source: str) -> list[str]:
