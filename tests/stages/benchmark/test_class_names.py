@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.benchmark.class_names import matched, read_class_names
+from stages.benchmark.class_names import IMAGENET, imagenet_names, matched, read_class_names
 from stages.benchmark.spec import DataSet
 from stages.data.shapes import SEEN, shape_classes
 from stages.errors import InputError
@@ -44,6 +44,24 @@ def test_numbers_are_labels_whatever_the_order_of_the_data(tmp_path: Path) -> No
 
 def test_names_by_order_where_the_benchmark_says_so(tmp_path: Path) -> None:
     assert pairs("first\nsecond\n", ["x", "y"], tmp_path, "order") == {"x": "first", "y": "second"}
+
+    assert pairs("a\nsecond\n", ["A", "y"], tmp_path, "order") == {"A": "a", "y": "second"}
+    assert pairs("b\na\n", ["0", "1"], tmp_path, "order") == {"0": "b", "1": "a"}
+
+
+@pytest.mark.parametrize("lines", ["b\na\n", "new\na\n", "b => new\nother\n"])
+def test_an_order_that_the_names_of_the_data_deny_is_refused(lines: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="their orders differ"):
+        pairs(lines, ["a", "b"], tmp_path, "order")
+
+
+def test_the_classes_of_imagenet_sorted_by_name_are_refused() -> None:
+    one = DataSet("imagenet", "x", classes=IMAGENET, match="order")
+    given = read_class_names(one)
+    with pytest.raises(InputError, match="their orders differ"):
+        matched(one, given, sorted(imagenet_names()), "copy")
+    ids = [f"n{number:08}" for number in range(1000)]
+    assert matched(one, given, ids, "copy") == (ids, imagenet_names())
 
 
 def test_a_group_of_a_bundled_list() -> None:
