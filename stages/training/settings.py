@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stages.attacks.spec import AttackSpec
 from stages.data.episode_shape import HEADS, PROTONET, EpisodeShape
@@ -15,9 +15,6 @@ from stages.text import counted
 from stages.threat import ThreatModel, format_eps, parse_eps
 from stages.training.objectives import OBJECTIVES, check_objective_name, find_objective
 from stages.training.schedules import SCHEDULES
-
-if TYPE_CHECKING:
-    pass
 
 # the panels of --help
 AUGMENTATION, MODEL, METHOD, EPISODES = "Augmentation", "Model", "Objective and inner attack", "Episodes, with --objective aq"

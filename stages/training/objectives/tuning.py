@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stages.training.objectives.anchored import Adversarial
 from stages.training.objectives.objective import Objective, Outcome, a_ce, divergence
 
 if TYPE_CHECKING:
@@ -16,17 +17,11 @@ if TYPE_CHECKING:
     from stages.training.embed import Embed
 
 
-class Tecoa(Objective):
+class Tecoa(Adversarial):
     """A-CE(x_adv, y) at the text tower's logit scale, which is also attacked (TeCoA: Mao et al., ICLR 2023)."""
 
-    clean = False
     default_tau = None
     help = "A-CE on attacked images at the text tower's logit scale"
-
-    def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
-        """One forward pass, on the attacked images."""
-        logits = self.logits(embed(x_adv))
-        return Outcome({"A-CE": a_ce(logits, labels)}, None, logits)
 
 
 class Fare(Objective):
