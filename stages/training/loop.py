@@ -201,7 +201,7 @@ class Trainer:
         if self._known is None:
             shape = self.images, self._objective.anchors.shape[1]
             size, half = -(-settings.batch_size // settings.accumulate), settings.precision == "bf16"
-            self._known = clean_embeddings(reference, self._loader, shape, self.world, batch_size=size, half=half)
+            self._known = clean_embeddings(reference, self._loader, shape, self.world, self.device, batch_size=size, half=half)
         return self._known
 
     def _take(self, images: Tensor, labels: Tensor, rows: list[slice], total: int, known: Tensor | None) -> StepDone:

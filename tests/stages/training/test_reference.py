@@ -121,6 +121,32 @@ def test_an_objective_says_what_it_needs() -> None:
         Trainer(Patchy(), anchors, images, quick(), "cpu", objective=Patches, reference=small_model())
 
 
+class Corner(nn.Module):
+    """Fixed features, without parameters."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :6] + 0.1
+
+
+def test_a_reference_may_have_no_parameters(tmp_path: Path) -> None:
+    for augment in (False, True):
+        found = trained(tmp_path / str(augment), reference=Corner(), objective="fare", augment=augment, epochs=1)
+        assert found.reports[-1].figures.loss > 0
+
+
+@pytest.mark.parametrize("given", [None, small_model(seed=2)], ids=["initial weights", "given"])
+def test_the_reference_is_in_eval_mode(given: nn.Module | None) -> None:
+    """Models are in training mode when they are made."""
+    anchors = torch.from_numpy(made_up_anchors().vectors)
+    loop = Trainer(small_model(seed=1), anchors, made_up_images(), quick(objective="pmg-aft", tau=0.5), "cpu", reference=given)
+    modes: list[bool] = []
+    for module in loop.training_step.reference.modules():  # type: ignore[union-attr]
+        module.register_forward_hook(lambda called, *_: modes.append(called.training))
+    next(iter(loop.steps()))
+    assert modes
+    assert not any(modes)
+
+
 def test_tokens_of_clean_images_are_computed_once_a_step() -> None:
     anchors = torch.from_numpy(made_up_anchors().vectors)
     loop = Trainer(Patchy(), anchors, made_up_images(), quick(accumulate=2), "cpu", objective=Patches)
