@@ -27,6 +27,7 @@ from stages.reports.figures import (
     style_axis,
 )
 from stages.reports.model_records import Model
+from stages.reports.page.words import support_words
 from stages.reports.parts import measured_alike
 from stages.reports.records import ProtocolRecord, Report, Result
 from stages.reports.rows import CLEAN
@@ -201,11 +202,8 @@ def _shots_of(protocol: ProtocolRecord, entry: Result) -> int:
 
 def _anchors_of(protocol: ProtocolRecord) -> str:
     """How anchors are made from support images, in words."""
-    record = protocol.to_record()
-    blend, head = record.get("blend") or 0, record.get("head")
-    parts = ["images" if not blend else f"names and images, blend {blend:g}"]
-    parts += ["unnormalized embeddings"] if record.get("support_embeddings") == "raw" else []
-    return ", ".join([*parts, *([f"head {head}"] if head else [])])
+    images = "images" if not protocol.blend else f"names and images, blend {protocol.blend:g}"
+    return ", ".join([images, *support_words(protocol)])
 
 
 def _shares(entry: Result) -> dict[str, Any]:

@@ -46,6 +46,10 @@ def repeat_command(report: Report) -> Repeat:
         notes.append("an older report, or a line of a leaderboard, does not record every setting: compare the figures with it")
     if any(model.objective in ("zero-shot", "closed set") for model in report.models):
         notes.append("how a model from elsewhere was opened (class names, prompts, architecture) is not recorded")
+    anchors = (report.identity or {}).get("inputs", {}).get("anchors")
+    if any(model.training is not None for model in report.models):
+        found = f": again.json has to record the digest {anchors[:12]}… of the anchors" if isinstance(anchors, str) else ""
+        notes.append(f"class names and anchors that --classes, --names and --anchors named are not recorded{found}")
     notes.append(f"the report was written by laat {report.tool}; another version may give other figures")
     return Repeat(" ".join(map(shlex.quote, [*words, "-o", "again.json"])), tuple(notes))
 
@@ -89,6 +93,7 @@ def _protocol(report: Report, settings: Mapping[str, Any]) -> list[str]:
     words += ["--episode-seed", str(one.episode_seed)] if one.episode_seed else []
     words += ["--blend", f"{one.blend:g}"] if one.blend else []
     words += ["--support-embeddings", "raw"] if one.support_embeddings == "raw" else []
+    words += ["--head", one.head] if one.head else []
     return words
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stages.conditions import NOT_RESIZED, OBLIVIOUS, TRANSFER, UNKNOWN, WHITE_BOX
 from stages.data.source_rows import UNNAMED
 from stages.reports.model_records import Model
-from stages.reports.records import Attack, Report
+from stages.reports.records import Attack, ProtocolRecord, Report
 from stages.text import counted
 
 _KNOWLEDGE = {
@@ -71,11 +71,11 @@ def _settings(attack: Attack) -> str:
     """The settings of an attack; its record may lack any of them."""
     found = attack.to_record()
     loss, steps, restarts = str(found.get("loss", "unknown")), found.get("steps"), found.get("restarts")
-    unit = "queries" if attack.name.startswith("square") else "steps"
+    unit = ("query", "queries") if attack.name.startswith("square") else ("step",)
     size = f" of {found['step']}" if found.get("step") else ""
     parts = {
         _LOSSES.get(loss, loss): True,
-        f"{steps} {unit}{size}": steps is not None,
+        f"{counted(steps, *unit) if isinstance(steps, int) else steps}{size}": steps is not None,
         "random start": found.get("random_start"),
         f"{restarts} restarts, of which the worst counts": restarts not in (None, 1),
         f"targets: {found.get('targets')}": found.get("targets"),
@@ -142,5 +142,13 @@ def protocol_words(report: Report) -> str:
         f"{counted(one.episodes or 0, 'episode')} of {one.ways} classes with {one.queries} query images each; "
         f"support images of a class: {shots}; episode seed {one.episode_seed}"
     )
-    blend = f"; weight of the name's anchor: {one.blend:g}" if one.blend else ""
-    return f"{said}{blend}{'; the episodes came from a file' if one.replayed else ''}"
+    how = [f"weight of the name's anchor: {one.blend:g}"] if one.blend else []
+    how += support_words(one)
+    how += ["the episodes came from a file"] if one.replayed else []
+    return "; ".join([said, *how])
+
+
+def support_words(protocol: ProtocolRecord) -> list[str]:
+    """How the support images are used, as far as it is not by the means of their unit embeddings."""
+    embeddings = ["unnormalized embeddings"] if protocol.support_embeddings == "raw" else []
+    return [*embeddings, *([f"head {protocol.head}"] if protocol.head else [])]
