@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -27,9 +26,6 @@ from stages.training.objectives import OBJECTIVES, find_objective
 from stages.training.settings import HARDWARE, TrainSettings
 from stages.training.temperature import with_tau
 from stages.training.trackers import check_tracker
-
-if TYPE_CHECKING:
-    from torch import nn
 
 EXAMPLES = (
     "laat train --data photos --epochs 20",
@@ -107,15 +103,18 @@ def train(
     start = None if init is None else artifacts.read(init, "model")
     from stages.devices import resolve_device
     from stages.models.backbones import check_backbone_to_train, initial_weights, required_image_size
+    from stages.models.reference import find_reference
     from stages.training.options import RunOptions
     from stages.training.run import train_run
     from stages.world import join_world
 
-    check_backbone_to_train(settings.backbone)
+    check_backbone_to_train(settings.backbone, tokens=kind.tokens)
+    frozen = None if reference is None else find_reference(reference)
     device = resolve_device(choices.device, launch)
     if request.resize is None:
         request = replace(request, resize=required_image_size(settings.backbone))
     inputs = {"anchors": artifact.lineage()} | ({} if start is None else {"init": start.lineage()})
+    inputs |= {} if frozen is None else frozen.inputs
     with join_world(device, launch) as world:
         wanted = anchor_set.names("seen") + anchor_set.names("val")
         images, cache = open_training_images(
@@ -123,7 +122,6 @@ def train(
         )
         weights = initial_weights(settings.backbone) if init is None else f"the weights of {init}"
         console.note(f"anchors {path}, {settings.backbone}{weights and f' with {weights}'} on {device}")
-        frozen, lineage = _reference(console, reference, images.size[0])
         console.note("accuracies are clean / robust")
         with console.progress("train") as bar:
             shown = Shown(bar)
@@ -146,7 +144,7 @@ def train(
                     images,
                     settings,
                     out,
-                    inputs=inputs | lineage,
+                    inputs=inputs,
                     init=start,
                     resize=request.resize,
                     name=name,
@@ -161,16 +159,6 @@ def train(
         console.line(f"{out} is up to date: same anchors, images and settings (--force trains again)")
     else:
         show(console, result)
-
-
-def _reference(console: Console, name: str | None, image_size: int) -> tuple[nn.Module | None, dict[str, Any]]:
-    """The frozen model that was named, and its lineage."""
-    if name is None:
-        return None, {}
-    from stages.models.reference import load_reference
-
-    console.note(f"reference: {name}")
-    return load_reference(name, image_size)
 
 
 def _anchors(given: Path | None) -> tuple[Path, artifacts.Artifact, AnchorSet]:

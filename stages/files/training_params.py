@@ -56,6 +56,13 @@ class Blend(Record):
     """Of its weights."""
 
 
+class Reference(Record):
+    """The frozen reference model of the training, where it is no input of the checkpoint."""
+
+    tower: str
+    """The image tower of a CLIP model."""
+
+
 class Training(Record, extra="allow"):
     """How a model was trained."""
 
@@ -69,4 +76,5 @@ class Training(Record, extra="allow"):
     identity: dict[str, dict[str, Any]] = Field(default_factory=dict)
     name: str | None = None
     """That the user gave the run."""
+    reference: Reference | None = None
     resize: PositiveInt | None = None

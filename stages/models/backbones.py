@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.errors import MissingError, UsageError, nearest
-from stages.models.clip_tower import ClipTower, check_tower_name, recorded_tower, tower_has_weights, tower_image_size
+from stages.models.clip_tower import ClipTower, check_tower_name, no_tokens, recorded_tower, tower_has_weights, tower_image_size
 from stages.models.drop_block import DropBlock
 from stages.models.folding import Foldable
 from stages.models.no_images import features_of
@@ -211,8 +211,9 @@ def check_backbone_name(name: str) -> None:
         raise UsageError(f"unknown backbone '{name}'", f"nearest: {nearest(name, NAMES)}; or {others}")
 
 
-def check_backbone_to_train(name: str) -> None:
-    """As `check_backbone_name`; also refuses timm:NAME.TAG, because the weights of timm's tags are not loaded.
+def check_backbone_to_train(name: str, *, tokens: bool = False) -> None:
+    """As `check_backbone_name`; also refuses timm:NAME.TAG, because the weights of timm's tags are not loaded, and where
+    `tokens` are needed all but towers.
 
     A checkpoint may name one: earlier versions trained such a model from random weights.
     """
@@ -223,6 +224,8 @@ def check_backbone_to_train(name: str) -> None:
             f"'{name}' names the pretrained weights '{tag}', and timm models are trained from random weights",
             f"use --backbone {architecture}, or load the weights in a function of your own and give its package.module:factory",
         )
+    if tokens and not name.startswith("clip:"):
+        raise no_tokens(name)
 
 
 def initial_weights(name: str) -> str:

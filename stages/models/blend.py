@@ -10,7 +10,7 @@ import numpy as np
 
 from stages.errors import InputError, UsageError
 from stages.files.artifacts import Artifact
-from stages.models.checkpoint import LEARNT, image_hashes_of, learnt_of, weights_of
+from stages.models.checkpoint import LEARNT, image_hashes_of, learnt_of, trained_classes_of, weights_of
 from stages.models.clip_tower import PREFIX, tower_has_weights
 from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import family_of
@@ -69,7 +69,7 @@ class Blend:
             notes.append("the calibration is dropped: it was fitted for other weights; `laat calibrate` fits one")
         if any(name.endswith("running_mean") for name in self._a):
             notes.append("running statistics of batch norm are interpolated, not measured with the new weights")
-        unseen = sorted(self._trained_on() - _seen(self._kept))
+        unseen = sorted(self._trained_on() - trained_classes_of(self._kept))
         if unseen:
             notes.append(f"the other model was trained on classes that are not seen ones here: {', '.join(unseen)}")
         return notes
@@ -105,11 +105,7 @@ class Blend:
         return {f"images.{use}": np.unique(np.concatenate([one[use] for one in found if use in one])) for use in uses}
 
     def _trained_on(self) -> set[str]:
-        return _seen(self._first) | _seen(self._other)
-
-
-def _seen(artifact: Artifact) -> set[str]:
-    return {artifact.params["classes"][at] for at in artifact.params["groups"]["seen"]}
+        return trained_classes_of(self._first) | trained_classes_of(self._other)
 
 
 def _between(weight: float, a: np.ndarray, b: np.ndarray) -> np.ndarray:

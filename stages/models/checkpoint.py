@@ -113,6 +113,11 @@ def weights_of(artifact: Artifact) -> dict[str, np.ndarray]:
     return {name.removeprefix(_WEIGHT): value for name, value in artifact.tensors.items() if name.startswith(_WEIGHT)}
 
 
+def trained_classes_of(artifact: Artifact) -> set[str]:
+    """The classes that the model of a checkpoint was trained on."""
+    return {artifact.params["classes"][at] for at in artifact.params["groups"]["seen"]}
+
+
 def learnt_of(artifact: Artifact) -> dict[str, np.ndarray]:
     """The weights in a checkpoint and what was learnt besides them (see `Origin.head`), by their names in the file."""
     return {name: value for name, value in artifact.tensors.items() if name.startswith(LEARNT)}

@@ -8,17 +8,23 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.clip_weights import FILE_TAG
 from stages.data.episode_shape import PROTONET
 from stages.models.backbones import initial_weights
+from stages.models.checkpoint import trained_classes_of
 from stages.models.clip_tower import PREFIX, recorded_tower
+from stages.text import listed
 from stages.training.build_objective import find_kind
 from stages.training.task import Task
 
+_CLASSES_SHOWN = 5
+
 
 def notes_of(task: Task) -> Iterator[str]:
-    """The temperature, or how to evaluate a model without anchors; what the labels are used for, where the loss does not depend
-    on them."""
+    """The reference; the temperature, or how to evaluate a model without anchors; what the labels are used for, where the loss
+    does not depend on them."""
     kind, tau = find_kind(task.settings, task.objective), task.settings.temperature
     scale = task.anchors.origin.get("logit_scale")
     own = kind.default_tau is None and scale is not None and tau == 1 / scale
+    if task.named is not None:
+        yield f"reference: {task.named.name}"
     if not kind.anchored:
         head = task.settings.episode_head if kind.episodic else PROTONET
         said = f"{task.settings.objective} trains no projection to the anchors: the model is for few-shot heads"
@@ -35,6 +41,10 @@ def warnings_of(task: Task) -> Iterator[str]:
     given = task.reference is not None or task.init is not None or task.model is not None
     if kind.reference and not given and initial_weights(settings.backbone) == "random weights":
         yield f"{settings.objective} keeps what its reference knows, and that has random weights: give --reference or --init"
+    seen = {task.anchors.classes[at] for at in task.anchors.groups.seen}
+    for what, artifact in task.earlier.items():
+        if unseen := sorted(trained_classes_of(artifact) - seen):
+            yield f"{what} was trained on classes that are not seen ones here: {listed(unseen, _CLASSES_SHOWN)}"
     if kind.default_tau is None:
         yield from _of_tuning(settings.objective, settings.backbone, task.anchors)
 

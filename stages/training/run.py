@@ -26,7 +26,7 @@ from stages.files.writing import write_file
 from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
-from stages.models.reference import check_reference
+from stages.models.reference import NamedReference, check_reference
 from stages.training.advice import notes_of, warnings_of
 from stages.training.build_objective import find_kind
 from stages.training.folder import BEST, LAST, STATE, Next, check_run_name, locked, other_name, read_state, tidy, what_next
@@ -58,7 +58,7 @@ def train_run(
     name: str | None = None,
     model: nn.Module | None = None,
     objective: Objective | type[Objective] | None = None,
-    reference: nn.Module | None = None,
+    reference: nn.Module | NamedReference | None = None,
     options: RunOptions | None = None,
 ) -> RunResult | None:
     """Train, and write model.st (best epoch), last.st and metrics.jsonl into `folder`, each atomically after every epoch.
@@ -71,14 +71,14 @@ def train_run(
         images: images of the seen and validation classes.
         settings: see `TrainSettings`.
         folder: the run folder, created when missing.
-        inputs: lineage of the anchors artifact and of `init`.
+        inputs: lineage of the anchors artifact, of `init` and of a named `reference`.
         init: a checkpoint of the same architecture to start from.
         resize: how the images were resized, recorded so that evaluation does the same.
         name: of the run, recorded in its checkpoints; a resumed run keeps its name unless another is given.
         model: any module, images (N, 3, H, W) float in [0, 1] -> embeddings (N, D), D the width of the anchors; trained in
             place, instead of the backbone of the settings.
         objective: an objective or its class, instead of the one of the settings.
-        reference: the frozen model of objectives that compare with one (see `load_reference`); None is the initial weights.
+        reference: the frozen model of objectives that compare with one (see `find_reference`); None is the initial weights.
         options: see `RunOptions`.
 
     Returns:
@@ -96,7 +96,7 @@ def train_run(
     if len(anchors.groups.seen) < 2:
         raise InputError("there is only one seen class, and a single candidate is always right", "train on at least 2 classes")
     if model is None:
-        check_backbone_to_train(settings.backbone)
+        check_backbone_to_train(settings.backbone, tokens=find_kind(settings, objective).tokens)
     settings = settings.with_precision(has_bf16=has_bf16(options.device))
     height, width = images.size
     if height != width:
@@ -107,11 +107,13 @@ def train_run(
         check_embedding(model, height, anchors.vectors.shape[1])
     backbone = load_backbone(settings.backbone, settings.seed) if model is None and is_own_backbone(settings.backbone) else None
     settings = with_tau(settings, anchors, objective)
+    named = reference if isinstance(reference, NamedReference) else None
     if reference is not None:
         if not find_kind(settings, objective).reference:
             raise UsageError(f"{settings.objective} compares with no reference", "leave the reference out")
+        reference = reference.build(height) if isinstance(reference, NamedReference) else reference
         check_reference(reference, height, anchors.vectors.shape[1])
-    task = Task(anchors, images, settings, inputs, init, resize, model, backbone, objective, reference)
+    task = Task(anchors, images, settings, inputs, init, resize, model, backbone, objective, reference, named)
     options.world.agree(json.dumps(task.identity, sort_keys=True), "parameters, anchors and images")
     if options.world.leader:
         what_next(folder, task.identity, resume=options.resume, force=options.force)  # may refuse: before the lock

@@ -23,6 +23,7 @@ from stages.models.checkpoint import image_hashes_of
 from stages.models.embedding import EmbeddingModel
 from stages.models.initialise import initialise_from
 from stages.models.own_parts import fingerprint, import_path_of
+from stages.models.reference import NamedReference
 from stages.training.build_objective import find_kind
 from stages.training.few_shot_selection import plan_few_shot_selection
 from stages.training.objectives import Objective
@@ -34,7 +35,7 @@ from stages.training.settings import TrainSettings
 class Task:
     """The inputs of a run; see `stages.training.run.train_run`.
 
-    `backbone` is the module of a backbone that is named by its import path.
+    `backbone` is the module of a backbone that is named by its import path, `named` where `reference` is from.
     """
 
     anchors: AnchorSet
@@ -47,6 +48,7 @@ class Task:
     backbone: nn.Module | None
     objective: Objective | type[Objective] | None
     reference: nn.Module | None = None
+    named: NamedReference | None = None
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -105,16 +107,24 @@ class Task:
                 on_note(note)
         return model
 
+    @property
+    def earlier(self) -> dict[str, artifacts.Artifact]:
+        """The checkpoints that the model learns from: what each is -> the checkpoint."""
+        found = {"the --init checkpoint": self.init, "the reference": None if self.named is None else self.named.artifact}
+        return {what: artifact for what, artifact in found.items() if artifact is not None}
+
     def image_hashes(self, training: ImageSet | StreamingImageSet, selection: Selection) -> dict[str, np.ndarray]:
-        """The hashes of the images that are trained on, with those of the checkpoint that it starts from, of the images that
-        select the epoch, and of those held out for the calibration; {} if that checkpoint does not have them."""
-        before = {} if self.init is None else image_hashes_of(self.init)
-        if self.init is not None and not before:
+        """The hashes of the images that are trained on, of those that select the epoch, and of those held out for the
+        calibration, each with those of the `earlier` checkpoints; {} if one of these does not have them."""
+        before = [image_hashes_of(artifact) for artifact in self.earlier.values()]
+        if not all(before):
             return {}
         found = {"trained": training.hashes(), "selected": selection.images.hashes()}
         if selection.held_out is not None:
             found["calibrated"] = selection.held_out.hashes()
-        return {use: np.unique(np.concatenate([own, before.get(use, own[:0])])) for use, own in found.items()}
+        return {
+            use: np.unique(np.concatenate([own, *(one[use] for one in before if use in one)])) for use, own in found.items()
+        }
 
     def record(self, training: ImageSet | StreamingImageSet, selection: Selection) -> dict[str, Any]:
         """What the checkpoints record of the run."""
@@ -124,6 +134,7 @@ class Task:
             "data": {**self.images.provenance.to_record(), "sha256": self.identity["inputs"]["data"]},
             "images": len(training),
             "resize": self.resize,
+            **({} if self.named is None else self.named.record),
             "selection": selection.to_record(),
             **({} if self.kind.anchored else {"anchored": False}),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from stages.errors import UsageError
+from stages.files import artifacts
+from stages.models.reference import load_reference
+from stages.training.advice import warnings_of
 from stages.training.embed import Embed
 from stages.training.loop import Trainer
 from stages.training.objectives import Adversarial, Objective, Outcome
 from stages.training.options import RunOptions
 from stages.training.run import train_run
+from stages.training.task import Task
 from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick, small_model
 
 FILES = ("model.st", "last.st", "metrics.jsonl")
@@ -72,6 +77,34 @@ def test_a_reference_that_does_not_fit_is_refused_before_training(tmp_path: Path
     with pytest.raises(UsageError, match="laat compares with no reference"):
         trained(tmp_path / "run", reference=small_model(), objective="laat")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def without_anchors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose projection was not trained."""
+    folder = tmp_path_factory.mktemp("linear")
+    trained(folder, objective="at-linear", tau=None, epochs=1)
+    return folder / "model.st"
+
+
+def test_a_reference_that_was_trained_without_anchors_is_refused(without_anchors: Path) -> None:
+    with pytest.raises(UsageError, match=r"was trained without the anchors.*; give a model that was trained against anchors"):
+        load_reference(str(without_anchors), 16)
+
+
+def test_initial_weights_that_are_a_poor_reference_are_warned_of(without_anchors: Path, tmp_path: Path) -> None:
+    trained(tmp_path, epochs=1)
+    anchored, other = (artifacts.read(path, "model") for path in (tmp_path / "model.st", without_anchors))
+
+    def warned(init: artifacts.Artifact | None, dim: int = 6) -> list[str]:
+        anchors = replace(made_up_anchors(), vectors=made_up_anchors().vectors[:, :dim])
+        settings = quick(objective="fare", tau=0.5)
+        return list(warnings_of(Task(anchors, made_up_images(), settings, {}, init, None, None, None, None)))
+
+    assert warned(anchored) == []
+    assert "random weights: give --reference or --init" in warned(None)[0]
+    for found in (warned(other), warned(anchored, dim=5)):
+        assert "a random projection to the anchors: give --reference" in found[0]
 
 
 class Careless(Adversarial):
