@@ -11,7 +11,7 @@ from torch import nn
 from stages.errors import UsageError
 from stages.files import artifacts
 from stages.files.artifacts import Artifact
-from stages.models.checkpoint import KIND, read_checkpoint
+from stages.models.checkpoint import KIND, is_anchored, read_checkpoint
 from stages.models.clip_tower import (
     PREFIX,
     check_tower_name,
@@ -63,11 +63,17 @@ def find_reference(name: str) -> NamedReference:
     """The checkpoint, or the image tower clip:NAME/TAG, whose weights are not read yet.
 
     Raises:
-        UsageError: an unknown tower, or one with random weights.
+        UsageError: an unknown tower, or one with random weights; a model that was trained without anchors.
         InputError, MissingError: a file or the tower's configuration cannot be read.
     """
     if not name.startswith(PREFIX):
-        return NamedReference(name, artifacts.read(Path(name), KIND))
+        artifact = artifacts.read(Path(name), KIND)
+        if not is_anchored(artifact):
+            raise UsageError(
+                f"--reference '{name}' was trained without the anchors: its projection to them is random",
+                "give a model that was trained against anchors, or clip:NAME/TAG",
+            )
+        return NamedReference(name, artifact)
     check_tower_name(name)
     if not tower_has_weights(name):
         raise UsageError(f"--reference {name} names no weights", f"name them: {name}/TAG")

@@ -8,10 +8,9 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.clip_weights import FILE_TAG
 from stages.data.episode_shape import PROTONET
 from stages.models.backbones import initial_weights
-from stages.models.checkpoint import trained_classes_of
+from stages.models.checkpoint import is_anchored, trained_classes_of
 from stages.models.clip_tower import PREFIX, recorded_tower
 from stages.text import listed
-from stages.training.build_objective import find_kind
 from stages.training.task import Task
 
 _CLASSES_SHOWN = 5
@@ -20,7 +19,7 @@ _CLASSES_SHOWN = 5
 def notes_of(task: Task) -> Iterator[str]:
     """The reference; the temperature, or how to evaluate a model without anchors; what the labels are used for, where the loss
     does not depend on them."""
-    kind, tau = find_kind(task.settings, task.objective), task.settings.temperature
+    kind, tau = task.kind, task.settings.temperature
     scale = task.anchors.origin.get("logit_scale")
     own = kind.default_tau is None and scale is not None and tau == 1 / scale
     if task.named is not None:
@@ -37,16 +36,26 @@ def notes_of(task: Task) -> Iterator[str]:
 
 def warnings_of(task: Task) -> Iterator[str]:
     """What probably is a mistake."""
-    kind, settings = find_kind(task.settings, task.objective), task.settings
-    given = task.reference is not None or task.init is not None or task.model is not None
-    if kind.reference and not given and initial_weights(settings.backbone) == "random weights":
-        yield f"{settings.objective} keeps what its reference knows, and that has random weights: give --reference or --init"
+    kind, settings = task.kind, task.settings
+    if kind.reference and task.reference is None and task.model is None and (untrained := _untrained(task)):
+        yield f"{settings.objective} keeps what its reference knows, and that has {untrained}"
     seen = {task.anchors.classes[at] for at in task.anchors.groups.seen}
     for what, artifact in task.earlier.items():
         if unseen := sorted(trained_classes_of(artifact) - seen):
             yield f"{what} was trained on classes that are not seen ones here: {listed(unseen, _CLASSES_SHOWN)}"
     if kind.default_tau is None:
         yield from _of_tuning(settings.objective, settings.backbone, task.anchors)
+
+
+def _untrained(task: Task) -> str:
+    """What of the initial weights is random, and what to give instead; '' for none of them."""
+    random, init = initial_weights(task.settings.backbone) == "random weights", task.init
+    if init is None:
+        return "random weights: give --reference or --init" if random else ""
+    same_width = init.params["architecture"]["width"] == task.anchors.vectors.shape[1]
+    if is_anchored(init) and (same_width or not random):
+        return ""
+    return "a random projection to the anchors: give --reference, or an --init that was trained against anchors of their width"
 
 
 def _of_tuning(objective: str, backbone: str, anchors: AnchorSet) -> Iterator[str]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stages.errors import UsageError
 from stages.files import artifacts
-from stages.models.reference import load_reference
+from stages.models.reference import find_reference
 from stages.training.advice import warnings_of
 from stages.training.embed import Embed
 from stages.training.loop import Trainer
@@ -89,7 +89,7 @@ def without_anchors(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_reference_that_was_trained_without_anchors_is_refused(without_anchors: Path) -> None:
     with pytest.raises(UsageError, match=r"was trained without the anchors.*; give a model that was trained against anchors"):
-        load_reference(str(without_anchors), 16)
+        find_reference(str(without_anchors))
 
 
 def test_initial_weights_that_are_a_poor_reference_are_warned_of(without_anchors: Path, tmp_path: Path) -> None:
