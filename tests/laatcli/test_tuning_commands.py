@@ -96,6 +96,9 @@ def test_a_reference_is_named_checked_and_part_of_the_run(here: Path) -> None:
     assert model.inputs["reference"]["sha256"] == artifacts.read(here / "first/model.st").sha256
     done = train(here, "--out", "second", "--reference", "clip:demo", objective="fare")
     assert (done.code, "the reference" in done.stderr) == (2, True)
+    assert train(here, "--out", "tower", "--reference", "clip:demo", objective="fare").code == 0
+    tower = artifacts.read(here / "tower/model.st", "model")
+    assert (tower.params["training"]["reference"], list(tower.inputs)) == ({"tower": "clip:demo"}, ["anchors"])
     done = train(here, "--out", "third", "--reference", "clip:demo", objective="laat")
     assert (done.code, "--objective laat has no reference" in done.stderr) == (2, True)
     random = ("--source", "random", "--dim", 16)
@@ -104,6 +107,25 @@ def test_a_reference_is_named_checked_and_part_of_the_run(here: Path) -> None:
     done = train(here, "--out", "narrow", *narrow, objective="fare", anchors="narrow.st")
     assert (done.code, "embeddings of width 64, the anchors have width 16" in done.stderr) == (2, True)
     assert not (here / "narrow").exists()
+
+
+@pytest.mark.parametrize(
+    ("objective", "args", "says"),
+    [
+        ("fare", ("--reference", "clip:ViT-B-32"), "--reference clip:ViT-B-32 names no weights"),
+        ("fare", ("--reference", "clip:ViT-B-33/openai"), "unknown backbone 'clip:ViT-B-33/openai'"),
+        ("fare", ("--reference", "clip:local-dir:nowhere"), "nowhere"),
+        ("fare", ("--reference", "."), "is a folder"),
+        ("fare", ("--reference", "anchors.st"), "an artifact of kind anchors, expected model"),
+        ("tga-zsr", ("--backbone", "conv4-64"), "conv4-64 has no patch tokens"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_the_images_are_read(
+    objective: str, args: tuple[str, ...], says: str, here: Path
+) -> None:
+    done = train(here, "--out", "early", *args, objective=objective)
+    assert (done.code > 0, says in done.stderr, "read " in done.stderr) == (True, True, False), done.stderr
+    assert not (here / "early").exists()
 
 
 def test_a_dry_run_shows_the_default(here: Path) -> None:

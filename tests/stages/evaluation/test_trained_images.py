@@ -30,7 +30,9 @@ from stages.evaluation.task import Task
 from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier
+from stages.models.reference import find_reference
 from stages.threat import ThreatModel
+from stages.training.options import RunOptions
 from stages.training.run import train_run
 from tests.stages.data.pictures import class_folders
 from tests.stages.training.synthetic import made_up_anchors, quick
@@ -40,9 +42,10 @@ ANCHORS: AnchorSet = replace(made_up_anchors(NAMES), groups=ClassGroups((0, 1), 
 THREAT = ThreatModel(Fraction(2, 255))
 
 
-def train(folder: Path, out: Path, cache: str = "ram", **more: Any) -> Path:
+def train(folder: Path, out: Path, cache: str = "ram", objective: str = "laat", **more: Any) -> Path:
     images = open_images(ImageRequest(folder, resize=16), side="train", classes=NAMES[:2], cache=cache)[0]
-    train_run(ANCHORS, images, quick(epochs=1, backbone="conv4-4", steps=1), out, inputs={}, resize=16, **more)
+    settings = quick(epochs=1, backbone="conv4-4", steps=1, objective=objective, tau=1.0)
+    train_run(ANCHORS, images, settings, out, inputs={}, resize=16, **more)
     return out / "model.st"
 
 
@@ -123,6 +126,28 @@ def test_images_of_the_checkpoint_that_a_run_starts_from_count(trained: Path, tm
     for init, known in ((start, True), (without_hashes(start), False)):
         path = train(tmp_path / "more", tmp_path / f"run-{known}", init=init)
         assert notes(path, read(trained / "pets", "train")) == (SEEN if known else [f"seen: {UNKNOWN}"])
+
+
+def test_images_of_the_reference_that_a_run_learns_from_count(trained: Path, tmp_path: Path) -> None:
+    class_folders(tmp_path / "more/train", {"ant": 1, "bee": 8}, size=24)
+    artifacts.write(without_hashes(artifacts.read(trained / "run/model.st", "model")), tmp_path / "old.st")
+    for reference, said in ((trained / "run/model.st", SEEN), (tmp_path / "old.st", [f"seen: {UNKNOWN}"])):
+        path = train(tmp_path / "more", tmp_path / said[0], objective="fare", reference=find_reference(str(reference)))
+        assert notes(path, read(trained / "pets", "train")) == said
+
+
+@pytest.mark.parametrize("reference", [True, False])
+def test_other_classes_of_a_checkpoint_that_a_run_learns_from_are_named(reference: bool, trained: Path, tmp_path: Path) -> None:
+    path = trained / "run/model.st"
+    start = {"reference": find_reference(str(path))} if reference else {"init": artifacts.read(path, "model")}
+    class_folders(tmp_path / "more/train", {"ant": 8, "cat": 8}, size=24)
+    said: list[str] = []
+    images = open_images(ImageRequest(tmp_path / "more", resize=16), side="train", classes=("ant", "cat"), cache="ram")[0]
+    anchors = replace(ANCHORS, groups=ClassGroups((0, 2), (), (1, 3)))
+    settings = quick(epochs=1, backbone="conv4-4", steps=1, objective="fare", tau=1.0)
+    train_run(anchors, images, settings, tmp_path / "run", inputs={}, options=RunOptions(on_warning=said.append), **start)
+    what = "the reference" if reference else "the --init checkpoint"
+    assert f"{what} was trained on classes that are not seen ones here: 'bee'" in said
 
 
 def without_hashes(artifact: artifacts.Artifact) -> artifacts.Artifact:
