@@ -13,6 +13,7 @@ from stages.exchange.card_unmeasured import GROUPS, LIMITS, not_measured
 from stages.exchange.hub import CHECKPOINT
 from stages.files.artifact_params import Calibration
 from stages.files.artifacts import Artifact
+from stages.files.training_params import blend_of
 from stages.models.new_anchors import no_encoder
 from stages.reports.records import Report, Result
 from stages.reports.report_tables import check_lines, failed_checks, report_tables
@@ -244,9 +245,10 @@ def _training(training: Mapping[str, Any]) -> Iterator[str]:
     if imported := training.get("imported"):
         rows.insert(0, ("imported from", f"{imported['file']} ({imported['layout']}), SHA-256 {imported['sha256']}"))
         rows += [("changed", change) for change in imported["changes"]]
-    if blend := training.get("blend"):
-        other = blend.get("tower") or "another checkpoint"
-        rows.insert(0, ("blend", f"{_value(blend['weight'])} of the weights that were trained as below, the rest of {other}"))
+    weight, rest = blend_of(training)
+    if weight is not None:
+        other = rest or "another checkpoint"
+        rows.insert(0, ("blend", f"{_value(weight)} of the weights that were trained as below, the rest of {other}"))
     rows += [("SHA-256 of the data", data["sha256"])] if data.get("sha256") else []
     rows += [("images", f"{training['images']:,}")] if training.get("images") else []
     if selection:

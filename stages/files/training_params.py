@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -50,6 +51,10 @@ class Blend(Record):
 
     weight: Share
     """w, that of the first model."""
+    anchors_of: Literal["second"] | None = None
+    """Set if the anchors and the other entries of the training are those of B."""
+    other: str | None = None
+    """Objective of the model whose training this is not; absent in older checkpoints."""
     tower: str | None = None
     """B, where that is the image tower of a CLIP model; otherwise it is an input of the checkpoint."""
     tower_sha256: str | None = None
@@ -61,6 +66,19 @@ class Reference(Record):
 
     tower: str
     """The image tower of a CLIP model."""
+
+
+def blend_of(record: Mapping[str, Any]) -> tuple[float | None, str | None]:
+    """Of an entry 'training' of a blend, the weight of the model whose training it is, and what the rest is of.
+
+    That is a tower by its name, or a checkpoint by its objective; None if unknown.
+    """
+    blend = record.get("blend")
+    if blend is None:
+        return None, None
+    if blend.get("anchors_of") == "second":
+        return round(1 - blend["weight"], 12), blend.get("other")
+    return blend["weight"], blend.get("tower") or blend.get("other")
 
 
 class Training(Record, extra="allow"):

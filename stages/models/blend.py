@@ -88,7 +88,10 @@ class Blend:
     def _training(self, weight: float) -> dict[str, Any]:
         """That of the model whose anchors are kept, without what belongs to its own weights."""
         kept = {name: value for name, value in self._kept.params["training"].items() if name not in _OF_THE_RUN}
-        blend: dict[str, Any] = {"weight": weight}
+        second, rest = self._kept is self._other, self._first if self._kept is self._other else self._other
+        blend: dict[str, Any] = {"weight": weight, **({"anchors_of": SECOND} if second else {})}
+        objective = rest.params["training"]["settings"].get("objective")
+        blend |= {"other": objective} if objective else {}
         if self._tower:
             blend |= {"tower": self._other.params["architecture"]["backbone"], "tower_sha256": self._other.sha256}
         imported = [one.params["training"].get("imported") for one in (self._kept, self._first, self._other)]

@@ -13,6 +13,7 @@ from stages.reports.rows import WORST
 from stages.reports.tables import Cell, FigureTable, difference, percent, share
 from stages.statistics.intervals import Estimate
 from stages.text import listed
+from stages.threat import parse_norm
 
 # the method of models that were not trained here
 _METHODS = {"zero-shot": "clip"}
@@ -111,6 +112,11 @@ def _differences(run: Run, row: Published, measure: str) -> tuple[dict[str, tupl
         "shots": ("0" if shots is None else str(shots), row.shots),
         "ways": (str(run.result.ways), row.ways),
     }
+    if training.get("eps") and row.train_eps:  # published ones, and those of older checkpoints, are Linf
+        pairs["training norm"] = (parse_norm(_text(training.get("norm")) or "Linf"), "Linf")
+    if training.get("blend") is not None:
+        rest = training.get("blend_with") or "another model"
+        pairs["weights"] = (f"a blend, {training['blend']:g} of it and the rest of {rest}", "as trained")
     if robust:
         eps = ("", "") if threat is None else (threat.norm, threat.eps)
         pairs |= {"norm": (eps[0], row.norm), "eps": (eps[1], row.eps), "attack": (attack, row.attack)}

@@ -9,6 +9,7 @@ from pydantic import NonNegativeInt
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.files.records import Record, Share
+from stages.files.training_params import blend_of
 from stages.identity import digest_of
 
 
@@ -21,7 +22,9 @@ class Training(Record, extra="allow"):
     """Of their class names, groups and values."""
     backbone: str | None = None
     blend: Share | None = None
-    """Of a blend of two models, the weight of the first, whose training this is otherwise."""
+    """Of a blend of two models, the weight of the one whose training this is otherwise."""
+    blend_with: str | None = None
+    """What the rest of a blend is of: a tower, or the objective of the other model; null if that is unknown."""
     classes: NonNegativeInt | None = None
     """Number of seen classes; null if it is unknown which classes were trained on."""
     data: str | None = None
@@ -75,9 +78,11 @@ def training_of(
         groups_known: whether their groups say which classes were trained on.
     """
     data, start, imported = record.get("data", {}), inputs.get("init"), record.get("imported")
+    weight, rest = blend_of(record)
     known = {
         "anchors_sha256": digest_of([anchors.classes, anchors.groups.to_record()], anchors.vectors),
-        "blend": record.get("blend", {}).get("weight"),
+        "blend": weight,
+        "blend_with": rest,
         "classes": len(anchors.groups.seen) if groups_known else None,
         "data": data.get("source"),
         "data_sha256": data.get("sha256"),

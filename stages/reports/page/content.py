@@ -23,6 +23,7 @@ from stages.reports.page.words import attack_words, data_words, knowledge_words,
 from stages.reports.parts import measured_alike
 from stages.reports.records import Report
 from stages.reports.report_tables import failed_checks, report_tables
+from stages.reports.run_groups import CHECKPOINT
 from stages.reports.security import security_curves, security_table
 from stages.reports.tables import MISSING, Cell, Figure, FigureTable, percent
 from stages.text import counted
@@ -30,7 +31,6 @@ from stages.text import counted
 if TYPE_CHECKING:
     from stages.reports.page.gallery import Gallery
 
-CHECKPOINT = "model.st"
 # with more groups, a chart has one picture for wide and narrow windows: the page stays small
 _TWO_SIZES = 12
 
@@ -210,6 +210,8 @@ def _lineage(report: Report) -> Iterator[Input]:
             found = {"anchors of the training": trained.anchors_sha256, "training images": trained.data_sha256}
             found["checkpoint that it started from"] = trained.init
             yield from (Input(1, what, sha256) for what, sha256 in found.items() if sha256)
+            if trained.blend is not None:
+                yield Input(1, f"other model of the blend, {trained.blend_with or 'unknown'}", "")
     yield Input(0, f"images of {report.data.source}, with labels and class names", report.data.sha256 or "")
     if report.adversarial is not None:
         yield Input(0, "saved adversarial images", report.adversarial.sha256)

@@ -18,6 +18,7 @@ from stages.models.blend import Blend
 from stages.models.checkpoint import checkpoint_of, read_checkpoint, weights_of
 from stages.models.embedding import EmbeddingModel
 from stages.models.heads import RidgeHead
+from stages.reports.model_records import training_of
 from tests.stages.models.test_checkpoint import anchors
 from tests.stages.models.test_clip_tower import images
 from tests.stages.models.test_clip_tower import model as tower_model
@@ -99,11 +100,19 @@ def test_the_blend_is_a_checkpoint_that_says_what_it_is() -> None:
     found = written(Blend(one, other).at(0.25))
     back = read_checkpoint(found, "it")
     assert found.inputs == {"model": one.lineage(), "other": other.lineage()}
-    assert back.origin.training["blend"] == {"weight": 0.25}
+    assert back.origin.training["blend"] == {"weight": 0.25, "other": "at"}
     assert back.origin.training.keys() == {"settings", "data", "blend"}  # nothing of an epoch, an identity or a name
     assert {use: own.tolist() for use, own in back.origin.images.items()} == {"trained": [1, 2, 3, 4], "selected": [91, 92]}
     assert back.classes == anchors().classes
     assert back(images()).shape == (2, 5)
+
+
+def test_a_report_records_what_the_rest_of_a_blend_is_of() -> None:
+    one, other = trained(1, objective="laat"), trained(2, objective="at", tau=0.7)
+    for kept, expected in (("first", ("laat", 0.75, "at")), ("second", ("at", 0.25, "laat"))):
+        found = written(Blend(one, other, kept).at(0.75))
+        training = training_of(found.params["training"], found.inputs, anchors())
+        assert (training.objective, training.blend, training.blend_with) == expected
 
 
 def test_the_images_of_a_model_that_did_not_record_them_are_unknown() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from stages.reports.model_records import Training
 from stages.reports.page.repeat import repeat_command
-from stages.reports.page.words import attack_words, protocol_words
+from stages.reports.page.words import attack_words, model_words, protocol_words
 from tests.stages.reports.test_report import report
 from tests.stages.reports.test_shots import episodes
 
@@ -22,6 +23,14 @@ def test_the_anchors_that_have_to_answer_are_named() -> None:
     notes = repeat_command(episodes(0).model_copy(update={"identity": identity})).notes
     assert any("again.json has to record the digest 121212121212… of the anchors" in note for note in notes)
     assert not any("--anchors" in note for note in repeat_command(report()).notes)
+
+
+def test_a_blend_is_said_to_be_one() -> None:
+    found = episodes(0)
+    (model,) = found.models
+    training = Training(anchors="raw", objective="laat", blend=0.7, blend_with="at")
+    found = found.model_copy(update={"models": [model.model_copy(update={"training": training})]})
+    assert "weight in the blend 0.7, blended with at" in model_words(found)[0]
 
 
 def test_one_step_is_singular() -> None:

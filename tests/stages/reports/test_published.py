@@ -72,6 +72,16 @@ def test_measured_published_difference_and_what_differs(tmp_path: Path) -> None:
     assert "second-hand: read in a summary" in text
 
 
+def test_a_blend_and_another_training_norm_differ_from_what_is_published(tmp_path: Path) -> None:
+    report = run_report(tmp_path, "laat", 0, eps="2/255", norm="l2", blend=0.3, blend_with="at")
+    path = written(tmp_path / "p.csv", ROW | {"train_eps": "2/255"})
+    (one,) = json.loads(shown("--against", path, report, "--json"))["results"]
+    assert one["differs"] == {
+        "training norm": ["L2", "Linf"],
+        "weights": ["a blend, 0.3 of it and the rest of at", "as trained"],
+    }
+
+
 def test_a_method_without_a_published_figure_is_named(tmp_path: Path) -> None:
     report = run_report(tmp_path, "at", 0)
     record = json.loads(shown("--against", written(tmp_path / "p.csv", ROW), report, "--json"))
