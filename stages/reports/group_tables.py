@@ -167,12 +167,22 @@ def _differences_table(found: Grouped, lines: Sequence[GroupDifference]) -> Figu
         ),
         tuple(rows),
         (
-            *(f"[ ] {text}" for text in dict.fromkeys(one.interval for one in lines)),
+            *_intervals(lines),
             *([f"no interval where every pair of {found.noun}s gives the same difference"] if alike_pairs else []),
             *(["p-values are not corrected for the number of comparisons"] if len(rows) > 1 else []),
             *(f"note: {note}" for note in found.notes),
         ),
     )
+
+
+def _intervals(lines: Sequence[GroupDifference]) -> list[str]:
+    """Which interval and p-value the rows have; of several kinds, which rows have which."""
+    found: dict[str, dict[str, None]] = {}
+    for one in lines:
+        found.setdefault(one.interval, {})[f"{one.group.name}, {one.group.classes}"] = None
+    if len(found) == 1:
+        return [f"[ ] {text}" for text in found]
+    return [f"[ ] of {'; '.join(rows)}: {text}" for text, rows in found.items()]
 
 
 def _bare(change: float) -> Figure:

@@ -105,6 +105,15 @@ def test_without_rows_the_difference_is_over_seeds_alone(tmp_path: Path) -> None
     assert line["interval"].startswith("Student t 95 % over paired seeds")
 
 
+def test_two_kinds_of_interval_say_which_rows_have_them(runs: dict[str, list[Path]], tmp_path: Path) -> None:
+    without = [run_report(tmp_path, "laat", seed, anchors="simplex", anchors_sha256="bb") for seed in range(2)]
+    for path in tmp_path.glob("*/*.parquet"):
+        path.unlink()
+    text = shown(*runs["at"], *runs["laat"], *without, *GROUP, "--baseline", "at", "--format", "markdown")
+    assert "of laat, raw, novel: 95 % for new seeds on new images" in text
+    assert "of laat, simplex, novel: Student t 95 % over paired seeds" in text
+
+
 def test_one_seed_is_said_to_be_one_seed(runs: dict[str, list[Path]]) -> None:
     some = [runs["at"][0], runs["laat"][0]]
     text = shown(*some, *GROUP, "--baseline", "at", "--format", "markdown")
