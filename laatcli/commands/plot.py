@@ -13,6 +13,7 @@ from stages.errors import InputError, UsageError
 from stages.files.reading import STDIO
 from stages.parameters import parameter
 from stages.reports.figures import check_picture
+from stages.text import counted, listed
 
 if TYPE_CHECKING:
     from stages.reports.metrics import RunMetrics
@@ -125,15 +126,20 @@ def _plot_expansion(console: Console, files: list[Path], target: Path, size: str
 
 def _plot_security(console: Console, reports: list[Path], target: Path, size: str) -> None:
     from stages.reports.report import read_report
-    from stages.reports.security import security_curves
+    from stages.reports.security import drawn_and_left_out
     from stages.reports.security_plot import plot_security
 
-    curves = security_curves({str(path): read_report(path) for path in reports})
+    curves, left_out = drawn_and_left_out({str(path): read_report(path) for path in reports})
     if not curves:
         raise InputError("no curve: no two of the reports are of one model and differ in eps alone", "name such reports")
+    if left_out:
+        what = (
+            f"not in any curve: {listed(left_out, 5)}, for no other report differs in eps alone, or an earlier one has the eps"
+        )
+        raise InputError(what, "leave it out" if len(left_out) == 1 else "leave them out")
     plot_security(curves, target, size)
     console.result({"output": str(target), "reports": [str(path) for path in reports]})
-    console.line(f"{target}: accuracy over eps of {len(reports)} reports")
+    console.line(f"{target}: accuracy over eps of {counted(len(reports), 'report')}")
 
 
 def _plot_report(console: Console, path: Path, target: Path, size: str) -> None:

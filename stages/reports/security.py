@@ -40,8 +40,13 @@ class SecurityCurve:
 
 def security_curves(reports: Mapping[str, Report]) -> list[list[SecurityCurve]]:
     """The curves of reports, by their names, those that were measured alike but for eps in one list; none with a single eps."""
-    alike: dict[str, dict[tuple[str | None, ...], dict[Fraction, tuple[Report, Result]]]] = {}
-    for report in reports.values():
+    return drawn_and_left_out(reports)[0]
+
+
+def drawn_and_left_out(reports: Mapping[str, Report]) -> tuple[list[list[SecurityCurve]], list[str]]:
+    """As `security_curves`, and the reports that are in no curve: without a partner, or of an eps that an earlier one has."""
+    alike: dict[str, dict[tuple[str | None, ...], dict[Fraction, tuple[str, Report, Result]]]] = {}
+    for name, report in reports.items():
         if report.threat is None:
             continue
         eps = parse_eps(report.threat.eps, report.threat.norm)
@@ -50,9 +55,11 @@ def security_curves(reports: Mapping[str, Report]) -> list[list[SecurityCurve]]:
         for result in report.results:
             if result.attacks:
                 key = sha256[result.model], answering_anchors(report), result.group, result.protocol, ",".join(result.attacks)
-                curves.setdefault(key, {}).setdefault(eps, (report, result))
-    groups = [[_curve(points) for points in curves.values() if len(points) > 1] for curves in alike.values()]
-    return [group for group in groups if group]
+                curves.setdefault(key, {}).setdefault(eps, (name, report, result))
+    kept = [[points for points in curves.values() if len(points) > 1] for curves in alike.values()]
+    used = {name for group in kept for points in group for name, _, _ in points.values()}
+    curves_of = [[_curve({eps: found[1:] for eps, found in points.items()}) for points in group] for group in kept if group]
+    return curves_of, [name for name in reports if name not in used]
 
 
 def _but_for_eps(report: Report) -> str:

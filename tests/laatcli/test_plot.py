@@ -15,6 +15,7 @@ from stages.reports.report import report_bytes
 from tests.laatcli.conftest import Pipeline
 from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, run, run_on_full_disk, tree
+from tests.stages.reports.test_report import report as small_report
 from tests.stages.reports.test_shots import episodes
 
 
@@ -93,6 +94,16 @@ def test_shots_of_several_reports_are_one_figure(tmp_path: Path) -> None:
     assert "0-shot, names alone      0     1     80.0      40.0" in done.stdout
     (tmp_path / "eps4.json").write_bytes(report_bytes(episodes(1, eps=4)))
     check_refusal(inside(tmp_path, *plot, "images.json", "eps4.json"), 3, "different threat models")
+
+
+def test_reports_in_no_security_curve_are_refused(tmp_path: Path) -> None:
+    for name, eps in (("four", "4/255"), ("eight", "8/255"), ("again", "8/255")):
+        threat = small_report().threat.model_copy(update={"eps": eps})  # type: ignore[union-attr]
+        (tmp_path / f"{name}.json").write_bytes(report_bytes(small_report().model_copy(update={"threat": threat})))
+    plot = ("plot", "--figure", "security", "four.json", "eight.json")
+    done = inside(tmp_path, *plot)
+    assert (done.code, done.stdout) == (0, "security.png: accuracy over eps of 2 reports\n")
+    check_refusal(inside(tmp_path, *plot, "again.json"), 3, "not in any curve: 'again.json'", "Leave it out")
 
 
 def test_the_expansion_is_drawn_from_raw_or_expanded_anchors(pipeline: Pipeline, tmp_path: Path) -> None:
