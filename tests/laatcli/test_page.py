@@ -52,8 +52,21 @@ def test_a_page_of_everything(pipeline: Pipeline, tmp_path: Path) -> None:
         *("clean passes", "accuracy % over eps (Linf)", "runs at their best epoch"),
         *("laat eval run/MODEL.st --data photos", "--attack fgsm --attack pgd-2 --norm linf --eps 4/255", model),
         *("stands for the checkpoint with SHA-256", "Clean images alone"),
+        *("Each image from left to right: clean, attacked, difference.", "each by the margin in"),
     ):
         assert part in text, part
+
+
+def test_images_without_a_margin_for_each_have_no_order_by_margin(pipeline: Pipeline, tmp_path: Path) -> None:
+    evaluate = ("eval", "run/model.st", "--data", pipeline.photos, "--attack", "fgsm", "--no-checks", "--max-per-class", 1)
+    done = inside(pipeline.folder, *evaluate, "-o", tmp_path / "part.json")
+    assert done.code == 0, done.stderr
+    saved = pipeline.folder / "adversarial.st"
+    done = inside(tmp_path, "report", "part.json", "--format", "html", "--adversarial", saved, "--images", 5, "-o", "-")
+    assert done.code == 0, done.stderr
+    assert "of both kinds, drawn by seed" in done.stdout
+    assert "each as in the file. Give a report of the same model and all of these images" in done.stdout
+    assert "margin in" not in done.stdout
 
 
 def test_a_leaderboard_and_a_run_beside_the_report(pipeline: Pipeline, tmp_path: Path) -> None:

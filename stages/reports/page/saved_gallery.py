@@ -20,7 +20,7 @@ def saved_gallery(path: Path, reports: Mapping[Path, Report], most: int) -> Gall
     """The images in a file of `laat attack`, at most `most`: the least and the most robust, and others drawn by seed.
 
     Images that are misclassified without an attack are left out. The others are ordered by whether they withstand the attack,
-    and then by the margins in the rows of a report of the same model and images, where there is one.
+    and then by the margins in the rows of a report of the same model and images, where there is one of all of them.
 
     Args:
         path: of the file.
@@ -35,8 +35,10 @@ def saved_gallery(path: Path, reports: Mapping[Path, Report], most: int) -> Gall
     right = np.flatnonzero(saved.clean_predictions.numpy() == labels)
     stands = saved.attacked_predictions.numpy() == labels
     known, source = _margins(saved, artifact, reports)
+    if not all(keys[at] in known for at in right):  # a part of them has no place in an order
+        known, source = {}, ""
     margins = np.array([known.get(key, (np.nan, np.nan))[int(one)] for key, one in zip(keys, stands, strict=True)])
-    order = right[np.lexsort((margins[right], stands[right]))]  # unknown margins last
+    order = right[np.lexsort((margins[right], stands[right]))]
     shown = order[chosen_ranks(labels[order], most)]
     levels = quantize(saved.images[shown], saved.clean_images[shown], saved.threat).numpy()
     moved = levels.astype(np.int16) - saved.clean_images[shown].numpy()
@@ -70,12 +72,14 @@ def _about(saved: AdversarialSet, right: int, stand: int, shown: int, source: st
             "the attack changes, under attack of those that withstand it."
         )
     else:
-        order += ". Give a report of the same model and images, with its rows, to order each of the two by margin."
+        order += (
+            ", each as in the file. Give a report of the same model and all of these images, with its rows, to order by margin."
+        )
     return (
         f"{which}: {right:,} of {count:,} are classified correctly when clean, and {stand:,} of these withstand the attack. "
         f"The {count - right:,} that are misclassified when clean are left out.",
-        f"Shown: {counted(shown, 'image')}, the least and the most robust, and others drawn by seed, of every class while "
-        "there is room.",
+        f"Shown: {counted(shown, 'image')}, {'the least and the most robust, and others' if source else 'of both kinds,'} "
+        "drawn by seed, of every class while there is room.",
         order,
         "Attacked images are rounded to 8 bits within the threat model.",
     )
