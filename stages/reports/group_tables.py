@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.reports.group_differences import Decisions, GroupDifference, differences, find_baselines
-from stages.reports.grouping import SEED, Group, group_runs, measured_but_for
+from stages.reports.grouping import SEED, WITHOUT_TRAINING, Group, group_runs, measured_but_for
 from stages.reports.notes import merged_notes
 from stages.reports.records import Report
 from stages.reports.report_tables import attacks_in_order, failed_checks
@@ -125,10 +125,18 @@ def _means_table(found: Grouped, groups: Sequence[Group]) -> FigureTable:
             size,
             *_lonely(groups, found.noun),
             *(f"not recorded for every run of {one.name}: {', '.join(names)}" for one in groups if (names := one.unrecorded())),
+            *_without_training(reports),
             *(f"checks failed in {name}: {', '.join(names)}" for name, names in failed.items() if names),
             *(f"note: {note}" for note in notes),
         ),
     )
+
+
+def _without_training(reports: Mapping[str, Report]) -> list[str]:
+    """A line that names older reports."""
+    older = [name for name, report in reports.items() if report.schema_version <= WITHOUT_TRAINING]
+    lacks = "which does not record the training, so that they may belong to another row: evaluate these checkpoints again"
+    return [f"of schema {WITHOUT_TRAINING} or older, {lacks}: {', '.join(older)}"] if older else []
 
 
 def _lonely(groups: Sequence[Group], noun: str) -> list[str]:

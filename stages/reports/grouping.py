@@ -19,6 +19,8 @@ SEED = "seed"
 TRAINING = "training."
 # of a model, beside what its training and its evaluation record
 _OWN = ("model",)
+# the last schema version whose reports do not record the training
+WITHOUT_TRAINING = 3
 # entries of the training that may always differ within a group: they say nothing of the method
 _FREE = ("name",)
 
@@ -45,7 +47,7 @@ class Run:
     @cached_property
     def training(self) -> dict[str, Any]:
         """How the model was trained; of a model from elsewhere and in older reports only what the model's entry says."""
-        known = {"anchors": self.model.anchors, "objective": self.model.objective}
+        known = {"anchors": self.model.anchors.removeprefix("text, "), "objective": self.model.objective}
         return known if self.model.training is None else self.model.training.to_record()
 
     @cached_property
@@ -197,6 +199,8 @@ def _check_alike(runs: Sequence[Run], keys: Sequence[str], over: Sequence[str], 
                 f"add it to --group-by: {','.join((*keys, unlike[0]))}; or leave one of the reports out",
             )
         # further settings that one of them lacks are of an older laat and unknown; see `Group.unrecorded`
+        if (first.model.training is None) != (run.model.training is None):
+            raise InputError(*_unrecorded(first if first.model.training is None else run, where))
         both = [one for one in {**first.training, **run.training} if one in Training.model_fields or _in_all(one, first, run)]
         unlike = [one for one in both if one not in free and first.training.get(one) != run.training.get(one)]
         if unlike:
@@ -230,6 +234,13 @@ def check_same_anchors(first: Run, second: Run, where: str) -> None:
 
 def _answered(run: Run) -> str | None:
     return answering_anchors(run.report)
+
+
+def _unrecorded(run: Run, where: str) -> tuple[str, str]:
+    if run.report.schema_version > WITHOUT_TRAINING:
+        return f"{where} has a model from elsewhere, whose training is unknown: {run.where}", "group by model, too"
+    what = f"{where} has {run.where}, a report of schema {run.report.schema_version}, which does not record the training"
+    return what, "evaluate the checkpoint again"
 
 
 def _in_all(entry: str, *runs: Run) -> bool:

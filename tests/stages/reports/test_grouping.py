@@ -169,6 +169,15 @@ def test_a_setting_that_older_reports_lack_is_named(tmp_path: Path) -> None:
     assert "not recorded for every run of laat, raw: optimizer" in shown(*paths, *GROUP, "--format", "markdown")
 
 
+def test_a_report_that_does_not_record_the_training_is_named(tmp_path: Path) -> None:
+    new, old = run_report(tmp_path, "laat", 0), tmp_path / "old/report.json"
+    model = {"name": "old", "sha256": "old", "objective": "laat", "anchors": "text, raw"}
+    save(old, {"old": 2.0}, change={"models": [model], "schema_version": 3})
+    error = " ".join(refused(new, old, *GROUP).split())
+    assert f"has 'old' in '{old}', a report of schema 3, which does not record the training. Evaluate the checkpoint" in error
+    assert "evaluate these checkpoints again" in shown(old, *GROUP, "--format", "markdown")
+
+
 def test_the_training_has_entries_that_are_called_as_those_of_the_evaluation(tmp_path: Path) -> None:
     paths = [run_report(tmp_path, "laat", 0, eps="4/255"), run_report(tmp_path, "laat", 1, eps="8/255")]
     assert "Add it to --group-by: objective,anchors,training.eps" in " ".join(refused(*paths, *GROUP).split())
