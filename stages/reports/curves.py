@@ -19,6 +19,7 @@ from stages.reports.figures import (
     RING,
     ROBUST_LINE,
     Legend,
+    band,
     find_size,
     lay_out,
     look,
@@ -119,7 +120,7 @@ def _line(axis: Any, curves: Curves, name: str, how: dict[str, Any], line: Any, 
     axis.plot(curves.epochs, middle, linestyle=line, markevery=marked(len(middle), at), **how)
     if len(values) > 1:
         reach = values.std(0, ddof=1)
-        axis.fill_between(curves.epochs, middle - reach, middle + reach, color=how["color"], **BAND)
+        band(axis, curves.epochs, middle - reach, middle + reach, how["color"])
 
 
 def _mark_best(axis: Any, run: RunMetrics, looks: Sequence[dict[str, Any]]) -> None:

@@ -131,6 +131,14 @@ def marked(points: int, at: int) -> tuple[int, int]:
     return (at * max(1, step // 3)) % step, step
 
 
+def band(axis: Any, places: Any, low: Any, high: Any, colour: Any) -> None:
+    """The region between two curves (N,); at a single place a bar, since a region without width cannot be seen."""
+    if len(places) > 1:
+        axis.fill_between(places, low, high, color=colour, **BAND)
+    else:
+        axis.errorbar(places, (low + high) / 2, yerr=(high - low) / 2, fmt="none", ecolor=colour, capsize=3)
+
+
 def style_axis(axis: Any) -> None:
     """A light grid behind the data, and no frame above and to the right."""
     axis.grid()

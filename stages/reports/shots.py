@@ -13,10 +13,10 @@ import numpy as np
 from stages.errors import InputError
 from stages.reports.figure_text import shown_text
 from stages.reports.figures import (
-    BAND,
     CLEAN_LINE,
     DEFAULT_SIZE,
     Legend,
+    band,
     find_size,
     lay_out,
     look,
@@ -251,7 +251,7 @@ def _draw(axis: Any, line: ShotLine, measure: str, at: int, shots: Sequence[int]
     if zero:
         middle, low, high = (np.repeat(part, 2) for part in (middle, low, high))
     axis.plot(places, middle, **_look(line, at))
-    axis.fill_between(places, low, high, color=look(at)["color"], **BAND)
+    band(axis, places, low, high, look(at)["color"])
 
 
 def _look(line: ShotLine, at: int) -> dict[str, Any]:

@@ -71,6 +71,14 @@ def test_the_mean_and_a_band_of_one_standard_deviation_are_drawn(runs: list[Path
     ]
 
 
+def test_a_band_at_a_single_epoch_is_a_bar(tmp_path: Path, drawn: list[Any]) -> None:
+    runs = [trained_folder(tmp_path / f"{seed}", anchors(), seed, epochs=1, robust=0.2 + 0.2 * seed) for seed in range(2)]
+    plot_mean_curves(group_runs(runs)[0], Path("unused.png"))
+    bars = [one for one in drawn[0].axes[1].collections if len(one.get_paths()[0].vertices) == 2]
+    heights = bars[-1].get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (pytest.approx(30 - 10 * 2**0.5), pytest.approx(30 + 10 * 2**0.5))
+
+
 def test_the_mean_ends_where_the_shortest_run_does(runs: list[Path], tmp_path: Path) -> None:
     short = trained_folder(tmp_path / "short", anchors(), 7, epochs=3)
     (one,), notes = group_runs([runs[0], short])
