@@ -88,7 +88,7 @@ def train(
     if dry_run:
         norm = settings.threat.norm
         lengths = {"eps": format_eps(settings.eps, norm), "step_size": format_eps(settings.step, norm)}
-        unset = {"alpha": kind.alpha, "beta": settings.second_weight, "tau": kind.default_tau}
+        unset = {"alpha": kind.alpha, "beta": settings.second_weight, "tau": kind.default_tau if settings.anchored else None}
         show_resolved(console, context, {**unset, **lengths})
         return
     from stages.files.epoch_metrics import METRICS

@@ -13,7 +13,7 @@ from stages.errors import UsageError
 from stages.parameters import SEEDS, check, parameter, same_parameter
 from stages.text import counted
 from stages.threat import ThreatModel, format_eps, parse_eps
-from stages.training.objectives import OBJECTIVES, check_objective_name, find_objective
+from stages.training.objectives import OBJECTIVES, Objective, check_objective_name, find_objective
 from stages.training.schedules import SCHEDULES
 
 # the panels of --help
@@ -170,6 +170,8 @@ class TrainSettings:
             self.check_episodic(episodic=OBJECTIVES[self.objective].episodic)
         if self.alpha is not None and find_objective(self.objective).alpha is None:
             raise UsageError(f"--alpha has no meaning with --objective {self.objective}", "leave it out, or use tga-zsr")
+        if not self.anchored and (given := [name for name in ("tau", "beta") if getattr(self, name) is not None]):
+            raise UsageError(f"--{given[0]} has no meaning with --objective {self.objective}", "leave it out")
         self._check_optimizer()
 
     def check_episodic(self, *, episodic: bool) -> None:
@@ -183,7 +185,7 @@ class TrainSettings:
             option = f"--{given[0].replace('_', '-')}"
             raise UsageError(
                 f"{option} is for batches of episodes, and --objective {self.objective} has none",
-                "leave it out, or use --objective aq; for episodes of an evaluation it is an option of `laat eval`",
+                "leave it out, or use --objective aq",
             )
         if episodic and self.batch_size != _defaults()["batch_size"]:
             raise UsageError(
@@ -243,6 +245,11 @@ class TrainSettings:
         return self.eps / 4 if self.step_size is None else self.step_size
 
     @property
+    def anchored(self) -> bool:
+        """Whether the objective trains against the anchors, at a temperature; True of your own, which may."""
+        return self.objective not in OBJECTIVES or OBJECTIVES[self.objective].anchored
+
+    @property
     def temperature(self) -> float:
         """`tau`, or its default for the objective. Raises UsageError where that is the text tower's (see `with_tau`)."""
         found = self._tau
@@ -267,15 +274,16 @@ class TrainSettings:
         """The attack that scores epochs: the inner attack's steps, on the cross-entropy."""
         return AttackSpec(f"pgd-{self.steps}", "ce", self.steps, self.step / self.eps, random_start=True)
 
-    def to_record(self) -> dict[str, Any]:
+    def to_record(self, kind: type[Objective] | None = None) -> dict[str, Any]:
         """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result,
         `seen_bias`, which does so with validation classes alone (see `Task.identity`), and the defaults of newer settings.
-        Those of episodes are recorded for the bundled episodic objectives, or where they are given."""
+        Those of episodes are recorded for episodic objectives; `kind` is the class of the objective, unless it is the named
+        one."""
         norm = self.threat.norm
         lengths = {"eps": format_eps(self.eps, norm), "step_size": format_eps(self.step, norm)}
         record = {**asdict(self), **lengths, "tau": self._tau}
         defaults = _defaults()
-        if self.objective in OBJECTIVES and OBJECTIVES[self.objective].episodic:
+        if (kind or find_objective(self.objective)).episodic:
             record |= {name: self._of_episodes(name) for name in _OF_EPISODES}
             record["batch_size"] = self.episodes * self.episode.images
         record = {name: value for name, value in record.items() if value is not None or name not in _OF_EPISODES}

@@ -53,7 +53,7 @@ class Task:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything that determines the result, JSON-able: two runs of the same identity write the same files."""
-        recorded = {**self.settings.to_record(), "backbone": recorded_backbone(self.settings.backbone)}
+        recorded = {**self.settings.to_record(self.kind), "backbone": recorded_backbone(self.settings.backbone)}
         if self.model is not None:
             recorded["backbone"] = import_path_of(type(self.model))
         if self.objective is not None:

@@ -14,7 +14,8 @@ from stages.training.settings import TrainSettings
 def with_tau(
     settings: TrainSettings, anchors: AnchorSet, objective: Objective | type[Objective] | None = None
 ) -> TrainSettings:
-    """The settings with a temperature: the given one, the objective's default, or for some the text tower's 1 / logit scale.
+    """The settings with a temperature: the given one, the objective's default, or for some the text tower's 1 / logit scale;
+    without change for a bundled objective that is not anchored.
 
     Args:
         settings: of the run.
@@ -23,13 +24,13 @@ def with_tau(
 
     Raises UsageError for anchors without a logit scale where it is needed.
     """
-    if settings.tau is not None:
+    kind = find_kind(settings, objective)
+    if settings.tau is not None or not (settings.anchored or kind.anchored):
         return settings
     if isinstance(objective, Objective):
         return replace(settings, tau=objective.tau)
-    default = find_kind(settings, objective).default_tau
-    if default is not None:
-        return replace(settings, tau=default)
+    if kind.default_tau is not None:
+        return replace(settings, tau=kind.default_tau)
     scale = anchors.origin.get("logit_scale")
     if scale is None:
         raise UsageError(

@@ -130,6 +130,7 @@ def test_what_cannot_be_used_is_refused_before_the_images_are_read(
 
 def test_a_dry_run_shows_the_default(here: Path) -> None:
     shown = [
-        json.loads(train(here, "--dry-run", "--json", objective=name).stdout)["settings"]["tau"] for name in ("at", "tecoa")
+        json.loads(train(here, "--dry-run", "--json", objective=name).stdout)["settings"]["tau"]
+        for name in ("at", "tecoa", "aq")
     ]
-    assert shown == [1.0, None]
+    assert shown == [1.0, None, None]

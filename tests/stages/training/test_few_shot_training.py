@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from stages.training.few_shot_selection import FewShotSelection, plan_few_shot_s
 from stages.training.loop import Trainer
 from stages.training.objectives import AdversarialQuerying, LinearClassifier
 from stages.training.settings import TrainSettings
+from stages.training.task import Task
 from stages.world import World
 from tests.stages.training.plain_few_shot import PlainFewShot
 from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick, small_model
@@ -116,6 +118,18 @@ def test_the_checkpoint_has_the_learnt_head_and_says_that_the_projection_is_not_
     assert few_shot(found, "r2d2").embedding.head.scale == float(found.origin.head["scale"])  # type: ignore[union-attr]
 
 
+class Mine(AdversarialQuerying):
+    """An episodic objective of the user's own."""
+
+
+def test_episodes_are_recorded_of_any_episodic_objective() -> None:
+    expected = {"batch_size": 320, "head": "protonet", "ways": 5, "shots": 1, "queries": 15, "episodes_per_step": 4}
+    named = quick(objective=f"{__name__}:Mine")
+    for settings, objective in ((named, None), (quick(), Mine), (quick(), Mine(ANCHORS, 1.0))):
+        task = Task(made_up_anchors(), made_up_images(), settings, {}, None, None, None, None, objective)
+        assert expected.items() <= task.identity["settings"].items()
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_without_batch_norm_micro_batches_of_whole_episodes_give_the_gradient_of_the_whole_batch(name: str) -> None:
     few = {"shots": 1, "queries": 2} if name in HEADS else {}
@@ -175,12 +189,17 @@ def test_what_cannot_be_trained_is_refused() -> None:
         trainer("protonet", torch.float32, queries=7)
     with pytest.raises(UsageError, match="--ways is for batches of episodes, and --objective laat has none"):
         quick(ways=5)
+    with pytest.raises(UsageError, match=r"--steps-per-epoch is for .* leave it out, or use --objective aq$"):
+        quick(steps_per_epoch=5)
     with pytest.raises(UsageError, match="--batch-size 64 has no meaning with --objective aq"):
         TrainSettings(objective="aq", batch_size=64)
     with pytest.raises(UsageError, match="--accumulate 5 splits a batch of 4 episodes"):
         TrainSettings(objective="aq", accumulate=5)
     with pytest.raises(UsageError, match="unknown --head 'svm'"):
         TrainSettings(objective="aq", head="svm")
+    for name, option in itertools.product(("aq", "at-linear"), ("tau", "beta")):
+        with pytest.raises(UsageError, match=f"--{option} has no meaning with --objective {name}; leave it out"):
+            TrainSettings(objective=name, **{option: 1.0})
     with pytest.raises(InputError, match="a single validation class"):
         selection(made_up_anchors(seen=5, val=1))
     with pytest.raises(InputError, match=r"class 'red' has 8 images, of which a fifth, 1, can be held out: .* need 2 shots"):
