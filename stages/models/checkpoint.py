@@ -16,7 +16,7 @@ from stages.files.artifact_params import Calibration
 from stages.files.artifacts import Artifact
 from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel
-from stages.models.fit import Kind, on_meta, require_fit
+from stages.models.fit import REMAKE, Kind, on_meta, require_fit
 from stages.models.origin import Origin
 from stages.models.own_parts import import_path_of, is_own_backbone, load_backbone
 from stages.statistics.calibration import calibration_of
@@ -29,7 +29,6 @@ _IMAGES = "images."
 _HEAD = "head."
 LEARNT = (_WEIGHT, _HEAD)
 """How the names of learnt tensors begin."""
-_REMAKE = "train it again with `laat train`"
 
 
 def checkpoint_of(
@@ -84,7 +83,7 @@ def read_checkpoint(artifact: Artifact, where: str, module: nn.Module | str | No
     architecture, training = artifact.params["architecture"], artifact.params["training"]
     width, image_size, tau = architecture["width"], architecture["image_size"], training["settings"]["tau"]
     if width != anchors.vectors.shape[1]:
-        raise InputError(f"{where} has a model of width {width} and anchors of width {anchors.vectors.shape[1]}", _REMAKE)
+        raise InputError(f"{where} has a model of width {width} and anchors of width {anchors.vectors.shape[1]}", REMAKE)
     embedding = module if isinstance(module, nn.Module) else _built(architecture, module, artifact, where)
     _load_weights(embedding, artifact, where)
     origin = Origin(training, artifact.inputs, artifact.sha256, image_hashes_of(artifact), _foreign(training), _head(artifact))
@@ -158,7 +157,7 @@ def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact,
         )
     backbone, tower = architecture.get("backbone") or "", architecture.get("tower")
     if not backbone or (tower is not None) != backbone.startswith("clip:"):
-        raise InputError(f"{where} lacks its architecture or settings", _REMAKE)
+        raise InputError(f"{where} lacks its architecture or settings", REMAKE)
     if is_own_backbone(backbone) and own is None:
         raise InputError(
             f"{where} was trained with your own backbone {backbone}, and loading it runs that code",
@@ -173,13 +172,13 @@ def _built(architecture: Mapping[str, Any], own: str | None, artifact: Artifact,
         with Uninitialised():
             return build()
     except UsageError as error:
-        raise InputError(f"the model in {where} cannot be built: {error.what}", _REMAKE) from None
+        raise InputError(f"the model in {where} cannot be built: {error.what}", REMAKE) from None
 
 
 def _require_fit(model: nn.Module, given: Mapping[str, np.ndarray], where: str) -> None:
     name = model.backbone_name if isinstance(model, EmbeddingModel) else type(model).__name__
     kinds = {key: Kind(tuple(one.shape), str(one.dtype), one.dtype.kind == "f") for key, one in given.items()}
-    require_fit(model.state_dict(), kinds, name=name, where=where, fix=_REMAKE)
+    require_fit(model.state_dict(), kinds, name=name, where=where, fix=REMAKE)
 
 
 def _load_weights(model: nn.Module, artifact: Artifact, where: str) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import copy
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stages.errors import InputError, UsageError
 from stages.models.classifier import Classifier, exact
 from stages.models.embedding import EmbeddingModel, Wrapped
+from stages.models.fit import REMAKE, kinds_of, require_fit
 from stages.models.heads import HEADS, RidgeHead, with_one
+from stages.models.wrapped import with_embedding
 
 
 class HeadFeatures(Wrapped):
@@ -56,15 +56,13 @@ def few_shot(classifier: Classifier, head: str | nn.Module, name: str = "the mod
         name: what errors call the model.
 
     Raises:
-        InputError: a head with learnt parameters, which the model does not have.
+        InputError: a head with learnt parameters, which the model does not have or has in other shapes.
         UsageError: a classifier of fixed classes.
     """
     if classifier.closed:
         raise UsageError(f"{name} is a classifier of fixed classes, without features of support images", "give --shots 0")
-    made = copy(classifier)
     module = _loaded(classifier, head, name) if isinstance(head, str) else head
-    made._modules = {"embedding": _around(classifier.embedding, module.to(classifier.device).eval())}
-    made._buffers = dict(classifier._buffers)
+    made = with_embedding(classifier, _around(classifier.embedding, module.to(classifier.device).eval()))
     made.logit_scale = 1.0
     return made
 
@@ -94,9 +92,7 @@ def _loaded(classifier: Classifier, head: str, name: str) -> nn.Module:
                 f"{name} has no head {head}: its lambda, a and b are learnt with `laat train --objective aq --head {head}`",
                 "use --head protonet, which has nothing to learn, or a model that was trained with it",
             )
-        module.load_state_dict(_tensors(learnt))
+        given = {key: torch.from_numpy(value.copy()) for key, value in learnt.items()}
+        require_fit(module.state_dict(), kinds_of(given), name=f"a head {head}", where=f"the head of {name}", fix=REMAKE)
+        module.load_state_dict(given)
     return module
-
-
-def _tensors(values: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(value.copy()) for name, value in values.items()}

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from stages.errors import InputError
 from stages.uninitialised import Uninitialised
 
+REMAKE = "train it again with `laat train`"
+
 
 class Kind(NamedTuple):
     """Shape and type of a tensor in a file."""

@@ -123,7 +123,7 @@ def resize_inside(classifier: Classifier, how: str | None, name: str = "the mode
         raise UsageError(
             f"--resize-inside {how}: {name} takes images of any size", "leave --resize-inside out, or use --resize"
         )
-    made = _around(classifier, ResizedInside(classifier.embedding, classifier.image_size, how))
+    made = with_embedding(classifier, ResizedInside(classifier.embedding, classifier.image_size, how))
     made.image_size = None
     return made
 
@@ -132,10 +132,10 @@ def mean_of_draws(classifier: Classifier, draws: int, seed: int) -> Classifier:
     """The classifier that decides by the mean of its logits over `draws` random draws; itself for one."""
     if draws == 1:
         return classifier
-    return _around(classifier, MeanOfDraws(classifier.embedding, draws, seed, as_is=classifier.takes_as_is))
+    return with_embedding(classifier, MeanOfDraws(classifier.embedding, draws, seed, as_is=classifier.takes_as_is))
 
 
-def _around(classifier: Classifier, embedding: Wrapped) -> Classifier:
+def with_embedding(classifier: Classifier, embedding: nn.Module) -> Classifier:
     """The same classifier with an embedding model around its own; nothing is copied."""
     made = copy(classifier)
     made._modules, made._buffers = {"embedding": embedding}, dict(classifier._buffers)

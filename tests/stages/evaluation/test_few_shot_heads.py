@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -21,6 +22,7 @@ from stages.evaluation.task import Task
 from stages.models.classifier import Classifier
 from stages.models.few_shot import few_shot
 from stages.models.heads import RidgeHead
+from stages.models.origin import Origin
 from stages.models.wrapped import mean_of_draws, resize_inside
 from stages.reports.records import Report
 from stages.threat import ThreatModel
@@ -30,6 +32,7 @@ from tests.stages.training.test_run import loaded, trained
 EPISODES = Protocol("episodes", ways=3, shots=2, queries=3, episodes=4, head="protonet")
 THREAT = ThreatModel(Fraction(8, 255))
 IMAGES = made_up_images()
+HEAD = {name: value.numpy() for name, value in RidgeHead().state_dict().items()}
 
 
 def classifier() -> Classifier:
@@ -95,6 +98,10 @@ def test_what_a_model_has_not_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"one has no head r2d2.* use --head protonet"):
         task(classifier(), replace(EPISODES, head="r2d2")).check()
+    damaged = classifier()
+    damaged.origin = Origin(head={**HEAD, "scale": np.ones(3, np.float32)})
+    with pytest.raises(InputError, match=r"tensor 'scale' in the head of one has shape \(3,\), a head r2d2 expects \(\)"):
+        task(damaged, replace(EPISODES, head="r2d2")).check()
     with pytest.raises(UsageError, match="--blend has no effect on --head protonet"):
         replace(EPISODES, blend=1.0)
     trained(tmp_path, quick(objective="at-linear"), anchors=made_up_anchors(seen=3, val=3))
