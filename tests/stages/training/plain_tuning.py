@@ -1,17 +1,21 @@
-"""Fine-tuning of a CLIP image tower written the obvious way: open_clip's tower, plain losses, nothing remembered."""
+"""Fine-tuning of a CLIP image tower written the obvious way: open_clip's tower, plain losses, nothing remembered.
+
+Draws are those that `stages.randomness` and `stages.ball` document, made here once more.
+"""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.data.image_set import ImageSet
-from stages.randomness import torch_generator
 from stages.training.settings import TrainSettings
 
 
@@ -59,17 +63,36 @@ class Losses:
         return self.scale * F.cosine_similarity(embedding[:, None], self.text[None], dim=2)
 
 
+def stream(seed: int, purpose: str) -> torch.Generator:
+    """Seeded with the first 63 bits of a hash of the seed and the purpose."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def random_start(x: Tensor, noise: Tensor, eps: float, norm: str) -> Tensor:
+    """Uniform in the ball, from noise uniform on [0, 1): in L2 the direction of normal variables at the quantiles `noise`, at
+    the distance eps u^(1 / D), u the quantile of their squared length, which is chi-squared with D degrees of freedom."""
+    if norm == "linf":
+        return torch.min(torch.max(x + (2 * noise - 1) * eps, x - eps), x + eps).clamp(0, 1)
+    moved = []
+    for one in noise.double():
+        normal = torch.distributions.Normal(0, 1).icdf(one.clamp(min=2**-25))  # zero has no quantile
+        quantile = stats.chi2.cdf(float(normal.square().sum()), normal.numel())
+        moved.append(normal / normal.norm() * eps * quantile ** (1 / normal.numel()))
+    return x + torch.stack(moved).to(x)  # the pictures have no pixel near 0 or 1
+
+
 def plain_tuning(plain: PlainTower, losses: Losses, images: ImageSet, settings: TrainSettings) -> Iterator[float]:
     """The loss of each step of a run without augmentation; `plain` is trained. The attack has FARE's momentum
-    of 0.9, and the draws of the loop."""
+    of 0.9."""
     optimizer = torch.optim.SGD(plain.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay)
     eps, step_size, step = float(settings.eps), float(settings.step), 0
     for epoch in range(settings.epochs):
-        order = torch.randperm(len(images), generator=torch_generator(settings.seed, f"train/order/{epoch + 1}"))
+        order = torch.randperm(len(images), generator=stream(settings.seed, f"train/order/{epoch + 1}"))
         for rows in order.split(settings.batch_size):
             x, y = images.images[rows].float() / 255, images.labels[rows]
-            noise = torch.rand(x.shape, generator=torch_generator(settings.seed, f"train/attack/{step}"))
-            x_adv, velocity = settings.threat.random_start(x, noise), torch.zeros_like(x)
+            noise = torch.rand(x.shape, generator=stream(settings.seed, f"train/attack/{step}"))
+            x_adv, velocity = random_start(x, noise, eps, settings.norm), torch.zeros_like(x)
             for _ in range(settings.steps):
                 x_adv = x_adv.detach().requires_grad_()
                 loss = losses.attack(plain.eval(), x, x_adv, y)
@@ -77,7 +100,7 @@ def plain_tuning(plain: PlainTower, losses: Losses, images: ImageSet, settings: 
                 if settings.norm == "linf":
                     velocity = (0.9 * velocity + grad.sign()).sign()
                     x_adv = torch.min(torch.max(x_adv + step_size * velocity, x - eps), x + eps).clamp(0, 1)
-                else:  # the pictures have no pixel near 0 or 1
+                else:
                     delta = x_adv + step_size * grad / grad.flatten(1).norm(dim=1)[:, None, None, None] - x
                     x_adv = x + delta * (eps / delta.flatten(1).norm(dim=1)[:, None, None, None]).clamp(max=1)
             loss = losses.outer(plain.train(), x, x_adv.detach(), y)

@@ -24,6 +24,7 @@ from stages.randomness import numpy_generator
 from stages.training.loop import Trainer
 from stages.training.objectives import OBJECTIVES
 from stages.training.settings import TrainSettings
+from stages.training.temperature import with_tau
 from tests.stages.training.plain_tuning import Losses, PlainTower, plain_tuning
 from tests.stages.training.synthetic import quick
 
@@ -73,8 +74,9 @@ BALLS = {
 @pytest.mark.parametrize("name", NAMES)
 def test_twenty_steps_are_those_of_the_plain_program(name: str, dtype: torch.dtype, far: float, anchors: AnchorSet) -> None:
     model, text = tower().to(dtype), normalize(torch.from_numpy(anchors.vectors).to(dtype), dim=1)
-    plain, settings = PlainTower(model), settings_of(name, **BALLS[dtype])
-    formulas = Losses(name, copy.deepcopy(plain), text, 1 / settings.temperature)
+    anchors = replace(anchors, origin={**anchors.origin, "logit_scale": 20.0})
+    plain, settings = PlainTower(model), with_tau(settings_of(name, tau=None, **BALLS[dtype]), anchors)
+    formulas = Losses(name, copy.deepcopy(plain), text, anchors.origin["logit_scale"])
     expected = list(itertools.islice(plain_tuning(plain, formulas, pictures(), settings), 20))
     assert losses(Trainer(model, text, pictures(), settings, "cpu")) == pytest.approx(expected, rel=far, abs=far)
     assert abs(expected[-1] - expected[0]) > 100 * far  # the steps do something
