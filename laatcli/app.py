@@ -110,7 +110,7 @@ def main() -> None:
     arguments = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     prepare_streams()
     Console.json_errors = "--json" in arguments
-    debug = "--debug" in arguments
-    code = guarded(_run, Console(), debug=debug)
-    unwritten = guarded(sys.stdout.flush, Console(), debug=debug)
+    console = Console(debug="--debug" in arguments)
+    code = guarded(_run, console)
+    unwritten = guarded(sys.stdout.flush, console)
     sys.exit(code or unwritten)

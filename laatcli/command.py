@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +57,7 @@ def command(
         singles = {one.name: declaration(one.default) for one in own if isinstance(one.default, Field)}
 
         def run(*, context: typer.Context, as_json: bool, quiet: bool, debug: bool, **options: Any) -> None:
-            console = Console(as_json=as_json, quiet=quiet, rank=_rank() if together else 0)
+            console = Console(as_json=as_json, quiet=quiet, rank=_rank() if together else 0, debug=debug)
 
             def body() -> None:
                 built = {name: _take(kind, options) for name, kind in groups.items()}
@@ -69,7 +68,7 @@ def command(
             if (used := file_used(context)) is not None:
                 console.note(f"settings from {used}")
             with _unverified_files_noted(console):
-                code = guarded(body, console, context, debug=debug)
+                code = guarded(body, console, context)
             if code:
                 raise typer.Exit(code)
 
@@ -122,27 +121,26 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def guarded(run: Callable[[], Any], console: Console, context: typer.Context | None = None, *, debug: bool) -> int:
-    """Run a command, or its body in its context, and return the exit code; no error shows a traceback unless `debug`."""
+def guarded(run: Callable[[], Any], console: Console, context: typer.Context | None = None) -> int:
+    """Run a command, or its body in its context, and return the exit code; no error shows a traceback unless with --debug."""
     try:
         code = run()
     except typer.Exit:  # it is a RuntimeError, too
         raise
     except (Exception, KeyboardInterrupt) as error:
-        return _report(error, console, context, debug=debug)
+        return _report(error, console, context)
     except SystemExit as ended:  # what Typer and Rich raise where the reader of the help went away
         if not isinstance(ended.__context__, BrokenPipeError):
             raise
-        return _report(ended.__context__, console, context, debug=debug)
+        return _report(ended.__context__, console, context)
     return code or 0
 
 
-def _report(error: BaseException, console: Console, context: typer.Context | None, *, debug: bool) -> int:
+def _report(error: BaseException, console: Console, context: typer.Context | None) -> int:
     """Print an error and return the exit code that it ends with."""
     if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed already
         return 2
-    if debug:
-        traceback.print_exception(error)
+    console.traceback(error)
     if isinstance(error, BrokenPipeError):  # the reader of our output went away, as `| head` does
         drop_unwritten()
         return 0

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, ClassVar, TextIO
@@ -26,7 +27,7 @@ from stages.text import texts_in, visible
 
 __all__ = ["CONSOLE_OPTIONS", "Column", "Console", "ProgressLine", "percent"]
 
-# of every command, for its console and for the traceback of an error
+# of every command, for its console
 CONSOLE_OPTIONS = {
     "as_json": Annotated[bool, typer.Option("--json", help="Print the result, or the error, as JSON.")],
     "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")],
@@ -67,6 +68,7 @@ class Console:
         as_json: print the result as one JSON object on standard output and nothing else there.
         quiet: no tables, no notes, no progress.
         rank: of this process among several that do one command together; those above 0 print errors only.
+        debug: print the tracebacks of errors.
 
     Attributes:
         stdout_taken: an artifact is written to standard output, so results go to standard error.
@@ -75,8 +77,8 @@ class Console:
 
     json_errors: ClassVar[bool] = False
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False, rank: int = 0) -> None:
-        self.rank = rank
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, rank: int = 0, debug: bool = False) -> None:
+        self.rank, self.debug = rank, debug
         self.as_json = as_json and rank == 0
         self.quiet = quiet or rank > 0
         self.stdout_taken = False
@@ -122,6 +124,11 @@ class Console:
         whose = f"[rank {self.rank}] " if self.rank else ""
         before, word, rest = self._err.wrapped(f"{whose}error: {' '.join(text.splitlines())}").partition("error:")
         self._err.print(Text.assemble(before, (word, "red"), rest))
+
+    def traceback(self, error: BaseException) -> None:
+        """With --debug, the traceback of an error on standard error."""
+        if self.debug:
+            traceback.print_exception(error)
 
     def line(self, text: str) -> None:
         """One line of a human result; on a terminal it is wrapped between words."""

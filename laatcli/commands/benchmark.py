@@ -16,7 +16,7 @@ from laatcli.reporting import Format, check_format, show_table
 from stages.benchmark.cells import Cell, cells_of
 from stages.benchmark.presence import Presence, find_all, missing_text
 from stages.benchmark.spec import Benchmark, bundled_names, find_benchmark
-from stages.errors import ComputeError, MissingError, UsageError
+from stages.errors import ComputeError, LaatError, MissingError, UsageError
 from stages.parameters import parameter
 from stages.reports.figures import check_picture
 from stages.text import counted
@@ -126,7 +126,12 @@ def _run(
     device = resolve_device(computing.device)
     try:
         with console.progress("benchmark") as bar:
-            how: dict[str, Any] = {"note": bar.line, "progress": bar.update}
+
+            def failed(name: str, error: Exception) -> None:
+                console.traceback(error)
+                bar.line(f"failed: {name}: {describe(error)[1]}")
+
+            how: dict[str, Any] = {"note": bar.line, "failed": failed, "progress": bar.update}
             run = BenchmarkRun(plan, specs, checks, computing.batch_size, device, force, **how)
             return run.all(cells)
     except KeyboardInterrupt:
@@ -205,17 +210,20 @@ def _draw(console: Console, outcome: Outcome, path: Path, size: str) -> None:
 
 
 def _end(console: Console, outcome: Outcome, total: int) -> None:
-    """Say what was done. Raises ComputeError if a cell failed, after naming each with its reason."""
+    """Say what was done. Raises ComputeError if a cell failed, after naming each with its reason; LaatError for a bug."""
     from stages.benchmark.run import failures
 
     kinds = list(outcome.how.values())
     done = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "0 done"
     console.note(f"{counted(total, 'cell')}: {done}{f', {len(outcome.failed)} failed' if outcome.failed else ''}")
+    kind: type[LaatError] = ComputeError
     for name, error in failures(outcome):
-        _, what, fix = describe(error)
+        code, what, fix = describe(error)
         console.note(f"failed: {name}: {what}{f'; {fix}' if fix else ''}")
+        kind = LaatError if code == LaatError.exit_code else kind
     if outcome.failed:
-        raise ComputeError(f"{len(outcome.failed)} of {counted(total, 'cell')} failed", "the same command runs them again")
+        fix = "the lines above say why; the same command runs them again"
+        raise kind(f"{len(outcome.failed)} of {counted(total, 'cell')} failed", fix)
 
 
 def _show_cells(console: Console, plan: Benchmark, found: Sequence[Presence], cells: Sequence[Cell]) -> None:

@@ -64,6 +64,7 @@ class BenchmarkRun:
         batch_size, device: of the evaluation.
         force: compute every cell again.
         note: called with a line on what happens.
+        failed: called with the names of cells and their error, which loses its traceback afterwards.
         progress: called with (done, total, what) over the cells, and within them.
     """
 
@@ -74,6 +75,7 @@ class BenchmarkRun:
     device: str
     force: bool
     note: Callable[[str], None]
+    failed: Callable[[str, Exception], None]
     progress: Callable[[int, int, str], None]
 
     def all(self, cells: Sequence[Cell]) -> Outcome:
@@ -102,8 +104,9 @@ class BenchmarkRun:
 
     def _fail(self, cells: Sequence[Cell], error: Exception, outcome: Outcome) -> None:
         """Any error: the other cells do not depend on it, and it is told at the end."""
+        self.failed(_name_of(cells), error)
+        error.__cause__ = error.__context__ = error.__traceback__ = None  # their frames hold the model and the images
         outcome.failed.update(dict.fromkeys(cells, error))
-        self.note(f"failed: {_name_of(cells)}: {getattr(error, 'what', error)}")
 
     def _open(self, cell: Cell, shared: SharedImages) -> _Opened:
         spec, one = self.specs[cell.model], cell.data.one

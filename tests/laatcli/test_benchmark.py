@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,28 @@ def test_failures_are_listed_and_the_rest_is_done(here: Path) -> None:
     assert not any("average" in name or "renamed" in name for name in table["columns"])
     assert "left out, as all cells failed: renamed" in table["notes"]
     assert "2 of 4 cells failed" in done.stderr.splitlines()[-1]
+
+
+def test_a_bug_is_shown_with_debug_and_no_cell_keeps_the_images_of_another(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images: list[weakref.ref[Any]] = []
+    others: list[int] = []
+
+    def broken(task: Any, **more: Any) -> Any:
+        gc.collect()
+        others.append(sum(one() is not None and one() is not task.whole for one in images))
+        images.append(weakref.ref(task.whole))
+        try:
+            raise ValueError("inner")
+        except ValueError:
+            raise KeyError("outer")  # noqa: B904
+
+    monkeypatch.setattr(run, "evaluate_classifiers", broken)
+    done = bench(here, "run/model.st", "--force", "--debug")
+    assert done.code == 1
+    assert others == [0] * 4
+    assert done.stderr.count('raise ValueError("inner")') == done.stderr.count('raise KeyError("outer")') == 4
+    assert "unexpected error: KeyError: 'outer'" in done.stderr
+    assert "Traceback" not in bench(here, "run/model.st", "--force").stderr
 
 
 def test_averages_are_over_the_data_sets_of_all_models(here: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_smaller_batch_is_advised_only_when_memory_ran_out(
     def fail() -> None:
         raise error
 
-    assert guarded(fail, Console(), debug=False) == 5
+    assert guarded(fail, Console()) == 5
     assert ("Try a smaller --batch-size" in capsys.readouterr().err) == advised
 
 
