@@ -166,8 +166,9 @@ class BenchmarkRun:
         """
         rows = default_rows_path(cell.path)
         beside = [rows, *([episodes_path(rows)] if self.benchmark.protocol.name == "episodes" else [])]
+        identity = task.identity  # its errors are not those of the report
         try:
-            found = earlier_report(cell.path, beside, task.identity)
+            found = earlier_report(cell.path, beside, identity)
         except UsageError as error:
             self.note(f"computing again: {error.what}")
             return None, AGAIN

@@ -249,13 +249,6 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(here: Path) -> None:
     assert tree(here) == before
 
 
-def test_the_list_of_bundled_benchmarks_says_what_is_here(tmp_path: Path) -> None:
-    found = {one["name"]: one for one in record(inside(tmp_path, "benchmark", "--list", "--json"))["benchmarks"]}
-    assert [one["here"] for one in found["shapes"]["data"]] == [True] * 3
-    assert not any(one["here"] for one in found["miniimagenet"]["data"])
-    assert "tecoa-15" in inside(tmp_path, "benchmark", "--list").stdout
-
-
 @pytest.mark.parametrize("form", ["markdown", "csv", "latex"])
 def test_other_formats(start: Path, form: str) -> None:
     done = bench(start, "run/model.st", "--format", form)
@@ -272,24 +265,3 @@ def test_the_security_curve(start: Path) -> None:
     done = inside(start, "plot", "--figure", "security", reports[0], "-o", "one.svg")
     assert done.code == 3
     assert "differ in eps alone" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("args", "says"),
-    [
-        (("nothing",), "there is no benchmark 'nothing'"),
-        (("shapes",), "no model is given"),
-        (("shapes", "demo", "demo"), "a model is given twice"),
-        (("shapes", "demo", "demo=clip:demo"), "models have the same name 'demo'"),
-        (("shapes", "a/b=demo", "a-b=clip:demo"), "would share the folder 'a-b'"),
-        (("shapes", "=demo"), "empty name"),
-        (("shapes", "demo", "--plot", "x.txt"), "not the name of a picture"),
-        (("shapes", "demo", "--plot-size", "column"), "--plot-size has no effect"),
-        ((), "no benchmark is named"),
-    ],
-)
-def test_wrong_usage(args: tuple[str, ...], says: str, tmp_path: Path) -> None:
-    done = inside(tmp_path, "benchmark", *args)
-    assert done.code == 2, done.stderr
-    assert says in done.stderr
-    assert not any(tmp_path.iterdir())
