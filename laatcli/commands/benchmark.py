@@ -148,8 +148,8 @@ def _changed(plan: Benchmark, max_images: int | None, seed: int, context: typer.
 
 
 def _named(models: Sequence[str]) -> dict[str, str]:
-    """Name in tables -> MODEL. Raises UsageError for a model or a name given twice."""
-    from stages.exchange.open_model import report_names
+    """Name in tables -> MODEL. Raises UsageError for a model or a name given twice, InputError for files that are not there."""
+    from stages.exchange.open_model import check_there, report_names
 
     split = [one.partition("=") if not Path(one).exists() else (one, "", "") for one in models]
     plain = [right if equals else left for left, equals, right in split]
@@ -157,6 +157,8 @@ def _named(models: Sequence[str]) -> dict[str, str]:
         raise UsageError("a model has an empty name", "write NAME=MODEL, or MODEL alone")
     if len({Path(spec).resolve() for spec in plain}) < len(plain):
         raise UsageError("a model is given twice", "name each model once")
+    for spec in plain:
+        check_there(spec)
     own = report_names(plain)
     names = [left if equals else name for (left, equals, _), name in zip(split, own, strict=True)]
     numbered = len(own) > 1 and own == [str(at + 1) for at in range(len(own))]  # of models that no part of the path tells apart

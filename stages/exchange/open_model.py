@@ -13,6 +13,7 @@ from torch import nn
 from stages.anchors.anchor_set import KIND as ANCHORS
 from stages.anchors.anchor_set import AnchorSet
 from stages.classes import fold
+from stages.clip_weights import model_folder
 from stages.errors import InputError, MissingError, UsageError
 from stages.exchange.bare_weights import is_bare, open_weights
 from stages.exchange.foreign import Line, lineage_of
@@ -26,7 +27,7 @@ from stages.files.reading import STDIO
 from stages.imports import is_import_path
 from stages.models.checkpoint import KIND, read_checkpoint
 from stages.models.classifier import Classifier
-from stages.models.clip_tower import PREFIX, recorded_tower
+from stages.models.clip_tower import OPTIONS, PREFIX, recorded_tower
 from stages.models.embedding import place
 from stages.models.new_anchors import no_encoder
 from stages.text import as_text
@@ -190,6 +191,15 @@ def _refuse_unused(request: ModelRequest, kinds: Sequence[str], module: nn.Modul
         if not any(option in _USED[kind] for kind in kinds):
             words = " and ".join(dict.fromkeys(_WORDS[kind] for kind in kinds))
             raise UsageError(f"{shown} means nothing for {words}", "leave it out")
+
+
+def check_there(spec: str) -> None:
+    """Raise InputError for a MODEL on this machine that is no file, or no model folder. Nothing is loaded."""
+    own = spec.removeprefix(PREFIX)
+    if own.startswith(FOLDER):
+        model_folder(own, OPTIONS)
+    elif _is_file(spec) and not Path(spec).is_file():
+        raise InputError(f"'{spec}' does not exist or is no file", f"check the path; a MODEL is {FORMS}")
 
 
 def used_of(request: ModelRequest, spec: str) -> ModelRequest:

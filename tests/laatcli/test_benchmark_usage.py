@@ -43,3 +43,11 @@ def test_a_sample_without_some_classes_is_no_other_evaluation(tmp_path: Path) ->
     assert done.code == 5
     assert "leaves some of the 16 classes without an image" in done.stderr
     assert "computing again" not in done.stderr
+
+
+@pytest.mark.parametrize("spec", ["run/gone.st", "typo=gone.safetensors", "local-dir:gone", "x=clip:local-dir:gone", "."])
+def test_a_model_that_is_not_there_is_said_before_any_cell(spec: str, tmp_path: Path) -> None:
+    done = inside(tmp_path, "benchmark", "shapes", "demo", spec, "--dry-run")
+    assert done.code == 3
+    assert ("'.' does not exist or is no file" if spec == "." else "gone") in done.stderr
+    assert not any(tmp_path.iterdir())
