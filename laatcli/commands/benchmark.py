@@ -36,7 +36,7 @@ def benchmark(
     context: typer.Context,
     *,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME|FILE.toml]", help="A bundled benchmark or your own.", show_default=False)
+        str | None, typer.Argument(metavar="NAME|FILE.toml", help="A bundled benchmark or your own.", show_default=False)
     ] = None,
     models: Annotated[
         list[str] | None,

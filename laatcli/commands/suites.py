@@ -15,7 +15,7 @@ EXAMPLES = ("laat suites", "laat suites aa-few-class")
 
 def suites(
     console: Console,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Explain this one.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Explain this one.", show_default=False)] = None,
 ) -> None:
     """List the suites for laat eval --suite, or explain one: attacks, steps, losses, source."""
     if name is not None:
