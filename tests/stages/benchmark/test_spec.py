@@ -12,7 +12,7 @@ from stages.errors import LaatError, UsageError
 from stages.files.toml_file import parse_toml
 
 ONE = '[[data]]\nname = "a"\ndata = "x"\n'
-# the 15 data sets of TeCoA and the work after it
+# ImageNet and those of TeCoA's 15 zero-shot data sets that have a known public source
 TECOA = {
     *("caltech101", "caltech256", "cifar10", "cifar100", "dtd", "eurosat", "fgvc-aircraft", "flowers102", "food101"),
     *("imagenet", "oxford-pets", "pcam", "stanford-cars", "stl10", "sun397"),
