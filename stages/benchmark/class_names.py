@@ -8,7 +8,7 @@ where the benchmark says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
@@ -93,6 +93,10 @@ def matched(one: DataSet, given: ClassNames | None, classes: Sequence[str], sour
                 f"name them with classes = \"FILE\" in the data set '{one.name}', one per line in their order",
             )
         return list(classes), list(classes)
+    kept = range(len(given.names)) if given.groups is None else given.groups.of(one.group)
+    if len(classes) == len(kept) and not numbered:  # data of the group alone
+        given = replace(given, own=tuple(given.own[at] for at in kept), names=tuple(given.names[at] for at in kept))
+        kept = range(len(classes))
     if len(given.names) != len(classes):
         raise InputError(
             f"{given.where} has {len(given.names)} class names and the data '{source}' {len(classes)} classes",
@@ -102,7 +106,6 @@ def matched(one: DataSet, given: ClassNames | None, classes: Sequence[str], sour
         own = _by_number(classes, source) if numbered else _by_order(given, classes, source)
     else:
         own = _by_name(given, classes, source)
-    kept = range(len(own)) if given.groups is None else given.groups.of(one.group)
     return [own[at] for at in kept], [given.names[at] for at in kept]
 
 

@@ -70,6 +70,16 @@ def test_a_group_of_a_bundled_list() -> None:
     assert own == names == list(shape_classes()[SEEN:])
 
 
+def test_data_may_have_the_classes_of_the_group_alone() -> None:
+    one = DataSet("d", "x", classes="shapes", group="novel")
+    given, novel = read_class_names(one), list(shape_classes()[SEEN:])
+    assert matched(one, given, sorted(novel), "copy") == (novel, novel)
+    with pytest.raises(InputError, match="is no class of the data"):
+        matched(one, given, [*novel[1:], shape_classes()[0]], "copy")
+    with pytest.raises(InputError, match="has 64 class names and the data 'copy' 16 classes"):
+        matched(one, given, [str(number) for number in range(len(novel))], "copy")
+
+
 @pytest.mark.parametrize(
     ("lines", "classes", "says"),
     [
