@@ -90,9 +90,9 @@ def _place(sources: list[Path], name: str) -> Path:
 
 def _plot_settings(console: Console, folders: list[Path], target: Path, size: str) -> None:
     from stages.reports.curves import mean_share, plot_mean_curves
-    from stages.reports.run_groups import group_runs
+    from stages.reports.run_groups import curves_by_setting
 
-    curves, notes = group_runs(folders)
+    curves, notes = curves_by_setting(folders)
     plot_mean_curves(curves, target, size)
     for note in notes:
         console.note(note)

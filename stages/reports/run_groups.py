@@ -44,7 +44,7 @@ def _said(key: str, value: Any) -> str:
     return f"no {what}" if value is None else f"{what} {str(value)[:8] if key in _DIGESTS else value}"
 
 
-def group_runs(folders: Sequence[Path]) -> tuple[list[Curves], list[str]]:
+def curves_by_setting(folders: Sequence[Path]) -> tuple[list[Curves], list[str]]:
     """The curves of each setting of these runs, and notes: what the reader of the figure should know.
 
     The settings are those of model.st in the run folder. A run without one is alone, and called by its folder.

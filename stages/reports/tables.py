@@ -44,7 +44,9 @@ def share(value: float, low: float, high: float) -> Figure:
 
 
 def mean(found: OverRuns) -> Figure:
-    """The mean accuracy of training runs, in percent ± half its interval and (standard deviation): '37.8 ± 1.7 (0.7)'."""
+    """The mean accuracy over training runs in percent, ± the larger side of its interval, and (standard deviation):
+    '37.8 ± 1.7 (0.7)'.
+    """
     ends = None if found.low is None or found.high is None else (found.low, found.high)
     half = "" if ends is None else f" ± {100 * max(ends[1] - found.mean, found.mean - ends[0]):.1f}"
     deviation = "" if found.sd is None else f" ({100 * found.sd:.1f})"

@@ -15,7 +15,7 @@ from stages.errors import UsageError
 from stages.files import artifacts
 from stages.reports import curves
 from stages.reports.curves import plot_mean_curves
-from stages.reports.run_groups import group_runs, setting_names
+from stages.reports.run_groups import curves_by_setting, setting_names
 from tests.stages.reports.test_curves import lines, marks, run_folder
 from tests.stages.reports.test_plots import anchors
 
@@ -48,13 +48,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_setting(runs: list[Path]) -> None:
-    found, notes = group_runs([runs[2], runs[0], *runs[3:], runs[1]])
+    found, notes = curves_by_setting([runs[2], runs[0], *runs[3:], runs[1]])
     assert [(one.name, len(one.runs)) for one in found] == [("cos, expanded anchors", 3), ("cos, raw anchors", 2)]
     assert notes == []
 
 
 def test_the_mean_and_a_band_of_one_standard_deviation_are_drawn(runs: list[Path], drawn: list[Any]) -> None:
-    plot_mean_curves(group_runs(runs)[0], Path("unused.png"))
+    plot_mean_curves(curves_by_setting(runs)[0], Path("unused.png"))
     _, training, selection = drawn[0].axes
     (robust,) = (
         line for line in lines(training) if line.get_color() == lines(training)[1].get_color() and not line.is_dashed()
@@ -73,7 +73,7 @@ def test_the_mean_and_a_band_of_one_standard_deviation_are_drawn(runs: list[Path
 
 def test_a_band_at_a_single_epoch_is_a_bar(tmp_path: Path, drawn: list[Any]) -> None:
     runs = [trained_folder(tmp_path / f"{seed}", anchors(), seed, epochs=1, robust=0.2 + 0.2 * seed) for seed in range(2)]
-    plot_mean_curves(group_runs(runs)[0], Path("unused.png"))
+    plot_mean_curves(curves_by_setting(runs)[0], Path("unused.png"))
     bars = [one for one in drawn[0].axes[1].collections if len(one.get_paths()[0].vertices) == 2]
     heights = bars[-1].get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == (pytest.approx(30 - 10 * 2**0.5), pytest.approx(30 + 10 * 2**0.5))
@@ -81,14 +81,14 @@ def test_a_band_at_a_single_epoch_is_a_bar(tmp_path: Path, drawn: list[Any]) -> 
 
 def test_the_mean_ends_where_the_shortest_run_does(runs: list[Path], tmp_path: Path) -> None:
     short = trained_folder(tmp_path / "short", anchors(), 7, epochs=3)
-    (one,), notes = group_runs([runs[0], short])
+    (one,), notes = curves_by_setting([runs[0], short])
     assert one.of("loss").shape == (2, 3)
     assert notes == [f"cos, raw anchors: the mean ends at epoch 3, and '{runs[0]}' at a later one"]
 
 
 def test_a_run_without_a_checkpoint_is_drawn_alone(runs: list[Path], tmp_path: Path) -> None:
     bare = run_folder(tmp_path / "bare")
-    found, (note,) = group_runs([bare, *runs[:2]])
+    found, (note,) = curves_by_setting([bare, *runs[:2]])
     assert [(one.name, len(one.runs)) for one in found] == [("cos, raw anchors", 2), ("bare", 1)]
     assert note == f"'{bare}' has no model.st that says how it was trained: it is drawn alone"
 
@@ -96,7 +96,7 @@ def test_a_run_without_a_checkpoint_is_drawn_alone(runs: list[Path], tmp_path: P
 def test_the_same_run_twice_is_refused(runs: list[Path], tmp_path: Path) -> None:
     copy = trained_folder(tmp_path / "copy", anchors(), 1)
     with pytest.raises(UsageError, match=r"raw-1' and '.*copy' are the same run: one setting, seed 1"):
-        group_runs([*runs[:2], copy])
+        curves_by_setting([*runs[:2], copy])
 
 
 def test_settings_are_called_by_all_in_which_they_differ(tmp_path: Path) -> None:
@@ -108,4 +108,4 @@ def test_settings_are_called_by_all_in_which_they_differ(tmp_path: Path) -> None
     assert setting_names(alike) == ["cos, raw anchors, anchors sha256 aaaaaaaa", "cos, raw anchors, anchors sha256 bbbbbbbb"]
     other = replace(anchors(), origin={"source": "random", "seed": 1})
     random = [trained_folder(tmp_path / name, one, 0) for name, one in (("a", other), ("b", expand_anchors(other)[0]))]
-    assert [one.name for one in group_runs(random)[0]] == ["cos, random anchors", "cos, expanded random anchors"]
+    assert [one.name for one in curves_by_setting(random)[0]] == ["cos, random anchors", "cos, expanded random anchors"]
