@@ -40,8 +40,8 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}%"
 
 
-def show(console: Console, result: RunResult) -> None:
-    """The finished run: its best and its last checkpoint, and the calibration of the best."""
+def show(console: Console, result: RunResult, *, anchored: bool) -> None:
+    """The finished run: its best and its last checkpoint, and the calibration of the best, if it is for anchors."""
     from stages.statistics.calibration import calibration_lines, calibration_warning
 
     last, calibration = result.reports[-1], result.calibration
@@ -64,7 +64,7 @@ def show(console: Console, result: RunResult) -> None:
         for name, epoch, score in (("model.st", result.best_epoch, result.score), ("last.st", last.epoch, last.score))
     ]
     console.table([Column("checkpoint"), *(Column(name, True) for name in columns)], rows)
-    for line in calibration_lines(calibration):
+    for line in calibration_lines(calibration, anchored=anchored):
         console.line(line)
     if warning := calibration_warning(calibration):
         console.warn(warning)

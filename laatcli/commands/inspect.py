@@ -48,9 +48,10 @@ def inspect(
     _show_classes(console, artifact.params)
     _show_params(console, artifact.params)
     if artifact.kind == "model":
+        from stages.files.training_params import is_anchored
         from stages.statistics.calibration import calibration_lines, calibration_of
 
-        for line in calibration_lines(calibration_of(artifact)):
+        for line in calibration_lines(calibration_of(artifact), anchored=is_anchored(artifact.params["training"])):
             console.line(line)
     if "cosines" in record:
         console.table(

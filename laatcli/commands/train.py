@@ -158,7 +158,7 @@ def train(
         console.result({"output": str(out), "up_to_date": True})
         console.line(f"{out} is up to date: same anchors, images and settings (--force trains again)")
     else:
-        show(console, result)
+        show(console, result, anchored=kind.anchored)
 
 
 def _anchors(given: Path | None) -> tuple[Path, artifacts.Artifact, AnchorSet]:

@@ -68,6 +68,11 @@ class Reference(Record):
     """The image tower of a CLIP model."""
 
 
+def is_anchored(training: Mapping[str, Any]) -> bool:
+    """Whether the projection to the anchors was trained; otherwise the model has few-shot heads alone."""
+    return bool(training.get("anchored", True))
+
+
 def blend_of(record: Mapping[str, Any]) -> tuple[float | None, str | None]:
     """Of an entry 'training' of a blend, the weight of the model whose training it is, and what the rest is of.
 

@@ -122,11 +122,6 @@ def learnt_of(artifact: Artifact) -> dict[str, np.ndarray]:
     return {name: value for name, value in artifact.tensors.items() if name.startswith(LEARNT)}
 
 
-def is_anchored(artifact: Artifact) -> bool:
-    """`Origin.anchored` of a checkpoint."""
-    return bool(artifact.params["training"].get("anchored", True))
-
-
 def _head(artifact: Artifact) -> dict[str, np.ndarray]:
     return {name.removeprefix(_HEAD): value for name, value in artifact.tensors.items() if name.startswith(_HEAD)}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.files.training_params import is_anchored
 from stages.identity import digest_of
 
 
@@ -35,8 +36,8 @@ class Origin:
 
     @property
     def anchored(self) -> bool:
-        """Whether the projection to the anchors was trained; otherwise the model has few-shot heads alone."""
-        return bool(self.training.get("anchored", True))
+        """See `is_anchored`."""
+        return is_anchored(self.training)
 
     @property
     def reading(self) -> Mapping[str, Any]:

@@ -11,7 +11,8 @@ from torch import nn
 from stages.errors import UsageError
 from stages.files import artifacts
 from stages.files.artifacts import Artifact
-from stages.models.checkpoint import KIND, is_anchored, read_checkpoint
+from stages.files.training_params import is_anchored
+from stages.models.checkpoint import KIND, read_checkpoint
 from stages.models.clip_tower import (
     PREFIX,
     check_tower_name,
@@ -68,7 +69,7 @@ def find_reference(name: str) -> NamedReference:
     """
     if not name.startswith(PREFIX):
         artifact = artifacts.read(Path(name), KIND)
-        if not is_anchored(artifact):
+        if not is_anchored(artifact.params["training"]):
             raise UsageError(
                 f"--reference '{name}' was trained without the anchors: its projection to them is random",
                 "give a model that was trained against anchors, or clip:NAME/TAG",

@@ -17,8 +17,9 @@ class Judgement:
 
     Attributes:
         predicted: (P,) int32, index of the predicted class in the group.
-        margin: (P,) float32, cosine of the correct class minus that of the best other one, in [-2, 2]; at most 0 where the
-            prediction is wrong; infinite with a single class.
+        margin: (P,) float32, cosine of the correct class minus that of the best other one, in [-2, 2]; of few-shot heads and
+            of classifiers of fixed classes the logit instead, without bounds. At most 0 where the prediction is wrong; infinite
+            with a single class.
         norm: (P,) float32, distance from the clean image in the norm of the threat model, in pixel units; 0 without attack.
         limit: (P,) float32, where seen and novel classes are candidates together (see `seen_unseen.limits`), else None:
             the bias on the seen cosines at which the prediction changes between correct and wrong. Under an attack it is the

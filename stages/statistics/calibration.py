@@ -163,8 +163,10 @@ def calibration_of(artifact: Artifact) -> Calibration | None:
     return None if record is None else Calibration.model_validate(record)
 
 
-def calibration_lines(found: Calibration | None) -> list[str]:
-    """What a calibration is, for people."""
+def calibration_lines(found: Calibration | None, *, anchored: bool = True) -> list[str]:
+    """What a calibration is, for people; nothing of a model that is not `anchored`, which has no confidences."""
+    if found is None and not anchored:
+        return []
     if found is None:
         return ["calibration: none; confidences are those of the temperature of training"]
     lines = [f"calibration: {temperature_text(found)}"]

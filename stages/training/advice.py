@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from stages.anchors.anchor_set import AnchorSet
 from stages.clip_weights import FILE_TAG
 from stages.data.episode_shape import PROTONET
+from stages.files.training_params import is_anchored
 from stages.models.backbones import initial_weights
-from stages.models.checkpoint import is_anchored, trained_classes_of
+from stages.models.checkpoint import trained_classes_of
 from stages.models.clip_tower import PREFIX, recorded_tower
 from stages.text import listed
 from stages.training.task import Task
@@ -53,7 +54,7 @@ def _untrained(task: Task) -> str:
     if init is None:
         return "random weights: give --reference or --init" if random else ""
     same_width = init.params["architecture"]["width"] == task.anchors.vectors.shape[1]
-    if is_anchored(init) and (same_width or not random):
+    if is_anchored(init.params["training"]) and (same_width or not random):
         return ""
     return "a random projection to the anchors: give --reference, or an --init that was trained against anchors of their width"
 

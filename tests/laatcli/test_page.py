@@ -52,7 +52,11 @@ def test_a_page_of_everything(pipeline: Pipeline, tmp_path: Path) -> None:
         *("clean passes", "accuracy % over eps (Linf)", "runs at their best epoch"),
         *("laat eval run/MODEL.st --data photos", "--attack fgsm --attack pgd-2 --norm linf --eps 4/255", model),
         *("stands for the checkpoint with SHA-256", "Clean images alone"),
-        *("Each image from left to right: clean, attacked, difference.", "each by the margin in"),
+        *(
+            "Each image from left to right: clean, attacked, difference.",
+            "each by the margin in",
+            "(cosine, or logit of a few-shot head",
+        ),
     ):
         assert part in text, part
 

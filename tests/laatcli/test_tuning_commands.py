@@ -128,9 +128,19 @@ def test_what_cannot_be_used_is_refused_before_the_images_are_read(
     assert not (here / "early").exists()
 
 
+def test_a_model_without_anchors_has_no_confidences_to_calibrate(here: Path) -> None:
+    class_folders(here / "more/train", 14, size=8)
+    episodes = ("--objective", "aq", "--ways", 2, "--shots", 1, "--queries", 1, "--steps-per-epoch", 1)
+    small = ("--data", "more", "--backbone", "conv4-8", "--epochs", 1, "--steps", 1, "--resize", 16)
+    done = inside(here, "train", *small, *episodes, "--anchors", "anchors.st", "--out", "episodes")
+    shown = inside(here, "inspect", "episodes/model.st")
+    assert (done.code, shown.code) == (0, 0), done.stderr
+    assert "calibration" not in done.stdout + shown.stdout
+
+
 def test_a_dry_run_shows_the_default(here: Path) -> None:
     shown = [
-        json.loads(train(here, "--dry-run", "--json", objective=name).stdout)["settings"]["tau"]
+        json.loads(train(here, "--batch-size", 128, "--dry-run", "--json", objective=name).stdout)["settings"]["tau"]
         for name in ("at", "tecoa", "aq")
     ]
     assert shown == [1.0, None, None]

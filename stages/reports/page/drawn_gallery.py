@@ -11,7 +11,7 @@ from stages.classes import fold
 from stages.data.request import ImageRequest
 from stages.data.subset import Subset, select_images
 from stages.errors import InputError
-from stages.reports.page.gallery import FALLS, STANDS, Gallery, Picture, chosen_ranks, margin_text, png_uri
+from stages.reports.page.gallery import FALLS, MARGIN, STANDS, Gallery, Picture, chosen_ranks, margin_text, png_uri
 from stages.reports.page.words import splits_of
 from stages.reports.records import Report
 from stages.reports.row_file import RowPart
@@ -88,8 +88,8 @@ def _gallery(path: Path, part: RowPart, subset: Subset, places: dict[str, int], 
         "misclassified when clean are left out.",
         f"Shown: {counted(len(shown), 'image')}, the least and the most robust, and others drawn by seed, of every class while "
         "there is room.",
-        "Order: images that an attack changes before those that withstand all, each by the margin (cosine of the correct class "
-        "minus the largest other): when clean of those that an attack changes, the smallest under attack of the others.",
+        f"Order: images that an attack changes before those that withstand all, each by the margin ({MARGIN}): when clean of "
+        "those that an attack changes, the smallest under attack of the others.",
         "Clean images alone, from the data by their names: the report has no attacked images; laat attack saves some.",
     )
     name = f"{path}, {part.model}, {part.group}, {part.protocol}"

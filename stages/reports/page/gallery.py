@@ -11,6 +11,7 @@ import numpy as np
 from stages.randomness import numpy_generator
 
 STANDS, FALLS = "robust", "misclassified under attack"
+MARGIN = "cosine, or logit of a few-shot head or of fixed classes, of the correct class minus the largest other"
 _PURPOSE = "page/images"
 
 

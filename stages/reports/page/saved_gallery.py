@@ -10,7 +10,7 @@ import numpy as np
 from stages.attacks.adversarial import KIND, AdversarialSet
 from stages.attacks.quantize import quantize
 from stages.files.artifacts import Artifact, read
-from stages.reports.page.gallery import FALLS, STANDS, Gallery, Picture, chosen_ranks, margin_text, png_uri
+from stages.reports.page.gallery import FALLS, MARGIN, STANDS, Gallery, Picture, chosen_ranks, margin_text, png_uri
 from stages.reports.records import Report
 from stages.reports.verify import rows_of_report
 from stages.text import counted
@@ -68,8 +68,8 @@ def _about(saved: AdversarialSet, right: int, stand: int, shown: int, source: st
     order = "Order: images that the attack changes before those that withstand it"
     if source:
         order += (
-            f", each by the margin in {source} (cosine of the correct class minus the largest other): when clean of those that "
-            "the attack changes, under attack of those that withstand it."
+            f", each by the margin in {source} ({MARGIN}): when clean of those that the attack changes, under attack of those "
+            "that withstand it."
         )
     else:
         order += (
