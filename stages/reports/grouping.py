@@ -95,8 +95,8 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The values of the keys."""
-        return ", ".join(self.label.values())
+        """The values of the keys, numbers with their key."""
+        return _called(self.label)
 
     @property
     def classes(self) -> str:
@@ -117,6 +117,11 @@ class Group:
         """The runs by the first entry that is averaged over; None where several runs have the same value, or none at all."""
         found = {run.training.get(self.over[0]): run for run in self.runs}
         return found if len(found) == len(self.runs) and None not in found else None
+
+
+def _called(label: Mapping[str, str]) -> str:
+    known = {key: value for key, value in label.items() if value != MISSING}
+    return ", ".join(f"{key} {value}" if value.replace(".", "").isdigit() else value for key, value in known.items())
 
 
 def group_runs(reports: Mapping[str, Report], keys: Sequence[str], over: Sequence[str] = (SEED,)) -> list[Group]:
@@ -143,7 +148,7 @@ def group_runs(reports: Mapping[str, Report], keys: Sequence[str], over: Sequenc
     groups = []
     for members in found.values():
         label = {key: members[0].text(key, runs) for key in keys}
-        _check_alike(members, keys, over, ", ".join(label.values()))
+        _check_alike(members, keys, over, _called(label))
         members.sort(key=lambda run: [(value is None, str(type(value)), value) for value in map(run.training.get, over)])
         groups.append(Group(label, tuple(members), tuple(over)))
     return groups
