@@ -80,4 +80,5 @@ for method in ${METHODS:-laat aq-protonet-1 aq-protonet-5 aq-r2d2-5 at-linear}; 
         evaluate "$method" "$best" "$seed"
     done
 done
-python "$here/table.py" "$out"
+run report "$out"/*-[0-9].json --group-by objective,training.head,training.shots,shots --over seed \
+    --baseline objective=laat,shots=0 --format markdown
