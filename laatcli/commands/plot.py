@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "laat plot run-raw run-expanded -o both.pdf --plot-size column",
-    "laat plot report.json -o report.svg",
     "laat plot --figure expansion expanded.st -o sphere.pdf",
     "laat plot --figure security benchmark-shapes/*/*.json",
 )

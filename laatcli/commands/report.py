@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "laat report raw/report.json expanded/report.json --format latex",
     "laat report runs/*/report.json --group-by objective,anchors --over seed --baseline objective=at --format latex",
-    "laat report report.json --leaderboard leaderboard.jsonl",
     "laat report report.json --format html --run run --adversarial adversarial.st -o report.html",
 )
 Format = Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -9,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from stages.models.classifier import unit
 from stages.models.folding import folded
 from stages.models.frozen import frozen
+from stages.training.embed import Embed
 from stages.training.loop import Trainer
 from tests.benchmarks.task import Task
 
@@ -32,26 +35,29 @@ def disagreement(task: Task, device: str) -> dict[str, float]:
         expected = _attacked(lambda x: unit(exact(x)), x.double(), labels, anchors)
     model = trainer.model
     here = x.to(device).contiguous(memory_format=torch.channels_last)
-    dtype = torch.bfloat16 if task.precision == "bf16" else None
-    with frozen(model), folded(model, dtype):
-        found = _attacked(trainer.training_step.embed, here, labels.to(device), anchors.float().to(device))
+    half = task.precision == "bf16"
+    embed = Embed(model, half=half)
+    with frozen(model), folded(model, torch.bfloat16 if half else None):
+        found = _attacked(embed, here, labels.to(device), anchors.float().to(device))
     weights = [_weight_gradients(exact, lambda x: unit(exact(x)), x.double(), labels, anchors)]
-    weights.append(_weight_gradients(model, trainer.training_step.embed, here, labels.to(device), anchors.float().to(device)))
+    weights.append(_weight_gradients(model, embed, here, labels.to(device), anchors.float().to(device)))
     trainer.close()
     pairs = zip(("embeddings", "input gradient", "weight gradient"), (*found, weights[1]), (*expected, weights[0]), strict=True)
     return {part: _far(one, other) for part, one, other in pairs}
 
 
-def _attacked(embed: object, x: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+def _attacked(embed: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
     variable = x.clone().requires_grad_(True)
-    embeddings = embed(variable)  # type: ignore[operator]
+    embeddings = embed(variable)
     (grad,) = torch.autograd.grad(cross_entropy(embeddings @ anchors.T, labels, reduction="sum"), variable)
     return embeddings.detach(), grad
 
 
-def _weight_gradients(model: torch.nn.Module, embed: object, x: Tensor, labels: Tensor, anchors: Tensor) -> Tensor:
+def _weight_gradients(
+    model: torch.nn.Module, embed: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, anchors: Tensor
+) -> Tensor:
     model.train().zero_grad()
-    cross_entropy(embed(x) @ anchors.T, labels).backward()  # type: ignore[operator]
+    cross_entropy(embed(x) @ anchors.T, labels).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
