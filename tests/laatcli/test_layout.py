@@ -84,7 +84,7 @@ def every_table(folder: Path) -> None:
         show_reports(shell, {"report.json": one}, "table")
         show_reports(shell, {"raw/report.json": one, "expanded/report.json": one}, "table")
     scores = EpochReport(90, Figures(1.0, 0.5, 0.4), Score(0.5, 0.25), True)
-    show(shell, RunResult(Path("/data/experiments/2024-11") / LONG, 90, Score(0.5, 0.25), [scores], "ab" * 32))
+    show(shell, RunResult(Path("/data/experiments/2024-11") / LONG, 90, Score(0.5, 0.25), [scores], "ab" * 32), anchored=True)
     show_cosines(shell, [("before", cosine_figures(np.eye(3, dtype=np.float32)))])
 
 
