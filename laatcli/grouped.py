@@ -1,4 +1,4 @@
-"""`laat report --group-by` and `--against`: rows of several training runs, and published figures beside the measured."""
+"""`laat report --group-by` and `--against`: rows of several training runs, and measured against published figures."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def report(
     against: Path | None = parameter(
         None,
         "A CSV file of published figures: measured, published, difference, and what differs in the protocol. "
-        "examples/rivals/published.csv is one, and README.md beside it describes the columns.",
+        "examples/rivals/published.csv is one; README.md in that folder describes the columns.",
     ),
     output: Path = parameter(
         Path("report.html"), "File of --format html; - is standard output.", short=("-o",), panel=options.OUTPUT

@@ -52,10 +52,10 @@ class Against:
 
 
 def against_published(reports: Mapping[str, Report], rows: Sequence[Published]) -> tuple[list[Against], list[str]]:
-    """Each result beside the published figures of its method, and notes.
+    """Each result with the published figures of its method, and notes.
 
     A method is recognized by its name, which is the model's objective. Where figures on the same data set are published, only
-    those are shown. A robust figure stands beside the attack of the same name, otherwise beside the worst case.
+    those are shown. A robust figure is compared with the attack of the same name, otherwise with the worst case.
     """
     found: list[Against] = []
     without: dict[str, None] = {}
