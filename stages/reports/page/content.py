@@ -138,10 +138,11 @@ def page_content(groups: Sequence[Group], paths: Mapping[Path, Report], request:
         twice = next((path for at, path in enumerate(places) if path in places[:at]), None)
         if twice is not None:
             raise UsageError(f"{option} '{twice}' is given twice", "name each once")
-    several = len(groups) > 1
     charts = Charts() if len(groups) <= _TWO_SIZES else Charts(["column"])
+    names = [name for group in groups for name in group.reports]
+    shared = len({*names}) < len(names)  # ranks are names in every ranking
     named = {
-        f"ranking {number}, {name}" if several and name in groups[number - 2].reports else name: report
+        f"ranking {number}, {name}" if shared else name: report
         for number, group in enumerate(groups, 1)
         for name, report in group.reports.items()
     }

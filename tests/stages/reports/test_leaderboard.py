@@ -14,7 +14,8 @@ import pytest
 from stages.errors import InputError
 from stages.reports import leaderboard
 from stages.reports.leaderboard import Leaderboard, add_to_file, read_leaderboard, write_leaderboard
-from stages.reports.page.content import groups_of
+from stages.reports.page.content import groups_in, groups_of, page_content
+from stages.reports.page.request import PageRequest
 from stages.reports.records import Checks, Report, report_schema
 from stages.reports.verify import with_digest
 from stages.statistics.intervals import Estimate
@@ -149,3 +150,12 @@ def test_an_edited_line_is_refused(tmp_path: Path) -> None:
         path.write_text(change)
         with pytest.raises(InputError, match=f"{says}.*; delete the line"):
             read_leaderboard(path)
+
+
+def test_the_page_has_every_line_of_every_ranking() -> None:
+    board = added(*(of(name, 1, seed=seed) for seed, names in enumerate(("abc", "d", "ef", "g")) for name in names))
+    content = page_content(groups_in(board), {}, PageRequest())
+    assert sorted(one.name for one in content.about) == sorted(
+        f"ranking {number}, {rank}" for number, lines in enumerate(board.rankings(), 1) for rank in lines
+    )
+    assert len(content.about) == 7
