@@ -2,7 +2,7 @@
 # LAAT and its rivals on the bundled CLIP tower: fine-tune on seen classes of `shapes`, evaluate on novel ones and on other data sets.
 #
 # Every method has the same images, steps, batches and inner attack. METHODS are METHOD:LR.
-# Environment: SEEDS="0 1 2", METHODS, OUT=runs/rivals. About 1 minute of one core per training run, and 1 per evaluation.
+# Environment: SEEDS="0 1 2", METHODS, OUT=runs/rivals. About a minute and a half of one core per training run, and 1 minute per evaluation.
 set -eu
 here=$(dirname "$0")
 groups=$here/../demo_classifier
@@ -34,6 +34,6 @@ for seed in ${SEEDS:-0 1 2}; do
 done
 laat benchmark "$here/transfer.toml" clip:demo -o "$out/reports" --no-checks
 for data in shapes textured small; do
-    laat report "$out"/reports/*-[0-9]/"$data"-linf-2-255-quick.json --group-by objective,anchors --baseline objective=tecoa --format markdown
+    laat report "$out"/reports/*-[0-9]/"$data"-linf-*-quick.json --group-by objective,anchors,eps --baseline objective=tecoa --format markdown
 done
 python "$here/drift.py" "$out"/*/model.st
