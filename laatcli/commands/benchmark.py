@@ -17,7 +17,8 @@ from stages.benchmark.cells import Cell, cells_of
 from stages.benchmark.presence import Presence, find_all, missing_text
 from stages.benchmark.spec import Benchmark, bundled_names, find_benchmark
 from stages.errors import ComputeError, LaatError, MissingError, UsageError
-from stages.parameters import parameter
+from stages.exchange.model_request import ModelRequest
+from stages.parameters import parameter, same_parameter
 from stages.reports.figures import check_picture
 from stages.text import counted
 
@@ -44,6 +45,8 @@ def benchmark(
     ] = None,
     computing: options.Computing,
     plotting: options.Plotting,
+    architecture: str | None = same_parameter(ModelRequest, "architecture"),
+    backbone: str | None = same_parameter(ModelRequest, "backbone"),
     root: Path | None = parameter(
         None, "Folder with your copies of data sets: ROOT/NAME is read instead of the hub.", panel=CELLS
     ),
@@ -103,7 +106,8 @@ def benchmark(
         if one.data is None:
             console.warn(f"left out: {missing_text([one])}")
     cells = [cell for cell in cells if cell.data.data is not None]
-    outcome = _run(console, plan, specs, cells, computing, checks=checks, force=force)
+    request = ModelRequest(architecture=architecture, backbone=backbone)
+    outcome = _run(console, plan, specs, cells, computing, request, checks=checks, force=force)
     _show(console, plan, cells, outcome, missing, form)
     if plot is not None and outcome.reports:
         _draw(console, outcome, plot, plotting.plot_size)
@@ -116,6 +120,7 @@ def _run(
     specs: dict[str, str],
     cells: Sequence[Cell],
     computing: options.Computing,
+    request: ModelRequest,
     *,
     checks: bool,
     force: bool,
@@ -132,7 +137,7 @@ def _run(
                 bar.line(f"failed: {name}: {describe(error)[1]}")
 
             how: dict[str, Any] = {"note": bar.line, "failed": failed, "progress": bar.update}
-            run = BenchmarkRun(plan, specs, checks, computing.batch_size, device, force, **how)
+            run = BenchmarkRun(plan, specs, checks, request, computing.batch_size, device, force, **how)
             return run.all(cells)
     except KeyboardInterrupt:
         console.note("stopped: run the same command again to resume; finished cells are kept")

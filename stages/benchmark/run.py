@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stages.benchmark.cells import Cell
 from stages.benchmark.images import SharedImages
@@ -61,6 +61,7 @@ class BenchmarkRun:
         benchmark: its settings.
         specs: name of a model in tables -> MODEL.
         checks: whether each result is checked.
+        request: what the models need to be opened, besides the class names and prompts of the data sets.
         batch_size, device: of the evaluation.
         force: compute every cell again.
         note: called with a line on what happens.
@@ -71,6 +72,7 @@ class BenchmarkRun:
     benchmark: Benchmark
     specs: Mapping[str, str]
     checks: bool
+    request: ModelRequest
     batch_size: int
     device: str
     force: bool
@@ -110,7 +112,7 @@ class BenchmarkRun:
 
     def _open(self, cell: Cell, shared: SharedImages) -> _Opened:
         spec, one = self.specs[cell.model], cell.data.one
-        request = ModelRequest(names=shared.names, template=list(one.templates) or None)
+        request = replace(self.request, names=shared.names, template=list(one.templates) or None)
         found = open_models([spec], used_of(request, spec), progress=self.note)[0]
         classifier = resize_inside(found.classifier, self.benchmark.resize_inside, cell.model)
         images = shared.read(reading_of(classifier), classifier.trained.names("seen"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,7 @@ def _refuse_twice(data_sets: Sequence[DataSet], where: str) -> None:
     """Two entries may share their images, with other classes, but not all of it."""
     seen: dict[Any, str] = {}
     for one in data_sets:
-        images = (one.data, one.split, one.label_column, one.classes, one.group, one.resize, one.templates)
+        images = replace(one, name="", known="")
         for what, key in (("name", one.name.casefold()), ("images", images if one.data else None)):
             if key is not None and key in seen:
                 same = f"the data set '{one.name}' twice" if what == "name" else f"'{one.name}' and '{seen[key]}' alike"

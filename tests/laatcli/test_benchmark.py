@@ -6,6 +6,7 @@ import gc
 import json
 import shutil
 import weakref
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +266,17 @@ def test_the_security_curve(start: Path) -> None:
     done = inside(start, "plot", "--figure", "security", reports[0], "-o", "one.svg")
     assert done.code == 3
     assert "differ in eps alone" in done.stderr
+
+
+def test_bare_weights_take_an_architecture(here: Path) -> None:
+    """The weights of the bundled CLIP model give the figures of the model itself."""
+    one = TOML[: TOML.rindex("[[data]]")].replace(', "4/255"', "")
+    (here / "one.toml").write_text(one + "resize = 32\n")
+    weights = Path(str(resources.files("stages.anchors").joinpath("demo_clip/open_clip_model.safetensors")))
+    models = (f"bare={weights}", "whole=clip:demo")
+    done = bench(here, *models, "--architecture", "clip:demo", "--json", name="one.toml")
+    assert done.code == 0, done.stderr
+    bare, whole = record(done)["tables"][0]["rows"]
+    assert bare[1:] == whole[1:]
+    refused = bench(here, models[0], "--json", "--force", name="one.toml")
+    assert "add --architecture" in refused.stderr

@@ -107,6 +107,11 @@ def test_what_is_refused(text: str, says: str) -> None:
         parsed(text)
 
 
+@pytest.mark.parametrize("difference", ["image-column = 'left'", "layout = 'classes'", "match = 'order'", "split = 'train'"])
+def test_data_sets_that_differ_in_one_key_are_two(difference: str) -> None:
+    assert len(parsed(ONE + ONE.replace('"a"', '"b"') + difference + "\n").data_sets) == 2
+
+
 def test_a_group_of_names_without_groups_is_refused(tmp_path: Path) -> None:
     one = parsed(ONE + "group = 'novel'\n").data_sets[0]
     with pytest.raises(UsageError, match="its class names have no groups"):
