@@ -244,7 +244,7 @@ def train(
         dataset: images of the seen and validation classes, see `evaluate`.
         settings: see `TrainSettings`; None is its defaults.
         objective, reference: your own objective, a class or an instance, and frozen model; None: as `laat train`.
-        name: of the run in reports; None is that of the folder.
+        name: of the run in reports; None is that of the folder, and "model" in those of `evaluate`.
         out: the run folder: model.st (best epoch), last.st, metrics.jsonl.
         split, layout, resize: as `--split`, `--layout` and `--resize`.
         resume, force, device: as `--resume auto`, `--force` and `--device`.

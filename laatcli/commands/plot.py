@@ -31,7 +31,7 @@ FIGURES = {
     "security": "accuracy over eps, of reports that differ in eps",
     "shots": "accuracy over the number of shots, of report.json…",
 }
-_FIGURE_HELP = f"A figure of the paper: {'; '.join(f'{name} ({about})' for name, about in FIGURES.items())}."
+_FIGURE_HELP = f"The figure: {'; '.join(f'{name} ({about})' for name, about in FIGURES.items())}."
 
 
 def plot(
@@ -55,7 +55,7 @@ def plot(
         unset="report.png beside report.json; curves.png or what --figure names, beside the source if there is one",
     ),
 ) -> None:
-    """Plot learning curves of runs, the results of a report, or a figure of the paper."""
+    """Plot learning curves of runs, the results of a report, or another figure, such as those of the paper."""
     if output is not None and str(output) == STDIO:
         raise UsageError("--output cannot be standard output", "name a file")
     twice = next((one for at, one in enumerate(sources) if one.resolve() in [other.resolve() for other in sources[:at]]), None)
