@@ -44,7 +44,7 @@ class StepDone:
 
 
 class Trainer:
-    """Trains a model against fixed anchors.
+    """Trains a model with an objective.
 
     All random numbers are a function of the seed, the purpose and the epoch or step, generated on the CPU for the whole global
     batch. A run can therefore be resumed exactly at any step, on any device, with any number of processes; no generator is
@@ -102,7 +102,6 @@ class Trainer:
         self._loader = open_loader(images, cache, device)
         self._augmentation = augmentation(settings)
         self._image_size = images.size
-        self._in_memory = isinstance(images, ImageSet)
         self._known: Tensor | None = None  # (images, D) by the reference
         self.images = len(images)
         self._batches = self._planned(images)
@@ -193,10 +192,10 @@ class Trainer:
         return EpisodeBatches(images.labels, images.classes, shape, settings.episodes, steps, settings.seed)
 
     def _known_embeddings(self) -> Tensor | None:
-        """The reference's embeddings (images, D), where the images are the same in every epoch and in memory: streamed ones
-        would have to be read once more. With `tokens`, the objective wants more than the embeddings."""
+        """The reference's embeddings (images, D), where the images are the same in every epoch: streamed ones too, which are read
+        once more, since other batches round differently. With `tokens`, the objective wants more than the embeddings."""
         reference, settings = self.training_step.reference, self.settings
-        if reference is None or self._objective.tokens or settings.augment or not self._in_memory:
+        if reference is None or self._objective.tokens or settings.augment:
             return None
         if self._known is None:
             shape = self.images, self._objective.anchors.shape[1]

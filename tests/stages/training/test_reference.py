@@ -21,6 +21,8 @@ from stages.training.objectives import Adversarial, Objective, Outcome
 from stages.training.options import RunOptions
 from stages.training.run import train_run
 from stages.training.task import Task
+from tests.stages.data.pictures import class_folders
+from tests.stages.data.test_loader import sets
 from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick, small_model
 
 FILES = ("model.st", "last.st", "metrics.jsonl")
@@ -60,6 +62,23 @@ def test_interrupted_and_resumed_it_ends_with_the_same_bytes(changes: dict[str, 
     trained(tmp_path / "parts", resume=True, **changes)
     for file in FILES:
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes()
+
+
+def test_the_reference_sees_streamed_images_as_those_in_memory(tmp_path: Path) -> None:
+    """In the same batches, once: others round differently."""
+    anchors = torch.from_numpy(made_up_anchors().vectors[:2])
+    passes = []
+    for images in sets(class_folders(tmp_path / "pets", {"cat": 10, "dog": 10}, size=16)):
+        settings = quick(objective="fare", tau=0.5, augment=False, batch_size=7, accumulate=2)
+        loop = Trainer(small_model(), anchors, images, settings, "cpu")
+        assert loop.training_step.reference is not None
+        seen: list[int] = []
+        loop.training_step.reference.register_forward_hook(lambda _, given, __, seen=seen: seen.append(len(given[0])))
+        losses = [float(step.loss) for _ in range(settings.epochs) for step in loop.steps()]
+        loop.close()
+        passes.append((seen, losses))
+    assert passes[0] == passes[1]
+    assert passes[0][0] == [4] * 5
 
 
 def test_another_reference_is_another_run(tmp_path: Path) -> None:
