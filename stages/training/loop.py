@@ -192,8 +192,8 @@ class Trainer:
         return EpisodeBatches(images.labels, images.classes, shape, settings.episodes, steps, settings.seed)
 
     def _known_embeddings(self) -> Tensor | None:
-        """The reference's embeddings (images, D), where the images are the same in every epoch: streamed ones too, which are read
-        once more, since other batches round differently. With `tokens`, the objective wants more than the embeddings."""
+        """The reference's embeddings (images, D), where the images are the same in every epoch; streamed ones are read once
+        more, as other batches would round differently. With `tokens`, the objective wants more than the embeddings."""
         reference, settings = self.training_step.reference, self.settings
         if reference is None or self._objective.tokens or settings.augment:
             return None
