@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,8 @@ def differences(group: Group, baseline: Group, decisions: Decisions) -> list[Gro
     pairs = _pairs(group, baseline)
     if not pairs:
         return []
-    check_same_anchors(baseline.runs[0], group.runs[0], f"the difference of '{group.name}' from '{baseline.name}'")
+    for first, second in product(baseline.runs, group.runs):
+        check_same_anchors(first, second, f"the difference of '{group.name}' from '{baseline.name}'")
     runs = [[pair[at] for pair in pairs.values()] for at in (0, 1)]
     known = [[part for run in side if (part := decisions.of(run)) is not None] for side in runs]
     whole = all(len(side) == len(pairs) for side in known) and _of_same_points([*chain(*runs)], [*chain(*known)])

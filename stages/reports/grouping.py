@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 from stages.errors import InputError, UsageError, nearest
@@ -194,9 +195,9 @@ def _check_keys(runs: Sequence[Run], keys: Sequence[str], over: Sequence[str]) -
 
 def _check_alike(runs: Sequence[Run], keys: Sequence[str], over: Sequence[str], name: str) -> None:
     """Raise InputError unless the runs of a group were measured alike and differ in `over` alone."""
-    first, where = runs[0], f"the group '{name}'"
-    free = {*(key.removeprefix(TRAINING) for key in keys if key not in first.measured), *over, *_FREE}
-    for run in runs[1:]:
+    where = f"the group '{name}'"
+    free = {*(key.removeprefix(TRAINING) for key in keys if key not in runs[0].measured), *over, *_FREE}
+    for first, run in combinations(runs, 2):  # two may record what a third one does not
         unlike = [one for one in {**first.measured, **run.measured} if first.measured.get(one) != run.measured.get(one)]
         if unlike:
             raise InputError(

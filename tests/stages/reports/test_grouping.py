@@ -154,10 +154,13 @@ def test_models_that_answered_with_other_anchors_are_refused(tmp_path: Path) -> 
     own = [run_report(tmp_path, name, 0, answered_with="cc") for name in LEAN]
     other = run_report(tmp_path, "laat", 1, answered_with="dd")
     says = "mixes models that answered with other anchors: cc for 'laat-0' in "
-    assert says in " ".join(refused(own[1], other, *GROUP).split())
+    unknown = run_report(tmp_path, "laat", 3)
+    for others in ((), (unknown,)):
+        assert says in " ".join(refused(*others, own[1], other, *GROUP).split())
     other = run_report(tmp_path / "other", "laat", 0, answered_with="dd")
-    error = " ".join(refused(own[0], other, *GROUP, "--baseline", "at").split())
-    assert "the difference of 'laat, raw' from 'at, raw' mixes models that answered with other anchors: cc" in error
+    for others in ((), (run_report(tmp_path, "at", -1), run_report(tmp_path, "laat", -1))):
+        error = " ".join(refused(*others, own[0], other, *GROUP, "--baseline", "at").split())
+        assert "the difference of 'laat, raw' from 'at, raw' mixes models that answered with other anchors: cc" in error
     # anchors of models that were trained on other ones cannot be compared
     expanded = run_report(tmp_path, "laat", 2, anchors_sha256="bb", answered_with="ee")
     assert len(json.loads(shown(own[1], expanded, "--group-by", "anchors_sha256", "--json"))["groups"]) == 2
@@ -167,6 +170,8 @@ def test_models_that_answered_with_other_anchors_are_refused(tmp_path: Path) -> 
 def test_a_setting_that_older_reports_lack_is_named(tmp_path: Path) -> None:
     paths = [run_report(tmp_path, "laat", 0), run_report(tmp_path, "laat", 1, optimizer="sgd")]
     assert "not recorded for every run of laat, raw: optimizer" in shown(*paths, *GROUP, "--format", "markdown")
+    paths.append(run_report(tmp_path, "laat", 2, optimizer="adamw"))
+    assert "trained differently: optimizer is sgd for 'laat-1'" in " ".join(refused(*paths, *GROUP).split())
 
 
 def test_a_report_that_does_not_record_the_training_is_named(tmp_path: Path) -> None:
