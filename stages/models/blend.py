@@ -38,7 +38,8 @@ class Blend:
     Args:
         first: A, a checkpoint.
         second: B, a checkpoint of the same architecture, or the name clip:NAME/TAG of the tower that A was trained from.
-        anchors_of: the model whose anchors and temperature are kept: 'first', 'second', or None if both have the same.
+        anchors_of: the model whose anchors and temperature are kept: 'first', 'second', or None if both have the same, as a
+            tower always has.
 
     Raises:
         InputError: two architectures or few-shot heads, other pixel statistics, or weights that are not finite; anchors or
@@ -59,7 +60,7 @@ class Blend:
                 f"{first.where} and {self._other.where} differ in {', '.join(found)}",
                 "choose whose anchors and temperature to keep: --anchors-of first, or second",
             )
-        self._kept = self._other if anchors_of == SECOND else first
+        self._kept = self._other if anchors_of == SECOND and not self._tower else first  # a tower has those of the first
 
     @property
     def notes(self) -> list[str]:

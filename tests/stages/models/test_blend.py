@@ -194,6 +194,7 @@ def test_with_the_original_tower(folder: Path) -> None:
     back = read_checkpoint(half, "it")
     assert (back.logit_scale, list(back.origin.images)) == (100, ["trained"])
     assert blend.notes == []
+    assert Blend(written(packed), name, "second").at(0.5).params == half.params  # the tower has no anchors of its own
     headed = checkpoint_of(made, own, {"settings": {"tau": 0.01}}, {}, image_size=16, head=ridge(3))
     with pytest.raises(InputError, match=r"'head.log_ridge' is float32 .* and missing in 'clip:local-dir:"):
         Blend(written(headed), name)
