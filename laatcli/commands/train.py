@@ -88,8 +88,9 @@ def train(
     if dry_run:
         norm = settings.threat.norm
         lengths = {"eps": format_eps(settings.eps, norm), "step_size": format_eps(settings.step, norm)}
-        unset = {"alpha": kind.alpha, "beta": settings.second_weight, "tau": kind.default_tau if settings.anchored else None}
-        show_resolved(console, context, {**unset, **lengths})
+        unset = {"beta": kind.default_beta, "tau": kind.default_tau} if settings.anchored else {}
+        unset |= settings.episode_values if kind.episodic else {}
+        show_resolved(console, context, {"alpha": kind.alpha, **unset, **lengths})
         return
     from stages.files.epoch_metrics import METRICS
     from stages.training.folder import BEST, LAST, STATE

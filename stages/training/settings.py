@@ -28,6 +28,7 @@ _OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_eps")
 _LATER = ("alpha", "norm", "optimizer", *_OF_ADAMW, "decay_norms")
 # what unset settings of episodes are with an episodic objective
 _OF_EPISODES = {"head": PROTONET, "ways": 5, "shots": 1, "queries": 15, "episodes_per_step": 4, "steps_per_epoch": None}
+_TEXT = {name: str(value) for name, value in _OF_EPISODES.items()}
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,16 @@ class TrainSettings:
         panel=EPISODES,
         choices=HEADS,
     )
-    ways: int | None = parameter(None, "Classes per episode.", unset="5", panel=EPISODES, at_least=2, below=2**20)
-    shots: int | None = parameter(None, "Support images per class, clean.", unset="1", panel=EPISODES, at_least=1, below=2**20)
-    queries: int | None = parameter(None, "Query images per class, attacked.", unset="15", panel=EPISODES, at_least=1)
-    episodes_per_step: int | None = parameter(None, "Episodes per step.", unset="4", panel=EPISODES, at_least=1, below=2**20)
+    ways: int | None = parameter(None, "Classes per episode.", unset=_TEXT["ways"], panel=EPISODES, at_least=2, below=2**20)
+    shots: int | None = parameter(
+        None, "Support images per class, clean.", unset=_TEXT["shots"], panel=EPISODES, at_least=1, below=2**20
+    )
+    queries: int | None = parameter(
+        None, "Query images per class, attacked.", unset=_TEXT["queries"], panel=EPISODES, at_least=1
+    )
+    episodes_per_step: int | None = parameter(
+        None, "Episodes per step.", unset=_TEXT["episodes_per_step"], panel=EPISODES, at_least=1, below=2**20
+    )
     steps_per_epoch: int | None = parameter(
         None, "Steps that make an epoch of episodes.", unset="as many as cover the images once", panel=EPISODES, at_least=1
     )
@@ -223,21 +230,23 @@ class TrainSettings:
     @property
     def episode(self) -> EpisodeShape:
         """The episodes of an episodic objective."""
-        return EpisodeShape(*(self._of_episodes(name) for name in ("ways", "shots", "queries")))
+        return EpisodeShape(*(self.episode_values[name] for name in ("ways", "shots", "queries")))
 
     @property
     def episodes(self) -> int:
         """Episodes in a batch of an episodic objective."""
-        return int(self._of_episodes("episodes_per_step"))
+        return int(self.episode_values["episodes_per_step"])
 
     @property
     def episode_head(self) -> str:
         """The head of an episodic objective, one of `HEADS`."""
-        return str(self._of_episodes("head"))
+        return str(self.episode_values["head"])
 
-    def _of_episodes(self, name: str) -> Any:
-        value = getattr(self, name)
-        return _OF_EPISODES[name] if value is None else value
+    @property
+    def episode_values(self) -> dict[str, Any]:
+        """The settings of episodes by name, each as given or its default."""
+        given = {name: getattr(self, name) for name in _OF_EPISODES}
+        return {name: _OF_EPISODES[name] if value is None else value for name, value in given.items()}
 
     @property
     def step(self) -> Fraction:
@@ -261,11 +270,6 @@ class TrainSettings:
     def _tau(self) -> float | None:
         return find_objective(self.objective).default_tau if self.tau is None else self.tau
 
-    @property
-    def second_weight(self) -> float:
-        """The weight of the objective's second term: `beta`, or its default for the objective."""
-        return find_objective(self.objective).default_beta if self.beta is None else self.beta
-
     def with_precision(self, *, has_bf16: bool) -> TrainSettings:
         """These settings with the precision that 'auto' means on a device that has bfloat16 or not."""
         return replace(self, precision="bf16" if has_bf16 else "float32") if self.precision == "auto" else self
@@ -284,7 +288,7 @@ class TrainSettings:
         record = {**asdict(self), **lengths, "tau": self._tau}
         defaults = _defaults()
         if (kind or find_objective(self.objective)).episodic:
-            record |= {name: self._of_episodes(name) for name in _OF_EPISODES}
+            record |= self.episode_values
             record["batch_size"] = self.episodes * self.episode.images
         record = {name: value for name, value in record.items() if value is not None or name not in _OF_EPISODES}
         for name in ("grad_checkpointing", "seen_bias", *(name for name in _LATER if record[name] == defaults[name])):

@@ -138,9 +138,13 @@ def test_a_model_without_anchors_has_no_confidences_to_calibrate(here: Path) -> 
     assert "calibration" not in done.stdout + shown.stdout
 
 
-def test_a_dry_run_shows_the_default(here: Path) -> None:
-    shown = [
-        json.loads(train(here, "--batch-size", 128, "--dry-run", "--json", objective=name).stdout)["settings"]["tau"]
-        for name in ("at", "tecoa", "aq")
-    ]
-    assert shown == [1.0, None, None]
+def test_a_dry_run_shows_the_defaults_of_the_objective(here: Path) -> None:
+    names = ("tau", "beta", "head", "ways", "shots", "queries", "episodes-per-step")
+
+    def shown(objective: str, *options: object) -> list[object]:
+        done = train(here, "--batch-size", 128, "--dry-run", "--json", *options, objective=objective)
+        return [json.loads(done.stdout)["settings"][name] for name in names]
+
+    assert shown("at") == [1.0, 0.0, None, None, None, None, None]
+    assert shown("tecoa")[0] is None
+    assert shown("aq", "--shots", 3) == [None, None, "protonet", 5, 3, 15, 4]

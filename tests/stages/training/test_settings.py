@@ -10,6 +10,7 @@ import pytest
 
 from stages.errors import UsageError
 from stages.threat import ThreatModel
+from stages.training.objectives import find_objective
 from stages.training.settings import TrainSettings
 
 
@@ -18,7 +19,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     assert (found.objective, found.epochs, found.batch_size, found.lr) == ("laat", 100, 128, 0.05)
     assert (found.momentum, found.weight_decay, found.schedule) == (0.9, 5e-4, "step")
     assert (found.eps, found.steps, found.step) == (Fraction(8, 255), 7, Fraction(2, 255))
-    assert (found.temperature, found.second_weight) == (1, 1)
+    assert (found.temperature, find_objective("laat").default_beta) == (1, 1)
 
 
 @pytest.mark.parametrize(
