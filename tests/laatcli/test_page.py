@@ -6,6 +6,8 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
+
 from tests.laatcli.conftest import Pipeline
 from tests.laatcli.inside import inside
 from tests.laatcli.shell import check_refusal, tree
@@ -61,15 +63,26 @@ def test_a_page_of_everything(pipeline: Pipeline, tmp_path: Path) -> None:
         assert part in text, part
 
 
-def test_images_without_a_margin_for_each_have_no_order_by_margin(pipeline: Pipeline, tmp_path: Path) -> None:
-    evaluate = ("eval", "run/model.st", "--data", pipeline.photos, "--attack", "fgsm", "--no-checks", "--max-per-class", 1)
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        ("--attack", "pgd-2", "--max-per-class", 1),
+        ("--attack", "fgsm"),
+        ("--attack", "pgd-2", "--eps", "4/255"),
+        ("--attack", "pgd-2", "--seed", 1),
+    ],
+)
+def test_images_without_a_margin_for_each_have_no_order_by_margin(
+    unlike: tuple[object, ...], pipeline: Pipeline, tmp_path: Path
+) -> None:
+    evaluate = ("eval", "run/model.st", "--data", pipeline.photos, "--no-checks", *unlike)
     done = inside(pipeline.folder, *evaluate, "-o", tmp_path / "part.json")
     assert done.code == 0, done.stderr
     saved = pipeline.folder / "adversarial.st"
     done = inside(tmp_path, "report", "part.json", "--format", "html", "--adversarial", saved, "--images", 5, "-o", "-")
     assert done.code == 0, done.stderr
     assert "of both kinds, drawn by seed" in done.stdout
-    assert "each as in the file. Give a report of the same model and all of these images" in done.stdout
+    assert "each as in the file. Give a report of the same model, threat model and attack on all of these" in done.stdout
     assert "margin in" not in done.stdout
 
 

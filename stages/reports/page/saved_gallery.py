@@ -14,13 +14,14 @@ from stages.reports.page.gallery import FALLS, MARGIN, STANDS, Gallery, Picture,
 from stages.reports.records import Report
 from stages.reports.verify import rows_of_report
 from stages.text import counted
+from stages.threat import format_eps
 
 
 def saved_gallery(path: Path, reports: Mapping[Path, Report], most: int) -> Gallery:
     """The images in a file of `laat attack`, at most `most`: the least and the most robust, and others drawn by seed.
 
     Images that are misclassified without an attack are left out. The others are ordered by whether they withstand the attack,
-    and then by the margins in the rows of a report of the same model and images, where there is one of all of them.
+    and then by the margins in the rows of a report of the same model, attack and images, where there is one of all of them.
 
     Args:
         path: of the file.
@@ -73,7 +74,8 @@ def _about(saved: AdversarialSet, right: int, stand: int, shown: int, source: st
         )
     else:
         order += (
-            ", each as in the file. Give a report of the same model and all of these images, with its rows, to order by margin."
+            ", each as in the file. Give a report of the same model, threat model and attack on all of these images, with its "
+            "rows, to order by margin."
         )
     return (
         f"{which}: {right:,} of {count:,} are classified correctly when clean, and {stand:,} of these withstand the attack. "
@@ -93,18 +95,30 @@ def _margins(
     on_these = {path for path, one in reports.items() if one.adversarial and one.adversarial.sha256 == artifact.sha256}
     for path, report in sorted(reports.items(), key=lambda item: item[0] not in on_these):
         names = [model.name for model in report.models if model.sha256 == made_on]
-        same = path in on_these or (report.adversarial is None and report.data.source == saved.data.get("source"))
-        if not names or not same or report.rows is None or not (path.parent / report.rows.file).is_file():
+        attacks = {name for one in report.results for name in one.attacks} if path in on_these else _same_attacks(report, saved)
+        if not names or not attacks or report.rows is None or not (path.parent / report.rows.file).is_file():
             continue
         candidates = [(saved.group, len(saved.classes), one) for one in names]
         alike = {one.key for one in report.results if (one.group, one.classes, one.model) in candidates and not one.episodes}
         for part in rows_of_report(report, path):
-            if part.key in alike and part.rows.attacks and part.images is not None:
-                attacked = np.min([one.margin for one in part.rows.attacks.values()], axis=0)
+            found = [one.margin for name, one in part.rows.attacks.items() if name in attacks]
+            if part.key in alike and found and part.images is not None:
+                attacked = np.min(found, axis=0)
                 keys = np.array(part.images.names(), object)[part.rows.image]
                 pairs = zip(part.rows.clean.margin.tolist(), attacked.tolist(), strict=True)
                 return dict(zip(keys.tolist(), pairs, strict=True)), str(path)
     return {}, ""
+
+
+def _same_attacks(report: Report, saved: AdversarialSet) -> set[str]:
+    """The attacks of a report that are the one of the file: on the same data, in the same threat model, with the same settings
+    and seed."""
+    threat, mine = report.threat, saved.threat
+    if threat is None or report.adversarial is not None or report.data.source != saved.data.get("source"):
+        return set()
+    if (threat.norm, threat.eps, report.seed) != (mine.norm, format_eps(mine.eps, mine.norm), saved.attack.get("seed", 0)):
+        return set()
+    return {one.name for one in report.attacks if one.to_record().items() <= saved.attack.items()}
 
 
 def _keys(saved: AdversarialSet) -> list[str]:
