@@ -9,6 +9,7 @@ import typer
 
 from laatcli import options
 from laatcli.console import Console
+from laatcli.leaderboards import refuse_leaderboards
 from laatcli.page import HTML
 from laatcli.reporting import show_tables
 from stages.errors import UsageError
@@ -18,11 +19,9 @@ from stages.reports.group_request import GroupRequest
 def show_groups(console: Console, reports: Sequence[Path], request: GroupRequest, form: str) -> None:
     """Show the reports in groups. Raises UsageError and InputError as `group_reports`."""
     from stages.reports.group_tables import group_reports, group_tables
-    from stages.reports.leaderboard import is_leaderboard
     from stages.reports.report import read_report
 
-    if any(map(is_leaderboard, reports)):
-        raise UsageError("--group-by takes reports, and a leaderboard was given", "name reports of laat eval")
+    refuse_leaderboards(reports, "--group-by")
     keys, over = request.entries()
     found = group_reports({str(path): read_report(path) for path in reports}, keys, over, request.baseline)
     console.result(found.to_record())
@@ -32,12 +31,10 @@ def show_groups(console: Console, reports: Sequence[Path], request: GroupRequest
 def show_against(console: Console, reports: Sequence[Path], published: Path, form: str) -> None:
     """Show the reports against published figures. Raises UsageError for a leaderboard, InputError for a damaged file."""
     from stages.reports.against import against_published, against_tables
-    from stages.reports.leaderboard import is_leaderboard
     from stages.reports.published import read_published
     from stages.reports.report import read_report
 
-    if any(map(is_leaderboard, reports)):
-        raise UsageError("--against takes reports, and a leaderboard was given", "name reports of laat eval")
+    refuse_leaderboards(reports, "--against")
     rows = read_published(published)
     found, notes = against_published({str(path): read_report(path) for path in reports}, rows)
     console.result({"kind": "laat-against", "results": [one.to_record() for one in found], "notes": notes})

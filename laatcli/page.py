@@ -10,7 +10,7 @@ import typer
 
 from laatcli import options
 from laatcli.console import Console
-from stages.errors import UsageError
+from laatcli.leaderboards import only_leaderboard
 from stages.files.reading import STDIO
 from stages.files.writing import write_file
 from stages.reports.page.request import PageRequest
@@ -55,14 +55,11 @@ def write_page(console: Console, context: typer.Context, sources: Sequence[Path]
 
 def _groups(sources: Sequence[Path]) -> tuple[list[Group], dict[Path, Report]]:
     """The reports in groups, and those that are files."""
-    from stages.reports.leaderboard import is_leaderboard, read_leaderboard
     from stages.reports.page.content import groups_in, groups_of
     from stages.reports.report import read_report
 
-    if any(map(is_leaderboard, sources)):
-        if len(sources) > 1:
-            raise UsageError("a leaderboard is shown alone", "name one file, or add reports to it with --leaderboard")
-        return groups_in(read_leaderboard(sources[0])), {}
+    if (board := only_leaderboard(sources)) is not None:
+        return groups_in(board), {}
     reports = {path: read_report(path) for path in sources}
     files = {path: report for path, report in reports.items() if str(path) != STDIO}
     return groups_of({str(path): report for path, report in reports.items()}), files

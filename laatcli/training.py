@@ -43,12 +43,13 @@ def _share(value: float | None) -> str:
 def show(console: Console, result: RunResult, *, anchored: bool) -> None:
     """The finished run: its best and its last checkpoint, and the calibration of the best, if it is for anchors."""
     from stages.statistics.calibration import calibration_lines, calibration_warning
+    from stages.training.folder import LAST
 
     last, calibration = result.reports[-1], result.calibration
     console.result(
         {
             "output": str(result.folder),
-            "model": str(result.folder / "model.st"),
+            "model": str(result.model),
             "sha256": result.sha256,
             "epochs": last.epoch,
             "best_epoch": result.best_epoch,
@@ -60,8 +61,11 @@ def show(console: Console, result: RunResult, *, anchored: bool) -> None:
     )
     columns = ("epoch", "selection clean %", "selection robust %")
     rows = [
-        [str(result.folder / name), str(epoch), _share(score.clean), _share(score.robust)]
-        for name, epoch, score in (("model.st", result.best_epoch, result.score), ("last.st", last.epoch, last.score))
+        [str(path), str(epoch), _share(score.clean), _share(score.robust)]
+        for path, epoch, score in (
+            (result.model, result.best_epoch, result.score),
+            (result.folder / LAST, last.epoch, last.score),
+        )
     ]
     console.table([Column("checkpoint"), *(Column(name, True) for name in columns)], rows)
     for line in calibration_lines(calibration, anchored=anchored):

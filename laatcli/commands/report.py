@@ -11,6 +11,7 @@ import typer
 from laatcli import options
 from laatcli.console import Console
 from laatcli.grouped import check_against, check_groups, show_against, show_groups
+from laatcli.leaderboards import only_leaderboard, refuse_leaderboards
 from laatcli.page import HTML, write_page
 from laatcli.reporting import check_format, show_reports, show_tables
 from stages.errors import UsageError
@@ -79,6 +80,8 @@ def report(
         check_against(context, form)
     if form == HTML:
         console.stdout_taken = str(output) == STDIO
+        if not page.adversarial and page.data is None:
+            options.refuse_without(context, ("images",), "images", "add --adversarial or --data")
     else:
         check_format(form, console, HTML)
         options.refuse_without(context, ("output", *options.option_names(PageRequest)), "a page", f"add --format {HTML}")
@@ -117,14 +120,11 @@ def _given(reports: Sequence[Path] | None, leaderboard: Path | None) -> Sequence
 
 def _show(console: Console, reports: Sequence[Path], form: str) -> None:
     """Show reports, or a leaderboard."""
-    from stages.reports.leaderboard import is_leaderboard, read_leaderboard
     from stages.reports.report import read_report
     from stages.reports.report_tables import report_tables
 
-    if any(map(is_leaderboard, reports)):
-        if len(reports) > 1:
-            raise UsageError("a leaderboard is shown alone", "name one file, or add reports to it with --leaderboard")
-        _show_board(console, read_leaderboard(reports[0]), form)
+    if (board := only_leaderboard(reports)) is not None:
+        _show_board(console, board, form)
         return
     read = {str(path): read_report(path) for path in reports}
     console.result(_record(report_tables(read)))
@@ -133,12 +133,11 @@ def _show(console: Console, reports: Sequence[Path], form: str) -> None:
 
 def _collected(console: Console, reports: Sequence[Path], path: Path) -> Leaderboard:
     """The leaderboard at `path` with the results of the reports, written."""
-    from stages.reports.leaderboard import add_to_file, check_name, is_leaderboard
+    from stages.reports.leaderboard import add_to_file, check_name
     from stages.reports.report import read_report
 
     check_name(path)
-    if any(map(is_leaderboard, reports)):
-        raise UsageError("--leaderboard adds reports, and a leaderboard was given", "name reports of laat eval")
+    refuse_leaderboards(reports, "--leaderboard")
     read = [read_report(one) for one in reports]
     board, new, replaced = add_to_file(path, read)
     console.note(f"{path}: {new} added, {replaced} replaced, {len(board.lines)} in all")

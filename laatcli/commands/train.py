@@ -92,8 +92,8 @@ def train(
         unset |= settings.episode_values if kind.episodic else {}
         show_resolved(console, context, {"alpha": kind.alpha, **unset, **lengths})
         return
-    from stages.files.epoch_metrics import METRICS
-    from stages.training.folder import BEST, LAST, STATE
+    from stages.files.epoch_metrics import BEST, METRICS
+    from stages.training.folder import LAST, STATE
 
     written = [("--out", out / name) for name in (BEST, LAST, METRICS, STATE)]
     check_places(

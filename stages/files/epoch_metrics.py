@@ -13,8 +13,7 @@ from stages.files.records import Record, Share, parse_record
 
 _AGAIN = "train again"
 
-
-METRICS = "metrics.jsonl"  # in a run folder
+BEST, METRICS = "model.st", "metrics.jsonl"  # in a run folder
 
 
 class EpochMetrics(Record, extra="ignore"):

@@ -15,15 +15,16 @@ from stages.errors import InputError, UsageError
 from stages.files.reading import STDIO
 from stages.reports.compare import check_same_points
 from stages.reports.grouping import Group, Run, check_same_anchors, measured_but_for
+from stages.reports.measures import paired_points
 from stages.reports.row_file import RowPart
 from stages.reports.rows import WORST
 from stages.reports.verify import rows_of_report
-from stages.statistics.paired import Paired, paired_episodes, paired_images, paired_runs
+from stages.statistics.paired import Paired, paired_runs
 from stages.text import listed
 
 OVER_BOTH = "95 % for new seeds on new {units}, paired by both (Hillis 2007); p of the same"
 OVER_SEEDS = "Student t 95 % over paired seeds, on these {units} alone: rows are missing or of other {units}; p: paired t"
-ONE_PAIR = "one pair of runs: 95 % over paired {units}, which says nothing of other seeds"
+ONE_PAIR = "one pair of runs, which says nothing of other seeds: {interval}"
 UNKNOWN = "one pair of runs, whose rows are missing or of other images: no interval"
 # what groups that are compared over the shots may differ in
 SHOTS = ("shots", "blend", "support_embeddings", "head")
@@ -195,8 +196,8 @@ def _paired(each: Sequence[np.ndarray], sides: Sequence[np.ndarray] | None, epis
         if len(each[0]) < 2:
             return None, UNKNOWN
         return paired_runs(each[0][:, None], each[1][:, None]), OVER_SEEDS.format(units=units)
+    if len(each[0]) < 2:
+        one, interval = paired_points(sides[0][0], sides[1][0], episodes)
+        return one, ONE_PAIR.format(interval=interval)
     by_unit = [side.reshape(len(side), episodes, -1).mean(2) if episodes else side for side in sides]
-    if len(each[0]) > 1:
-        return paired_runs(by_unit[0], by_unit[1]), OVER_BOTH.format(units=units)
-    one = paired_episodes(by_unit[0][0], by_unit[1][0]) if episodes else paired_images(sides[0][0], sides[1][0])
-    return one, ONE_PAIR.format(units=units)
+    return paired_runs(by_unit[0], by_unit[1]), OVER_BOTH.format(units=units)

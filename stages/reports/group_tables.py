@@ -157,13 +157,14 @@ def _differences_table(found: Grouped, lines: Sequence[GroupDifference]) -> Figu
     names = list(dict.fromkeys(one.baseline.name for one in lines))
     each = len(names) > 1
     rows: list[tuple[Cell, ...]] = []
+    cell: Cell
+    p: Cell
     for one in lines:
         labels = (*one.group.label.values(), one.group.classes, *[one.group.protocol] * by_protocol)
-        low, high = (None, None) if one.paired is None else (one.paired.low, one.paired.high)
-        change = one.means[1] - one.means[0]
-        known = one.paired is not None and low is not None and high is not None and high > low
-        cell = difference(change, low, high) if known and low is not None and high is not None else _bare(change)
-        p: Cell = p_value(one.paired.p) if one.paired is not None and known else MISSING
+        change, paired = one.means[1] - one.means[0], one.paired
+        cell, p = _bare(change), MISSING
+        if paired is not None and paired.high > paired.low:
+            cell, p = difference(change, paired.low, paired.high), p_value(paired.p)
         beside = [one.baseline.name] if each else []
         rows.append((*labels, *beside, one.measure, len(one.seeds), *map(percent, one.means), cell, p))
     alike_pairs = any(one.paired is not None and one.paired.low == one.paired.high for one in lines)

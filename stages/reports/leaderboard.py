@@ -19,7 +19,7 @@ from pathlib import Path
 from stages.errors import InputError, UsageError
 from stages.files.reading import read_file
 from stages.files.writing import write_file
-from stages.reports.parts import answering_anchors, measured_alike, part_of
+from stages.reports.parts import answering_anchors, measured_alike, names_apart, part_of
 from stages.reports.records import Report
 from stages.reports.report import parse_report
 from stages.reports.report_tables import failed_checks, report_tables
@@ -115,15 +115,10 @@ def check_name(path: Path | str) -> None:
 
 
 def _ranked(lines: Sequence[Report]) -> dict[str, Report]:
-    models = [line.models[0] for line in lines]
-    names, digests = [model.name for model in models], [model.sha256 for model in models]
-    shown = {}
-    for rank, (line, model) in enumerate(zip(lines, models, strict=True), start=1):
-        name = model.name
-        if names.count(name) > digests.count(model.sha256):  # other checkpoints have the name, too
-            name = f"{name} {model.sha256[:12]}"
-        if digests.count(model.sha256) > 1:  # and the checkpoint was evaluated with other anchors, too
-            name = f"{name}, anchors {(answering_anchors(line) or 'unknown')[:12]}"
+    models = [(line.models[0].name, line.models[0].sha256, answering_anchors(line)) for line in lines]
+    names, shown = names_apart(models), {}
+    for rank, (line, found) in enumerate(zip(lines, models, strict=True), start=1):
+        name, model = names[found], line.models[0]
         result = line.results[0].model_copy(update={"model": name})
         shown[str(rank)] = line.model_copy(update={"models": [model.model_copy(update={"name": name})], "results": [result]})
     return shown

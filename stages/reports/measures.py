@@ -94,13 +94,24 @@ def compare_rows(one: RowPart, other: RowPart, seen: int) -> list[Measure]:
 
 def _accuracies(make: Make, first: np.ndarray, second: np.ndarray, episodes: int) -> Measure:
     """The accuracies of decisions (P,) bool."""
-    paired, interval = paired_images(first, second), OVER_IMAGES
-    if episodes:
-        each = [side.reshape(episodes, -1).mean(1) for side in (first, second)]
-        interval = OVER_ALIKE if alike(each[1] - each[0]) else OVER_EPISODES
-        paired = paired if interval == OVER_ALIKE else paired_episodes(*each)
+    paired, interval = paired_points(first, second, episodes)
     only = int((first & ~second).sum()), int((second & ~first).sum())
     return make(accuracies=(float(first.mean()), float(second.mean())), paired=paired, only=only, interval=interval)
+
+
+def paired_points(first: np.ndarray, second: np.ndarray, episodes: int) -> tuple[Paired, str]:
+    """The difference of two models' decisions (P,) bool on the same points, and which interval and p-value it has.
+
+    Args:
+        first, second: whether each decision is correct; episode by episode, if there are `episodes`.
+        episodes: 0 for none.
+    """
+    if not episodes:
+        return paired_images(first, second), OVER_IMAGES
+    each = [side.reshape(episodes, -1).mean(1) for side in (first, second)]
+    if alike(each[1] - each[0]):
+        return paired_images(first, second), OVER_ALIKE
+    return paired_episodes(*each), OVER_EPISODES
 
 
 def _limits(part: RowPart, samples: SeenUnseen, names: Sequence[str]) -> dict[str, np.ndarray]:

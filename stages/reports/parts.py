@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from stages.reports.notes import notes_on
@@ -28,6 +29,23 @@ def answering_anchors(report: Report) -> str | None:
     """Digest of the class names and anchors that answered; None if unknown: in older reports, and of several models."""
     found = (report.identity or {}).get("inputs", {}).get("anchors")
     return found if isinstance(found, str) and len(report.models) == 1 else None
+
+
+def names_apart(models: Iterable[tuple[str, str, str | None]]) -> dict[tuple[str, str, str | None], str]:
+    """A name for each model, given as its name, SHA-256 and `answering_anchors`.
+
+    Where checkpoints share a name, it has the beginning of the SHA-256 too; where a checkpoint answered with several sets of
+    anchors, the beginning of their digest.
+    """
+    found = dict.fromkeys(models)
+    checkpoints = Counter(name for name, _ in {(name, sha256) for name, sha256, _ in found})
+    answers = Counter(sha256 for _, sha256, _ in found)
+    return {
+        (name, sha256, anchors): name
+        + (f" {sha256[:12]}" if checkpoints[name] > 1 else "")
+        + (f", anchors {(anchors or 'unknown')[:12]}" if answers[sha256] > 1 else "")
+        for name, sha256, anchors in found
+    }
 
 
 def _kept_identity(report: Report) -> dict[str, dict[str, Any]] | None:
@@ -67,3 +85,11 @@ def measured_how(report: Report) -> dict[str, Any]:
 def measured_alike(report: Report) -> str:
     """What two reports share if their figures may stand in one table, see `measured_how`."""
     return json.dumps(measured_how(report), sort_keys=True)
+
+
+def alike(reports: Mapping[str, Report]) -> list[dict[str, Report]]:
+    """Reports, by their names, in groups that were measured alike."""
+    found: dict[str, dict[str, Report]] = {}
+    for name, report in reports.items():
+        found.setdefault(measured_alike(report), {})[name] = report
+    return list(found.values())

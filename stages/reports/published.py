@@ -36,7 +36,7 @@ class Published:
         backbone: for example ViT-B/32.
         train_eps: L-inf radius of the attack in training.
         shots: support images a class; 0 is zero-shot.
-        ways: candidate classes; empty for all classes of the data.
+        ways: candidate classes.
         norm, eps: the threat model; empty for a clean figure, and where it is not stated.
         attack: empty for a clean figure.
         metric: clean or robust, an accuracy.

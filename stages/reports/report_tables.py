@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from stages.reports.notes import merged_notes
-from stages.reports.parts import measured_alike
+from stages.reports.parts import alike
 from stages.reports.records import Report, Result
 from stages.reports.tables import MISSING, Cell, Figure, FigureTable, percent, share
 from stages.statistics.chance import LEGEND, verdict
@@ -22,11 +22,13 @@ def report_tables(reports: Reports, *, label: str | None = None) -> list[FigureT
     Reports share a table only if they were measured alike (see `measured_alike`): no column mixes figures that were measured
     differently. With several reports, or a `label`, the heading of that column, every row names its report.
     """
-    alike: dict[str, dict[str, Report]] = {}
-    for name, report in reports.items():
-        alike.setdefault(measured_alike(report), {})[name] = report
     label = label or ("report" if len(reports) > 1 else None)
-    return [table for group in alike.values() for table in (_results_table(group, label), *_gzsl_tables(group, label))]
+    return [table for group in alike(reports) for table in tables_of_alike(group, label)]
+
+
+def tables_of_alike(reports: Reports, label: str | None) -> list[FigureTable]:
+    """The tables of reports that were measured alike; `label` is the heading of the column of their names, None for none."""
+    return [_results_table(reports, label), *_gzsl_tables(reports, label)]
 
 
 def _results_table(reports: Reports, label: str | None) -> FigureTable:

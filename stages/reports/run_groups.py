@@ -9,11 +9,11 @@ from typing import Any
 from stages.anchors.anchor_set import AnchorSet
 from stages.errors import UsageError
 from stages.files import artifacts
+from stages.files.epoch_metrics import BEST
 from stages.reports.curves import Curves, run_names
 from stages.reports.metrics import RunMetrics, read_metrics
 from stages.reports.model_records import Training, training_of
 
-CHECKPOINT = "model.st"  # of a run folder
 _OF_ONE_RUN = ("seed", "name")
 _ALWAYS = ("objective", "anchors")  # what a setting is called by
 _DIGESTS = ("anchors_sha256", "data_sha256", "init")
@@ -59,7 +59,7 @@ def curves_by_setting(folders: Sequence[Path]) -> tuple[list[Curves], list[str]]
     for folder, name in zip(folders, run_names(folders), strict=True):
         run, training = read_metrics(folder), _training_of(folder)
         if training is None:
-            notes.append(f"'{folder}' has no {CHECKPOINT} that says how it was trained: it is drawn alone")
+            notes.append(f"'{folder}' has no {BEST} that says how it was trained: it is drawn alone")
             alone.append(Curves(name, (run,)))
             continue
         setting = setting_of(training)
@@ -82,8 +82,8 @@ def curves_by_setting(folders: Sequence[Path]) -> tuple[list[Curves], list[str]]
 
 
 def _training_of(folder: Path) -> Training | None:
-    if not (folder / CHECKPOINT).is_file():
+    if not (folder / BEST).is_file():
         return None
-    found = artifacts.read(folder / CHECKPOINT, "model")
+    found = artifacts.read(folder / BEST, "model")
     anchors = AnchorSet.from_artifact(found, found.where)
     return training_of(found.params["training"], found.inputs, anchors)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from stages.reports.parts import answering_anchors, measured_alike
+from stages.reports.parts import answering_anchors, measured_alike, names_apart
 from stages.reports.records import Report, Result
 from stages.reports.report_tables import attacks_in_order
-from stages.reports.rows import CLEAN, WORST
+from stages.reports.rows import CLEAN
 from stages.reports.tables import MISSING, Cell, FigureTable, share
 from stages.statistics.intervals import Estimate
 from stages.threat import format_eps, parse_eps
+
+# SHA-256 of the model, digest of its anchors; group, protocol and attacks
+_Key = tuple[str, str | None, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,8 @@ class SecurityCurve:
     """One model on one group of classes under the same attacks at several eps.
 
     Attributes:
-        model, group, protocol: as in the reports.
-        measure: 'worst', or the attack where there is one.
+        model: its name, with the digest of the checkpoint or of the anchors where another model has the name too.
+        group, protocol: as in the reports.
         norm: of the threat models.
         under: the attacks, in words.
         data: name of the data.
@@ -31,7 +34,6 @@ class SecurityCurve:
     model: str
     group: str
     protocol: str
-    measure: str
     norm: str
     under: str
     data: str
@@ -45,7 +47,7 @@ def security_curves(reports: Mapping[str, Report]) -> list[list[SecurityCurve]]:
 
 def drawn_and_left_out(reports: Mapping[str, Report]) -> tuple[list[list[SecurityCurve]], list[str]]:
     """As `security_curves`, and the reports that are in no curve: without a partner, or of an eps that an earlier one has."""
-    alike: dict[str, dict[tuple[str | None, ...], dict[Fraction, tuple[str, Report, Result]]]] = {}
+    alike: dict[str, dict[_Key, dict[Fraction, tuple[str, Report, Result]]]] = {}
     for name, report in reports.items():
         if report.threat is None:
             continue
@@ -56,9 +58,17 @@ def drawn_and_left_out(reports: Mapping[str, Report]) -> tuple[list[list[Securit
             if result.attacks:
                 key = sha256[result.model], answering_anchors(report), result.group, result.protocol, ",".join(result.attacks)
                 curves.setdefault(key, {}).setdefault(eps, (name, report, result))
-    kept = [[points for points in curves.values() if len(points) > 1] for curves in alike.values()]
-    used = {name for group in kept for points in group for name, _, _ in points.values()}
-    curves_of = [[_curve({eps: found[1:] for eps, found in points.items()}) for points in group] for group in kept if group]
+    kept = [{key: points for key, points in curves.items() if len(points) > 1} for curves in alike.values()]
+    used = {name for group in kept for points in group.values() for name, _, _ in points.values()}
+    drawn = [
+        [(key[:2], _curve({eps: found[1:] for eps, found in points.items()})) for key, points in group.items()]
+        for group in kept
+        if group
+    ]
+    names = names_apart((curve.model, sha256, anchors) for group in drawn for (sha256, anchors), curve in group)
+    curves_of = [
+        [replace(curve, model=names[curve.model, sha256, anchors]) for (sha256, anchors), curve in group] for group in drawn
+    ]
     return curves_of, [name for name in reports if name not in used]
 
 
@@ -69,12 +79,11 @@ def _but_for_eps(report: Report) -> str:
 
 def _curve(found: Mapping[Fraction, tuple[Report, Result]]) -> SecurityCurve:
     report, first = next(iter(found.values()))
-    measure = WORST if len(first.attacks) > 1 else next(iter(first.attacks))
     points = {Fraction(0): first.clean, **{eps: found[eps][1].worst for eps in sorted(found)}}
     norm = report.threat.norm if report.threat else ""
     under = report.suite or ", ".join(attacks_in_order({"": report}))
     return SecurityCurve(
-        first.model, first.group, first.protocol, measure, norm, under, report.data.source, dict(sorted(points.items()))
+        first.model, first.group, first.protocol, norm, under, report.data.source, dict(sorted(points.items()))
     )
 
 

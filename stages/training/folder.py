@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from stages.errors import InputError, LaatError, MissingError, UsageError
 from stages.files import artifacts
-from stages.files.epoch_metrics import METRICS, read_epochs
+from stages.files.epoch_metrics import BEST, METRICS, read_epochs
 from stages.identity import require_same
 from stages.text import counted, visible
 from stages.training.reports import EpochReport, RunResult
 from stages.training.state import KIND, RunState
 from stages.version import __version__
 
-BEST, LAST, STATE, LOCK = "model.st", "last.st", "state.st", ".lock"
+LAST, STATE, LOCK = "last.st", "state.st", ".lock"
 Next = Literal["start", "resume", "done"]
 _OTHERWISE = "choose another folder with --out, or replace it with --force"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.files import artifacts
 from stages.files.artifact_params import Calibration
+from stages.files.epoch_metrics import BEST
 from stages.statistics.calibration import calibration_of
 from stages.training.selection import Score
 from stages.training.sums import Figures
@@ -80,7 +81,7 @@ class RunResult:
     @property
     def model(self) -> Path:
         """The checkpoint of the best epoch."""
-        return self.folder / "model.st"
+        return self.folder / BEST
 
     @property
     def calibration(self) -> Calibration | None:

@@ -21,7 +21,7 @@ from stages.devices import has_bf16
 from stages.errors import InputError, UsageError
 from stages.files import artifacts
 from stages.files.artifact_params import Calibration
-from stages.files.epoch_metrics import METRICS
+from stages.files.epoch_metrics import BEST, METRICS
 from stages.files.writing import write_file
 from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
@@ -29,7 +29,7 @@ from stages.models.own_parts import check_embedding, is_own_backbone, load_backb
 from stages.models.reference import NamedReference, check_reference
 from stages.training.advice import notes_of, warnings_of
 from stages.training.build_objective import find_kind
-from stages.training.folder import BEST, LAST, STATE, Next, check_run_name, locked, other_name, read_state, tidy, what_next
+from stages.training.folder import LAST, STATE, Next, check_run_name, locked, other_name, read_state, tidy, what_next
 from stages.training.loop import Trainer
 from stages.training.objectives import Objective
 from stages.training.options import RunOptions

@@ -119,6 +119,7 @@ def test_what_does_not_go_with_a_page(pipeline: Pipeline, tmp_path: Path) -> Non
         ((report, *html, "--run", tmp_path), 3, "no epoch was finished there"),
         ((report, *html, "--adversarial", pipeline.folder / "anchors.st"), 3, "kind anchors, expected adversarial"),
         ((report, *html, "--images", 0), 2, "--images is 0"),
+        ((report, *html, "--images", 5), 2, "--images has no effect without images", "Add --adversarial or --data"),
         ((report, *html, "--data", "shapes"), 3, "'shapes' has no image", "Give the data of the report"),
         ((report, "--format", "htm"), 2, "Known formats: table, markdown, csv, latex, html"),
         (html, 2, "no report was given"),

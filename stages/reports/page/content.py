@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stages.errors import UsageError
 from stages.files.artifact_params import Lineage
-from stages.files.epoch_metrics import METRICS
+from stages.files.epoch_metrics import BEST, METRICS
 from stages.files.reading import read_file
 from stages.reports.check_records import Checks
 from stages.reports.curves import run_names
@@ -20,10 +20,9 @@ from stages.reports.page.charts import Chart, Charts
 from stages.reports.page.repeat import Repeat, repeat_command
 from stages.reports.page.request import PageRequest
 from stages.reports.page.words import attack_words, data_words, knowledge_words, model_words, protocol_words, threat_words
-from stages.reports.parts import measured_alike
+from stages.reports.parts import alike
 from stages.reports.records import Report
-from stages.reports.report_tables import failed_checks, report_tables
-from stages.reports.run_groups import CHECKPOINT
+from stages.reports.report_tables import failed_checks, tables_of_alike
 from stages.reports.security import security_curves, security_table
 from stages.reports.tables import MISSING, Cell, Figure, FigureTable, percent
 from stages.text import counted
@@ -111,11 +110,8 @@ class Content:
 
 def groups_of(reports: Mapping[str, Report]) -> list[Group]:
     """Reports, by their names, in groups that were measured alike."""
-    alike: dict[str, dict[str, Report]] = {}
-    for name, report in reports.items():
-        alike.setdefault(measured_alike(report), {})[name] = report
     label = "report" if len(reports) > 1 else None
-    return [Group(group, report_tables(group, label=label)) for group in alike.values()]
+    return [Group(group, tables_of_alike(group, label)) for group in alike(reports)]
 
 
 def groups_in(board: Leaderboard) -> list[Group]:
@@ -245,7 +241,7 @@ def _runs_beside(paths: Mapping[Path, Report]) -> list[Path]:
     """The folders of reports that have the run of one of their models: its checkpoint, and its metrics."""
     found = []
     for folder in dict.fromkeys(path.parent for path in paths):
-        checkpoint = folder / CHECKPOINT
+        checkpoint = folder / BEST
         if checkpoint.is_file() and (folder / METRICS).is_file():
             sha256 = hashlib.sha256(read_file(checkpoint)).hexdigest()
             if any(

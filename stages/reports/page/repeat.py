@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stages.data.request import BUNDLED_DATA
 from stages.reports.page.words import splits_of
 from stages.reports.records import Report
 
-_BUNDLED = "shapes"
 # a MODEL that its name in the report opens
 _BY_NAME = ("clip:", "hf-hub:", "local-dir:", "robustbench:")
 
@@ -56,7 +56,7 @@ def repeat_command(report: Report) -> Repeat:
 
 def _data(report: Report, notes: list[str]) -> list[str]:
     data, source = report.data.to_record(), report.data.source
-    if not source.startswith(_BUNDLED):
+    if source not in BUNDLED_DATA:
         found = f", whose images have the SHA-256 {report.data.sha256[:12]}…" if report.data.sha256 else ""
         notes.append(
             f"{source} is the name of the data{found}: give its path or hub id; the columns and the layout that it was read by "

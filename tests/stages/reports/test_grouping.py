@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from laatcli.app import app
 from stages.evaluation.protocol import Protocol
+from stages.reports.measures import OVER_ALIKE, OVER_EPISODES
 from stages.reports.report import read_report
 from stages.reports.verify import rows_of_report
 from stages.statistics.paired import paired_images, paired_runs
@@ -236,9 +237,18 @@ def test_a_baseline_of_other_shots(tmp_path: Path) -> None:
     record = json.loads(shown(*paths, "--group-by", "objective,shots", "--baseline", "objective=laat,shots=0", "--json"))
     (line, *_) = record["differences"]
     assert (line["label"], line["baseline"]) == ({"objective": "at", "shots": "1"}, {"objective": "laat", "shots": "0"})
-    assert ("low" in line) == ("says nothing of other seeds" in line["interval"])
+    assert "low" in line
+    assert line["interval"] == f"one pair of runs, which says nothing of other seeds: {OVER_EPISODES}"
     error = refused(*paths, "--group-by", "objective,shots", "--baseline", "laat")
     assert "no other group was measured like the baseline" in " ".join(error.split())
+
+
+def test_one_pair_of_runs_whose_episodes_all_differ_alike(tmp_path: Path) -> None:
+    paths = [run_report(tmp_path, "at", 0, name=name, anchors=name, protocol=EPISODES) for name in ("raw", "simplex")]
+    record = json.loads(shown(*paths, *GROUP, "--baseline", "anchors=raw", "--json"))
+    (line, *_) = record["differences"]
+    assert line["low"] < line["difference"] == 0 < line["high"]
+    assert OVER_ALIKE in line["interval"]
 
 
 def test_wrong_entries_are_named(runs: dict[str, list[Path]]) -> None:

@@ -25,6 +25,13 @@ def test_the_anchors_that_have_to_answer_are_named() -> None:
     assert not any("--anchors" in note for note in repeat_command(report()).notes)
 
 
+def test_a_folder_of_images_has_to_be_given_whatever_its_name() -> None:
+    found, said = report(), "give its path or hub id"
+    for source, needed in {"shapes:small": False, "shapes-of-leaves": True}.items():
+        data = found.data.model_copy(update={"source": source})
+        assert any(said in note for note in repeat_command(found.model_copy(update={"data": data})).notes) == needed
+
+
 def test_a_blend_is_said_to_be_one() -> None:
     found = episodes(0)
     (model,) = found.models
