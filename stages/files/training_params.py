@@ -68,6 +68,12 @@ class Reference(Record):
     """The image tower of a CLIP model."""
 
 
+def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a training as they are recorded now: in older records the attack has the precision of the outer step."""
+    of_outer = {"attack_precision": settings["precision"]} if "precision" in settings else {}
+    return {**of_outer, **settings}
+
+
 def is_anchored(training: Mapping[str, Any]) -> bool:
     """Whether the projection to the anchors was trained; otherwise the model has few-shot heads alone."""
     return bool(training.get("anchored", True))

@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.files.records import Record, Share
-from stages.files.training_params import blend_of
+from stages.files.training_params import blend_of, complete_settings
 from stages.identity import digest_of
 
 
@@ -91,7 +91,10 @@ def training_of(
         "init": None if start is None else start["sha256"],
         "name": record.get("name"),
     }
-    settings = {**record.get("settings", {}), **{name: value for name, value in known.items() if value is not None}}
+    settings = {
+        **complete_settings(record.get("settings", {})),
+        **{name: value for name, value in known.items() if value is not None},
+    }
     return Training.model_validate({**settings, "anchors": anchors_method(anchors)})
 
 

@@ -33,6 +33,10 @@ class Embed:
     def __init__(self, model: nn.Module, *, half: bool = False, reference: Reference | None = None) -> None:
         self._model, self._half, self._reference = model, half, reference
 
+    def in_precision(self, *, half: bool) -> Embed:
+        """The same model in bfloat16 autocast or not; the reference stays as it is, and so does what it remembers."""
+        return Embed(self._model, half=half, reference=self._reference)
+
     def __call__(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] -> unit embeddings (N, D)."""
         return unit(self.raw(x))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from stages.errors import InputError, LaatError, MissingError, UsageError
 from stages.files import artifacts
 from stages.files.epoch_metrics import BEST, METRICS, read_epochs
+from stages.files.training_params import complete_settings
 from stages.identity import require_same
 from stages.text import counted, visible
 from stages.training.reports import EpochReport, RunResult
@@ -75,7 +76,9 @@ def _continued(folder: Path, identity: dict[str, Any], *, resume: bool) -> Next:
                 f"'{folder}' has an unfinished run ({counted(len(before.reports), 'epoch')} done)",
                 "resume it with --resume auto, choose another folder with --out, or replace it with --force",
             )
-        require_same(before.identity, identity, f"the run in '{folder}' cannot be resumed with other parameters", _OTHERWISE)
+        require_same(
+            _complete(before.identity), identity, f"the run in '{folder}' cannot be resumed with other parameters", _OTHERWISE
+        )
         return "resume"
     if not (folder / BEST).exists():
         return "start"
@@ -116,7 +119,12 @@ def _finished_identity(folder: Path) -> dict[str, Any] | None:
         return None
     identity: dict[str, Any] = artifact.params["training"].get("identity", {})
     whole = epochs == identity.get("settings", {}).get("epochs") and artifact.tool == __version__
-    return identity if whole else None
+    return _complete(identity) if whole else None
+
+
+def _complete(identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity of a run, possibly of an older version, as it is recorded now."""
+    return {**identity, "settings": complete_settings(identity.get("settings", {}))}
 
 
 def finished_run(folder: Path) -> RunResult:

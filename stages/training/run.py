@@ -97,7 +97,8 @@ def train_run(
         raise InputError("there is only one seen class, and a single candidate is always right", "train on at least 2 classes")
     if model is None:
         check_backbone_to_train(settings.backbone, tokens=find_kind(settings, objective).tokens)
-    settings = settings.with_precision(has_bf16=has_bf16(options.device))
+    attacks = find_kind(settings, objective).attacks
+    settings = settings.with_precision(has_bf16=has_bf16(options.device), attacks=attacks)
     height, width = images.size
     if height != width:
         raise InputError(f"the images are {width}x{height}, expected square ones", f"add --resize {min(height, width)}")

@@ -15,6 +15,7 @@ from stages.text import counted
 from stages.threat import ThreatModel, format_eps, parse_eps
 from stages.training.objectives import OBJECTIVES, Objective, check_objective_name, find_objective
 from stages.training.schedules import SCHEDULES
+from stages.training.settings_checks import OF_ADAMW, check_optimizer
 
 # the panels of --help
 AUGMENTATION, MODEL, METHOD, EPISODES = "Augmentation", "Model", "Objective and inner attack", "Episodes, with --objective aq"
@@ -23,9 +24,8 @@ _DEFAULT_BETAS = ", ".join(f"{one.default_beta:g} for {name}" for name, one in O
 _OF_TEXT_TOWER = ", ".join(name for name, one in OBJECTIVES.items() if one.default_tau is None)
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMIZERS = ("sgd", "adamw")
-_OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_eps")
 # not recorded at their defaults: a run of a version without them is the same run
-_LATER = ("alpha", "norm", "optimizer", *_OF_ADAMW, "decay_norms")
+_LATER = ("alpha", "norm", "optimizer", *OF_ADAMW, "decay_norms")
 # what unset settings of episodes are with an episodic objective
 _OF_EPISODES = {"head": PROTONET, "ways": 5, "shots": 1, "queries": 15, "episodes_per_step": 4, "steps_per_epoch": None}
 _TEXT = {name: str(value) for name, value in _OF_EPISODES.items()}
@@ -161,6 +161,12 @@ class TrainSettings:
     precision: str = parameter(
         "auto", "float32, bf16 (matrix products only), or auto: bf16 on GPUs that have it.", panel=HARDWARE, choices=PRECISIONS
     )
+    attack_precision: str = parameter(
+        "auto",
+        "Precision of the inner attack's passes, float32 or bf16; auto: that of --precision.",
+        panel=HARDWARE,
+        choices=PRECISIONS,
+    )
     seed: int = parameter(0, "Random seed.", at_least=0, below=SEEDS)
 
     def __post_init__(self) -> None:
@@ -179,7 +185,7 @@ class TrainSettings:
             raise UsageError(f"--alpha has no meaning with --objective {self.objective}", "leave it out, or use tga-zsr")
         if not self.anchored and (given := [name for name in ("tau", "beta") if getattr(self, name) is not None]):
             raise UsageError(f"--{given[0]} has no meaning with --objective {self.objective}", "leave it out")
-        self._check_optimizer()
+        check_optimizer(self, _defaults())
 
     def check_episodic(self, *, episodic: bool) -> None:
         """Raise UsageError for settings of episodes without episodes, or of other batches with them, and for empty
@@ -204,22 +210,6 @@ class TrainSettings:
             raise UsageError(
                 f"--accumulate {self.accumulate} splits a batch of {what} into empty micro-batches",
                 f"give at most --accumulate {most}",
-            )
-
-    def _check_optimizer(self) -> None:
-        """Raise UsageError for a setting of the other optimizer, and for AdamW at SGD's learning rate."""
-        defaults = _defaults()
-        unused, other = (_OF_ADAMW, "adamw") if self.optimizer == "sgd" else (("momentum",), "sgd")
-        for name in unused:
-            if getattr(self, name) != defaults[name]:
-                option = f"--{name.replace('_', '-')}"
-                raise UsageError(
-                    f"{option} has no meaning with --optimizer {self.optimizer}", f"leave it out, or use --optimizer {other}"
-                )
-        if self.optimizer == "adamw" and self.lr == defaults["lr"]:
-            raise UsageError(
-                f"--lr {self.lr:g}, the default for SGD, is far too high for AdamW",
-                "give another, for example --lr 1e-3 for random weights, or --lr 1e-5 for a CLIP tower",
             )
 
     @property
@@ -270,9 +260,17 @@ class TrainSettings:
     def _tau(self) -> float | None:
         return find_objective(self.objective).default_tau if self.tau is None else self.tau
 
-    def with_precision(self, *, has_bf16: bool) -> TrainSettings:
-        """These settings with the precision that 'auto' means on a device that has bfloat16 or not."""
-        return replace(self, precision="bf16" if has_bf16 else "float32") if self.precision == "auto" else self
+    def with_precision(self, *, has_bf16: bool, attacks: bool = True) -> TrainSettings:
+        """These settings with the precisions that 'auto' means on a device that has fast bfloat16 or not; `attacks`: whether
+        the objective has an inner attack."""
+        outer = ("bf16" if has_bf16 else "float32") if self.precision == "auto" else self.precision
+        inner = outer if self.attack_precision == "auto" or not attacks else self.attack_precision
+        return replace(self, precision=outer, attack_precision=inner)
+
+    @property
+    def half_attack(self) -> bool:
+        """Whether the inner attack runs in bfloat16."""
+        return (self.precision if self.attack_precision == "auto" else self.attack_precision) == "bf16"
 
     def selection_attack(self) -> AttackSpec:
         """The attack that scores epochs: the inner attack's steps, on the cross-entropy."""

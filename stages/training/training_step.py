@@ -88,9 +88,8 @@ class TrainingStep:
         self.optimizer = build_optimizer(self._parameters, settings)
         self._awp = WeightPerturbation(self.trained, settings.awp) if settings.awp else None
         self.average = WeightAverage(self.trained, settings.ema) if settings.ema else None
-        self._half = settings.precision == "bf16"
-        self._dtype = torch.bfloat16 if self._half else None  # of folded kernels
-        self.reference = frozen_reference(reference or model, self._dtype) if objective.reference else None
+        self._half, self._half_attack = settings.precision == "bf16", settings.half_attack
+        self.reference = frozen_reference(reference or model, _kernels(half=self._half)) if objective.reference else None
 
     def take(self, micro_batches: Sequence[MicroBatch], total: int, rate: float, masks: torch.Generator) -> Tensor:
         """One step at learning rate `rate`.
@@ -129,7 +128,7 @@ class TrainingStep:
         self._gradients([self._attack(batch)], len(batch.x), masks)
 
     def embed(self, batch: MicroBatch) -> Embed:
-        """The models on a micro-batch, matrix products in the precision of the settings."""
+        """The models on a micro-batch as the outer step calls them, matrix products in the precision of the settings."""
         reference = None
         if self.reference is not None:
             reference = Reference(self.reference, batch.x, batch.known, half=self._half)
@@ -137,7 +136,7 @@ class TrainingStep:
 
     def _attack(self, batch: MicroBatch) -> _Attacked:
         """The inner maximization: model in eval mode, parameters frozen, uniform random start in the ball; of episodes, the
-        queries alone."""
+        queries alone. The model's passes are in the attack's precision; images, gradients and the ball keep theirs."""
         embed, settings = self.embed(batch), self._settings
         if batch.noise is None or not len(batch.x):
             return _Attacked(batch, batch.x, embed)
@@ -145,8 +144,9 @@ class TrainingStep:
         if self._objective.episodic:
             rows = self._objective.shape.query_rows(len(x)).to(x.device)
             x, noise = (whole[rows].contiguous(memory_format=torch.channels_last) for whole in (x, noise))
-        with frozen(self.trained), folded(self.model, self._dtype):
-            loss, step_size = self._objective.inner(embed, batch.x, batch.labels), float(settings.step)
+        inner = embed.in_precision(half=self._half_attack)
+        with frozen(self.trained), folded(self.model, _kernels(half=self._half_attack)):
+            loss, step_size = self._objective.inner(inner, batch.x, batch.labels), float(settings.step)
             x_adv = maximise(loss, x, settings.threat, steps=settings.steps, step_size=step_size, noise=noise)
         return _Attacked(batch, x_adv if rows is None else batch.x.index_copy(0, rows, x_adv), embed)
 
@@ -172,6 +172,11 @@ class TrainingStep:
             with buffers_restored(self.model) if recompute else nullcontext():
                 (outcome.losses.sum() / self._objective.loss_count(total)).backward()
         return _sums(outcome, batch.labels if outcome.labels is None else outcome.labels)
+
+
+def _kernels(*, half: bool) -> torch.dtype | None:
+    """The precision of folded kernels; None is that of the weights."""
+    return torch.bfloat16 if half else None
 
 
 def _sums(outcome: Outcome, labels: Tensor) -> Tensor:

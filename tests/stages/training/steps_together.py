@@ -31,6 +31,7 @@ RUNS = {
         **{"objective": "aq", "head": "r2d2", "ways": 3, "queries": 2, "episodes_per_step": 2, "batch_size": 128},
         **{"awp": 0.005, "ema": 0.9, "clip_norm": 1.0},
     },
+    "at, attack in bf16": {"objective": "at", "attack_precision": "bf16", "accumulate": 2, "batch_size": 20},
     "a linear classifier": {"objective": "at-linear", "accumulate": 2},
     "resnet12 in float64": {"objective": "at", "backbone": "resnet12", "drop_block": 0.1, "batch_size": 8, "steps": 1},
 }

@@ -105,7 +105,7 @@ def test_what_the_checkpoint_records(tmp_path: Path) -> None:
     trained(tmp_path, settings, images=images, resize=16)
     found = loaded(tmp_path / "model.st")
     assert found.origin.inputs == INPUTS
-    assert found.origin.training["settings"] == {**settings.to_record(), "precision": "float32"}
+    assert found.origin.training["settings"] == settings.with_precision(has_bf16=False).to_record()
     assert found.origin.training["data"] == {**images.provenance.to_record(), "sha256": images.sha256()}
     assert (found.origin.training["images"], found.origin.training["resize"]) == (28, 16)  # one of each class is held out
     assert {use: len(own) for use, own in found.origin.images.items()} == {"trained": 28, "selected": 16, "calibrated": 4}

@@ -21,7 +21,11 @@ from tests.stages.training.test_run import EVERYTHING, INPUTS, attempted, loaded
 
 @pytest.mark.parametrize(
     "changes",
-    [EVERYTHING, {**EVERYTHING, "objective": "trades", "precision": "bf16"}, {"objective": "clean", "schedule": "one-cycle"}],
+    [
+        EVERYTHING,
+        {**EVERYTHING, "objective": "trades", "attack_precision": "bf16"},
+        {"objective": "clean", "schedule": "one-cycle"},
+    ],
 )
 def test_stopped_after_any_step_it_goes_on_exactly(changes: dict[str, Any], tmp_path: Path) -> None:
     settings = quick(**changes)

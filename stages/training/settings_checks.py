@@ -1,0 +1,32 @@
+"""Which settings of a training run go together. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from stages.errors import UsageError
+
+if TYPE_CHECKING:
+    from stages.training.settings import TrainSettings
+
+OF_ADAMW = ("adam_beta1", "adam_beta2", "adam_eps")
+
+
+def check_optimizer(settings: TrainSettings, defaults: Mapping[str, Any]) -> None:
+    """Raise UsageError for a setting of the other optimizer, and for AdamW at SGD's learning rate.
+
+    `defaults` are those of the settings, by name.
+    """
+    unused, other = (OF_ADAMW, "adamw") if settings.optimizer == "sgd" else (("momentum",), "sgd")
+    for name in unused:
+        if getattr(settings, name) != defaults[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{option} has no meaning with --optimizer {settings.optimizer}", f"leave it out, or use --optimizer {other}"
+            )
+    if settings.optimizer == "adamw" and settings.lr == defaults["lr"]:
+        raise UsageError(
+            f"--lr {settings.lr:g}, the default for SGD, is far too high for AdamW",
+            "give another, for example --lr 1e-3 for random weights, or --lr 1e-5 for a CLIP tower",
+        )

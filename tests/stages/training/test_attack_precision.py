@@ -1,0 +1,96 @@
+"""The inner attack in bfloat16 under an outer step in float32."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stages.errors import UsageError
+from stages.files import artifacts
+from tests.stages.training.synthetic import quick
+from tests.stages.training.test_loop import IMAGES, attacked, epoch, trainer
+from tests.stages.training.test_run import attempted, loaded, trained
+
+EPS = 8 / 255
+
+
+@pytest.mark.parametrize("changes", [{}, {"objective": "trades", "steps": 3}, {"objective": "pmg-aft", "tau": 0.5}])
+def test_the_attack_is_that_of_a_run_in_bf16(changes: dict[str, Any]) -> None:
+    x, labels = IMAGES.images[::3].float() / 255, IMAGES.labels[::3]
+    found = {}
+    for own in ({}, {"precision": "bf16"}, {"attack_precision": "bf16"}, {"precision": "bf16", "attack_precision": "float32"}):
+        found[tuple(own.items())] = attacked(trainer(**changes, **own), x, labels)
+    exact, half, mixed, other = found.values()
+    assert torch.equal(mixed, half)
+    assert torch.equal(other, exact)
+    assert not torch.equal(mixed, exact)
+    assert mixed.dtype == torch.float32
+    assert (mixed - x).abs().max() <= EPS + 6e-8  # float32's own rounding: bfloat16's is 4e-3
+    assert mixed.min() >= 0
+    assert mixed.max() <= 1
+    # pixels in bfloat16 would leave no more than 256 values
+    assert len(mixed.unique()) > 1000
+
+
+def test_the_outer_step_keeps_its_precision() -> None:
+    loop = trainer(attack_precision="bf16", augment=False)
+    seen: set[tuple[bool, torch.dtype]] = set()
+
+    def note(layer: nn.Module, _: Any, out: Tensor) -> None:
+        seen.add((layer.training, out.dtype))
+
+    for layer in loop.model.backbone.blocks:  # type: ignore[union-attr]
+        layer.register_forward_hook(note)
+    assert epoch(loop).loss == pytest.approx(epoch(trainer(augment=False)).loss, abs=0.02)
+    assert seen == {(False, torch.bfloat16), (True, torch.float32)}
+
+
+def test_what_auto_is() -> None:
+    for given, has_bf16, attacks, outer, inner in (
+        ({}, False, True, "float32", "float32"),
+        ({}, True, True, "bf16", "bf16"),
+        ({"precision": "float32"}, True, True, "float32", "float32"),
+        ({"attack_precision": "bf16"}, False, True, "float32", "bf16"),
+        ({"attack_precision": "float32"}, True, True, "bf16", "float32"),
+        ({"attack_precision": "bf16"}, False, False, "float32", "float32"),
+    ):
+        found = quick(**given).with_precision(has_bf16=has_bf16, attacks=attacks)
+        assert (found.precision, found.attack_precision) == (outer, inner)
+
+
+def test_it_is_recorded_and_another_one_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path / "half", quick(attack_precision="bf16", epochs=1))
+    settings = loaded(tmp_path / "half" / "model.st").origin.training["settings"]
+    assert (settings["precision"], settings["attack_precision"]) == ("float32", "bf16")
+    assert attempted(tmp_path / "half", quick(attack_precision="bf16", epochs=1)) is None
+    with pytest.raises(UsageError, match="--attack-precision was bf16 and is float32; choose another folder"):
+        attempted(tmp_path / "half", quick(epochs=1))
+    trained(tmp_path / "clean", quick(objective="clean", attack_precision="bf16", epochs=1))
+    assert attempted(tmp_path / "clean", quick(objective="clean", epochs=1)) is None  # there is no attack
+
+
+@pytest.mark.parametrize("outer", ["float32", "bf16"])
+def test_a_run_that_did_not_record_it_goes_on_as_it_began(outer: str, tmp_path: Path) -> None:
+    def stop(_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    trained(tmp_path / "whole", quick(precision=outer))
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "run", quick(precision=outer), on_epoch=stop, save_every=0)
+    state = artifacts.read(tmp_path / "run" / "state.st")
+    identity = state.params["identity"]
+    before = {name: value for name, value in identity["settings"].items() if name != "attack_precision"}
+    older = replace(state, params={**state.params, "identity": {**identity, "settings": before}})
+    artifacts.write(older, tmp_path / "run" / "state.st")
+    other = {"float32": "bf16", "bf16": "float32"}[outer]
+    with pytest.raises(UsageError, match=f"--attack-precision was {outer} and is {other}"):
+        attempted(tmp_path / "run", quick(precision=outer, attack_precision=other), resume=True)
+    trained(tmp_path / "run", quick(precision=outer), resume=True)
+    for file in ("model.st", "last.st", "metrics.jsonl"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "run" / file).read_bytes()
