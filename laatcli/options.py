@@ -20,7 +20,7 @@ from stages.parameters import SEEDS, check, parameter, parameters, parser_name
 from stages.reports.figures import DEFAULT_SIZE, SIZES
 
 # the panels of a command's help
-CLASSES, ATTACKS, OUTPUT = "Classes", "Attacks", "Output"
+CLASSES, ATTACKS, OUTPUT, ENCODER = "Classes", "Attacks", "Output", "Text encoder"
 
 DEVICES = "auto, cpu, cuda, cuda:N or mps."
 Device = Annotated[str, typer.Option(help=DEVICES)]

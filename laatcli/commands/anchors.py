@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from laatcli import options
+from laatcli.class_names import ClassNames
 from laatcli.console import Console
 from laatcli.cosines import measure_cosines, show_cosines
-from laatcli.options import CLASSES, DEVICES
+from laatcli.descriptions import DescriptionOptions, description_counts, show_counts
+from laatcli.options import DEVICES, ENCODER
 from stages.anchors.anchor_set import AnchorSet
-from stages.anchors.bundled import BUNDLED_LISTS, bundled_classes
-from stages.classes import ClassGroups, check_unique, fold, read_class_file
 from stages.cosines import CosineFigures, simplex_figures
-from stages.data.request import BUNDLED_DATA, LAYOUT, LAYOUT_UNSET, LAYOUTS, ImageRequest
 from stages.errors import InputError, UsageError
-from stages.exchange.model_request import ModelRequest
 from stages.files import artifacts
 from stages.files.reading import STDIO
-from stages.parameters import MOST_SCALE, parameter, same_parameter
+from stages.parameters import MOST_SCALE, parameter
 from stages.text import counted, is_text
+
+if TYPE_CHECKING:
+    from stages.anchors.descriptions import Described
+    from stages.classes import ClassGroups
 
 EXAMPLES = (
     "laat anchors --classes classes.txt",
-    "laat anchors --classes shapes --model demo -o anchors.st",
+    "laat anchors --classes classes.txt --descriptions cupl.json --per-class 10",
     'laat anchors --names "okapi,pagoda" --like model.anchors.st -o new.st',
 )
-ENCODER = "Text encoder"
 
 
 class Source(str, Enum):
@@ -39,75 +40,6 @@ class Source(str, Enum):
     text = "text"
     simplex = "simplex"
     random = "random"
-
-
-@dataclass(frozen=True)
-class ClassNames:
-    """The class names and their groups."""
-
-    classes: str | None = parameter(
-        None,
-        "File with one class name per line ('# ' begins a comment), or 'shapes' or 'cifar-fs'.",
-        panel=CLASSES,
-        places=BUNDLED_LISTS,
-    )
-    names: Sequence[str] | None = same_parameter(ModelRequest, "names")
-    data: str | None = parameter(
-        None,
-        "Take the class names of these images, see `laat train --help`.",
-        panel=CLASSES,
-        places=(*BUNDLED_LISTS, *BUNDLED_DATA),
-    )
-    label_column: str | None = parameter(None, "Column with the labels of --data.", unset="found by its type", panel=CLASSES)
-    layout: str | None = parameter(None, LAYOUT, unset=LAYOUT_UNSET, panel=CLASSES, choices=LAYOUTS)
-    seen: int | None = parameter(None, "The first N classes are seen.", unset="all", panel=CLASSES, at_least=1)
-    val: int = parameter(0, "The next N classes are validation classes.", panel=CLASSES, at_least=0)
-    seen_file: Path | None = parameter(None, "File with the names of the seen classes.", panel=CLASSES)
-    val_file: Path | None = parameter(None, "File with the names of the validation classes.", panel=CLASSES)
-
-    def __post_init__(self) -> None:
-        if sum(given is not None for given in (self.classes, self.names, self.data)) != 1:
-            raise UsageError(
-                "give the class names with one of --classes FILE, --names and --data DATA", f"for example `{EXAMPLES[0]}`"
-            )
-        seen_twice = self.seen is not None and self.seen_file
-        if seen_twice or (self.val and (self.val_file or self.seen_file)):
-            raise UsageError("the groups are given twice", "use --seen and --val, or --seen-file and --val-file")
-
-    def files(self) -> list[options.Place]:
-        """The files that may be read."""
-        return [
-            *(("--classes", self.classes), ("--data", self.data)),
-            *(("--seen-file", self.seen_file), ("--val-file", self.val_file)),
-        ]
-
-    def read(self, console: Console) -> tuple[list[str], ClassGroups]:
-        """The names and the groups; prints what was read of images. Raises UsageError, InputError and MissingError."""
-        data = "shapes" if self.data in BUNDLED_DATA else self.data  # the variants have the same classes
-        bundled = next((name for name in BUNDLED_LISTS if name in (self.classes, data)), None)
-        groups = None
-        if bundled:
-            names, groups = bundled_classes(bundled)
-        elif self.names is not None:
-            check_unique(self.names, where="--names")
-            names = list(self.names)
-        elif self.classes is not None:
-            names = read_class_file(self.classes)
-        else:
-            from stages.data.sources import open_source
-            from stages.data.summary import classes_summary_of
-
-            images = open_source(ImageRequest(self.data, label_column=self.label_column, layout=self.layout))
-            console.note(classes_summary_of(images))
-            names = list(images.classes)
-        if self.seen_file or self.val_file:
-            vals = read_class_file(self.val_file) if self.val_file else []
-            seens = read_class_file(self.seen_file) if self.seen_file else _others(names, vals)
-            seen_from = f"'{self.seen_file}'" if self.seen_file else f"what '{self.val_file}' leaves"
-            groups = ClassGroups.from_names(names, seens, vals, seen_from=seen_from, val_from=f"'{self.val_file}'")
-        elif groups is None or self.seen is not None or self.val:
-            groups = ClassGroups.from_counts(len(names), self.seen, self.val)
-        return names, groups
 
 
 @dataclass(frozen=True)
@@ -146,8 +78,8 @@ class Encoding:
         """The files that may be read."""
         return [("--templates", self.templates), ("--pretrained", self.pretrained)]
 
-    def anchors(self, console: Console, names: list[str], groups: ClassGroups) -> AnchorSet:
-        """Encode the names. Raises UsageError, InputError and MissingError."""
+    def anchors(self, console: Console, names: list[str], groups: ClassGroups, described: Described | None) -> AnchorSet:
+        """Encode the names, or their descriptions. Raises UsageError, InputError and MissingError."""
         from stages.anchors.encoder import DEFAULT_TAG, load_encoder
         from stages.anchors.sources import resolve_templates
         from stages.clip_weights import includes_weights
@@ -160,6 +92,11 @@ class Encoding:
 
         encoder = load_encoder(self.model, self.pretrained, resolve_device(self.device))
         with console.progress("encode") as bar:
+            if described is not None:
+                from stages.anchors.descriptions import description_anchors
+
+                cut = self.allow_truncation
+                return description_anchors(described, groups, encoder, allow_truncation=cut, progress=bar.update)
             return text_anchors(names, groups, encoder, prompts, allow_truncation=self.allow_truncation, progress=bar.update)
 
 
@@ -168,6 +105,7 @@ def anchors(
     context: typer.Context,
     class_names: ClassNames,
     encoding: Encoding,
+    description_options: DescriptionOptions,
     source: Source = parameter(Source.text, "text, or anchors without language: simplex (MMC) or random."),
     features: str | None = parameter(
         None, "Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR.", places=()
@@ -187,12 +125,14 @@ def anchors(
 ) -> None:
     """Encode class names with a CLIP text tower into unit anchors."""
     console.stdout_taken = str(output) == STDIO
-    read = [*class_names.files(), *encoding.files(), *_feature_files(features), ("--like", like)]
+    described_in = ("--descriptions", description_options.descriptions)
+    read = [*class_names.files(), *encoding.files(), *_feature_files(features), ("--like", like), described_in]
     options.check_places(context, [("--output", output)], read)
-    _refuse_without_effect(context, class_names, source, features, like)
+    _refuse_without_effect(context, class_names, description_options, source, features, like)
     names, groups = class_names.read(console)
+    described = description_options.read(console, names, seed)
     if like is not None:
-        made = _anchors_like(console, names, like, encoding.device)
+        made = _anchors_like(console, names, like, encoding.device, described)
     elif features is not None:
         from stages.anchors.sources import imported_anchors
 
@@ -202,52 +142,71 @@ def anchors(
 
         made = constructed_anchors(names, groups, source.value, dim, seed)
     else:
-        made = encoding.anchors(console, names, groups)
+        made = encoding.anchors(console, names, groups, described)
     simplex = made.origin["source"] == Source.simplex.value
     figures = simplex_figures(len(names)) if simplex else measure_cosines(console, made.vectors)
     written = artifacts.write(made.to_artifact(), output)
-    _show(console, made, figures, output, written.sha256)
+    _show(console, made, figures, output, written.sha256, described)
 
 
-def _anchors_like(console: Console, names: list[str], like: Path, device: str) -> AnchorSet:
+def _anchors_like(console: Console, names: list[str], like: Path, device: str, described: Described | None) -> AnchorSet:
     """The names in the space of other anchors, in their groups; the others are novel. Raises InputError and MissingError."""
     artifact = artifacts.read(like)
     if artifact.kind not in ("anchors", "model"):
         raise InputError(f"'{like}' is an artifact of kind {artifact.kind}", "give anchors or a checkpoint with --like")
+    from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
     from stages.devices import resolve_device
     from stages.models.new_anchors import anchors_for_names, no_encoder
 
     others = AnchorSet.from_artifact(artifact, f"'{like}'")
     whose, fix = f"--like {like}: its", "leave --like out, and name a text encoder with --model and --pretrained"
-    if (refused := no_encoder(others.origin, whose, fix)) is not None:
+    if others.origin.get("source") != DESCRIPTIONS and described is not None:
+        raise UsageError(f"--descriptions cannot be combined with --like {like}: its anchors come from no descriptions", fix)
+    if others.origin.get("source") == DESCRIPTIONS and described is None:
+        fix = "add --descriptions FILE.json, with sentences for each of these names"
+    if (refused := no_encoder(others.origin, whose, fix, described=described is not None)) is not None:
         raise refused
     console.note(f"loading {others.origin.get('model', 'the encoder')}")
-    made = anchors_for_names(others, names, resolve_device(device), "the names", whose, fix)
-    return replace(made, inputs={"like": artifact.lineage()})
+    made = anchors_for_names(others, names, resolve_device(device), "the names", whose, fix, described)
+    return replace(made, inputs={"like": artifact.lineage(), **({} if described is None else described.lineage())})
 
 
 def _refuse_without_effect(
-    context: typer.Context, class_names: ClassNames, source: Source, features: str | None, like: Path | None
+    context: typer.Context,
+    class_names: ClassNames,
+    descriptions: DescriptionOptions,
+    source: Source,
+    features: str | None,
+    like: Path | None,
 ) -> None:
     """Raise UsageError for options of another source of names or anchors than the one that is used."""
     if features is None:
         options.refuse_without(context, ("logit_scale",), "--features", "leave it out, a text encoder's own is recorded")
     if class_names.data is None:
         options.refuse_given(context, ("label_column", "layout"), "--classes" if class_names.names is None else "--names")
+    sampled = descriptions.per_class is not None
+    if descriptions.descriptions is None:
+        options.refuse_without(context, ("per_class",), "--descriptions", "add --descriptions FILE.json")
+    else:
+        whole = "leave it out: the sentences of the file are whole prompts, write others into it"
+        options.refuse_given(context, ("template", "templates"), "--descriptions", whole)
+        options.refuse_given(context, ("source", "features"), "--descriptions")
+    encoder = [name for name in options.option_names(Encoding) if name != "device"]
+    seed = () if sampled else ("seed",)
     if like is not None:
-        encoder = [name for name in options.option_names(Encoding) if name != "device"]
         groups = ("seen", "val", "seen_file", "val_file")
-        options.refuse_given(context, ("source", "features", "dim", "seed", *groups, *encoder), "--like")
+        options.refuse_given(context, ("source", "features", "dim", *seed, *groups, *encoder), "--like")
         return
     if features is not None:
         options.refuse_given(context, ("source",), "--features")
     used = f"--source {source.value}" if features is None else "--features"
-    if used != "--source random":
+    if descriptions.descriptions is not None:
+        options.refuse_without(context, seed, "--per-class", "add --per-class N, or leave it out")
+    elif used != "--source random":
         options.refuse_given(context, ("seed",), used)
     if used == "--source text":
         options.refuse_given(context, ("dim",), used, "add --source random or --source simplex")
         return
-    encoder = [name for name in options.option_names(Encoding) if name != "device"]
     options.refuse_given(context, encoder if features is None else ["dim", *encoder], used)
 
 
@@ -259,12 +218,9 @@ def _feature_files(features: str | None) -> list[options.Place]:
     return [("--features", split_spec(features)[0])]
 
 
-def _others(names: list[str], vals: list[str]) -> list[str]:
-    folded = {fold(name) for name in vals}
-    return [name for name in names if fold(name) not in folded]
-
-
-def _show(console: Console, made: AnchorSet, figures: CosineFigures, output: Path, sha256: str) -> None:
+def _show(
+    console: Console, made: AnchorSet, figures: CosineFigures, output: Path, sha256: str, described: Described | None
+) -> None:
     near = [(made.classes[one], made.classes[two], cosine) for one, two, cosine in figures.near_duplicates]
     counts = {group: len(made.indices(group)) for group in ("seen", "val", "novel")}
     console.result(
@@ -278,12 +234,14 @@ def _show(console: Console, made: AnchorSet, figures: CosineFigures, output: Pat
             "cosines": figures.to_record(),
             "near_duplicate_count": figures.near_duplicate_count,
             "near_duplicates": [{"classes": [one, two], "cosine": cosine} for one, two, cosine in near],
+            **description_counts(described),
         }
     )
     console.line(
         f"{output}: {counted(len(made.classes), 'anchor')} of width {made.vectors.shape[1]} "
         f"({counts['seen']} seen, {counts['val']} val, {counts['novel']} novel)"
     )
+    show_counts(console, described)
     show_cosines(console, [("", figures)])
     console.warn_each(
         [f"'{one}' and '{two}' are nearly the same anchor (cosine {cosine:.3f})" for one, two, cosine in near],

@@ -22,6 +22,7 @@ from stages.text import as_text, counted
 
 PUBLISHED = "This is a photo of a {}"
 _BATCH = 256
+_SHOWN = 500  # characters of a prompt in an error
 _MOST_NUMBERS = 2**31  # in anchors without language, 8 GiB
 
 
@@ -51,13 +52,13 @@ def text_anchors(
     """
     if not allow_truncation:  # before the long part
         for template in templates:
-            _check_length([prompt(template, name) for name in classes], encoder)
+            check_length([prompt(template, name) for name in classes], encoder)
     names, everything = tuple(classes), len(classes) * len(templates)
     total: np.ndarray | None = None
     for at, template in enumerate(templates):
         parts = []
-        for rows in _batches(len(names)):
-            parts.append(encoder.encode(encoder.tokenize([prompt(template, name) for name in names[rows]])).cpu().numpy())
+        for rows in batches(len(names)):
+            parts.append(encoded([prompt(template, name) for name in names[rows]], encoder))
             if progress is not None:
                 progress(at * len(names) + min(rows.stop, len(names)), everything)
         unit = normalised(np.concatenate(parts), names, f"the encoder {encoder.model}")
@@ -170,22 +171,30 @@ def _read_template_file(path: Path) -> list[str]:
     return templates
 
 
-def _batches(prompts: int) -> Iterator[slice]:
+def batches(prompts: int) -> Iterator[slice]:
+    """Slices of so many prompts, in order, that are encoded at once."""
     return (slice(start, start + _BATCH) for start in range(0, prompts, _BATCH))
 
 
-def _check_length(prompts: Sequence[str], encoder: TextEncoder) -> None:
-    """Raise InputError for a prompt that the tokenizer would truncate."""
-    for rows in _batches(len(prompts)):
+def encoded(prompts: Sequence[str], encoder: TextEncoder) -> np.ndarray:
+    """The features (n, D) of a batch of prompts, float32."""
+    features: np.ndarray = encoder.encode(encoder.tokenize(list(prompts))).cpu().numpy()
+    return features
+
+
+def check_length(prompts: Sequence[str], encoder: TextEncoder, shorten: str = "shorten the class name or the template") -> None:
+    """Raise InputError, with the fix `shorten`, for a prompt that the tokenizer would truncate."""
+    for rows in batches(len(prompts)):
         some = list(prompts[rows])
         # no tokenizer makes more tokens than bytes, except for start, end and class tokens: nothing is truncated in `room`
         room = encoder.context_length + max(len(text.encode()) for text in some) + 8
         kept, whole = encoder.tokenize(some), encoder.tokenize(some, context_length=room)
         for text, one, two in zip(some, kept.tolist(), whole.tolist(), strict=True):
             if _loses(one, two):
+                shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
                 raise InputError(
-                    f"the prompt '{text}' is longer than the {encoder.context_length} tokens that {encoder.model} reads",
-                    "shorten the class name or the template, or accept the cut with `laat anchors --allow-truncation`",
+                    f"the prompt '{shown}' is longer than the {encoder.context_length} tokens that {encoder.model} reads",
+                    f"{shorten}, or accept the cut with `laat anchors --allow-truncation`",
                 )
 
 

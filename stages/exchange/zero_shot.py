@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
 from stages.anchors.encoder import encoder_of, encoder_record
 from stages.anchors.sources import resolve_templates, text_anchors
 from stages.clip_weights import FILE_TAG, Located, OptionNames, check_names, includes_weights, load_clip, locate
@@ -145,7 +146,8 @@ def clip_anchors(clip: LoadedClip, request: ModelRequest, templates: list[str], 
     """
     if request.anchors is not None:
         anchors, lineage = anchors_of_file(request)
-        given = AnchorSet(anchors.vectors, anchors.classes, anchors.groups, {"source": "text", **clip.encoder})
+        source = DESCRIPTIONS if anchors.origin.get("source") == DESCRIPTIONS else "text"
+        given = AnchorSet(anchors.vectors, anchors.classes, anchors.groups, {"source": source, **clip.encoder})
         key = anchors.difference(given, ("source", *clip.encoder))
         if key is not None:
             raise InputError(

@@ -50,6 +50,10 @@ class AnchorOrigin(Record, extra="allow"):
     config_sha256: str | None = None
     activation: str | None = None
     templates: list[str] = Field(default_factory=list)
+    sentences: PositiveInt | None = None
+    """Of all classes, where the anchors are means of descriptions."""
+    per_class: PositiveInt | None = None
+    """Of descriptions, sampled with the seed."""
     allow_truncation: bool = False
     logit_scale: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
 

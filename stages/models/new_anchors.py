@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 
 from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
+from stages.anchors.descriptions import Described, description_anchors
 from stages.classes import ClassGroups, fold
 from stages.clip_weights import FILE_TAG
 from stages.errors import InputError, MissingError, UsageError
 
 _MAKE = "make them with `laat anchors` and the encoder of the training anchors, and give them with --anchors FILE.st"
+_DESCRIBE = (
+    "make them with `laat anchors --classes NEW.txt --descriptions FILE.json {encoder} -o new.st`, and give them with "
+    "--anchors new.st"
+)
 _SAME_ENCODER = "encode the classes with the encoder of the training anchors"
 _ENCODER = ("source", "model", "pretrained", "weights_sha256", "config_sha256", "activation")
 
@@ -60,6 +66,7 @@ def anchors_for_names(
     where: str = "these classes",
     whose: str = "the checkpoint's",
     fix: str | None = None,
+    described: Described | None = None,
 ) -> AnchorSet:
     """Anchors of `classes`, encoded and expanded like the training anchors.
 
@@ -71,9 +78,10 @@ def anchors_for_names(
         device: of the encoder.
         where: name of the classes in errors.
         whose, fix: see `no_encoder`.
+        described: sentences for `classes`, where the training anchors are means of such.
 
     Raises:
-        InputError: training anchors without an encoder, and as `text_anchors`.
+        InputError: training anchors without an encoder, and as `text_anchors` and `description_anchors`.
         MissingError: an encoder from a local folder or file, or whose weights cannot be downloaded.
     """
     # importing open_clip is slow
@@ -82,24 +90,23 @@ def anchors_for_names(
 
     origin = trained.origin
     model, tag = (str(origin.get(key, "")) for key in ("model", "pretrained"))
-    if (refused := no_encoder(origin, whose, fix)) is not None:
+    if (refused := no_encoder(origin, whose, fix, described=described is not None)) is not None:
         raise refused
     try:
         encoder = load_encoder(model, tag, device)
     except (MissingError, UsageError) as error:
         raise MissingError(f"{whose} encoder is not available: {error.what}", fix or _MAKE) from error
-    raw = text_anchors(
-        classes,
-        groups_like(trained, classes),
-        encoder,
-        [str(template) for template in origin.get("templates", ())],
-        allow_truncation=bool(origin.get("allow_truncation", False)),
-    )
+    groups, cut = groups_like(trained, classes), bool(origin.get("allow_truncation", False))
+    if described is not None:
+        raw = description_anchors(described, groups, encoder, allow_truncation=cut)
+    else:
+        templates = [str(template) for template in origin.get("templates", ())]
+        raw = text_anchors(classes, groups, encoder, templates, allow_truncation=cut)
     return matching_anchors(raw, trained, where)
 
 
 def no_encoder(
-    origin: Mapping[str, Any], whose: str = "the checkpoint's", fix: str | None = None
+    origin: Mapping[str, Any], whose: str = "the checkpoint's", fix: str | None = None, *, described: bool = False
 ) -> InputError | MissingError | None:
     """Why new names cannot be encoded like anchors of this origin; None where an encoder can be loaded by its name.
 
@@ -107,12 +114,17 @@ def no_encoder(
         origin: see `AnchorSet`.
         whose: the anchors are, in the error.
         fix: what to do about it; None is for a checkpoint.
+        described: whether there are sentences for the new names.
     """
     source, model, tag = (str(origin.get(key, "")) for key in ("source", "model", "pretrained"))
-    if source != "text":
+    if source not in ("text", DESCRIPTIONS):
         what = f"{whose} anchors come from {source or 'an unknown source'}, which cannot encode names"
         return InputError(what, fix or "give anchors of the same kind with --anchors FILE.st")
-    if model.startswith("local-dir:") or tag.startswith(FILE_TAG):
+    local = model.startswith("local-dir:") or tag.startswith(FILE_TAG)
+    if source == DESCRIPTIONS and not described:
+        what = f"{whose} anchors are means of sentences about each class, and new names need sentences of their own"
+        return InputError(what, fix or _DESCRIBE.format(encoder="--model MODEL" if local else "--like CHECKPOINT"))
+    if local:
         name = tag.removeprefix(FILE_TAG) if tag.startswith(FILE_TAG) else model.removeprefix("local-dir:")
         return MissingError(f"{whose} encoder was given as '{name}', and files do not record paths", fix or _MAKE)
     return None

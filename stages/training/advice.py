@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
 from stages.clip_weights import FILE_TAG
 from stages.data.episode_shape import PROTONET
 from stages.files.training_params import is_anchored
@@ -63,7 +64,7 @@ def _of_tuning(objective: str, backbone: str, anchors: AnchorSet) -> Iterator[st
     """For objectives that tune a CLIP model with its own text anchors."""
     if anchors.expansion is not None:
         yield f"{objective} is published with raw anchors, and these are expanded: give those that `laat anchors` wrote"
-    if backbone.startswith(PREFIX) and anchors.origin.get("source") == "text":
+    if backbone.startswith(PREFIX) and anchors.origin.get("source") in ("text", DESCRIPTIONS):
         tag = str(anchors.origin.get("pretrained", "")).removeprefix(FILE_TAG)
         text = "/".join(filter(None, (str(anchors.origin.get("model", "")), tag)))
         image = recorded_tower(backbone).removeprefix(PREFIX)

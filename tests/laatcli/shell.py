@@ -18,7 +18,8 @@ LAAT = BIN / "laat"
 # what a command may say on standard error before its error line
 NOTES = re.compile(
     r"settings from |"
-    r"reading |read |images are |loading |one split only: |warning: |accuracies are |tau |the best epoch |anchors |epoch +\d+ "
+    r"reading |read |images are |loading |one split only: |warning: |accuracies are |tau |the best epoch |anchors |"
+    r"descriptions: |epoch +\d+ "
 )
 OUTPUTS = ("anchors.st", "expanded.st", "run/model.st", "run/last.st", "adversarial.st", "report.json", "report.rows.parquet")
 
