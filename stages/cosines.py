@@ -15,6 +15,9 @@ NEAR_DUPLICATE = 0.98
 KEPT_PAIRS = 1000
 # rows at a time: large enough for a fast product, small enough for the memory
 BLOCK = 2048
+# classes of a rank correlation at most: it sorts the cosines of all their pairs
+RANKED_CLASSES = 1500
+_DIGITS = 5  # of a cosine that are ranked
 
 # (done, total)
 Progress = Callable[[int, int], None]
@@ -78,6 +81,38 @@ def simplex_figures(classes: int) -> CosineFigures:
     """The figures of a regular simplex, known without its anchors: all cosines are -1 / (C - 1)."""
     cosine = -1 / (classes - 1)
     return CosineFigures(cosine, cosine, cosine)
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Spearman's rank correlation of the cosines of all pairs of two sets of anchors (C, D) and (C, E), in [-1, 1].
+
+    Cosines are rounded to five digits, so that the rounding of float32 anchors is no order. Of more than `RANKED_CLASSES`
+    classes, so many are taken, evenly spaced. None where it is undefined: fewer than three classes, or cosines that are all
+    the same.
+
+    Source: Spearman, The American Journal of Psychology 1904; the correlation of average ranks.
+    """
+    count = len(one)
+    if count < 3:
+        return None
+    taken = np.linspace(0, count - 1, min(count, RANKED_CLASSES)).round().astype(int)
+    pairs = np.triu_indices(len(taken), 1)
+    ranks = []
+    for anchors in (one, other):
+        unit = unit_rows(anchors[taken])
+        cosines = (unit @ unit.T)[pairs]
+        if np.ptp(cosines) < 2 * 10.0**-_DIGITS:
+            return None
+        centred = _average_ranks(cosines.round(_DIGITS))
+        centred -= centred.mean()
+        ranks.append(centred / np.linalg.norm(centred))
+    return float(np.clip(ranks[0] @ ranks[1], -1, 1))
+
+
+def _average_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks (N,) of values (N,); equal values have the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse])
 
 
 def pooled_cosines(anchors: np.ndarray, most: int) -> tuple[np.ndarray, float]:

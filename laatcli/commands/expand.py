@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from laatcli.cosines import show_cosines
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.expanded import ExpansionFigures, expand_anchors
 from stages.errors import UsageError
+from stages.expand.methods import ExpandSettings
 from stages.files import artifacts
 from stages.files.reading import STDIO
 from stages.parameters import parameter
@@ -20,6 +22,7 @@ from stages.reports.figures import check_picture
 
 EXAMPLES = (
     "laat expand anchors.st",
+    "laat expand anchors.st --method whiten --components 32 -o whitened.st",
     "laat anchors --classes shapes --model demo -o - | laat expand - -o expanded.st",
 )
 
@@ -28,6 +31,7 @@ def expand(
     console: Console,
     context: typer.Context,
     anchors: Annotated[Path, typer.Argument(help="Anchors to expand; - is standard input.", show_default=False)],
+    fitting: ExpandSettings,
     plotting: options.Plotting,
     output: Path = parameter(Path("expanded.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
     like: Path | None = parameter(None, "Apply the map of these expanded anchors instead of fitting one."),
@@ -35,6 +39,8 @@ def expand(
 ) -> None:
     """Spread crowded anchors apart with a map that is fitted on the seen classes only."""
     console.stdout_taken = str(output) == STDIO
+    if like is not None:
+        options.refuse_given(context, options.option_names(ExpandSettings), "--like", "the map is that of the other anchors")
     options.check_places(context, [("--output", output), ("--plot", plot)], [("ANCHORS", anchors), ("--like", like)])
     if plot is None:
         options.refuse_without(context, ("plot_size",), "a plot", "add --plot FILE")
@@ -51,7 +57,7 @@ def expand(
         fitted = AnchorSet.from_artifact(model, f"'{like}'")
         inputs["like"] = model.lineage()
     with console.progress("cosines") as bar:
-        after, figures = expand_anchors(before, fitted, bar.update)
+        after, figures = expand_anchors(before, fitted, bar.update, None if like is not None else fitting)
     if plot is not None:
         from stages.reports.plots import plot_cosines
 
@@ -67,11 +73,34 @@ def _show(console: Console, figures: ExpansionFigures, output: Path, sha256: str
     record = {"output": str(output), "sha256": sha256, **figures.to_record()}
     console.result(record if plot is None else {**record, "plot": str(plot)})
     show_cosines(console, [("before", figures.before), ("after", figures.after)])
-    console.line(f"{output}: the seen cone opened from theta_max {figures.theta_max_degrees:.2f}° to 90°")
+    console.line("Spearman correlation of the cosines after with those before: " + _correlations(figures.spearman))
+    if figures.kept:
+        shares = list(figures.kept.values())
+        console.line(
+            f"of their distance to the mean (squared), classes that the map was not fitted on keep {100 * min(shares):.0f} to "
+            f"{100 * max(shares):.0f} %, on average {100 * sum(shares) / len(shares):.0f} %"
+        )
+    console.line(f"{output}: {_summary(figures)}")
     console.warn_each(
         [
-            f"'{name}' lies outside the fitted cone: {angle:.1f}° from the centre after the map"
+            f"'{name}' lies outside the fitted cone: {angle:.1f}° from the centre after the map{_beyond(angle)}"
             for name, angle in figures.outside
         ],
         len(figures.outside),
     )
+
+
+def _correlations(found: Mapping[str, float | None]) -> str:
+    """ "all classes 0.98, seen 1.00, unseen undefined" """
+    shown = [f"{name} {'undefined' if one is None else f'{one:.3f}'}" for name, one in found.items()]
+    return ", ".join(shown)
+
+
+def _summary(figures: ExpansionFigures) -> str:
+    if (cone := figures.fitted.cone()) is not None:
+        return f"the seen cone opened from theta_max {cone[0]:.2f}° to {cone[1]:g}°"
+    return f"anchors, {figures.fitted.label}"
+
+
+def _beyond(angle: float) -> str:
+    return ", past the point opposite to it" if angle > 180 else ""

@@ -11,7 +11,8 @@ import numpy as np
 from stages.classes import ClassGroups, check_unique, spelled
 from stages.cosines import blocks_of, row_norms
 from stages.errors import InputError
-from stages.expand import Expansion
+from stages.expand.expansion import Expansion
+from stages.expand.methods import expansion_tensors, read_expansion
 from stages.files.artifact_record import REMAKE
 from stages.files.artifacts import Artifact
 from stages.text import counted
@@ -42,6 +43,11 @@ class AnchorSet:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(spelled, self.classes)))
 
+    @property
+    def label(self) -> str:
+        """'raw', or the label of their expansion."""
+        return "raw" if self.expansion is None else self.expansion.label
+
     def indices(self, group: str) -> list[int]:
         """Indices of the classes of group 'seen', 'val', 'novel' or 'all'."""
         return list(self.groups.of(group))
@@ -61,6 +67,10 @@ class AnchorSet:
             groups=ClassGroups(*groups),
         )
 
+    def expanded_by(self, expansion: Expansion) -> AnchorSet:
+        """These raw anchors after a fitted map. Raises InputError, naming the class, where the map is undefined."""
+        return replace(self, vectors=expansion.apply(self.vectors, np.float32, self.classes), expansion=expansion)
+
     def difference(self, other: AnchorSet, keys: Sequence[str]) -> str | None:
         """The first of `keys` on which the two origins differ, or None."""
         for key in keys:
@@ -75,8 +85,8 @@ class AnchorSet:
         tensors = {"vectors": self.vectors.astype(np.float32, copy=False)}
         params: dict[str, Any] = {"classes": list(self.classes), "groups": self.groups.to_record(), "origin": self.origin}
         if self.expansion is not None:
-            tensors["expansion.centre"] = self.expansion.centre.astype(np.float64)
-            params["expansion"] = {"theta_max": self.expansion.theta_max}
+            tensors |= expansion_tensors(self.expansion)
+            params["expansion"] = self.expansion.to_record()
         return Artifact(KIND, tensors, params, self.inputs)
 
     @classmethod
@@ -94,12 +104,7 @@ class AnchorSet:
             )
         check_unique(classes, where=where)
         _check_unit(vectors, classes, where)
-        expansion = None
-        if fitted is not None:
-            centre = artifact.tensor("expansion.centre", (vectors.shape[1],)).astype(np.float64)
-            if not abs(np.linalg.norm(centre) - 1) < 1e-6:
-                raise InputError(f"the centre of the expansion in {where} does not have unit length", REMAKE)
-            expansion = Expansion(centre, fitted["theta_max"])
+        expansion = None if fitted is None else read_expansion(fitted, artifact, vectors.shape[1], where)
         groups = ClassGroups.from_record(params["groups"])
         return cls(vectors, classes, groups, dict(params.get("origin", {})), expansion, artifact.inputs)
 

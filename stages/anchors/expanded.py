@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stages.anchors.anchor_set import KIND, AnchorSet
-from stages.cosines import CosineFigures, Progress, cosine_figures
+from stages.cosines import CosineFigures, Progress, cosine_figures, rank_correlation
 from stages.errors import InputError, UsageError
-from stages.expand import Expansion
+from stages.expand.expansion import Expansion
+from stages.expand.methods import ExpandSettings, fit_expansion
 from stages.files import artifacts
 
 
@@ -23,27 +24,42 @@ class ExpansionFigures:
 
     Attributes:
         before, after: cosines of all pairs of classes.
-        theta_max_degrees: opening of the cone of seen anchors before the expansion.
-        outside: unseen classes outside the fitted cone, with their angle after the expansion in degrees (> 90).
+        spearman: for 'all', 'seen' and 'unseen' classes, the rank correlation of the cosines after with those before; None
+            where it is undefined, see `rank_correlation`.
+        fitted: the map.
+        outside: with a map that has a cone, unseen classes outside of it, with their angle to the centre after it in degrees.
+        kept: with a map that drops a part, the share that it keeps of each unseen class, see `Expansion.kept_shares`.
     """
 
     before: CosineFigures
     after: CosineFigures
-    theta_max_degrees: float
+    spearman: dict[str, float | None]
+    fitted: Expansion
     outside: list[tuple[str, float]]
+    kept: dict[str, float]
 
     def to_record(self) -> dict[str, Any]:
         """JSON-able record."""
-        return {
+        record = {
             "before": self.before.to_record(),
             "after": self.after.to_record(),
-            "theta_max_degrees": self.theta_max_degrees,
-            "outside_the_cone": [{"class": name, "angle_degrees": angle} for name, angle in self.outside],
+            "spearman": self.spearman,
+            "map": {"method": self.fitted.method, **self.fitted.to_record()},
         }
+        if (cone := self.fitted.cone()) is not None:
+            record |= {
+                "theta_max_degrees": cone[0],
+                "angle_degrees": cone[1],
+                "outside_the_cone": [{"class": name, "angle_degrees": angle} for name, angle in self.outside],
+            }
+        return {**record, "kept_shares": self.kept} if self.kept else record
 
 
 def expand_anchors(
-    anchors: AnchorSet, like: AnchorSet | None = None, progress: Progress | None = None
+    anchors: AnchorSet,
+    like: AnchorSet | None = None,
+    progress: Progress | None = None,
+    settings: ExpandSettings | None = None,
 ) -> tuple[AnchorSet, ExpansionFigures]:
     """Expand anchors with a map fitted on their seen classes, or with the map of `like`.
 
@@ -51,17 +67,21 @@ def expand_anchors(
         anchors: raw anchors.
         like: expanded anchors of the same encoder.
         progress: called with (done, total) of the cosines, the long part.
+        settings: of the map that is fitted; None is the published one.
 
     Raises:
         InputError: expanded anchors, `like` without a fitted map or from another encoder, degenerate anchors.
-
-    Source: Li et al., CVPR 2024, Sec. 3.2.
+        UsageError: settings beside `like`, or that do not fit the anchors.
     """
     if anchors.expansion is not None:
-        raise InputError("these anchors are expanded already", "give the file that `laat anchors` wrote")
-    fitted = _map_of(like, anchors) if like is not None else Expansion.fit(anchors.vectors[anchors.indices("seen")])
-    moved = replace(anchors, vectors=fitted.apply(anchors.vectors, np.float32), expansion=fitted)
-    return moved, _figures(anchors, moved, fitted, every=like is not None, progress=progress)
+        raise InputError(
+            f"these anchors are expanded already: they are {anchors.expansion.label}", "give the file that `laat anchors` wrote"
+        )
+    if like is not None and settings is not None:
+        raise UsageError("a map is either fitted with settings or that of other anchors", "leave one of them out")
+    fitted = _map_of(like, anchors) if like is not None else fit_expansion(anchors.vectors[anchors.indices("seen")], settings)
+    moved = anchors.expanded_by(fitted)
+    return moved, _figures(anchors, moved, every=like is not None, progress=progress)
 
 
 def read_raw_and_expanded(paths: Sequence[Path]) -> tuple[AnchorSet, AnchorSet]:
@@ -130,15 +150,14 @@ def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
     return like.expansion
 
 
-def _figures(
-    before: AnchorSet, after: AnchorSet, fitted: Expansion, *, every: bool, progress: Progress | None
-) -> ExpansionFigures:
+def _figures(before: AnchorSet, after: AnchorSet, *, every: bool, progress: Progress | None) -> ExpansionFigures:
     """Seen classes are inside the cone by construction; with the map of other anchors (`every`) all classes are checked."""
-    degrees = np.degrees(fitted.angles(before.vectors)) * 90 / np.degrees(fitted.theta_max)
-    seen = set() if every else set(before.groups.seen)
-    outside = [
-        (name, float(degrees[at])) for at, name in enumerate(before.classes) if at not in seen and degrees[at] > 90 + 1e-6
-    ]
+    fitted = after.expansion
+    assert fitted is not None
+    every_class, seen = range(len(before.classes)), before.indices("seen")
+    unseen = sorted(set(every_class) - set(seen))
+    groups = {"all": list(every_class), "seen": seen, "unseen": unseen}
+    fitted_without = before if every else before.take(unseen)
 
     def report(half: int) -> Progress | None:
         return None if progress is None else lambda done, total: progress(half * total + done, 2 * total)
@@ -146,6 +165,23 @@ def _figures(
     return ExpansionFigures(
         cosine_figures(before.vectors, report(0)),
         cosine_figures(after.vectors, report(1)),
-        float(np.degrees(fitted.theta_max)),
-        sorted(outside, key=lambda pair: -pair[1]),
+        {name: rank_correlation(after.vectors[at], before.vectors[at]) for name, at in groups.items()},
+        fitted,
+        _outside(fitted_without, fitted),
+        _kept(fitted_without, fitted),
     )
+
+
+def _outside(unseen: AnchorSet, fitted: Expansion) -> list[tuple[str, float]]:
+    """Classes outside the fitted cone, with their angle to the centre after the map in degrees, farthest first."""
+    if (cone := fitted.cone()) is None:
+        return []
+    degrees = np.degrees(fitted.angles(unseen.vectors)) * cone[1] / cone[0]
+    found = [(name, float(angle)) for name, angle in zip(unseen.classes, degrees, strict=True) if angle > cone[1] + 1e-6]
+    return sorted(found, key=lambda pair: -pair[1])
+
+
+def _kept(unseen: AnchorSet, fitted: Expansion) -> dict[str, float]:
+    """The share of each class that the map keeps, if it drops any."""
+    shares = fitted.kept_shares(unseen.vectors)
+    return {} if shares is None else dict(zip(unseen.classes, shares.tolist(), strict=True))

@@ -11,7 +11,7 @@ def model_entry(name: str, classifier: Classifier) -> Model:
     if classifier.origin.foreign and not classifier.origin.training:
         return _foreign_entry(name, classifier)
     anchors, settings = classifier.anchor_set, classifier.origin.training.get("settings", {})
-    source = f"{anchors.origin.get('source', 'unknown')}, {'raw' if anchors.expansion is None else 'expanded'}"
+    source = f"{anchors.origin.get('source', 'unknown')}, {anchors.label}"
     objective = str(settings.get("objective", "unknown"))
     sha256, training = classifier.origin.sha256, None
     if classifier.origin.training:
@@ -26,6 +26,6 @@ def _foreign_entry(name: str, classifier: Classifier) -> Model:
     if classifier.closed:
         return Model(name=name, sha256=sha256, objective="closed set", anchors="none, the outputs are logits")
     templates = anchors.origin.get("templates", [])
-    parts = [str(anchors.origin.get("source", "unknown")), "raw" if anchors.expansion is None else "expanded"]
+    parts = [str(anchors.origin.get("source", "unknown")), anchors.label]
     parts += [f"'{templates[0]}'" if len(templates) == 1 else f"{len(templates)} templates"] if templates else []
     return Model(name=name, sha256=sha256, objective="zero-shot", anchors=", ".join(parts))

@@ -211,7 +211,7 @@ def _named(record: dict[str, Any]) -> str:
 
 def _model(checkpoint: Artifact) -> Iterator[str]:
     params = checkpoint.params
-    origin, expansion = params.get("origin", {}), params.get("expansion")
+    origin = params.get("origin", {})
     architecture = {name: value for name, value in params["architecture"].items() if not isinstance(value, dict)}
     rows = [(name.replace("_", " "), _value(value)) for name, value in architecture.items() if value is not None]
     rows += [
@@ -219,10 +219,7 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
         for name, value in origin.items()
         if value not in (None, "", [])
     ]
-    spread = (
-        "none" if expansion is None else f"largest angle to the centre before it: {math.degrees(expansion['theta_max']):.1f}°"
-    )
-    rows.append(("anchors: expansion", spread))
+    rows.append(("anchors: expansion", _expansion(params.get("expansion"))))
     calibration = params.get("calibration")
     rows.append(("calibration", "none" if calibration is None else _calibration(calibration)))
     rows.append((f"SHA-256 of {CHECKPOINT}", checkpoint.sha256))
@@ -232,6 +229,17 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
             more = f", and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
             yield ""
             yield f"{group.capitalize()} classes ({len(names):,}): {', '.join(map(plain, names[:_NAMES_SHOWN]))}{more}."
+
+
+def _expansion(record: Mapping[str, Any] | None) -> str:
+    """The method of the map and its parameters; of the published one, the angle that it was fitted with."""
+    if record is None:
+        return "none"
+    shown = {name: value for name, value in record.items() if name not in ("method", "theta_max")}
+    parts = [str(record.get("method", "paper")), *(f"{name} {_value(value)}" for name, value in shown.items())]
+    if record.get("theta_max") is not None:
+        parts.append(f"largest angle to the centre before it: {math.degrees(record['theta_max']):.1f}°")
+    return ", ".join(parts)
 
 
 def _calibration(record: Mapping[str, Any]) -> str:

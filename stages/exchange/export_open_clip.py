@@ -96,7 +96,8 @@ def _text_model(anchors: AnchorSet, given: str | None) -> Located:
     origin = anchors.origin
     if anchors.expansion is not None:
         raise InputError(
-            "the model was trained on expanded anchors, and open_clip classifies by the text features themselves", _OTHER
+            f"the model was trained on {anchors.label} anchors, and open_clip classifies by the text features themselves",
+            _OTHER,
         )
     if origin.get("source") != "text":
         raise InputError(

@@ -157,7 +157,7 @@ def clip_anchors(clip: LoadedClip, request: ModelRequest, templates: list[str], 
             )
         if anchors.expansion is not None:
             raise InputError(
-                f"the anchors of '{request.anchors}' are expanded, and {shown} was trained with the raw ones",
+                f"the anchors of '{request.anchors}' are {anchors.label}, and {shown} was trained with the raw ones",
                 "give the anchors that `laat anchors` wrote",
             )
         return anchors, lineage

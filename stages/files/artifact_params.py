@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 from typing_extensions import Self
@@ -37,7 +37,23 @@ class Groups(Record):
 class Expanded(Record, extra="allow"):
     """The map that was applied to the anchors."""
 
-    theta_max: Annotated[float, Field(gt=0, le=math.pi)]
+    method: Literal["paper", "centre", "whiten"] = "paper"
+    """Older files have none."""
+    theta_max: Annotated[float, Field(gt=0, le=math.pi)] | None = None
+    """Of paper."""
+    angle: Annotated[float, Field(gt=0, lt=180)] | None = None
+    """Of paper; null is 90."""
+    components: PositiveInt | None = None
+    """Of whiten."""
+    shrinkage: Share | None = None
+    """Of whiten."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in {"paper": ("theta_max",), "centre": (), "whiten": ("components", "shrinkage")}[self.method]:
+            if getattr(self, name) is None:
+                raise ValueError(f"the method {self.method} lacks '{name}'")
+        return self
 
 
 class AnchorOrigin(Record, extra="allow"):

@@ -187,10 +187,16 @@ def _require_same_tensors(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarra
 def _head_differences(first: Artifact, second: Artifact) -> Iterator[str]:
     """What is not the same of the anchors and the temperature, in words."""
     for key, words in _HEAD.items():
-        if first.params.get(key) != second.params.get(key):
+        if first.params.get(key) != second.params.get(key) or not _same_tensors(first, second, f"{key}."):
             yield words
     if not np.array_equal(first.tensors["vectors"], second.tensors["vectors"]):
         yield "the anchors"
     one, other = (artifact.params["training"]["settings"]["tau"] for artifact in (first, second))
     if one != other:
         yield f"the temperature ({one:g} and {other:g})"
+
+
+def _same_tensors(first: Artifact, second: Artifact, prefix: str) -> bool:
+    """Whether the tensors whose names begin with `prefix` are the same."""
+    one, other = ({name: value for name, value in one.tensors.items() if name.startswith(prefix)} for one in (first, second))
+    return one.keys() == other.keys() and all(np.array_equal(value, other[name]) for name, value in one.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,10 +47,10 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
         )
     own, given = trained.expansion, new.expansion
     if own is not None and given is None:
-        return replace(new, vectors=own.apply(new.vectors, np.float32), expansion=own)
+        return new.expanded_by(own)
     if own is given:
         return new
-    if own is None or given is None or own.theta_max != given.theta_max or not np.array_equal(own.centre, given.centre):
+    if own is None or not own.same_as(given):
         raise InputError(
             f"the anchors of {where} are expanded with another map than the checkpoint's",
             "give the raw anchors; the checkpoint's map is applied to them",

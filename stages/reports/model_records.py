@@ -17,7 +17,8 @@ class Training(Record, extra="allow"):
     """How a model was trained, from its checkpoint. Other entries are further settings of `laat train`, by their names."""
 
     anchors: str
-    """How the training anchors were made: raw or expanded (from text), random, simplex, features, or 'expanded random'."""
+    """How the training anchors were made: raw, or the label of their expansion (from text); random, simplex, features; or both:
+    'expanded random'."""
     anchors_sha256: str | None = None
     """Of their class names, groups and values."""
     backbone: str | None = None
@@ -55,7 +56,7 @@ class Model(Record):
     """A model that was evaluated."""
 
     anchors: str
-    """Source of the anchors, raw or expanded."""
+    """Source of the anchors, and raw or the label of their expansion: expanded, centred …"""
     name: str
     """Unique in the report."""
     objective: str
@@ -99,8 +100,8 @@ def training_of(
 
 
 def anchors_method(anchors: AnchorSet) -> str:
-    """How anchors were made, in a word or two: raw or expanded (from text), random, simplex, 'expanded random' …"""
+    """How anchors were made, in a word or two: raw, expanded or centred (from text), random, 'expanded random' …"""
     source = str(anchors.origin.get("source", "unknown"))
     if source == "text":
-        return "raw" if anchors.expansion is None else "expanded"
-    return source if anchors.expansion is None else f"expanded {source}"
+        return anchors.label
+    return source if anchors.expansion is None else f"{anchors.label} {source}"

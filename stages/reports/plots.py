@@ -65,7 +65,7 @@ def plot_cosines(before: AnchorSet, after: AnchorSet, path: Path, size: str = DE
         figure, axes = new_figure(chosen, *((2, 1) if chosen.narrow else (1, 2)))
         side = chosen.width / (1.35 if chosen.narrow else 2.7)
         image = None
-        for axis, anchors, title in zip(axes.flat, (before, after), (source, f"{source}, expanded"), strict=True):
+        for axis, anchors, title in zip(axes.flat, (before, after), (source, f"{source}, {after.label}"), strict=True):
             cosines, mean = pooled_cosines(anchors.vectors, _MATRIX_ROWS)
             edges = (-0.5, len(anchors.classes) - 0.5)
             image = axis.imshow(cosines, vmin=-1, vmax=1, cmap="RdBu_r", extent=(*edges, *edges[::-1]))

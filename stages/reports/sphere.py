@@ -11,7 +11,7 @@ import numpy as np
 from stages.anchors.anchor_set import AnchorSet
 from stages.cosines import pooled_cosines, unit_rows
 from stages.errors import InputError
-from stages.expand import Expansion
+from stages.expand.expansion import Expansion
 from stages.reports.figure_text import shown_text, wrapped
 from stages.reports.figures import DEFAULT_SIZE, Legend, find_size, lay_out, look, new_figure, save_figure, style
 
@@ -79,12 +79,14 @@ def plot_expansion(raw: AnchorSet, expanded: AnchorSet, path: Path, size: str = 
     chosen = find_size(size)
     source = shown_text(str(raw.origin.get("source", "raw")))
     # an expansion of other anchors (`laat expand --like`) was fitted on their seen classes
-    globe = Globe.fit(raw.vectors[raw.indices("seen")] if raw.groups.seen else raw.vectors, fitted.centre)
+    seen = raw.indices("seen" if raw.groups.seen else "all")
+    globe = Globe.fit(raw.vectors[seen], fitted.axis())
     with style(chosen, [source]):
         figure, axes = new_figure(chosen, *((2, 1) if chosen.narrow else (1, 2)))
         side = chosen.width / (1.35 if chosen.narrow else 2.7)
-        edges = _edges(fitted)
-        for axis, anchors, title, edge in zip(axes.flat, (raw, expanded), (source, f"{source}, expanded"), edges, strict=True):
+        edges = fitted.cone() or _edges(fitted, raw.vectors[seen], expanded.vectors[seen])
+        titles = (source, f"{source}, {fitted.label}")
+        for axis, anchors, title, edge in zip(axes.flat, (raw, expanded), titles, edges, strict=True):
             _draw_globe(axis, edge)
             _draw_anchors(axis, anchors, globe)
             mean = pooled_cosines(anchors.vectors, 1)[1]
@@ -95,9 +97,9 @@ def plot_expansion(raw: AnchorSet, expanded: AnchorSet, path: Path, size: str = 
     return globe
 
 
-def _edges(fitted: Expansion) -> tuple[float, float]:
-    """The angle between the centre and the edge of the seen cone, degrees, before and after the map."""
-    return float(np.degrees(fitted.theta_max)), 90.0
+def _edges(fitted: Expansion, *seen: np.ndarray) -> tuple[float, ...]:
+    """The largest angle to the centre of each of several sets of anchors (n, D), degrees."""
+    return tuple(float(np.degrees(fitted.angles(one).max())) for one in seen)
 
 
 def _on_sphere(longitude: np.ndarray, latitude: np.ndarray) -> np.ndarray:

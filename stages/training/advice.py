@@ -63,7 +63,7 @@ def _untrained(task: Task) -> str:
 def _of_tuning(objective: str, backbone: str, anchors: AnchorSet) -> Iterator[str]:
     """For objectives that tune a CLIP model with its own text anchors."""
     if anchors.expansion is not None:
-        yield f"{objective} is published with raw anchors, and these are expanded: give those that `laat anchors` wrote"
+        yield f"{objective} is published with raw anchors, and these are {anchors.label}: give those that `laat anchors` wrote"
     if backbone.startswith(PREFIX) and anchors.origin.get("source") in ("text", DESCRIPTIONS):
         tag = str(anchors.origin.get("pretrained", "")).removeprefix(FILE_TAG)
         text = "/".join(filter(None, (str(anchors.origin.get("model", "")), tag)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.expand import Expansion
+from stages.expand.paper import PaperExpansion
 from stages.randomness import numpy_generator
 from tests.benchmarks.timing import Pair, alternate, timed
 from tests.stages.plane_rotations import expand_by_rotations
@@ -17,7 +17,7 @@ def expansion(width: int, repeats: int) -> Pair:
     anchors = 2 + numpy_generator(0, "bench/anchors").standard_normal((CLASSES, width))
 
     def ours() -> np.ndarray:
-        return Expansion.fit(anchors).apply(anchors)
+        return PaperExpansion.fit(anchors).apply(anchors)
 
     def reference() -> np.ndarray:
         return expand_by_rotations(anchors, anchors)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.errors import InputError
-from stages.expand import Expansion
+from stages.expand.paper import PaperExpansion
 from tests.stages.plane_rotations import expand_by_rotations, rotation_to_first_axis
 from tests.where import GOLDEN
 
@@ -38,7 +38,7 @@ def degrees_from(centre: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("spread", [0.1, 1.0, 2.5])
 def test_the_closed_form_is_the_construction_by_plane_rotations(width: int, spread: float) -> None:
     anchors = crowded(width, 10, width, spread)
-    found = Expansion.fit(anchors[:7]).apply(anchors)
+    found = PaperExpansion.fit(anchors[:7]).apply(anchors)
     np.testing.assert_allclose(found, expand_by_rotations(anchors[:7], anchors), atol=1e-10, rtol=0)
 
 
@@ -55,7 +55,7 @@ def test_a_plane_worked_by_hand() -> None:
     def at(*degrees: float) -> np.ndarray:
         return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=1)
 
-    fitted = Expansion.fit(at(-30, 0, 30))
+    fitted = PaperExpansion.fit(at(-30, 0, 30))
     assert np.degrees(fitted.theta_max) == pytest.approx(30)
     np.testing.assert_allclose(fitted.centre, [1, 0], atol=1e-15)
     np.testing.assert_allclose(fitted.apply(at(-30, 0, 10, 45)), at(-90, 0, 30, 135), atol=1e-12)
@@ -64,7 +64,7 @@ def test_a_plane_worked_by_hand() -> None:
 @examples
 @given(cones)
 def test_rows_have_unit_length_and_are_finite(anchors: np.ndarray) -> None:
-    moved = Expansion.fit(anchors[:2]).apply(anchors)
+    moved = PaperExpansion.fit(anchors[:2]).apply(anchors)
     assert np.isfinite(moved).all()
     np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1, atol=1e-12)
 
@@ -74,7 +74,7 @@ def test_rows_have_unit_length_and_are_finite(anchors: np.ndarray) -> None:
 def test_the_order_of_the_seen_classes_does_not_matter(anchors: np.ndarray, random: object) -> None:
     order = list(range(len(anchors)))
     random.shuffle(order)  # type: ignore[attr-defined]
-    one, two = Expansion.fit(anchors), Expansion.fit(anchors[order])
+    one, two = PaperExpansion.fit(anchors), PaperExpansion.fit(anchors[order])
     assert one.theta_max == pytest.approx(two.theta_max, abs=1e-9)
     np.testing.assert_allclose(one.apply(anchors)[order], two.apply(anchors[order]), atol=1e-8)
 
@@ -82,7 +82,7 @@ def test_the_order_of_the_seen_classes_does_not_matter(anchors: np.ndarray, rand
 @examples
 @given(cones)
 def test_the_farthest_seen_anchor_becomes_orthogonal_to_the_centre(anchors: np.ndarray) -> None:
-    fitted = Expansion.fit(anchors)
+    fitted = PaperExpansion.fit(anchors)
     after = degrees_from(fitted.centre, fitted.apply(anchors))
     assert after.max() == pytest.approx(90, abs=1e-6)
     assert int(np.argmax(after)) == int(np.argmax(fitted.angles(anchors)))
@@ -91,7 +91,7 @@ def test_the_farthest_seen_anchor_becomes_orthogonal_to_the_centre(anchors: np.n
 @examples
 @given(cones)
 def test_anchors_move_along_their_great_circle_in_proportion(anchors: np.ndarray) -> None:
-    fitted = Expansion.fit(anchors)
+    fitted = PaperExpansion.fit(anchors)
     moved = fitted.apply(anchors)
     before = fitted.angles(anchors)
     np.testing.assert_allclose(fitted.angles(moved), before * (np.pi / 2) / fitted.theta_max, atol=1e-7)
@@ -106,7 +106,7 @@ def test_anchors_move_along_their_great_circle_in_proportion(anchors: np.ndarray
 @examples
 @given(cones, st.integers(0, 10**6))
 def test_the_map_is_fixed_by_the_seen_classes_alone(anchors: np.ndarray, seed: int) -> None:
-    fitted = Expansion.fit(anchors)
+    fitted = PaperExpansion.fit(anchors)
     novel = np.random.default_rng(seed).standard_normal((4, anchors.shape[1]))
     alone, together = fitted.apply(anchors), fitted.apply(np.concatenate((novel, anchors)))
     np.testing.assert_allclose(together[4:], alone, atol=1e-12)
@@ -115,19 +115,19 @@ def test_the_map_is_fixed_by_the_seen_classes_alone(anchors: np.ndarray, seed: i
 def test_the_length_of_the_features_does_not_matter() -> None:
     anchors = crowded(1, 6, 8, 1.0)
     lengths = np.array([[0.01], [1], [7], [100], [1e6], [3]])
-    one, two = Expansion.fit(anchors * lengths), Expansion.fit(anchors)
+    one, two = PaperExpansion.fit(anchors * lengths), PaperExpansion.fit(anchors)
     np.testing.assert_allclose(one.apply(anchors), two.apply(anchors * lengths), atol=1e-12)
 
 
 def test_a_cone_wider_than_90_degrees_is_narrowed() -> None:
     anchors = np.array([[1.0, 0.1, 0], [1, -0.1, 0.1], [1, 0, -0.1], [-0.3, 0.1, 0.2]])
-    fitted = Expansion.fit(anchors)
+    fitted = PaperExpansion.fit(anchors)
     assert np.degrees(fitted.theta_max) > 90
     assert degrees_from(fitted.centre, fitted.apply(anchors)).max() == pytest.approx(90)
 
 
 def test_an_anchor_at_the_centre_stays_there() -> None:
-    fitted = Expansion.fit(crowded(2, 5, 6, 1.0))
+    fitted = PaperExpansion.fit(crowded(2, 5, 6, 1.0))
     np.testing.assert_allclose(fitted.apply(fitted.centre[None]), fitted.centre[None], atol=1e-15)
     # and rounding it to float32 does not throw it far
     near = fitted.centre.astype(np.float32)[None]
@@ -136,7 +136,7 @@ def test_an_anchor_at_the_centre_stays_there() -> None:
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32])
 def test_an_anchor_opposite_to_the_centre_is_refused(kind: type) -> None:
-    fitted = Expansion.fit(crowded(2, 5, 6, 1.0))
+    fitted = PaperExpansion.fit(crowded(2, 5, 6, 1.0))
     both = np.stack((fitted.centre, -fitted.centre)).astype(kind)
     with pytest.raises(InputError, match="anchor 2 is opposite to the centre"):
         fitted.apply(both)
@@ -144,42 +144,42 @@ def test_an_anchor_opposite_to_the_centre_is_refused(kind: type) -> None:
 
 def test_one_anchor_is_refused() -> None:
     with pytest.raises(InputError, match="at least 2 seen anchors, and has 1"):
-        Expansion.fit(np.ones((1, 4)))
+        PaperExpansion.fit(np.ones((1, 4)))
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32])
 def test_identical_anchors_are_refused(kind: type) -> None:
     one = crowded(3, 1, 64, 1.0).astype(kind)
     with pytest.raises(InputError, match="one direction"):
-        Expansion.fit(np.repeat(one, 5, axis=0) * np.arange(1, 6, dtype=kind)[:, None])
+        PaperExpansion.fit(np.repeat(one, 5, axis=0) * np.arange(1, 6, dtype=kind)[:, None])
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32])
 def test_anchors_that_cancel_out_are_refused(kind: type) -> None:
     one = crowded(3, 2, 64, 1.0).astype(kind)
     with pytest.raises(InputError, match="mean is zero"):
-        Expansion.fit(np.concatenate((one, -one)))
+        PaperExpansion.fit(np.concatenate((one, -one)))
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
 def test_zero_and_non_finite_anchors_are_refused(bad: float) -> None:
     anchors = crowded(4, 4, 5, 1.0)
-    fitted = Expansion.fit(anchors)
+    fitted = PaperExpansion.fit(anchors)
     anchors[2] = bad
     with pytest.raises(InputError, match="zero or not finite"):
-        Expansion.fit(anchors)
+        PaperExpansion.fit(anchors)
     with pytest.raises(InputError, match="zero or not finite"):
         fitted.apply(anchors)
 
 
 def test_another_width_is_refused() -> None:
     with pytest.raises(InputError, match="width 5 and the fitted expansion 4"):
-        Expansion.fit(crowded(0, 3, 4, 1.0)).apply(np.ones((2, 5)))
+        PaperExpansion.fit(crowded(0, 3, 4, 1.0)).apply(np.ones((2, 5)))
 
 
 def test_golden_expansion() -> None:
     golden = json.loads((GOLDEN / "expansion.json").read_text(encoding="utf-8"))
     anchors = np.array(golden["anchors"])
-    fitted = Expansion.fit(anchors[: golden["seen"]])
+    fitted = PaperExpansion.fit(anchors[: golden["seen"]])
     assert fitted.theta_max == pytest.approx(golden["theta_max"], abs=1e-13)
     np.testing.assert_allclose(fitted.apply(anchors), golden["expanded"], atol=1e-13)

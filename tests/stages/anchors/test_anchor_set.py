@@ -9,12 +9,12 @@ import pytest
 from stages.anchors.anchor_set import AnchorSet, normalised
 from stages.classes import ClassGroups
 from stages.errors import InputError
-from stages.expand import Expansion
+from stages.expand.paper import PaperExpansion
 from stages.files.artifacts import Artifact, from_bytes, to_bytes
 
 VECTORS = np.array([[1, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [0, 0.6, 0.8]], np.float32)
 ANCHORS = AnchorSet(VECTORS, ("bear", "wolf", "fox", "sea lion"), ClassGroups.from_counts(4, 2, 1), {"source": "text"})
-EXPANDED = replace(ANCHORS, expansion=Expansion(np.array([0.0, 0.6, 0.8]), 0.7))
+EXPANDED = replace(ANCHORS, expansion=PaperExpansion(np.array([0.0, 0.6, 0.8]), 0.7))
 
 
 def changed(artifact: Artifact, tensors: dict[str, Any] | None = None, **params: Any) -> Artifact:
@@ -39,8 +39,7 @@ def test_a_written_set_reads_back(anchors: AnchorSet) -> None:
         assert back.expansion is None
     else:
         assert back.expansion is not None
-        assert back.expansion.theta_max == anchors.expansion.theta_max
-        np.testing.assert_array_equal(back.expansion.centre, anchors.expansion.centre)
+        assert back.expansion.same_as(anchors.expansion)
 
 
 def test_names_of_an_older_file_are_read_in_their_one_spelling() -> None:
@@ -84,7 +83,7 @@ def test_names_of_an_older_file_are_read_in_their_one_spelling() -> None:
         ({}, {"groups": {"seen": [0, 1], "val": [1, 2], "novel": [3]}}, "the groups do not cover each of the 4 classes once"),
         ({}, {"groups": {"seen": [0, 1], "val": [2], "novel": [4]}}, "the groups do not cover each of the 4 classes once"),
         ({}, {"origin": 3}, "origin is 3"),
-        ({}, {"expansion": {}}, "expansion lacks 'theta_max'"),
+        ({}, {"expansion": {}}, "expansion: the method paper lacks 'theta_max'"),
         ({}, {"expansion": {"theta_max": "wide"}}, 'theta_max is "wide"'),
         ({}, {"expansion": {"theta_max": 0.0}}, "theta_max is 0.0: input should be greater than 0"),
         ({"expansion.centre": np.ones(4)}, {}, "shape"),

@@ -30,7 +30,7 @@ def test_only_the_seen_classes_shape_the_map() -> None:
     expected = on_a_circle(-90, 0, 90, 45, 135).vectors
     np.testing.assert_allclose(moved.vectors, expected, atol=1e-6)
     assert moved.vectors.dtype == np.float32
-    assert figures.theta_max_degrees == pytest.approx(20, abs=1e-5)
+    assert figures.fitted.cone() == pytest.approx((20, 90), abs=1e-5)
 
 
 def test_novel_classes_outside_the_cone_are_reported_farthest_first() -> None:
@@ -80,7 +80,7 @@ def test_what_cannot_be_expanded() -> None:
         expand_anchors(on_a_circle(7, 7, 30, seen=2))
     with pytest.raises(InputError, match="mean is zero"):
         expand_anchors(on_a_circle(0, 180))
-    with pytest.raises(InputError, match="anchor 4 is opposite to the centre"):
+    with pytest.raises(InputError, match="the anchor of 'at 180' is opposite to the centre"):
         expand_anchors(on_a_circle(-20, 0, 20, 180, seen=3))
 
 

@@ -22,7 +22,7 @@ from stages.data.request import ImageRequest
 from stages.errors import InputError, UsageError
 from stages.exchange.model_request import ModelRequest
 from stages.exchange.open_model import open_model, open_models, report_names
-from stages.expand import Expansion
+from stages.expand.paper import PaperExpansion
 from stages.files import artifacts
 from stages.models.classifier import Classifier
 from tests.stages.anchors.encoders import tiny_folder
@@ -109,7 +109,7 @@ def test_anchors_from_a_file_must_be_of_the_same_encoder(folder: Path, tmp_path:
             replace(own, origin={**own.origin, "weights_sha256": "0" * 64}),
             "another encoder than local-dir:tiny: weights_sha256",
         ),
-        (replace(own, expansion=Expansion.fit(own.vectors)), "are expanded"),
+        (replace(own, expansion=PaperExpansion.fit(own.vectors)), "are expanded"),
     ):
         artifacts.write(other.to_artifact(), tmp_path / "other.st")
         with pytest.raises(InputError, match=says):

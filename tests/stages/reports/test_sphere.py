@@ -11,7 +11,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.expanded import expand_anchors
 from stages.classes import ClassGroups
 from stages.errors import InputError
-from stages.expand import Expansion
+from stages.expand.paper import PaperExpansion
 from stages.reports import sphere
 from stages.reports.sphere import Globe, plot_expansion
 from tests.stages.reports.test_plots import anchors
@@ -19,7 +19,7 @@ from tests.stages.reports.test_plots import anchors
 
 def test_the_angle_to_the_centre_is_exact_and_the_expansion_keeps_the_longitude() -> None:
     raw = anchors(40, 30).vectors.astype(np.float64)
-    fitted = Expansion.fit(raw[:30])
+    fitted = PaperExpansion.fit(raw[:30])
     globe = Globe.fit(raw[:30], fitted.centre)
     before, after = globe.place(raw), globe.place(fitted.apply(raw))
     np.testing.assert_allclose(np.linalg.norm(before, axis=1), 1, rtol=1e-12)
@@ -31,7 +31,7 @@ def test_the_angle_to_the_centre_is_exact_and_the_expansion_keeps_the_longitude(
 
 def test_the_longitude_is_along_the_principal_axes_of_the_seen_anchors() -> None:
     seen = anchors(30, 30).vectors.astype(np.float64)
-    centre = Expansion.fit(seen).centre
+    centre = PaperExpansion.fit(seen).centre
     globe = Globe.fit(seen, centre)
     across = seen - np.outer(seen @ centre, centre)
     _, sigma, axes = np.linalg.svd(across)
