@@ -16,7 +16,7 @@ KEPT_PAIRS = 1000
 # rows at a time: large enough for a fast product, small enough for the memory
 BLOCK = 2048
 # classes of a rank correlation at most: it sorts the cosines of all their pairs
-RANKED_CLASSES = 1500
+RANKED_CLASSES = 1000
 _DIGITS = 5  # of a cosine that are ranked
 
 # (done, total)

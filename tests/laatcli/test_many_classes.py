@@ -32,6 +32,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_no_command_makes_a_matrix_of_all_pairs(names: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cosines, "BLOCK", 128)
+    monkeypatch.setattr(cosines, "RANKED_CLASSES", 100)
     assert laat("anchors", "--classes", names, "--source", "random", "--dim", 8, "--seen", COUNT // 2).exit_code == 0
     tracemalloc.start()
     try:
