@@ -88,7 +88,7 @@ def train(
     if dry_run:
         norm = settings.threat.norm
         lengths = {"eps": format_eps(settings.eps, norm), "step_size": format_eps(settings.step, norm)}
-        unset = {"beta": kind.default_beta, "tau": kind.default_tau} if settings.anchored else {}
+        unset = {"beta": kind.default_beta or None, "tau": kind.default_tau} if settings.anchored else {}
         unset |= settings.episode_values if kind.episodic else {}
         show_resolved(console, context, {"alpha": kind.alpha, **unset, **lengths})
         return

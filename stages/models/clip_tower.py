@@ -103,12 +103,6 @@ class ClipTower(nn.Module):
         """The image features, not normalized."""
         return features_of(self.net, x)
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches. Raises UsageError for a tower that has no patch tokens in the common space."""
-        rows, columns = self._transformer().grid_size
-        return rows, columns
-
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The image features as of `forward`, and each patch in the same space: its token of the last block through the final
         norm and the projection, as the class token goes, or the mean of the patches.
@@ -117,9 +111,9 @@ class ClipTower(nn.Module):
             x: images (N, 3, S, S), normalized.
 
         Returns:
-            Features (N, features) and patch tokens (N, rows * columns of `grid`, features), row by row; neither normalized.
+            Features (N, features) and patch tokens (N, T, features), row by row; neither normalized.
 
-        Raises UsageError as `grid`.
+        Raises UsageError for a tower that has no patch tokens in the common space.
         """
         net = self._transformer()
         found = net.forward_intermediates(at_least_one(x), indices=1, normalize_intermediates=True, output_fmt="NLC")
@@ -156,6 +150,11 @@ def check_tower_name(name: str) -> None:
 def tower_image_size(name: str) -> int:
     """The image size of the tower clip:NAME[/TAG], without reading weights. Errors as `ClipTower.named`."""
     return _size_of(tower_configuration(*split_tower_name(name))[0])
+
+
+def tower_width(name: str) -> int:
+    """The width of the embeddings of the tower clip:NAME[/TAG], without reading weights. Errors as `ClipTower.named`."""
+    return int(tower_configuration(*split_tower_name(name))[0]["embed_dim"])
 
 
 def tower_has_weights(name: str) -> bool:

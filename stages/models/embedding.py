@@ -87,16 +87,9 @@ class EmbeddingModel(Foldable):
         found: Tensor = self.backbone(self._normalised(x))
         return found
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of the patches of `tokens`. Raises UsageError for a backbone without patch tokens."""
-        if not isinstance(self.backbone, ClipTower):
-            raise no_tokens(self.backbone_name)
-        return self.backbone.grid
-
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W) float in [0, 1] -> embeddings (N, D) as of `forward`, and the patches in the same space
-        (N, rows * columns of `grid`, D), row by row; neither is normalized. Raises UsageError as `grid`."""
+        (N, T, D), row by row; neither is normalized. Raises UsageError for a backbone without patch tokens."""
         if not isinstance(self.backbone, ClipTower):
             raise no_tokens(self.backbone_name)
         features, patches = self.backbone.tokens(self._normalised(x))

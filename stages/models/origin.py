@@ -22,7 +22,8 @@ class Origin:
         sha256: of the checkpoint file, or of the weights of another model; or empty.
         images: 'trained', 'selected', 'calibrated' -> the hashes (see `stages.data.image_hashes`), ascending, of the images
             that were trained on or used to select the epoch or to fit the calibration; empty if unknown.
-        head: the learnt parameters of the head that it was trained with, by name; empty without one. See `heads.HEADS`.
+        head: what the objective learnt besides the model, by name, such as the parameters of a few-shot head; empty for
+            nothing.
         foreign: of a model that is not a checkpoint of ours: what it is ('name', 'kind') and all that determines its outputs
             besides its weights; JSON-able. It has no groups of classes: what it was trained on is unknown.
     """

@@ -11,7 +11,7 @@ from stages.data.episode_shape import PROTONET
 from stages.files.training_params import is_anchored
 from stages.models.backbones import initial_weights
 from stages.models.checkpoint import trained_classes_of
-from stages.models.clip_tower import PREFIX, recorded_tower
+from stages.models.clip_tower import PREFIX, recorded_tower, tower_width
 from stages.text import listed
 from stages.training.task import Task
 
@@ -51,11 +51,14 @@ def warnings_of(task: Task) -> Iterator[str]:
 
 def _untrained(task: Task) -> str:
     """What of the initial weights is random, and what to give instead; '' for none of them."""
-    random, init = initial_weights(task.settings.backbone) == "random weights", task.init
-    if init is None:
-        return "random weights: give --reference or --init" if random else ""
-    same_width = init.params["architecture"]["width"] == task.anchors.vectors.shape[1]
-    if is_anchored(init.params["training"]) and (same_width or not random):
+    backbone, init, width = task.settings.backbone, task.init, task.anchors.vectors.shape[1]
+    if init is None and initial_weights(backbone) == "random weights":
+        return "random weights: give --reference or --init"
+    if init is not None and init.params["architecture"]["width"] == width:
+        known = is_anchored(init.params["training"])
+    else:  # a new projection: the identity for a tower of the anchors' width
+        known = backbone.startswith(PREFIX) and tower_width(backbone) == width
+    if known:
         return ""
     return "a random projection to the anchors: give --reference, or an --init that was trained against anchors of their width"
 

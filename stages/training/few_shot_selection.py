@@ -106,7 +106,8 @@ def plan_few_shot_selection(
         raise InputError(
             f"class '{pool.classes[least]}' has {counted(pool.counts()[least], 'image')}{part}: the episodes that select the "
             f"epoch need {shape.shots} shots and a query",
-            "give fewer shots, more images of that class, or other validation classes (`laat anchors --val N`)",
+            f"give {'fewer shots, ' if objective.episodic else ''}more images of that class, or other validation classes "
+            "(`laat anchors --val N`)",
         )
     each = max(shape.shots + QUERIES, MAX_IMAGES // len(counts))
     rows = sampled_rows(pool.labels, [min(each, count) for count in counts], torch_generator(settings.seed, "train/selection"))

@@ -15,7 +15,7 @@ from stages.text import counted
 from stages.threat import ThreatModel, format_eps, parse_eps
 from stages.training.objectives import OBJECTIVES, Objective, check_objective_name, find_objective
 from stages.training.schedules import SCHEDULES
-from stages.training.settings_checks import OF_ADAMW, check_optimizer
+from stages.training.settings_checks import OF_ADAMW, check_optimizer, check_weights
 
 # the panels of --help
 AUGMENTATION, MODEL, METHOD, EPISODES = "Augmentation", "Model", "Objective and inner attack", "Episodes, with --objective aq"
@@ -181,10 +181,8 @@ class TrainSettings:
             raise UsageError("--eps is 0, so there is no attack to train against", "use --objective clean, or --eps 8/255")
         if self.objective in OBJECTIVES:
             self.check_episodic(episodic=OBJECTIVES[self.objective].episodic)
-        if self.alpha is not None and find_objective(self.objective).alpha is None:
-            raise UsageError(f"--alpha has no meaning with --objective {self.objective}", "leave it out, or use tga-zsr")
-        if not self.anchored and (given := [name for name in ("tau", "beta") if getattr(self, name) is not None]):
-            raise UsageError(f"--{given[0]} has no meaning with --objective {self.objective}", "leave it out")
+        if self.objective in OBJECTIVES or self.alpha is not None:
+            check_weights(find_objective(self.objective), self)
         check_optimizer(self, _defaults())
 
     def check_episodic(self, *, episodic: bool) -> None:

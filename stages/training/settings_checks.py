@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stages.errors import UsageError
+from stages.training.objectives import OBJECTIVES, Objective
 
 if TYPE_CHECKING:
     from stages.training.settings import TrainSettings
@@ -30,3 +31,20 @@ def check_optimizer(settings: TrainSettings, defaults: Mapping[str, Any]) -> Non
             f"--lr {settings.lr:g}, the default for SGD, is far too high for AdamW",
             "give another, for example --lr 1e-3 for random weights, or --lr 1e-5 for a CLIP tower",
         )
+
+
+def check_weights(kind: type[Objective], settings: TrainSettings) -> None:
+    """Raise UsageError for a tau, beta or alpha that is set, and that the bundled objective `kind` does not use.
+
+    Objectives of your own may use tau and beta, and alpha where they have a default.
+    """
+    name = next((name for name, one in OBJECTIVES.items() if one is kind), None)
+    unused = {
+        "tau": [] if name is None or kind.anchored else [one for one, other in OBJECTIVES.items() if other.anchored],
+        "beta": [] if name is None or kind.default_beta else [one for one, other in OBJECTIVES.items() if other.default_beta],
+        "alpha": [one for one, other in OBJECTIVES.items() if other.alpha is not None] if kind.alpha is None else [],
+    }
+    for setting, others in unused.items():
+        if others and getattr(settings, setting) is not None:
+            what = f"--{setting} has no meaning with --objective {name or settings.objective}"
+            raise UsageError(what, f"leave it out; these use it: {', '.join(others)}")

@@ -58,6 +58,8 @@ class Task:
             recorded["backbone"] = import_path_of(type(self.model))
         if self.objective is not None:
             recorded["objective"] = import_path_of(self.kind)
+        if isinstance(self.objective, Objective):
+            recorded |= self.objective.own_weights
         digests = {name: record["sha256"] for name, record in self.inputs.items()}
         found = {"settings": recorded, "inputs": {"data": self.images.sha256(), **digests}}
         if self.kind.anchored and floor_decides(self.images, self.anchors):  # a run of another version held out other images

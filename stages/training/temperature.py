@@ -9,6 +9,7 @@ from stages.errors import UsageError
 from stages.training.build_objective import find_kind
 from stages.training.objectives import Objective
 from stages.training.settings import TrainSettings
+from stages.training.settings_checks import check_weights
 
 
 def with_tau(
@@ -22,9 +23,13 @@ def with_tau(
         anchors: of training; those of a text tower record its logit scale.
         objective: instead of that of the settings, see `build_objective`.
 
-    Raises UsageError for anchors without a logit scale where it is needed.
+    Raises UsageError for anchors without a logit scale where it is needed, and for settings that the objective does not use,
+    or has other values of.
     """
     kind = find_kind(settings, objective)
+    check_weights(kind, settings)
+    if isinstance(objective, Objective):
+        _check_same(settings, objective)
     if settings.tau is not None or not (settings.anchored or kind.anchored):
         return settings
     if isinstance(objective, Objective):
@@ -38,6 +43,14 @@ def with_tau(
             "add --tau 0.01, for CLIP's logit scale of 100; or make the anchors again with `laat anchors`",
         )
     return replace(settings, tau=1 / scale)
+
+
+def _check_same(settings: TrainSettings, objective: Objective) -> None:
+    for name in ("tau", "beta", "alpha"):
+        given, own = getattr(settings, name), getattr(objective, name)
+        if given not in (None, own):
+            what = f"{name} is {given:g} in the settings, and {own:g} in the objective that is given"
+            raise UsageError(what, "leave it out of the settings")
 
 
 def _why(anchors: AnchorSet) -> str:

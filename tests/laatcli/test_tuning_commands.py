@@ -145,6 +145,6 @@ def test_a_dry_run_shows_the_defaults_of_the_objective(here: Path) -> None:
         done = train(here, "--batch-size", 128, "--dry-run", "--json", *options, objective=objective)
         return [json.loads(done.stdout)["settings"][name] for name in names]
 
-    assert shown("at") == [1.0, 0.0, None, None, None, None, None]
+    assert shown("at") == [1.0, None, None, None, None, None, None]
     assert shown("tecoa")[0] is None
     assert shown("aq", "--shots", 3) == [None, None, "protonet", 5, 3, 15, 4]

@@ -11,7 +11,7 @@ from stages.training.objectives.objective import Objective, Outcome, a_ce
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stages.training.embed import Embed, Tokens
+    from stages.training.embed import Embed
 
 
 class TgaZsr(Objective):
@@ -21,9 +21,8 @@ class TgaZsr(Objective):
     M are the attention maps of `attention_map`, H * W values an image: the Euclidean norm of their difference, and with it the
     published alpha and beta, depends on the size of the images, 224 px there.
 
-    Attributes:
-        over_tokens: normalize as the published program does, each channel over the tokens of the image with the class token,
-            and not each token over its D channels, which is what the paper writes.
+    As the paper writes, each token is normalized over its D channels; the published program normalizes each channel over the
+    tokens of the image, with the class token.
     """
 
     terms = ("A-CE", "attention, attacked", "attention, clean")
@@ -33,36 +32,34 @@ class TgaZsr(Objective):
     alpha: float = 0.08  # Yu et al., NeurIPS 2024
     default_beta = 0.05
     help = "tecoa + attention maps near the reference's"
-    over_tokens = False
 
     def outer(self, embed: Embed, x: Tensor, x_adv: Tensor, labels: Tensor) -> Outcome:
         """Two forward passes of the model, one of the reference on the clean images."""
         from torch.nn.functional import normalize
 
         attacked, clean = embed.tokens(x_adv), embed.tokens(x)
-        target = self._map(embed.reference.tokens(x), x, labels)
+        target = self._map(embed.reference.tokens(x)[1], x, labels)
         logits = self.logits(normalize(attacked[0], dim=1))
         terms = {
             "A-CE": a_ce(logits, labels),
-            "attention, attacked": self.alpha * _distance(self._map(attacked, x, labels), target),
-            "attention, clean": self.beta * _distance(self._map(clean, x, labels), target),
+            "attention, attacked": self.alpha * _distance(self._map(attacked[1], x, labels), target),
+            "attention, clean": self.beta * _distance(self._map(clean[1], x, labels), target),
         }
         return Outcome(terms, self.logits(normalize(clean[0].detach(), dim=1)), logits)
 
-    def _map(self, tokens: Tokens, x: Tensor, labels: Tensor) -> Tensor:
+    def _map(self, patches: Tensor, x: Tensor, labels: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        return attention_map(tokens, self.anchors[labels], (height, width), over_tokens=self.over_tokens)
+        return attention_map(patches, self.anchors[labels], (height, width))
 
 
-def attention_map(tokens: Tokens, texts: Tensor, size: tuple[int, int], *, over_tokens: bool = False) -> Tensor:
+def attention_map(patches: Tensor, texts: Tensor, size: tuple[int, int]) -> Tensor:
     """How near each place of an image is to a text: the cosines of its patches with the text, brought to [0, 1] by their least
     and largest one, and to the image's size bilinearly.
 
     Args:
-        tokens: embeddings (N, D) and patches (N, T, D) in the same space, T a square grid row by row; need not be unit.
+        patches: (N, T, D), T a square grid row by row; need not be unit.
         texts: (N, D) unit anchors, one an image.
         size: height and width of the maps.
-        over_tokens: see `TgaZsr`.
 
     Returns:
         (N, height, width); zero for an image whose cosines are all equal.
@@ -72,13 +69,10 @@ def attention_map(tokens: Tokens, texts: Tensor, size: tuple[int, int], *, over_
     import torch
     from torch.nn.functional import interpolate, normalize
 
-    embeddings, patches = tokens
     side = isqrt(patches.shape[1])
     if side**2 != patches.shape[1]:
         raise UsageError(f"{patches.shape[1]} patch tokens are no square grid", "use a model with a square grid of patches")
-    together = torch.cat((embeddings[:, None], patches), 1)
-    unit = normalize(together, dim=1 if over_tokens else 2)[:, 1:]
-    cosines = torch.einsum("ntd,nd->nt", unit, texts)
+    cosines = torch.einsum("ntd,nd->nt", normalize(patches, dim=2), texts)
     least, largest = cosines.aminmax(dim=1, keepdim=True)
     spread = largest - least
     # cosines that differ by rounding alone are equal

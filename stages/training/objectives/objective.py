@@ -51,7 +51,7 @@ class Outcome:
 
 
 class Objective(ABC):
-    """One way to train against fixed anchors.
+    """One way to train a model; most of them do so against fixed anchors.
 
     Args:
         anchors: (C, D) unit rows, on the model's device; they never get gradients.
@@ -69,7 +69,7 @@ class Objective(ABC):
         episodic: whether its batches are episodes, of which only the queries are attacked; `shape` is theirs.
         module: what is learnt besides the model, made by `prepare`; in the checkpoint its tensors are `head.*`.
         default_tau: the temperature where none is given; None is the text tower's own, 1 / logit scale.
-        default_beta: the weight of the second term where none is given.
+        default_beta: the weight of the second term where none is given; 0 for a bundled objective that has none.
         alpha: a further weight, which `--alpha` sets; None where there is none.
         help: what it is, in a few words, for `--help`.
     """
@@ -90,6 +90,12 @@ class Objective(ABC):
 
     def __init__(self, anchors: Tensor, tau: float, beta: float = 0.0) -> None:
         self.anchors, self.tau, self.beta = anchors, tau, beta
+
+    @property
+    def own_weights(self) -> dict[str, float | None]:
+        """beta and alpha as a run records them: beta is None at its default, which alpha is left out at."""
+        found: dict[str, float | None] = {"beta": None if self.beta == self.default_beta else self.beta}
+        return found if self.alpha == type(self).alpha else {**found, "alpha": self.alpha}
 
     def prepare(self, settings: TrainSettings, features: int) -> None:
         """Called once before training, when the model is known; makes `module`, where something is learnt besides the model.

@@ -83,4 +83,4 @@ def test_the_second_weight_has_the_published_default() -> None:
     assert isinstance(laat, Laat)
     assert isinstance(trades, Trades)
     assert (laat.beta, trades.beta) == (1, 6)
-    assert isinstance(build_objective(quick(objective="clean", beta=3.0), ANCHORS), Clean)
+    assert isinstance(build_objective(quick(objective="clean"), ANCHORS), Clean)

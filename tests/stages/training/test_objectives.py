@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.functional import normalize
 
 from stages.training.build_objective import build_objective
-from stages.training.objectives import Objective, anchor_logits
+from stages.training.objectives import OBJECTIVES, Objective, anchor_logits
 from stages.training.settings import TrainSettings
 
 LABELS = torch.tensor([0, 2, 1, 2])
@@ -38,6 +38,7 @@ X, X_ADV = random(4, 3, 2, 2, seed=1), random(4, 3, 2, 2, seed=2)
 
 
 def objective(name: str, anchors: Tensor = ANCHORS, tau: float = 0.5, beta: float | None = 2.5) -> Objective:
+    beta = beta if OBJECTIVES[name].default_beta else None
     return build_objective(TrainSettings(objective=name, tau=tau, beta=beta), anchors)
 
 

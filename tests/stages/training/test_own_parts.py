@@ -16,7 +16,7 @@ from stages.errors import InputError, UsageError
 from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint, weights_of
 from stages.models.classifier import predict
-from stages.training.objectives import Adversarial, Clean, Objective, Outcome
+from stages.training.objectives import Adversarial, Clean, Laat, Objective, Outcome
 from stages.training.options import RunOptions
 from stages.training.run import train_run
 from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick
@@ -132,6 +132,20 @@ def test_an_objective_by_object_by_class_and_by_name_are_the_same(tmp_path: Path
     rows = {(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("object", "class", "name")}
     assert len(rows) == 1
     assert torch.equal(given.anchors, torch.eye(6)[:4])
+
+
+def test_the_weights_of_an_objective_that_is_an_object(tmp_path: Path) -> None:
+    def recorded(beta: float) -> Any:
+        trained(tmp_path / str(beta), None, objective=Laat(torch.eye(6)[:4], 1.0, beta), epochs=1)
+        return artifacts.read(tmp_path / str(beta) / "model.st", "model").params["training"]["settings"]["beta"]
+
+    assert [recorded(beta) for beta in (5.0, 1.0)] == [5.0, None]  # None is the default, as by name
+    with pytest.raises(UsageError, match=r"beta .*0\.5"):
+        trained(tmp_path / "5.0", None, objective=Laat(torch.eye(6)[:4], 1.0, 0.5), epochs=1)
+    with pytest.raises(UsageError, match="beta is 3 in the settings, and 5 in the objective that is given"):
+        trained(tmp_path / "run", None, objective=Laat(torch.eye(6)[:4], 1.0, 5.0), beta=3.0)
+    with pytest.raises(UsageError, match="--beta has no meaning with --objective at"):
+        trained(tmp_path / "run", None, objective=Adversarial, beta=3.0)
 
 
 def test_what_does_not_fit_is_refused_at_the_start(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +114,15 @@ def test_initial_weights_that_are_a_poor_reference_are_warned_of(without_anchors
     trained(tmp_path, epochs=1)
     anchored, other = (artifacts.read(path, "model") for path in (tmp_path / "model.st", without_anchors))
 
-    def warned(init: artifacts.Artifact | None, dim: int = 6) -> list[str]:
-        anchors = replace(made_up_anchors(), vectors=made_up_anchors().vectors[:, :dim])
-        settings = quick(objective="fare", tau=0.5)
-        return list(warnings_of(Task(anchors, made_up_images(), settings, {}, init, None, None, None, None)))
+    def warned(init: artifacts.Artifact | None, dim: int = 6, backbone: str = "conv4-8") -> list[str]:
+        settings = quick(objective="fare", tau=0.5, backbone=backbone)
+        task = Task(made_up_anchors(width=dim), made_up_images(), settings, {}, init, None, None, None, None)
+        return list(warnings_of(task))
 
-    assert warned(anchored) == []
+    assert warned(anchored) == warned(None, 64, "clip:demo") == []
     assert "random weights: give --reference or --init" in warned(None)[0]
-    for found in (warned(other), warned(anchored, dim=5)):
+    of_other_width = (warned(anchored, dim=5), warned(None, 16, "clip:demo"), warned(None, 16, "own.module:factory"))
+    for found in (warned(other), *of_other_width):
         assert "a random projection to the anchors: give --reference" in found[0]
 
 

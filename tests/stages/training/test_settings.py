@@ -10,7 +10,7 @@ import pytest
 
 from stages.errors import UsageError
 from stages.threat import ThreatModel
-from stages.training.objectives import find_objective
+from stages.training.objectives import OBJECTIVES, find_objective
 from stages.training.settings import TrainSettings
 
 
@@ -63,6 +63,22 @@ def test_the_defaults_are_the_published_ones() -> None:
 def test_values_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TrainSettings(**changes)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_setting_that_the_objective_does_not_use_is_refused(name: str) -> None:
+    used = {"tau"} if name not in ("aq", "at-linear") else set()
+    used |= {"beta"} if name in ("laat", "trades", "pmg-aft", "tga-zsr") else set()
+    used |= {"alpha"} if name == "tga-zsr" else set()
+    for option in ("tau", "beta", "alpha"):
+        given: dict[str, Any] = {"objective": name, option: 0.0 if option != "tau" else 1.0}
+        if option in used:
+            assert TrainSettings(**given).objective == name
+        else:
+            with pytest.raises(
+                UsageError, match=f"--{option} has no meaning with --objective {name}; leave it out; these use it"
+            ):
+                TrainSettings(**given)
 
 
 def test_a_step_of_its_own() -> None:
