@@ -161,8 +161,15 @@ class ThreatModel:
         low, high = self.clip
         return (x - self.radius).clamp_(low, high), (x + self.radius).clamp_(low, high)
 
-    def climb(self, x_adv: Tensor, grad: Tensor, step_size: float, x: Tensor, bounds: tuple[Tensor, Tensor] | None) -> Tensor:
-        """`step` and `project` in one, fast with the `bounds` of `x`."""
+    def climb(
+        self,
+        x_adv: Tensor,
+        grad: Tensor,
+        step_size: float,
+        x: Tensor,
+        bounds: tuple[Tensor, Tensor] | tuple[float, float] | None,
+    ) -> Tensor:
+        """`step` and `project` in one, fast with the `bounds` of `x`; with other bounds L-inf is clipped to those."""
         if bounds is None:
             return self.project(self.step(x_adv, grad, step_size), x)
         return x_adv.add(grad.sign(), alpha=step_size).clamp_(*bounds)

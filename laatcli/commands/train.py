@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -22,7 +23,7 @@ from stages.files import artifacts
 from stages.launch import read_launch
 from stages.parameters import check, parameter
 from stages.threat import format_eps
-from stages.training.objectives import OBJECTIVES, find_objective
+from stages.training.objectives import OBJECTIVES, Objective, find_objective
 from stages.training.settings import HARDWARE, TrainSettings
 from stages.training.temperature import with_tau
 from stages.training.trackers import check_tracker
@@ -86,11 +87,7 @@ def train(
     if reference is not None and not kind.reference:
         raise UsageError(f"--objective {settings.objective} has no reference", "leave --reference out")
     if dry_run:
-        norm = settings.threat.norm
-        lengths = {"eps": format_eps(settings.eps, norm), "step_size": format_eps(settings.step, norm)}
-        unset = {"beta": kind.default_beta or None, "tau": kind.default_tau} if settings.anchored else {}
-        unset |= settings.episode_values if kind.episodic else {}
-        show_resolved(console, context, {"alpha": kind.alpha, **unset, **lengths})
+        show_resolved(console, context, _meant(settings, kind))
         return
     from stages.files.epoch_metrics import BEST, METRICS
     from stages.training.folder import LAST, STATE
@@ -160,6 +157,20 @@ def train(
         console.line(f"{out} is up to date: same anchors, images and settings (--force trains again)")
     else:
         show(console, result, anchored=kind.anchored)
+
+
+def _meant(settings: TrainSettings, kind: type[Objective]) -> dict[str, Any]:
+    """What unset settings mean, as far as that is known without anchors and images."""
+    norm = settings.threat.norm
+    unset = {"beta": kind.default_beta or None, "tau": kind.default_tau} if settings.anchored else {}
+    return {
+        **unset,
+        **(settings.episode_values if kind.episodic else {}),
+        **{name: getattr(settings, name) for name in ("steps", "start_noise")},
+        "alpha": kind.alpha,
+        "eps": format_eps(settings.eps, norm),
+        "step_size": format_eps(settings.step, norm),
+    }
 
 
 def _anchors(given: Path | None) -> tuple[Path, artifacts.Artifact, AnchorSet]:

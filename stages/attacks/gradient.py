@@ -29,8 +29,12 @@ def maximise(
     steps: int,
     step_size: float,
     noise: Tensor | None = None,
+    start_noise: float | None = None,
 ) -> Tensor:
     """The inner maximization of adversarial training: every image takes all steps.
+
+    With `start_noise` K it is N-FGSM (de Jorge et al., NeurIPS 2022) for one step of eps: the start is uniform in [-K eps,
+    K eps] around each pixel, and images are clipped to the pixel range alone, so that they can be (K + 1) eps away.
 
     Args:
         loss: x_adv (N, 3, H, W) -> loss of each image (N,), or their sum; the model should be in eval mode.
@@ -39,12 +43,18 @@ def maximise(
         steps: gradient steps.
         step_size: in pixel units, for example threat.radius / 4.
         noise: uniform on [0, 1), shaped like `x`, for a random start; None starts at `x`.
+        start_noise: half-width in eps of a start that need not be in the ball, L-inf only; None projects onto the ball.
 
     Returns:
         x_adv (N, 3, H, W), without a graph.
     """
-    bounds = threat.bounds(x)
-    x_adv = x if noise is None else threat.random_start(x, noise)
+    bounds = threat.bounds(x) if start_noise is None else threat.clip
+    if noise is None:
+        x_adv = x
+    elif start_noise is None:
+        x_adv = threat.random_start(x, noise)
+    else:
+        x_adv = (x + (2 * noise - 1) * (start_noise * threat.radius)).clamp_(*threat.clip)
     for _ in range(steps):
         with torch.enable_grad():
             variable = x_adv.detach().requires_grad_(True)

@@ -270,6 +270,7 @@ def _selected(record: Mapping[str, Any]) -> str:
     shares = [
         f"{name} accuracy {_percent(record[name])}" for name in ("clean", "robust") if isinstance(record.get(name), float)
     ]
+    shares += [f"under {_value(record['attack'])}"] if "attack" in record else []
     on = [f"{_value(record[key])} {key}" for key in ("images", "classes") if key in record]
     parts = [_value(record.get("epoch", "not recorded")), *shares, *([f"on {' of '.join(on)}"] if on else [])]
     return ": ".join([", ".join(parts), *([_value(record["source"])] if "source" in record else [])])

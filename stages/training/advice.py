@@ -12,20 +12,23 @@ from stages.files.training_params import is_anchored
 from stages.models.backbones import initial_weights
 from stages.models.checkpoint import trained_classes_of
 from stages.models.clip_tower import PREFIX, recorded_tower, tower_width
-from stages.text import listed
+from stages.text import counted, listed
 from stages.training.task import Task
 
 _CLASSES_SHOWN = 5
 
 
 def notes_of(task: Task) -> Iterator[str]:
-    """The reference; the temperature, or how to evaluate a model without anchors; what the labels are used for, where the loss
-    does not depend on them."""
+    """The reference; the attack that scores the epochs, where the inner one cannot; the temperature, or how to evaluate a model
+    without anchors; what the labels are used for, where the loss does not depend on them."""
     kind, tau = task.kind, task.settings.temperature
     scale = task.anchors.origin.get("logit_scale")
     own = kind.default_tau is None and scale is not None and tau == 1 / scale
     if task.named is not None:
         yield f"reference: {task.named.name}"
+    if task.scored_apart:
+        steps, scoring = counted(task.settings.steps, "step"), task.settings.selection_attack().name
+        yield f"epochs are scored under {scoring}: a model can look robust to the {steps} of its inner attack alone"
     if not kind.anchored:
         head = task.settings.episode_head if kind.episodic else PROTONET
         said = f"{task.settings.objective} trains no projection to the anchors: the model is for few-shot heads"

@@ -7,12 +7,12 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from stages.attacks.spec import AttackSpec
-from stages.data.episode_shape import HEADS, PROTONET, EpisodeShape
+from stages.data.episode_shape import HEADS, PROTONET
 from stages.errors import UsageError
 from stages.parameters import SEEDS, check, parameter, same_parameter
-from stages.text import counted
 from stages.threat import ThreatModel, format_eps, parse_eps
+from stages.training.episode_settings import OF_EPISODES, EpisodeSettings
+from stages.training.inner_attack import N_FGSM, PGD, START_NOISE, STEPS, InnerAttackSettings
 from stages.training.objectives import OBJECTIVES, Objective, check_objective_name, find_objective
 from stages.training.schedules import SCHEDULES
 from stages.training.settings_checks import OF_ADAMW, check_optimizer, check_weights
@@ -21,18 +21,16 @@ from stages.training.settings_checks import OF_ADAMW, check_optimizer, check_wei
 AUGMENTATION, MODEL, METHOD, EPISODES = "Augmentation", "Model", "Objective and inner attack", "Episodes, with --objective aq"
 OPTIMIZER, HARDWARE, CALIBRATION = "Optimizer", "Hardware", "Calibration"
 _DEFAULT_BETAS = ", ".join(f"{one.default_beta:g} for {name}" for name, one in OBJECTIVES.items() if one.default_beta)
+_EPISODES = {name: str(value) for name, value in OF_EPISODES.items()}
 _OF_TEXT_TOWER = ", ".join(name for name, one in OBJECTIVES.items() if one.default_tau is None)
 PRECISIONS = ("auto", "float32", "bf16")
 OPTIMIZERS = ("sgd", "adamw")
 # not recorded at their defaults: a run of a version without them is the same run
-_LATER = ("alpha", "norm", "optimizer", *OF_ADAMW, "decay_norms")
-# what unset settings of episodes are with an episodic objective
-_OF_EPISODES = {"head": PROTONET, "ways": 5, "shots": 1, "queries": 15, "episodes_per_step": 4, "steps_per_epoch": None}
-_TEXT = {name: str(value) for name, value in _OF_EPISODES.items()}
+_LATER = ("alpha", "norm", "inner", "start_noise", "optimizer", *OF_ADAMW, "decay_norms")
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(EpisodeSettings, InnerAttackSettings):
     """Everything that shapes a run; the defaults are those of Li et al., CVPR 2024, Sec. 4.1, with a narrower backbone.
 
     This is the only declaration of these parameters: `laat train --help`, laat.toml and recipes are made from it. Lengths such
@@ -82,11 +80,27 @@ class TrainSettings:
     )
     norm: str = same_parameter(ThreatModel, "norm", panel=METHOD)
     eps: Fraction = same_parameter(ThreatModel, "eps", help="Radius of the inner attack, for example 8/255.", panel=METHOD)
-    steps: int = parameter(7, "Attack steps (PGD) of the inner attack.", panel=METHOD, at_least=1)
+    inner: str = parameter(
+        PGD,
+        f"{PGD} (projected gradient ascent) or {N_FGSM}: one step from noise wider than eps, not projected, so that training "
+        "images can leave the eps ball.",
+        panel=METHOD,
+        choices=tuple(STEPS),
+    )
+    start_noise: float | None = parameter(
+        None,
+        f"Half-width of the noise that {N_FGSM} starts from, in eps.",
+        unset=f"{START_NOISE:g} for {N_FGSM}",
+        panel=METHOD,
+        at_least=0,
+    )
+    steps: int = parameter(
+        None, "Steps of the inner attack.", unset=f"{STEPS[PGD]}; {STEPS[N_FGSM]} for {N_FGSM}", panel=METHOD, at_least=1
+    )
     step_size: Fraction | None = parameter(
         None,
         "Step size of the inner attack, for example 2/255.",
-        unset="eps/4",
+        unset=f"eps/4; eps for {N_FGSM}",
         panel=METHOD,
         positive=True,
         parse=partial(parse_eps, norm="L2"),  # the largest that any norm allows; that of the norm is checked below
@@ -98,15 +112,15 @@ class TrainSettings:
         panel=EPISODES,
         choices=HEADS,
     )
-    ways: int | None = parameter(None, "Classes per episode.", unset=_TEXT["ways"], panel=EPISODES, at_least=2, below=2**20)
+    ways: int | None = parameter(None, "Classes per episode.", unset=_EPISODES["ways"], panel=EPISODES, at_least=2, below=2**20)
     shots: int | None = parameter(
-        None, "Support images per class, clean.", unset=_TEXT["shots"], panel=EPISODES, at_least=1, below=2**20
+        None, "Support images per class, clean.", unset=_EPISODES["shots"], panel=EPISODES, at_least=1, below=2**20
     )
     queries: int | None = parameter(
-        None, "Query images per class, attacked.", unset=_TEXT["queries"], panel=EPISODES, at_least=1
+        None, "Query images per class, attacked.", unset=_EPISODES["queries"], panel=EPISODES, at_least=1
     )
     episodes_per_step: int | None = parameter(
-        None, "Episodes per step.", unset=_TEXT["episodes_per_step"], panel=EPISODES, at_least=1, below=2**20
+        None, "Episodes per step.", unset=_EPISODES["episodes_per_step"], panel=EPISODES, at_least=1, below=2**20
     )
     steps_per_epoch: int | None = parameter(
         None, "Steps that make an epoch of episodes.", unset="as many as cover the images once", panel=EPISODES, at_least=1
@@ -174,6 +188,7 @@ class TrainSettings:
         threat = ThreatModel(self.eps, self.norm)
         object.__setattr__(self, "norm", threat.norm.casefold())
         object.__setattr__(self, "eps", threat.eps)
+        self.resolve_inner()
         check(self)
         if self.step_size is not None:
             ThreatModel(self.step_size, self.norm)  # raises for a length that is none of the norm
@@ -184,62 +199,6 @@ class TrainSettings:
         if self.objective in OBJECTIVES or self.alpha is not None:
             check_weights(find_objective(self.objective), self)
         check_optimizer(self, _defaults())
-
-    def check_episodic(self, *, episodic: bool) -> None:
-        """Raise UsageError for settings of episodes without episodes, or of other batches with them, and for empty
-        micro-batches.
-
-        `episodic` is that of the objective.
-        """
-        given = [name for name in _OF_EPISODES if getattr(self, name) is not None]
-        if given and not episodic:
-            option = f"--{given[0].replace('_', '-')}"
-            raise UsageError(
-                f"{option} is for batches of episodes, and --objective {self.objective} has none",
-                "leave it out, or use --objective aq",
-            )
-        if episodic and self.batch_size != _defaults()["batch_size"]:
-            raise UsageError(
-                f"--batch-size {self.batch_size} has no meaning with --objective {self.objective}, whose batches are episodes",
-                f"leave it out: a batch has --episodes-per-step {self.episodes} of {self.episode.images} images each",
-            )
-        most, what = (self.episodes, counted(self.episodes, "episode")) if episodic else (self.batch_size, str(self.batch_size))
-        if self.accumulate > most:
-            raise UsageError(
-                f"--accumulate {self.accumulate} splits a batch of {what} into empty micro-batches",
-                f"give at most --accumulate {most}",
-            )
-
-    @property
-    def threat(self) -> ThreatModel:
-        """The threat model of the inner attack."""
-        return ThreatModel(self.eps, self.norm)
-
-    @property
-    def episode(self) -> EpisodeShape:
-        """The episodes of an episodic objective."""
-        return EpisodeShape(*(self.episode_values[name] for name in ("ways", "shots", "queries")))
-
-    @property
-    def episodes(self) -> int:
-        """Episodes in a batch of an episodic objective."""
-        return int(self.episode_values["episodes_per_step"])
-
-    @property
-    def episode_head(self) -> str:
-        """The head of an episodic objective, one of `HEADS`."""
-        return str(self.episode_values["head"])
-
-    @property
-    def episode_values(self) -> dict[str, Any]:
-        """The settings of episodes by name, each as given or its default."""
-        given = {name: getattr(self, name) for name in _OF_EPISODES}
-        return {name: _OF_EPISODES[name] if value is None else value for name, value in given.items()}
-
-    @property
-    def step(self) -> Fraction:
-        """The step size of the inner attack, in pixel units."""
-        return self.eps / 4 if self.step_size is None else self.step_size
 
     @property
     def anchored(self) -> bool:
@@ -270,10 +229,6 @@ class TrainSettings:
         """Whether the inner attack runs in bfloat16."""
         return (self.precision if self.attack_precision == "auto" else self.attack_precision) == "bf16"
 
-    def selection_attack(self) -> AttackSpec:
-        """The attack that scores epochs: the inner attack's steps, on the cross-entropy."""
-        return AttackSpec(f"pgd-{self.steps}", "ce", self.steps, self.step / self.eps, random_start=True)
-
     def to_record(self, kind: type[Objective] | None = None) -> dict[str, Any]:
         """JSON-able form, eps and step size as fractions; without `grad_checkpointing`, which does not change the result,
         `seen_bias`, which does so with validation classes alone (see `Task.identity`), and the defaults of newer settings.
@@ -286,7 +241,7 @@ class TrainSettings:
         if (kind or find_objective(self.objective)).episodic:
             record |= self.episode_values
             record["batch_size"] = self.episodes * self.episode.images
-        record = {name: value for name, value in record.items() if value is not None or name not in _OF_EPISODES}
+        record = {name: value for name, value in record.items() if value is not None or name not in OF_EPISODES}
         for name in ("grad_checkpointing", "seen_bias", *(name for name in _LATER if record[name] == defaults[name])):
             del record[name]
         return record

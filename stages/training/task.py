@@ -64,6 +64,8 @@ class Task:
         found = {"settings": recorded, "inputs": {"data": self.images.sha256(), **digests}}
         if self.kind.anchored and floor_decides(self.images, self.anchors):  # a run of another version held out other images
             found["selection"] = {"smallest number of selection images": FEW_IMAGES}
+        if self.scored_apart:  # another version scored epochs by the inner attack
+            found["selection"] = {**found.get("selection", {}), "attack": self.settings.selection_attack().to_record()}
         if self.kind.anchored and self.anchors.groups.val and self.settings.seen_bias:
             found["calibration"] = {"images of the seen classes": "held out"}
         if self.reference is not None:
@@ -77,6 +79,11 @@ class Task:
     def kind(self) -> type[Objective]:
         """The class of the objective."""
         return find_kind(self.settings, self.objective)
+
+    @property
+    def scored_apart(self) -> bool:
+        """Whether epochs are scored under an attack of more steps than the inner attack's."""
+        return self.kind.attacks and self.settings.selection_attack().steps > self.settings.steps
 
     def plan_selection(self) -> tuple[ImageSet | StreamingImageSet, Selection]:
         """The training images, and what scores the epochs."""
@@ -130,6 +137,7 @@ class Task:
 
     def record(self, training: ImageSet | StreamingImageSet, selection: Selection) -> dict[str, Any]:
         """What the checkpoints record of the run."""
+        attack = {"attack": self.settings.selection_attack().name} if self.kind.attacks else {}
         return {
             "settings": self.identity["settings"],
             "identity": self.identity,
@@ -137,6 +145,6 @@ class Task:
             "images": len(training),
             "resize": self.resize,
             **({} if self.named is None else self.named.record),
-            "selection": selection.to_record(),
+            "selection": {**selection.to_record(), **attack},
             **({} if self.kind.anchored else {"anchored": False}),
         }

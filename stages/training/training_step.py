@@ -135,8 +135,8 @@ class TrainingStep:
         return Embed(self.model, half=self._half, reference=reference)
 
     def _attack(self, batch: MicroBatch) -> _Attacked:
-        """The inner maximization: model in eval mode, parameters frozen, uniform random start in the ball; of episodes, the
-        queries alone. The model's passes are in the attack's precision; images, gradients and the ball keep theirs."""
+        """The inner maximization: model in eval mode, parameters frozen, random start; of episodes, the queries alone. The
+        model's passes are in the attack's precision; images, gradients and the ball keep theirs."""
         embed, settings = self.embed(batch), self._settings
         if batch.noise is None or not len(batch.x):
             return _Attacked(batch, batch.x, embed)
@@ -147,7 +147,15 @@ class TrainingStep:
         inner = embed.in_precision(half=self._half_attack)
         with frozen(self.trained), folded(self.model, _kernels(half=self._half_attack)):
             loss, step_size = self._objective.inner(inner, batch.x, batch.labels), float(settings.step)
-            x_adv = maximise(loss, x, settings.threat, steps=settings.steps, step_size=step_size, noise=noise)
+            x_adv = maximise(
+                loss,
+                x,
+                settings.threat,
+                steps=settings.steps,
+                step_size=step_size,
+                noise=noise,
+                start_noise=settings.start_noise,
+            )
         return _Attacked(batch, x_adv if rows is None else batch.x.index_copy(0, rows, x_adv), embed)
 
     def _gradients(self, attacked: list[_Attacked], total: int, masks: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ LAAT = BIN / "laat"
 NOTES = re.compile(
     r"settings from |"
     r"reading |read |images are |loading |one split only: |warning: |accuracies are |tau |the best epoch |anchors |"
-    r"descriptions: |epoch +\d+ "
+    r"descriptions: |epochs are scored |epoch +\d+ "
 )
 OUTPUTS = ("anchors.st", "expanded.st", "run/model.st", "run/last.st", "adversarial.st", "report.json", "report.rows.parquet")
 

@@ -33,6 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "laat, awp": {"awp": 5e-3},
     "trades, awp": {"objective": "trades", "awp": 0.02},
     "laat, ema": {"ema": 0.7},
+    "laat, n-fgsm": {"inner": "n-fgsm", "steps": 1},
 }
 NAMES = (*ANCHORED, *VARIANTS)
 

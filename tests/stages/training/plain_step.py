@@ -59,11 +59,14 @@ def plain_attack(
     step: float,
     tau: float = 1.0,
     objective: str = "laat",
+    start_noise: float | None = None,
 ) -> Tensor:
-    """PGD on the objective's own attack loss, model in eval mode, start at `noise` (uniform on [0, 1)) in the ball."""
+    """PGD on the objective's own attack loss, model in eval mode, start at `noise` (uniform on [0, 1)) in the ball; with
+    `start_noise` N-FGSM, which starts that many eps wide and stays in the pixel range alone."""
     model.eval()
     clean = F.softmax(model(x) @ anchors.T / tau, dim=1).detach() if objective == "trades" else None
-    x_adv = torch.clamp(x + (2 * noise - 1) * eps, 0, 1)
+    lowest, highest = (x - eps, x + eps) if start_noise is None else (torch.zeros_like(x), torch.ones_like(x))
+    x_adv = torch.clamp(x + (2 * noise - 1) * (start_noise or 1.0) * eps, 0, 1)
     for _ in range(steps):
         x_adv = x_adv.detach().requires_grad_(True)
         embedding = model(x_adv)
@@ -75,7 +78,7 @@ def plain_attack(
         else:
             loss = F.cross_entropy(logits, y)
         (grad,) = torch.autograd.grad(loss, x_adv)
-        x_adv = torch.min(torch.max(x_adv + step * grad.sign(), x - eps), x + eps).clamp(0, 1)
+        x_adv = torch.min(torch.max(x_adv + step * grad.sign(), lowest), highest).clamp(0, 1)
     return x_adv.detach()
 
 
@@ -179,6 +182,7 @@ def plain_training(
                 step=float(settings.step),
                 tau=settings.temperature,
                 objective=settings.objective,
+                start_noise=settings.start_noise,
             )
         loss_of = partial(
             plain_loss, settings.objective, anchors=anchors, x=x, x_adv=x_adv, y=y, tau=settings.temperature, beta=beta

@@ -148,9 +148,9 @@ def test_a_single_validation_class_is_warned_of() -> None:
 
 
 def test_runs_that_held_out_other_images_are_told_apart() -> None:
-    inputs = {"settings": quick(), "inputs": {}, "init": None, "resize": None, "model": None, "backbone": None}
-    for per_class, told in ((100, True), (400, False)):
-        task = Task(made_up_anchors(), made_up_images(per_class=per_class), objective=None, **inputs)
+    inputs = {"inputs": {}, "init": None, "resize": None, "model": None, "backbone": None, "objective": None}
+    for per_class, steps, told in ((100, 3, True), (400, 3, False), (400, 2, True)):  # two steps were scored by two
+        task = Task(made_up_anchors(), made_up_images(per_class=per_class), settings=quick(steps=steps), **inputs)
         assert ("selection" in task.identity) == told
 
 
@@ -223,7 +223,7 @@ def test_predictions_do_not_hang_on_the_batch_size() -> None:
 @pytest.mark.parametrize("attack", [True, False])
 def test_processes_share_the_work_and_come_to_the_same_score(attack: bool) -> None:
     _, selection = plan_selection(made_up_images(per_class=40), made_up_anchors(seen=2, val=4), seed=0)
-    settings = quick(batch_size=64, eps=Fraction(4, 255), tau=0.1)
+    settings = quick(batch_size=64, eps=Fraction(1, 255), tau=0.1)
     alone = selection.score(small_model(), settings, "cpu", attack=attack)
     for size in (2, 3, 200):  # with 200 some have nothing to do
         counts = torch.zeros(2, dtype=torch.int64)

@@ -58,6 +58,11 @@ def test_the_defaults_are_the_published_ones() -> None:
         ({"step_size": Fraction(2)}, "eps '2' is over 1"),
         ({"step_size": Fraction(0)}, "--step-size is 0; choose a number above 0"),
         ({"step_size": Fraction(-2, 255)}, "--step-size"),
+        ({"inner": "nfgsm"}, "unknown --inner 'nfgsm'; choose one of pgd, n-fgsm"),
+        ({"inner": "n-fgsm", "steps": 3}, "--inner n-fgsm takes a single step, and --steps is 3; add --steps 1"),
+        ({"inner": "n-fgsm", "norm": "l2"}, "--inner n-fgsm is for linf, and --norm is l2; use --inner pgd"),
+        ({"inner": "n-fgsm", "start_noise": -1.0}, "--start-noise is -1; choose at least 0"),
+        ({"start_noise": 2.0}, "--start-noise has no meaning with --inner pgd, .* leave it out, or use --inner n-fgsm"),
     ],
 )
 def test_values_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
@@ -87,6 +92,20 @@ def test_a_step_of_its_own() -> None:
     attack = found.selection_attack()
     assert attack.step_size(found.threat) == pytest.approx(1 / 255)
     assert (attack.name, attack.steps, attack.loss, attack.random_start) == ("pgd-7", 7, "ce", True)
+
+
+def test_n_fgsm_is_one_step_of_eps_from_noise_twice_as_wide() -> None:
+    found = TrainSettings(inner="n-fgsm")
+    assert (found.steps, found.step, found.start_noise) == (1, Fraction(8, 255), 2)
+    record = found.to_record()
+    assert (record["inner"], record["steps"], record["step_size"], record["start_noise"]) == ("n-fgsm", 1, "8/255", 2)
+    assert not {"inner", "start_noise"} & TrainSettings().to_record().keys()  # as older runs
+
+
+@pytest.mark.parametrize("few", [{"inner": "n-fgsm"}, {"steps": 1, "step_size": Fraction(10, 255)}, {"steps": 2}])
+def test_epochs_of_an_inner_attack_of_few_steps_are_scored_under_more(few: dict[str, Any]) -> None:
+    assert TrainSettings(**few).selection_attack() == TrainSettings().selection_attack()
+    assert TrainSettings(steps=3).selection_attack().name == "pgd-3"
 
 
 def test_a_clean_run_needs_no_eps() -> None:
