@@ -6,6 +6,7 @@ import ctypes
 import gc
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.errors import MissingError, UsageError
@@ -20,6 +21,7 @@ _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|bad_alloc|cannot allocate|could not create a (primitive|memory)",
     re.IGNORECASE,
 )
+_CPU_INFO = Path("/proc/cpuinfo")
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
@@ -76,6 +78,26 @@ def has_bf16(device: str) -> bool:
     import torch
 
     return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def bf16_units(device: str) -> str:
+    """What a CPU calculates with in bfloat16, 'amx_bf16' or 'avx512_bf16'; '' for one without, and for other devices.
+
+    Asks PyTorch, and the Linux kernel where PyTorch is too old to say.
+    """
+    if device != "cpu":
+        return ""
+    import torch
+
+    names = ("amx_bf16", "avx512_bf16")
+    if hasattr(torch.cpu, "get_capabilities"):
+        known = torch.cpu.get_capabilities()
+        return next((name for name in names if known.get(name)), "")
+    try:
+        flags = set(_CPU_INFO.read_text(encoding="utf-8").partition("\nflags")[2].partition("\n")[0].split())
+    except OSError:
+        return ""
+    return next((name for name in names if name in flags), "")
 
 
 def widest_float(device: str) -> torch.dtype:

@@ -27,7 +27,7 @@ from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
 from stages.models.reference import NamedReference, check_reference
-from stages.training.advice import notes_of, warnings_of
+from stages.training.advice import faster_attack, notes_of, warnings_of
 from stages.training.build_objective import find_kind
 from stages.training.folder import LAST, STATE, Next, check_run_name, locked, other_name, read_state, tidy, what_next
 from stages.training.loop import Trainer
@@ -97,7 +97,7 @@ def train_run(
         raise InputError("there is only one seen class, and a single candidate is always right", "train on at least 2 classes")
     if model is None:
         check_backbone_to_train(settings.backbone, tokens=find_kind(settings, objective).tokens)
-    attacks = find_kind(settings, objective).attacks
+    asked, attacks = settings, find_kind(settings, objective).attacks
     settings = settings.with_precision(has_bf16=has_bf16(options.device), attacks=attacks)
     height, width = images.size
     if height != width:
@@ -127,6 +127,8 @@ def train_run(
         run = _Run(task, folder, options, name)
         if upcoming == "resume":
             run.restore()
+        else:
+            run.note_faster_attack(asked)
         log = options.log if options.world.leader else None
         tracker = open_tracker(log, folder, task.identity["settings"], resumed=upcoming == "resume")
         with closing(tracker), closing(run.trainer), explained(run.trainer), StopRequest() as stop:
@@ -185,6 +187,13 @@ class _Run:
         if count > 1 and note is not None and any(isinstance(module, _BatchNorm) for module in model.modules()):
             what = f"--accumulate {count} does not give the same result as --accumulate 1"
             note(f"batch norm uses the statistics of each micro-batch: {what}")
+
+    def note_faster_attack(self, asked: TrainSettings) -> None:
+        """Say it if this CPU would attack faster in bfloat16; `asked` are the settings as given."""
+        trainer, note = self.trainer, self._options.on_note
+        images = trainer.batch_size * trainer.steps_per_epoch * self._settings.epochs if trainer.attacks else 0
+        if note is not None and (found := faster_attack(asked, self._settings, images, self._options.device)):
+            note(found)
 
     def restore(self) -> None:
         """Restore the state saved in the folder."""

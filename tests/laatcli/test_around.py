@@ -124,6 +124,7 @@ def test_doctor(tmp_path: Path) -> None:
     record = json.loads(run("doctor", "--json", cwd=tmp_path).stdout)
     assert record["laat"] == __version__
     assert record["demo_weights"] == "here"
+    assert (record["bf16_attack_speedup"] is None) == (record["bf16_units"] is None)
     assert record["default_weights"] == "not here"  # the tests' hub cache is empty
     assert any("--model demo" in text for text in record["missing"])
     assert "cpu" in record["devices"]

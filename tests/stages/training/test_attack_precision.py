@@ -11,8 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stages.devices import bf16_units
 from stages.errors import UsageError
 from stages.files import artifacts
+from stages.training.advice import faster_attack
+from stages.training.settings import TrainSettings
 from tests.stages.training.synthetic import quick
 from tests.stages.training.test_loop import IMAGES, attacked, epoch, trainer
 from tests.stages.training.test_run import attempted, loaded, trained
@@ -94,3 +97,52 @@ def test_a_run_that_did_not_record_it_goes_on_as_it_began(outer: str, tmp_path: 
     trained(tmp_path / "run", quick(precision=outer), resume=True)
     for file in ("model.st", "last.st", "metrics.jsonl"):
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "run" / file).read_bytes()
+
+
+def test_a_note_where_bfloat16_would_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": False}, raising=False)
+    images = 60_000
+
+    def noted(images: int = images, device: str = "cpu", **given: Any) -> str:
+        asked = quick(steps=7, **given)
+        return faster_attack(asked, asked.with_precision(has_bf16=device == "cuda"), images, device)
+
+    assert noted().startswith("this CPU has avx512_bf16: --attack-precision bf16 makes the inner attack faster")
+    assert not noted(images=3_000)  # a short run
+    assert not noted(device="cuda")
+    for given in ({"precision": "bf16"}, {"precision": "float32"}, {"attack_precision": "float32"}):
+        assert not noted(**given)  # the user chose
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    assert not noted()
+
+
+def test_a_long_run_shows_the_note_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    monkeypatch.setattr("stages.training.advice._LONG_RUN", 28 * 2)  # of 28 images, an epoch with two steps
+
+    def notes(settings: TrainSettings) -> list[str]:
+        said: list[str] = []
+        trained(tmp_path / settings.objective, settings, on_note=said.append)
+        return [note for note in said if "--attack-precision bf16" in note]
+
+    assert len(notes(quick(epochs=1, objective="at"))) == 1
+    assert notes(quick(epochs=1, objective="clean")) == []
+
+
+def test_the_units_of_a_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for known, units in (
+        ({"avx512_bf16": True, "amx_bf16": True}, "amx_bf16"),
+        ({"avx512_bf16": True}, "avx512_bf16"),
+        ({"avx512_f": True, "bf16": True}, ""),  # what ARM has was not measured
+    ):
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda known=known: known, raising=False)
+        assert bf16_units("cpu") == units
+        assert bf16_units("mps") == ""
+    monkeypatch.delattr("torch.cpu.get_capabilities")  # of an older torch
+    for text, units in (
+        ("flags\t: fpu avx512f avx512_bf16 clwb\nbugs\t: amx_bf16\n", "avx512_bf16"),
+        ("Features : bf16\n", ""),
+    ):
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\n{text}")
+        monkeypatch.setattr("stages.devices._CPU_INFO", tmp_path / "cpuinfo")
+        assert bf16_units("cpu") == units
