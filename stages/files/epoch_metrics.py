@@ -26,6 +26,8 @@ class EpochMetrics(Record, extra="ignore"):
     selection_clean: Share | None
     selection_robust: Share | None
     best_so_far: bool
+    collapsed: bool = False
+    """Catastrophic overfitting, see `stages.training.reports.collapse`; earlier versions did not look for it."""
 
 
 def check_epochs(epochs: Sequence[EpochMetrics]) -> None:

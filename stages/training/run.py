@@ -34,11 +34,12 @@ from stages.training.loop import Trainer
 from stages.training.objectives import Objective
 from stages.training.options import RunOptions
 from stages.training.out_of_memory import explained
-from stages.training.reports import EpochReport, Progress, RunResult, to_lines
+from stages.training.reports import EpochReport, Progress, RunResult, collapse, to_lines
 from stages.training.selection import Score
 from stages.training.settings import TrainSettings
 from stages.training.signals import StopRequest
 from stages.training.state import RunState
+from stages.training.sums import Figures
 from stages.training.task import Task
 from stages.training.temperature import with_tau
 from stages.training.trackers import Tracker, open_tracker
@@ -213,7 +214,9 @@ class _Run:
                 self._train_epoch(stop)
             figures = trainer.sums.figures()
             score = self._scored(stop)
-            self._epoch_done(EpochReport(len(reports) + 1, figures, score, self._is_best(score)))
+            self._epoch_done(
+                EpochReport(len(reports) + 1, figures, score, self._is_best(score), self._collapsed(figures, score))
+            )
             tracker.epoch(len(reports), reports[-1].figures_by_name())
         return RunResult.of(self._folder, reports, self._state.best_sha256)
 
@@ -257,6 +260,14 @@ class _Run:
     def _is_best(self, score: Score) -> bool:
         before = [report.score.key for report in self._state.reports if report.best]
         return not before or score.key >= before[-1]  # of equal epochs the later
+
+    def _collapsed(self, figures: Figures, score: Score) -> bool:
+        """Whether the model now resists its inner attack alone; told once."""
+        reports, warn = self._state.reports, self._options.on_warning
+        found = collapse(reports, figures, score, self._selection.judgements)
+        if found and warn is not None and not reports[-1].collapsed:
+            warn(found)
+        return bool(found)
 
     def _epoch_done(self, report: EpochReport) -> None:
         """Save last.st, model.st when this epoch is the best so far, metrics.jsonl, and then the state that refers to them."""

@@ -13,10 +13,11 @@ from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint
 from stages.models.classifier import Classifier
 from stages.training.options import RunOptions
-from stages.training.reports import EpochReport, RunResult
+from stages.training.reports import EpochReport, RunResult, collapse
 from stages.training.run import train_run
 from stages.training.selection import Score, Selection, plan_selection
 from stages.training.settings import TrainSettings
+from stages.training.sums import Figures
 from tests.stages.training.synthetic import NAMES, made_up_anchors, made_up_images, quick
 
 INPUTS = {"anchors": {"kind": "anchors", "sha256": "a" * 64, "inputs": {}}}
@@ -93,6 +94,39 @@ def test_the_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             report.figures.clean_accuracy,
             report.figures.robust_accuracy,
         )
+
+
+# images that the score counts, robust accuracies on them and in training, earlier epochs first
+@pytest.mark.parametrize(
+    ("images", "scores", "training", "found"),
+    [
+        (1000, (0.18, 0.02), (0.30, 0.55), True),
+        (1000, (0.18, 0.13, 0.02), (0.30, 0.35, 0.40), True),  # the best epoch is compared with
+        (1000, (0.18, 0.02), (0.30, 0.20), False),  # diverged: the inner attack sees it too
+        (1000, (0.18, 0.10), (0.30, 0.55), False),
+        (100, (0.10, 0.04), (0.30, 0.55), False),  # within chance
+        (100, (0.0, 0.0), (0.30, 0.55), False),
+        (100, (0.3,), (0.30,), False),
+        (100, (None, None), (None, None), False),
+    ],
+)
+def test_catastrophic_overfitting(
+    images: int, scores: tuple[float | None, ...], training: tuple[float | None, ...], found: bool
+) -> None:
+    epochs = [(Figures(1.0, None, train), Score(0.5, robust)) for train, robust in zip(training, scores, strict=True)]
+    before = [EpochReport(at, *one, best=True) for at, one in enumerate(epochs[:-1], 1)]
+    said = collapse(before, *epochs[-1], images)
+    assert bool(said) == found
+    if found:
+        assert "since epoch 1: robust accuracy from 18.0 to 2.0 % on the selection images and from 30.0 to" in said
+
+
+def test_catastrophic_overfitting_is_told_once_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored(monkeypatch, *(Score(0.9, robust) for robust in (0.9, 0.1, 0.1)))
+    told: list[str] = []
+    trained(tmp_path, quick(epochs=3, lr=0.5, augment=False), on_warning=told.append)
+    assert [row["collapsed"] for row in rows(tmp_path)] == [False, True, True]
+    assert len([text for text in told if text.startswith("catastrophic overfitting since epoch 1")]) == 1
 
 
 def test_a_clean_run_leaves_the_robust_figures_empty(tmp_path: Path) -> None:
