@@ -15,10 +15,10 @@ import torch
 
 from stages.training.loop import Trainer
 from tests.stages.training.goldens import (
-    IMAGES,
     NAMES,
     STEPS,
     anchors,
+    images_of,
     judged,
     plain_list,
     settings_of,
@@ -34,7 +34,8 @@ def ten_losses(name: str, seed: int = 0, precision: torch.dtype = torch.float64)
     zero differs between them, and a step of the attack with it.
     """
     settings = replace(settings_of(name), seed=seed)
-    trainer = Trainer(starting_model(seed).to(precision), anchors().to(precision), IMAGES, settings, "cpu")
+    model, text = starting_model(name, seed).to(precision), anchors(name).to(precision)
+    trainer = Trainer(model, text, images_of(name), settings, "cpu")
     epochs = (trainer.steps() for _ in range(settings.epochs))
     done = itertools.islice(itertools.chain.from_iterable(epochs), STEPS)
     return [judged(trainer.scored_model) if settings.ema else float(step.loss) for step in done]
