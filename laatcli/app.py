@@ -24,6 +24,7 @@ from laatcli.commands import (
     export,
     import_checkpoint,
     inspect,
+    merge,
     plot,
     predict,
     pull,
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 
 command(app, "anchors", anchors.EXAMPLES, PIPELINE)(anchors.anchors)
+command(app, "merge", merge.EXAMPLES, PIPELINE)(merge.merge)
 command(app, "expand", expand.EXAMPLES, PIPELINE)(expand.expand)
 command(app, "train", train.EXAMPLES, PIPELINE, together=True)(train.train)
 command(app, "attack", attack.EXAMPLES, PIPELINE)(attack.attack)

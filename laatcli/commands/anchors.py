@@ -12,7 +12,7 @@ import typer
 from laatcli import options
 from laatcli.class_names import ClassNames
 from laatcli.console import Console
-from laatcli.cosines import measure_cosines, show_cosines
+from laatcli.cosines import measure_cosines, near_duplicates, show_cosines, warn_near_duplicates
 from laatcli.descriptions import DescriptionOptions, description_counts, show_counts
 from laatcli.options import DEVICES, ENCODER
 from stages.anchors.anchor_set import AnchorSet
@@ -155,18 +155,20 @@ def _anchors_like(console: Console, names: list[str], like: Path, device: str, d
     if artifact.kind not in ("anchors", "model"):
         raise InputError(f"'{like}' is an artifact of kind {artifact.kind}", "give anchors or a checkpoint with --like")
     from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
+    from stages.anchors.parts import encoders_of, leaves
     from stages.devices import resolve_device
     from stages.models.new_anchors import anchors_for_names, no_encoder
 
     others = AnchorSet.from_artifact(artifact, f"'{like}'")
     whose, fix = f"--like {like}: its", "leave --like out, and name a text encoder with --model and --pretrained"
-    if others.origin.get("source") != DESCRIPTIONS and described is not None:
+    uses_descriptions = any(leaf.get("source") == DESCRIPTIONS for leaf in leaves(others.origin))
+    if described is not None and not uses_descriptions:
         raise UsageError(f"--descriptions cannot be combined with --like {like}: its anchors come from no descriptions", fix)
-    if others.origin.get("source") == DESCRIPTIONS and described is None:
+    if described is None and no_encoder(others.origin, described=True) is None and uses_descriptions:
         fix = "add --descriptions FILE.json, with sentences for each of these names"
     if (refused := no_encoder(others.origin, whose, fix, described=described is not None)) is not None:
         raise refused
-    console.note(f"loading {others.origin.get('model', 'the encoder')}")
+    console.note(f"loading {encoders_of(others.origin)}")
     made = anchors_for_names(others, names, resolve_device(device), "the names", whose, fix, described)
     return replace(made, inputs={"like": artifact.lineage(), **({} if described is None else described.lineage())})
 
@@ -221,7 +223,6 @@ def _feature_files(features: str | None) -> list[options.Place]:
 def _show(
     console: Console, made: AnchorSet, figures: CosineFigures, output: Path, sha256: str, described: Described | None
 ) -> None:
-    near = [(made.classes[one], made.classes[two], cosine) for one, two, cosine in figures.near_duplicates]
     counts = {group: len(made.indices(group)) for group in ("seen", "val", "novel")}
     console.result(
         {
@@ -232,8 +233,7 @@ def _show(
             "width": made.vectors.shape[1],
             "origin": made.origin,
             "cosines": figures.to_record(),
-            "near_duplicate_count": figures.near_duplicate_count,
-            "near_duplicates": [{"classes": [one, two], "cosine": cosine} for one, two, cosine in near],
+            **near_duplicates(made.classes, figures),
             **description_counts(described),
         }
     )
@@ -243,7 +243,4 @@ def _show(
     )
     show_counts(console, described)
     show_cosines(console, [("", figures)])
-    console.warn_each(
-        [f"'{one}' and '{two}' are nearly the same anchor (cosine {cosine:.3f})" for one, two, cosine in near],
-        figures.near_duplicate_count,
-    )
+    warn_near_duplicates(console, made.classes, figures)

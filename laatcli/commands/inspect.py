@@ -91,7 +91,10 @@ def _show_params(console: Console, params: dict[str, Any]) -> None:
 def _flat(record: dict[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in record.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
+        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            flat |= _flat({str(number): one for number, one in enumerate(value, 1)}, f"{above}{key}.")
+        else:
+            flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {f"{above}{key}": value}
     return flat
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.anchors.parts import Part, part_tensors, read_parts
 from stages.classes import ClassGroups, check_unique, spelled
 from stages.cosines import blocks_of, row_norms
 from stages.errors import InputError
@@ -31,6 +32,7 @@ class AnchorSet:
         origin: source of the vectors (encoder, tag, SHA-256 of weights and architecture, activation, templates …); JSON-able.
         expansion: the fitted map that was applied, or None for raw anchors.
         inputs: lineage.
+        parts: of merged anchors.
     """
 
     vectors: np.ndarray
@@ -39,6 +41,7 @@ class AnchorSet:
     origin: dict[str, Any] = field(default_factory=dict)
     expansion: Expansion | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(map(spelled, self.classes)))
@@ -71,15 +74,6 @@ class AnchorSet:
         """These raw anchors after a fitted map. Raises InputError, naming the class, where the map is undefined."""
         return replace(self, vectors=expansion.apply(self.vectors, np.float32, self.classes), expansion=expansion)
 
-    def difference(self, other: AnchorSet, keys: Sequence[str]) -> str | None:
-        """The first of `keys` on which the two origins differ, or None."""
-        for key in keys:
-            # anchors made before the architecture was recorded lack it
-            skipped = key == "config_sha256" and not (key in self.origin and key in other.origin)
-            if not skipped and self.origin.get(key) != other.origin.get(key):
-                return key
-        return None
-
     def to_artifact(self) -> Artifact:
         """The artifact of kind 'anchors'."""
         tensors = {"vectors": self.vectors.astype(np.float32, copy=False)}
@@ -87,6 +81,7 @@ class AnchorSet:
         if self.expansion is not None:
             tensors |= expansion_tensors(self.expansion)
             params["expansion"] = self.expansion.to_record()
+        tensors |= part_tensors(self.parts)
         return Artifact(KIND, tensors, params, self.inputs)
 
     @classmethod
@@ -106,7 +101,9 @@ class AnchorSet:
         _check_unit(vectors, classes, where)
         expansion = None if fitted is None else read_expansion(fitted, artifact, vectors.shape[1], where)
         groups = ClassGroups.from_record(params["groups"])
-        return cls(vectors, classes, groups, dict(params.get("origin", {})), expansion, artifact.inputs)
+        origin = dict(params.get("origin", {}))
+        parts = read_parts(origin, vectors.shape[1], artifact, where)
+        return cls(vectors, classes, groups, origin, expansion, artifact.inputs, parts)
 
 
 def _check_unit(vectors: np.ndarray, classes: tuple[str, ...], where: str) -> None:

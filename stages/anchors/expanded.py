@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stages.anchors.anchor_set import KIND, AnchorSet
+from stages.anchors.parts import difference
 from stages.cosines import CosineFigures, Progress, cosine_figures, rank_correlation
 from stages.errors import InputError, UsageError
 from stages.expand.expansion import Expansion
@@ -140,11 +141,10 @@ def _anchors_with(path: Path, sha256: str) -> artifacts.Artifact | None:
 def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
     if like.expansion is None:
         raise InputError("the anchors given with --like have no fitted expansion", "give a file that `laat expand` wrote")
-    key = anchors.difference(like, ("model", "weights_sha256", "config_sha256", "activation"))
-    if key is not None:
+    found = difference(anchors, like, ("model", "weights_sha256", "config_sha256", "activation"))
+    if found is not None:
         raise InputError(
-            f"the map was fitted on anchors of another encoder: {key} is {like.origin.get(key)!r} there "
-            f"and {anchors.origin.get(key)!r} here",
+            f"the map was fitted on anchors of another encoder: {found.what} is {found.other!r} there and {found.own!r} here",
             "encode both class lists with the same --model and --pretrained",
         )
     return like.expansion

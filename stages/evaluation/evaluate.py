@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages.anchors.parts import leaves
 from stages.attacks.suites import variant_notes
 from stages.data.episodes import Episodes
 from stages.data.image_set import ImageSet
@@ -233,8 +234,8 @@ def _new_class_notes(classifier: Classifier) -> list[str]:
     anchors = classifier.anchor_set
     moved = ", moved by its own fitted expansion" if anchors.expansion is not None else ""
     note = f"{len(anchors.classes)} classes named after training{moved}; trained classes are recognized by name"
-    if anchors.origin.get("source") == "features":
-        note += "; their anchors are imported features of an unknown encoder"
+    if any(leaf.get("source") == "features" for leaf in leaves(anchors.origin)):
+        note += f"; {'parts of ' if anchors.parts else ''}their anchors are imported features of an unknown encoder"
     return [note]
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from stages.anchors.anchor_set import KIND as ANCHORS
 from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.parts import encoders_of
 from stages.classes import fold
 from stages.clip_weights import model_folder
 from stages.errors import InputError, MissingError, UsageError
@@ -249,7 +250,7 @@ def _open_checkpoint(
         names, where = given
         origin, new = classifier.trained.origin, {*map(fold, names)} - {*map(fold, classifier.known.classes)}
         if line is not None and new and no_encoder(origin) is None:
-            line(f"loading {origin.get('model', 'the encoder')}")
+            line(f"loading {encoders_of(origin)}")
         classifier = classifier.over(names, where=where)
         lineage["anchors"] = lineage_of(classifier.anchor_set)
     return classifier, lineage

@@ -10,6 +10,7 @@ from torch import nn
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
 from stages.anchors.encoder import encoder_of, encoder_record
+from stages.anchors.parts import difference
 from stages.anchors.sources import resolve_templates, text_anchors
 from stages.clip_weights import FILE_TAG, Located, OptionNames, check_names, includes_weights, load_clip, locate
 from stages.errors import InputError, UsageError
@@ -148,11 +149,11 @@ def clip_anchors(clip: LoadedClip, request: ModelRequest, templates: list[str], 
         anchors, lineage = anchors_of_file(request)
         source = DESCRIPTIONS if anchors.origin.get("source") == DESCRIPTIONS else "text"
         given = AnchorSet(anchors.vectors, anchors.classes, anchors.groups, {"source": source, **clip.encoder})
-        key = anchors.difference(given, ("source", *clip.encoder))
-        if key is not None:
+        found = difference(anchors, given, ("source", *clip.encoder))
+        if found is not None:
             raise InputError(
-                f"the anchors of '{request.anchors}' are from another encoder than {shown}: {key} is "
-                f"{anchors.origin.get(key)!r} there and {given.origin.get(key)!r} here",
+                f"the anchors of '{request.anchors}' are from another encoder than {shown}: {found.what} is "
+                f"{found.own!r} there and {found.other!r} here",
                 "encode the class names with this model: --classes FILE or --names",
             )
         if anchors.expansion is not None:

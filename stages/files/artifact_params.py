@@ -72,6 +72,19 @@ class AnchorOrigin(Record, extra="allow"):
     """Of descriptions, sampled with the seed."""
     allow_truncation: bool = False
     logit_scale: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
+    parts: Annotated[list[AnchorPart], Field(min_length=1)] | None = None
+    """Of merged anchors."""
+
+
+class AnchorPart(Record):
+    """One of the sets that were merged."""
+
+    map: Expanded | None = None
+    """That was applied to it."""
+    origin: AnchorOrigin
+    weight: Annotated[float, Field(gt=0, le=1)]
+    """Share in the cosines of the merged anchors."""
+    width: PositiveInt
 
 
 class AnchorParams(Record, extra="allow"):

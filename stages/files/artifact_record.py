@@ -17,7 +17,7 @@ from stages.version import __version__
 FORMAT = 2
 # kind -> what writes one
 KINDS = {
-    "anchors": "`laat anchors` and `laat expand` write one",
+    "anchors": "`laat anchors`, `laat merge` and `laat expand` write one",
     "model": "`laat train` writes one as run/model.st",
     "adversarial": "`laat attack` writes one",
     "training-state": "`laat train` writes one",

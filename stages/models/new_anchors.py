@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
 from stages.anchors.descriptions import Described, description_anchors
+from stages.anchors.merged import join
+from stages.anchors.parts import Source, difference
 from stages.classes import ClassGroups, fold
 from stages.clip_weights import FILE_TAG
 from stages.errors import InputError, MissingError, UsageError
+
+if TYPE_CHECKING:
+    from stages.anchors.encoder import TextEncoder
 
 _MAKE = "make them with `laat anchors` and the encoder of the training anchors, and give them with --anchors FILE.st"
 _DESCRIBE = (
     "make them with `laat anchors --classes NEW.txt --descriptions FILE.json {encoder} -o new.st`, and give them with "
     "--anchors new.st"
+)
+_MERGE = (
+    "make anchors of the classes from each source, merge them with `laat merge` as those of the training were, and give them "
+    "with --anchors FILE.st"
 )
 _SAME_ENCODER = "encode the classes with the encoder of the training anchors"
 _ENCODER = ("source", "model", "pretrained", "weights_sha256", "config_sha256", "activation")
@@ -38,12 +47,12 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
     width, own_width = new.vectors.shape[1], trained.vectors.shape[1]
     if width != own_width:
         raise InputError(f"the anchors of {where} have width {width} and the checkpoint {own_width}", _SAME_ENCODER)
-    key = new.difference(trained, _ENCODER)
-    if key is not None:
+    found = difference(new, trained, _ENCODER)
+    if found is not None:
         raise InputError(
-            f"the anchors of {where} are from another encoder than the checkpoint's: {key} is "
-            f"{new.origin.get(key)!r} there and {trained.origin.get(key)!r} here",
-            _SAME_ENCODER,
+            f"the anchors of {where} are from another encoder than the checkpoint's: {found.what} is "
+            f"{found.own!r} there and {found.other!r} here",
+            _MERGE if trained.parts else _SAME_ENCODER,
         )
     own, given = trained.expansion, new.expansion
     if own is not None and given is None:
@@ -83,25 +92,46 @@ def anchors_for_names(
         InputError: training anchors without an encoder, and as `text_anchors` and `description_anchors`.
         MissingError: an encoder from a local folder or file, or whose weights cannot be downloaded.
     """
-    # importing open_clip is slow
-    from stages.anchors.encoder import load_encoder
+    if (refused := no_encoder(trained.origin, whose, fix, described=described is not None)) is not None:
+        raise refused
+    encoders: dict[tuple[str, str], TextEncoder] = {}
+
+    def load(model: str, tag: str) -> TextEncoder:
+        from stages.anchors.encoder import load_encoder
+
+        try:
+            return encoders.setdefault((model, tag), encoders.get((model, tag)) or load_encoder(model, tag, device))
+        except (MissingError, UsageError) as error:
+            raise MissingError(f"{whose} encoder is not available: {error.what}", fix or _MAKE) from error
+
+    raw = _encoded_like(trained, classes, groups_like(trained, classes), load, described)
+    return matching_anchors(raw, trained, where)
+
+
+def _encoded_like(
+    source: Source,
+    classes: Sequence[str],
+    groups: ClassGroups,
+    load: Callable[[str, str], TextEncoder],
+    described: Described | None,
+) -> AnchorSet:
+    """Anchors of `classes` from the encoder and the prompts of `source`, before its own map; each part after its map."""
+    if source.parts:
+        raw = [_encoded_like(part, classes, groups, load, described) for part in source.parts]
+        moved = [
+            one if part.expansion is None else one.expanded_by(part.expansion)
+            for one, part in zip(raw, source.parts, strict=True)
+        ]
+        return join(moved, [part.weight for part in source.parts])
     from stages.anchors.sources import text_anchors
 
-    origin = trained.origin
-    model, tag = (str(origin.get(key, "")) for key in ("model", "pretrained"))
-    if (refused := no_encoder(origin, whose, fix, described=described is not None)) is not None:
-        raise refused
-    try:
-        encoder = load_encoder(model, tag, device)
-    except (MissingError, UsageError) as error:
-        raise MissingError(f"{whose} encoder is not available: {error.what}", fix or _MAKE) from error
-    groups, cut = groups_like(trained, classes), bool(origin.get("allow_truncation", False))
-    if described is not None:
-        raw = description_anchors(described, groups, encoder, allow_truncation=cut)
-    else:
-        templates = [str(template) for template in origin.get("templates", ())]
-        raw = text_anchors(classes, groups, encoder, templates, allow_truncation=cut)
-    return matching_anchors(raw, trained, where)
+    origin = source.origin
+    encoder = load(*(str(origin.get(key, "")) for key in ("model", "pretrained")))
+    cut = bool(origin.get("allow_truncation", False))
+    if origin.get("source") == DESCRIPTIONS and described is not None:
+        return description_anchors(described, groups, encoder, allow_truncation=cut)
+    templates = [str(template) for template in origin.get("templates", ())]
+    return text_anchors(classes, groups, encoder, templates, allow_truncation=cut)
 
 
 def no_encoder(
@@ -115,6 +145,8 @@ def no_encoder(
         fix: what to do about it; None is for a checkpoint.
         described: whether there are sentences for the new names.
     """
+    if (parts := origin.get("parts")) is not None:
+        return _no_encoder_of_parts(parts, whose, fix, described=described)
     source, model, tag = (str(origin.get(key, "")) for key in ("source", "model", "pretrained"))
     if source not in ("text", DESCRIPTIONS):
         what = f"{whose} anchors come from {source or 'an unknown source'}, which cannot encode names"
@@ -126,6 +158,18 @@ def no_encoder(
     if local:
         name = tag.removeprefix(FILE_TAG) if tag.startswith(FILE_TAG) else model.removeprefix("local-dir:")
         return MissingError(f"{whose} encoder was given as '{name}', and files do not record paths", fix or _MAKE)
+    return None
+
+
+def _no_encoder_of_parts(
+    parts: Sequence[Mapping[str, Any]], whose: str, fix: str | None, *, described: bool
+) -> InputError | MissingError | None:
+    """The first reason of a part; descriptions are asked for last, where all other parts can be encoded."""
+    for given in dict.fromkeys((True, described)):
+        for number, part in enumerate(parts, 1):
+            own = fix or (_MERGE if given else None)
+            if refused := no_encoder(part["origin"], f"{whose} anchors are merged, and part {number}'s", own, described=given):
+                return refused
     return None
 
 

@@ -66,6 +66,18 @@ TARGETS: dict[str, Target] = {
         (("inspect", "expanded.st"), ("expand", "anchors.st", "--like", "expanded.st", *_OUT)),
         4,
     ),
+    "merged anchors": Target(
+        "merged.st",
+        _ARTIFACT,
+        (("inspect", "merged.st"), ("expand", "merged.st", *_OUT), ("merge", "merged.st", "anchors.st", *_OUT)),
+        2,
+    ),
+    "descriptions": Target(
+        "descriptions.json",
+        (of.json_file, of.json_file, mutated_bytes),
+        (("anchors", "--classes", "classes.txt", "--descriptions", "descriptions.json", "--model", "demo", *_OUT),),
+        0.5,
+    ),
     "anchors in use": Target(
         "expanded.st",
         _ARTIFACT,

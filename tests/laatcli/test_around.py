@@ -21,7 +21,10 @@ from tests.laatcli.conftest import NAMES, QUICK, Pipeline, class_folders, draw_p
 from tests.laatcli.inside import inside
 from tests.laatcli.shell import LAAT, environment, run, shell
 
-COMMANDS = ("anchors", "expand", "train", "attack", "eval", "compare", "report", "inspect", "plot", "suites", "demo", "doctor")
+COMMANDS = (
+    *("anchors", "merge", "expand", "train", "attack", "eval", "compare"),
+    *("report", "inspect", "plot", "suites", "demo", "doctor"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
