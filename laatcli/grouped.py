@@ -46,8 +46,7 @@ def show_against(console: Console, reports: Sequence[Path], published: Path, for
 def check_against(context: typer.Context, form: str) -> None:
     """Raise UsageError for options that do not go with --against."""
     options.refuse_given(context, ("group_by", "leaderboard", "schema"), "--against")
-    if form == HTML:
-        raise UsageError(f"--against cannot be combined with --format {HTML}", "leave one of them out")
+    _refuse_page("--against", form)
 
 
 def check_groups(context: typer.Context, request: GroupRequest, form: str) -> bool:
@@ -56,6 +55,11 @@ def check_groups(context: typer.Context, request: GroupRequest, form: str) -> bo
         options.refuse_without(context, ("over", "baseline"), "--group-by", "for example --group-by objective,anchors")
         return False
     options.refuse_given(context, ("leaderboard", "schema"), "--group-by")
-    if form == HTML:
-        raise UsageError(f"--group-by cannot be combined with --format {HTML}", "leave one of them out")
+    _refuse_page("--group-by", form)
     return True
+
+
+def _refuse_page(option: str, form: str) -> None:
+    if form == HTML:
+        what = f"the page of --format {HTML} does not have the tables of {option}"
+        raise UsageError(what, f"print them with --format markdown, csv or latex, or leave {option} out")

@@ -33,7 +33,8 @@ Format = Annotated[
     str,
     typer.Option(
         "--format",
-        help="How tables are printed: table, markdown, csv or latex; or html: a page in one file, with charts and images.",
+        help="How tables are printed: table, markdown, csv or latex; or html: a page in one file, with charts and images, "
+        "but without the tables of --group-by and --against.",
         rich_help_panel=options.OUTPUT,
     ),
 ]

@@ -264,7 +264,7 @@ def test_wrong_entries_are_named(runs: dict[str, list[Path]]) -> None:
     assert "--baseline names 'lr', which is not in --group-by" in says(*GROUP, "--baseline", "lr=1")
     assert "means 'at, raw', 'laat, raw'" in says(*GROUP, "--baseline", "anchors=raw")
     assert "--over has no effect without --group-by" in says("--over", "seed")
-    assert "--group-by cannot be combined with --format html" in says(*GROUP, "--format", "html")
+    assert "does not have the tables of --group-by. Print them with --format markdown" in says(*GROUP, "--format", "html")
 
 
 def test_markup_in_names_is_escaped(tmp_path: Path) -> None:

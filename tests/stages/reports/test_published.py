@@ -86,7 +86,7 @@ def test_a_method_without_a_published_figure_is_named(tmp_path: Path) -> None:
     report = run_report(tmp_path, "at", 0)
     record = json.loads(shown("--against", written(tmp_path / "p.csv", ROW), report, "--json"))
     assert (record["results"], record["notes"]) == ([], ["no published figure of 'at'"])
-    assert "--against cannot be combined with --format html" in refused(
+    assert "does not have the tables of --against. Print them with --format markdown" in refused(
         *("--against", tmp_path / "p.csv", report, "--format", "html"), code=2
     )
 
