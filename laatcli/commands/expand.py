@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from laatcli import options
 from laatcli.console import Console
-from laatcli.cosines import show_cosines
+from laatcli.cosines import near_duplicates, show_cosines, warn_near_duplicates
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.expanded import ExpansionFigures, expand_anchors
 from stages.errors import UsageError
@@ -66,11 +66,14 @@ def expand(
     written = artifacts.write(
         artifacts.Artifact(artifact.kind, artifact.tensors, artifact.params, inputs, artifact.tool), output
     )
-    _show(console, figures, output, written.sha256, plot)
+    _show(console, after.classes, figures, output, written.sha256, plot)
 
 
-def _show(console: Console, figures: ExpansionFigures, output: Path, sha256: str, plot: Path | None) -> None:
-    record = {"output": str(output), "sha256": sha256, **figures.to_record()}
+def _show(
+    console: Console, classes: Sequence[str], figures: ExpansionFigures, output: Path, sha256: str, plot: Path | None
+) -> None:
+    near = near_duplicates(classes, figures.after)
+    record = {"output": str(output), "sha256": sha256, **figures.to_record(), **near}
     console.result(record if plot is None else {**record, "plot": str(plot)})
     show_cosines(console, [("before", figures.before), ("after", figures.after)])
     console.line("Spearman correlation of the cosines after with those before: " + _correlations(figures.spearman))
@@ -88,6 +91,7 @@ def _show(console: Console, figures: ExpansionFigures, output: Path, sha256: str
         ],
         len(figures.outside),
     )
+    warn_near_duplicates(console, classes, figures.after)
 
 
 def _correlations(found: Mapping[str, float | None]) -> str:
