@@ -13,6 +13,7 @@ from laatcli.console import Console
 from laatcli.cosines import near_duplicates, show_cosines, warn_near_duplicates
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.expanded import ExpansionFigures, expand_anchors
+from stages.cosines import RANKED_CLASSES
 from stages.errors import UsageError
 from stages.expand.methods import ExpandSettings
 from stages.files import artifacts
@@ -25,6 +26,8 @@ EXAMPLES = (
     "laat expand anchors.st --method whiten --components 32 -o whitened.st",
     "laat anchors --classes shapes --model demo -o - | laat expand - -o expanded.st",
 )
+
+_LITTLE = 0.01  # a share of an anchor that the user should hear of
 
 
 def expand(
@@ -76,34 +79,49 @@ def _show(
     record = {"output": str(output), "sha256": sha256, **figures.to_record(), **near}
     console.result(record if plot is None else {**record, "plot": str(plot)})
     show_cosines(console, [("before", figures.before), ("after", figures.after)])
-    console.line("Spearman correlation of the cosines after with those before: " + _correlations(figures.spearman))
+    if figures.spearman:
+        console.line(f"Spearman correlation with the cosines before{_sampled(figures)}: {_correlations(figures.spearman)}")
     if figures.kept:
-        shares = list(figures.kept.values())
+        low, mean, high = (f"{100 * share:.0f} %" for share in figures.kept_range().values())
         console.line(
-            f"of their distance to the mean (squared), classes that the map was not fitted on keep {100 * min(shares):.0f} to "
-            f"{100 * max(shares):.0f} %, on average {100 * sum(shares) / len(shares):.0f} %"
+            f"kept of the squared distance to the mean, of classes that the map was not fitted on: {mean} ({low} to {high})"
         )
     console.line(f"{output}: {_summary(figures)}")
-    console.warn_each(
-        [
-            f"'{name}' lies outside the fitted cone: {angle:.1f}° from the centre after the map{_beyond(angle)}"
-            for name, angle in figures.outside
-        ],
-        len(figures.outside),
-    )
+    _warn(console, figures)
     warn_near_duplicates(console, classes, figures.after)
 
 
+def _warn(console: Console, figures: ExpansionFigures) -> None:
+    if figures.spearman.get("seen", 1.0) is None:
+        console.warn(
+            "the cosines of the seen classes are all the same: nothing is left of how similar their names are. With --method "
+            "whiten, a larger --shrinkage or fewer --components keep some of it"
+        )
+    outside = [
+        f"'{name}' lies outside the fitted cone: {angle:.1f}° from the centre after the map{_beyond(angle)}"
+        for name, angle in figures.outside
+    ]
+    console.warn_each(outside, len(outside))
+    dropped = [
+        f"'{name}' keeps {share:.1%} of its distance to the mean" for name, share in figures.kept.items() if share < _LITTLE
+    ]
+    console.warn_each(dropped, len(dropped))
+
+
+def _sampled(figures: ExpansionFigures) -> str:
+    return f" (at most {RANKED_CLASSES:,} classes of each group, evenly spaced)" if figures.classes > RANKED_CLASSES else ""
+
+
 def _correlations(found: Mapping[str, float | None]) -> str:
-    """ "all classes 0.98, seen 1.00, unseen undefined" """
-    shown = [f"{name} {'undefined' if one is None else f'{one:.3f}'}" for name, one in found.items()]
-    return ", ".join(shown)
+    """The figure of each group of classes: "all 0.980, seen 1.000, unseen undefined"."""
+    return ", ".join(f"{name} {'undefined' if one is None else f'{one:.3f}'}" for name, one in found.items())
 
 
 def _summary(figures: ExpansionFigures) -> str:
-    if (cone := figures.fitted.cone()) is not None:
-        return f"the seen cone opened from theta_max {cone[0]:.2f}° to {cone[1]:g}°"
-    return f"anchors, {figures.fitted.label}"
+    if (cone := figures.fitted.cone()) is None:
+        return f"anchors, {figures.fitted.label}"
+    before, after = cone
+    return f"the seen cone {'opened' if after >= before else 'narrowed'} from theta_max {before:.2f}° to {after:g}°"
 
 
 def _beyond(angle: float) -> str:

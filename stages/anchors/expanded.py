@@ -24,14 +24,16 @@ class ExpansionFigures:
     """Figures of the anchors before and after the expansion.
 
     Attributes:
+        classes: how many.
         before, after: cosines of all pairs of classes.
-        spearman: for 'all', 'seen' and 'unseen' classes, the rank correlation of the cosines after with those before; None
-            where it is undefined, see `rank_correlation`.
+        spearman: for 'all', 'seen' and 'unseen' classes where there are three or more, the rank correlation of the cosines
+            after with those before; None where either are all the same, see `rank_correlation`.
         fitted: the map.
         outside: with a map that has a cone, unseen classes outside of it, with their angle to the centre after it in degrees.
         kept: with a map that drops a part, the share that it keeps of each unseen class, see `Expansion.kept_shares`.
     """
 
+    classes: int
     before: CosineFigures
     after: CosineFigures
     spearman: dict[str, float | None]
@@ -53,7 +55,12 @@ class ExpansionFigures:
                 "angle_degrees": cone[1],
                 "outside_the_cone": [{"class": name, "angle_degrees": angle} for name, angle in self.outside],
             }
-        return {**record, "kept_shares": self.kept} if self.kept else record
+        return {**record, "kept": self.kept_range()} if self.kept else record
+
+    def kept_range(self) -> dict[str, float]:
+        """Smallest, mean and largest of `kept`, over at least one class."""
+        shares = self.kept.values()
+        return {"min": min(shares), "mean": sum(shares) / len(shares), "max": max(shares)}
 
 
 def expand_anchors(
@@ -163,9 +170,10 @@ def _figures(before: AnchorSet, after: AnchorSet, *, every: bool, progress: Prog
         return None if progress is None else lambda done, total: progress(half * total + done, 2 * total)
 
     return ExpansionFigures(
+        len(before.classes),
         cosine_figures(before.vectors, report(0)),
         cosine_figures(after.vectors, report(1)),
-        {name: rank_correlation(after.vectors[at], before.vectors[at]) for name, at in groups.items()},
+        {name: rank_correlation(after.vectors[at], before.vectors[at]) for name, at in groups.items() if len(at) > 2},
         fitted,
         _outside(fitted_without, fitted),
         _kept(fitted_without, fitted),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from stages.conditions import NOT_RESIZED
 from stages.exchange.card_metadata import card_metadata
 from stages.exchange.card_unmeasured import GROUPS, LIMITS, not_measured
 from stages.exchange.hub import CHECKPOINT
+from stages.expand.methods import described
 from stages.files.artifact_params import Calibration
 from stages.files.artifacts import Artifact
 from stages.files.training_params import blend_of
@@ -219,7 +219,7 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
         for name, value in origin.items()
         if value not in (None, "", [])
     ]
-    rows.append(("anchors: expansion", _expansion(params.get("expansion"))))
+    rows.append(("anchors: expansion", described(params.get("expansion"))))
     calibration = params.get("calibration")
     rows.append(("calibration", "none" if calibration is None else _calibration(calibration)))
     rows.append((f"SHA-256 of {CHECKPOINT}", checkpoint.sha256))
@@ -229,17 +229,6 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
             more = f", and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
             yield ""
             yield f"{group.capitalize()} classes ({len(names):,}): {', '.join(map(plain, names[:_NAMES_SHOWN]))}{more}."
-
-
-def _expansion(record: Mapping[str, Any] | None) -> str:
-    """The method of the map and its parameters; of the published one, the angle that it was fitted with."""
-    if record is None:
-        return "none"
-    shown = {name: value for name, value in record.items() if name not in ("method", "theta_max")}
-    parts = [str(record.get("method", "paper")), *(f"{name} {_value(value)}" for name, value in shown.items())]
-    if record.get("theta_max") is not None:
-        parts.append(f"largest angle to the centre before it: {math.degrees(record['theta_max']):.1f}°")
-    return ", ".join(parts)
 
 
 def _calibration(record: Mapping[str, Any]) -> str:

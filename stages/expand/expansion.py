@@ -41,7 +41,7 @@ class Expansion(ABC):
     @property
     @abstractmethod
     def label(self) -> str:
-        """An adjective for anchors after this map, with the parameters that are not the published ones: 'centred'."""
+        """An adjective for anchors after this map, and its parameters: 'centred'. No comma, which separates groups of runs."""
 
     @abstractmethod
     def to_record(self) -> dict[str, Any]:

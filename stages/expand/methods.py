@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -94,6 +95,17 @@ def read_expansion(record: Mapping[str, Any], artifact: Artifact, width: int, wh
 
     kind = METHODS[record.get("method", PaperExpansion.method)]
     return kind.restored(tensor("centre", (width,)), record, tensor, where)
+
+
+def described(record: Mapping[str, Any] | None) -> str:
+    """The map of a record for people: method and parameters, of paper the angle that it was fitted with; 'none' for None."""
+    if record is None:
+        return "none"
+    shown = {name: value for name, value in record.items() if name in ("angle", "components", "shrinkage")}
+    parts = [str(record.get("method", PaperExpansion.method)), *(f"{name} {value:g}" for name, value in shown.items())]
+    if record.get("theta_max") is not None:
+        parts.append(f"largest angle to the centre before it: {math.degrees(record['theta_max']):.1f}°")
+    return ", ".join(parts)
 
 
 def expansion_tensors(expansion: Expansion, prefix: str = PREFIX) -> dict[str, np.ndarray]:

@@ -73,7 +73,7 @@ class PaperExpansion(Expansion):
     @property
     @override
     def label(self) -> str:
-        return "expanded" if self.angle == PUBLISHED_ANGLE else f"expanded ({self.angle:g}°)"
+        return "expanded" if self.angle == PUBLISHED_ANGLE else f"expanded angle={self.angle:g}"
 
     @override
     def to_record(self) -> dict[str, Any]:

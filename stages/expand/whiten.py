@@ -90,7 +90,7 @@ class Whitening(Expansion):
     @property
     @override
     def label(self) -> str:
-        return f"whitened (K={len(self.variances)}, shrinkage {self.shrinkage:g})"
+        return f"whitened components={len(self.variances)} shrinkage={self.shrinkage:g}"
 
     @override
     def to_record(self) -> dict[str, Any]:

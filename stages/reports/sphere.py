@@ -26,9 +26,9 @@ _FLAT = 1e-9  # a variance below this share of the largest is rounding
 class Globe:
     """How anchors of D dimensions are placed on a sphere in three.
 
-    The angle to the centre, which the expansion changes, is exact: the centre is the pole. The longitude, which the expansion
-    keeps, is that of the projection on two axes across the centre: the principal axes of the seen anchors. Angles between two
-    anchors are not kept.
+    The angle to the centre, which the expansion changes, is exact: the centre is the pole. The longitude, which all maps but
+    whitening keep, is that of the projection on two axes across the centre: the principal axes of the seen anchors. Angles
+    between two anchors are not kept.
 
     Attributes:
         centre: (D,) unit vector.

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from stages import cosines
-from stages.cosines import CosineFigures, cosine_figures, pooled_cosines, unit_rows
+from stages.cosines import CosineFigures, cosine_figures, pooled_cosines, rank_correlation, unit_rows
 from stages.errors import InputError
 
 
@@ -100,3 +101,42 @@ def test_a_row_without_direction_is_refused(value: float) -> None:
     anchors[1] = value
     with pytest.raises(InputError, match="zero or not finite"):
         cosine_figures(anchors)
+
+
+def pairs_of(anchors: np.ndarray) -> np.ndarray:
+    unit = unit_rows(anchors)
+    return (unit @ unit.T)[np.triu_indices(len(unit), 1)]
+
+
+def test_the_rank_correlation_is_spearmans() -> None:
+    one, other = rows(20), rows(20, 9, seed=1) + np.repeat(rows(10, 9, seed=2), 2, axis=0)
+    expected = spearmanr(pairs_of(one).round(5), pairs_of(other).round(5)).statistic
+    assert rank_correlation(one, other) == pytest.approx(expected, abs=1e-12)
+    assert rank_correlation(one, one * np.linspace(1, 9, 20)[:, None]) == pytest.approx(1)
+
+
+def test_ties_have_the_mean_of_their_ranks() -> None:
+    # many cosines are 0, some half and some 1
+    one = np.repeat(np.eye(3), [4, 3, 2], axis=0)
+    other = np.concatenate((np.eye(4)[[0, 1, 1, 2]], rows(5, 4)))
+    expected = spearmanr(pairs_of(one), pairs_of(other).round(5)).statistic
+    assert rank_correlation(one, other) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [4, 9, 65])  # in float32 the cosines of a simplex of 65 are on both sides of a rounding
+def test_cosines_that_are_all_the_same_have_no_rank_correlation(count: int) -> None:
+    simplex = unit_rows(np.eye(count) - 1 / count).astype(np.float32)
+    assert rank_correlation(simplex, rows(count)) is None
+    assert rank_correlation(rows(count), simplex) is None
+
+
+def test_two_classes_have_no_rank_correlation() -> None:
+    assert rank_correlation(rows(2), rows(2)) is None
+
+
+def test_of_very_many_classes_evenly_spaced_ones_are_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cosines, "RANKED_CLASSES", 5)
+    one, other = rows(17), rows(17, seed=1)
+    taken = [0, 4, 8, 12, 16]
+    assert rank_correlation(one, other) == rank_correlation(one[taken], other[taken])

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from stages.anchors.expanded import expand_anchors
 from stages.exchange.card import model_card
+from stages.expand.methods import ExpandSettings
 from stages.files.artifacts import Artifact, from_bytes, to_bytes
+from stages.reports.model_records import anchors_method
 from stages.reports.records import Checks, Report
-from tests.stages.models.test_checkpoint import artifact_of
+from tests.stages.models.test_checkpoint import anchors, artifact_of
 from tests.stages.models.test_checkpoint import checkpoint as classifier
 from tests.stages.reports.test_plots import gzsl_report
 from tests.stages.reports.test_report import EPISODES, report
@@ -213,3 +216,30 @@ def test_what_the_attacker_did_not_know_is_said(checkpoint: Artifact) -> None:
     assert "White-box attacks on this model: what the attacker knew is transfer." in section(text, "What was not measured")
     assert "| attacker knowledge | transfer |" in section(text, "Evaluation")
     assert ModelCard(text).data.eval_results[1].metric_args["knowledge"] == "transfer"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (ExpandSettings(), "paper, largest angle to the centre before it: "),
+        (ExpandSettings(angle=60.0), "paper, angle 60, largest angle to the centre before it: "),
+        (ExpandSettings("centre"), "centre |"),
+        (ExpandSettings("whiten"), "whiten, components 2, shrinkage 0.1 |"),
+    ],
+)
+def test_the_card_names_the_method_of_the_expansion(settings: ExpandSettings, says: str) -> None:
+    made = from_bytes(to_bytes(artifact_of(classifier(settings=settings))), where="it", kind="model")
+    assert f"| anchors: expansion | {says}" in card(made, None)
+
+
+def test_the_training_names_the_method_of_the_expansion() -> None:
+    raw = anchors()
+    for source, settings, says in (
+        ("text", ExpandSettings(), "expanded"),
+        ("random", ExpandSettings(), "expanded random"),
+        ("text", ExpandSettings(angle=60.0), "expanded angle=60"),
+        ("glove", ExpandSettings("centre"), "centred glove"),
+        ("text", ExpandSettings("whiten", components=1), "whitened components=1 shrinkage=0.1"),
+    ):
+        moved, _ = expand_anchors(replace(raw, origin={"source": source}), settings=settings)
+        assert anchors_method(moved) == says

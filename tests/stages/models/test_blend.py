@@ -13,6 +13,7 @@ from torch import nn
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.errors import InputError, UsageError
+from stages.expand.centre import Centring
 from stages.files.artifacts import Artifact, from_bytes, to_bytes
 from stages.models.blend import Blend
 from stages.models.checkpoint import checkpoint_of, read_checkpoint, weights_of
@@ -145,6 +146,13 @@ def test_other_anchors_are_named_and_chosen() -> None:
         back = read_checkpoint(written(blend.at(0.5)), "it")
         assert (back.classes, back.logit_scale) == (names, scale)
         assert "the other model was trained on classes that are not seen ones here: class" in blend.notes[-1]
+
+
+def test_maps_that_differ_in_a_tensor_alone_are_two() -> None:
+    one = trained(1, own=replace(anchors(), expansion=Centring(np.full(6, 0.1))))
+    other = trained(2, own=replace(anchors(), expansion=Centring(np.full(6, 0.2))))
+    with pytest.raises(InputError, match="differ in the expansion; "):
+        Blend(one, other)
 
 
 def test_other_architectures_are_refused() -> None:

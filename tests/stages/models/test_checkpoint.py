@@ -11,6 +11,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.expanded import expand_anchors
 from stages.classes import ClassGroups
 from stages.errors import InputError
+from stages.expand.methods import METHODS, ExpandSettings
 from stages.files.artifacts import Artifact, from_bytes, to_bytes
 from stages.models.checkpoint import checkpoint_of, read_checkpoint
 from stages.models.classifier import Classifier
@@ -33,11 +34,11 @@ def anchors(count: int = 5, width: int = 6, seed: int = 0) -> AnchorSet:
     return AnchorSet(unit, tuple(f"class {seed} {at}" for at in range(count)), ClassGroups.from_counts(count, 3), ORIGIN)
 
 
-def checkpoint(*, expanded: bool = True) -> Classifier:
+def checkpoint(*, expanded: bool = True, settings: ExpandSettings | None = None) -> Classifier:
     model = EmbeddingModel("conv4-8", 6, 16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
     generator = torch.Generator().manual_seed(0)
     model(torch.rand(8, 3, 16, 16, generator=generator))  # in training mode: the running statistics move
-    own = expand_anchors(anchors())[0] if expanded else anchors()
+    own = expand_anchors(anchors(), settings=settings)[0] if expanded else anchors()
     lineage = {"anchors": {"kind": "anchors", "sha256": "1" * 64, "inputs": {}}}
     origin = Origin({"settings": {"tau": 0.5}, "note": "x"}, lineage)
     return Classifier(model, own, logit_scale=2, image_size=16, origin=origin)
@@ -51,10 +52,12 @@ def read_back(artifact: Artifact) -> Classifier:
     return read_checkpoint(from_bytes(to_bytes(artifact), where="it", kind="model"), "it")
 
 
-@pytest.mark.parametrize("expanded", [True, False])
-def test_a_written_checkpoint_answers_as_before(expanded: bool) -> None:
-    made = checkpoint(expanded=expanded)
+@pytest.mark.parametrize("method", [None, *METHODS])
+def test_a_written_checkpoint_answers_as_before(method: str | None) -> None:
+    made = checkpoint(expanded=method is not None, settings=ExpandSettings(method or "paper"))
     back = read_back(artifact_of(made))
+    own = made.anchor_set.expansion
+    assert own.same_as(back.anchor_set.expansion) if own else back.anchor_set.expansion is None
     x = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert torch.equal(back(x), made.eval()(x))

@@ -12,6 +12,7 @@ from stages.anchors.expanded import expand_anchors
 from stages.anchors.sources import text_anchors
 from stages.classes import ClassGroups
 from stages.errors import InputError, MissingError
+from stages.expand.methods import METHODS, ExpandSettings
 from stages.models.classifier import Classifier
 from stages.models.embedding import EmbeddingModel
 from stages.models.new_anchors import anchors_for_names
@@ -28,8 +29,12 @@ def encoder() -> TextEncoder:
 
 @pytest.fixture(scope="module")
 def checkpoint(encoder: TextEncoder) -> Classifier:
+    return trained_on(encoder, ExpandSettings())
+
+
+def trained_on(encoder: TextEncoder, settings: ExpandSettings) -> Classifier:
     raw = text_anchors(OWN, ClassGroups.from_counts(4, 2, 1), encoder, TEMPLATES)
-    own, _ = expand_anchors(raw)
+    own, _ = expand_anchors(raw, settings=settings)
     model = EmbeddingModel("conv4-8", own.vectors.shape[1], 16, mean=(0.5,) * 3, std=(0.2,) * 3)
     return Classifier(model, own)
 
@@ -39,7 +44,9 @@ def with_origin(checkpoint: Classifier, **changed: str) -> Classifier:
     return Classifier(checkpoint.embedding, replace(own, origin={**own.origin, **changed}))
 
 
-def test_names_are_encoded_and_moved_as_the_training_anchors_were(checkpoint: Classifier, encoder: TextEncoder) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_names_are_encoded_and_moved_as_the_training_anchors_were(method: str, encoder: TextEncoder) -> None:
+    checkpoint = trained_on(encoder, ExpandSettings(method))
     moved = checkpoint.over(OTHER)
     assert moved.classes == tuple(OTHER)
     assert moved.embedding is checkpoint.embedding

@@ -11,6 +11,8 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.expanded import expand_anchors
 from stages.classes import ClassGroups
 from stages.errors import InputError
+from stages.expand.centre import Centring
+from stages.expand.methods import ExpandSettings
 from stages.expand.paper import PaperExpansion
 from stages.reports import sphere
 from stages.reports.sphere import Globe, plot_expansion
@@ -62,6 +64,38 @@ def test_every_anchor_is_drawn_once_in_each_panel(monkeypatch: pytest.MonkeyPatc
     before, after = (axis.get_title().replace("\n", " ") for axis in drawn[0].axes)
     assert "within 90.0°" in after
     assert "within 90.0°" not in before
+
+
+@pytest.mark.parametrize("settings", [ExpandSettings(angle=50.0), ExpandSettings("centre"), ExpandSettings("whiten")])
+def test_each_method_is_drawn_under_its_name_with_the_edges_of_the_seen_classes(
+    settings: ExpandSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(sphere, "save_figure", lambda figure, size, path: drawn.append(figure))
+    raw = anchors(9, 6)
+    moved, _ = expand_anchors(raw, settings=settings)
+    plot_expansion(raw, moved, Path("unused.png"), "slide")
+    assert moved.expansion is not None
+    seen = raw.indices("seen")
+    for axis, one in zip(drawn[0].axes, (raw, moved), strict=True):
+        edge = np.degrees(moved.expansion.angles(one.vectors[seen]).max())
+        assert f"within {edge:.1f}°" in axis.get_title().replace("\n", " ")
+    assert moved.label in drawn[0].axes[1].get_title().replace("\n", " ")
+
+
+def test_centring_keeps_the_longitude() -> None:
+    raw = anchors(40, 30).vectors.astype(np.float64)
+    fitted = Centring.fit(raw[:30])
+    globe = Globe.fit(raw[:30], fitted.axis())
+    before, after = globe.place(raw), globe.place(fitted.apply(raw))
+    across = (before[:, 0] + 1j * before[:, 1]) / (after[:, 0] + 1j * after[:, 1])
+    np.testing.assert_allclose(np.angle(across), 0, atol=1e-7)
+
+
+def test_around_a_mean_of_zero_nothing_is_drawn(tmp_path: Path) -> None:
+    raw = replace(anchors(4, 4), vectors=np.float32(np.eye(4) - 0.25) / np.float32(0.75**0.5))
+    with pytest.raises(InputError, match="mean of the seen anchors is zero"):
+        plot_expansion(raw, expand_anchors(raw, settings=ExpandSettings("centre"))[0], tmp_path / "x.png")
 
 
 def test_what_faces_the_viewer_is_near() -> None:
