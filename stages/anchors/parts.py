@@ -113,7 +113,7 @@ def read_parts(
 
     Raises InputError for tensors that are missing or do not fit, and widths that do not add up.
     """
-    records = origin.get("parts", [])
+    records = origin.get("parts") or []
     if records and sum(record["width"] for record in records) != width:
         raise InputError(f"the parts of the merged anchors in {where} do not have their width of {width} together", REMAKE)
     found = []

@@ -96,6 +96,13 @@ def test_a_file_without_a_tensor_of_a_map_or_with_other_widths_is_refused() -> N
         AnchorSet.from_artifact(Artifact("anchors", packed.tensors, params, {}), "m.st")
 
 
+def test_a_file_with_null_for_its_parts_has_none() -> None:
+    packed = drawn(0).to_artifact()
+    params = {**packed.params, "origin": {**packed.params["origin"], "parts": None}}
+    found = from_bytes(to_bytes(Artifact("anchors", packed.tensors, params, {})), where="m.st")
+    assert AnchorSet.from_artifact(found, "m.st").parts == ()
+
+
 @pytest.mark.parametrize("part", [{"weight": 0.5, "width": 8}, {"origin": {}, "weight": 0, "width": 8}, {"origin": 3}, "x"])
 def test_a_damaged_record_of_a_part_is_refused(part: object) -> None:
     packed = merge_anchors([drawn(0), drawn(1)]).to_artifact()
