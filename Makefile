@@ -40,6 +40,7 @@ check: lint types test
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py
 	$(BIN)/python tests/benchmarks/evaluation.py
+	$(BIN)/python tests/benchmarks/growth.py
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from stages.attacks.spec import AttackSpec, parse_attacks
+from stages.attacks.suites import SUITES
 from stages.data.episodes import Episodes, draw_episodes
 from stages.evaluation.protocol import Protocol
 from stages.models.classifier import unit
@@ -38,7 +39,7 @@ from tests.stages.evaluation.models import Group, evaluate
 THREAT = ThreatModel(Fraction(1, 2550000))
 SCALE = 10.0
 CLASSES, A_CLASS = 6, 40
-AUTOATTACK = {"apgd-ce": "apgd-ce-{steps}", "apgd-t": "apgd-t-{steps}", "fab-t": "fab-t-{steps}", "square": "square-{steps}"}
+AUTOATTACK = SUITES["aa-few-class"].attacks
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,11 @@ def decisions_apart(setting: Setting, spec: AttackSpec, batch_size: int) -> floa
 
 
 def library_pair(setting: Setting, steps: int, repeats: int, batch_size: int) -> Pair:
-    """Seconds of AutoAttack's four attacks, all-way, `steps` steps and queries each; every sample must stay correct."""
+    """Seconds of the suite aa-few-class, all-way, `steps` steps and queries an attack; every sample must stay correct."""
     from pyautoattack import AutoAttack
 
     group, device = setting.group, setting.device
-    specs = parse_attacks([name.format(steps=steps) for name in AUTOATTACK.values()])
+    specs = parse_attacks([f"{name}-{steps}" for name in AUTOATTACK])
 
     def ours() -> float:
         wait(device)
@@ -200,7 +201,7 @@ def library_pair(setting: Setting, steps: int, repeats: int, batch_size: int) ->
         wait(device)
         return time.perf_counter() - start
 
-    return alternate(f"four of AutoAttack, {steps} steps, {len(group.labels)} images", ours, library, repeats)
+    return alternate(f"aa-few-class, {steps} steps, {len(group.labels)} images", ours, library, repeats)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
 Float32, channels first, PyTorch's own layers, batch norm as a layer of its own also in the attack, parameters not frozen,
 images augmented one by one with PIL and torchvision in the workers of a DataLoader, and three forward passes in the outer step,
-as in the published program. The attack computes gradients for the input only (a program that calls `backward` would be slower).
+as in the published program. The attack computes gradients for the input only; with `published` those of all parameters too, as
+the published program does, which calls `backward`.
 
 It runs in a separate process, so that process-wide settings of `laat` do not affect it.
 """
@@ -83,6 +84,21 @@ def three_pass_loss(model: nn.Module, anchors: Tensor, x: Tensor, x_adv: Tensor,
     return alignment - F.cosine_similarity(model(x), model(x_adv), dim=1).mean()
 
 
+def published_attack(
+    model: nn.Module, anchors: Tensor, x: Tensor, y: Tensor, noise: Tensor, *, eps: float, steps: int, step: float
+) -> Tensor:
+    """As `plain_attack` on A-CE, tau 1, by `backward`: the gradients of the parameters are computed and thrown away."""
+    model.eval()
+    x_adv = torch.clamp(x + (2 * noise - 1) * eps, 0, 1)
+    for _ in range(steps):
+        x_adv = x_adv.detach().requires_grad_(True)
+        F.cross_entropy(model(x_adv) @ anchors.T, y).backward()
+        assert x_adv.grad is not None
+        x_adv = torch.min(torch.max(x_adv + step * x_adv.grad.sign(), x - eps), x + eps).clamp(0, 1)
+        model.zero_grad()
+    return x_adv.detach()
+
+
 class Pictures(Dataset[tuple[Tensor, int]]):
     """The task's images as PIL images, augmented on access."""
 
@@ -135,23 +151,24 @@ class PlainProgram:
             for x, y in self._loader:
                 yield x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
 
-    def step(self) -> Tensor:
-        """Run one step on the next batch and return its loss."""
+    def step(self, *, published: bool = False) -> Tensor:
+        """Run one step on the next batch and return its loss; `published`: see `published_attack`."""
+        attack = published_attack if published else plain_attack
         x, y = next(self._batches)
         noise = torch.rand(x.shape, device=self._device)
-        x_adv = plain_attack(self.network, self._anchors, x, y, noise, eps=self._eps, steps=self._task.steps, step=self._step)
+        x_adv = attack(self.network, self._anchors, x, y, noise, eps=self._eps, steps=self._task.steps, step=self._step)
         loss = three_pass_loss(self.network, self._anchors, x, x_adv, y)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
         return loss.detach()
 
-    def seconds(self, steps: int) -> float:
+    def seconds(self, steps: int, *, published: bool = False) -> float:
         """Seconds that `steps` steps take."""
         wait(self._device)
         start = time.perf_counter()
         for _ in range(steps):
-            self.step()
+            self.step(published=published)
         wait(self._device)
         return time.perf_counter() - start
 
@@ -174,15 +191,15 @@ class Elsewhere:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def seconds(self, steps: int) -> float:
+    def seconds(self, steps: int, *, published: bool = False) -> float:
         """See `PlainProgram.seconds`."""
-        return float(self._ask(steps))
+        return float(self._ask((steps, published)))
 
     def embeddings(self, x: np.ndarray) -> np.ndarray:
         """See `PlainProgram.embeddings`."""
         return self._ask(x)
 
-    def _ask(self, question: int | np.ndarray) -> np.ndarray:
+    def _ask(self, question: tuple[int, bool] | np.ndarray) -> np.ndarray:
         self._connection.send(question)
         answer = self._connection.recv()
         if isinstance(answer, str):
@@ -218,8 +235,8 @@ def _serve(connection: Connection, task: Task, device: str, workers: int, thread
             return
         try:
             program = program or PlainProgram(task, device, workers)
-            if isinstance(question, int):
-                connection.send(program.seconds(question))
+            if isinstance(question, tuple):
+                connection.send(program.seconds(question[0], published=question[1]))
             else:
                 connection.send(program.embeddings(torch.from_numpy(question)).numpy())
         except Exception as error:  # told to the other side, which ends the measurement

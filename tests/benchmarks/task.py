@@ -23,6 +23,7 @@ class Task:
         batch: images per training step.
         steps: of the inner attack.
         precision: of `laat`; the plain program uses float32.
+        attack_precision: of the inner attack of `laat`.
         images: number of images; noise, because the time of a step does not depend on the content.
         size: side of the images, pixels.
         classes: anchors of `width` dimensions.
@@ -36,6 +37,7 @@ class Task:
     size: int = 32
     classes: int = 64
     width: int = 512
+    attack_precision: str = "auto"
 
     def image_set(self) -> ImageSet:
         """The training images, uint8."""
@@ -54,9 +56,16 @@ class Task:
 
     def settings(self) -> TrainSettings:
         """The published recipe (method: Li et al., CVPR 2024, Sec. 4.1) on this backbone."""
-        return TrainSettings(backbone=self.backbone, batch_size=self.batch, steps=self.steps, precision=self.precision)
+        return TrainSettings(
+            backbone=self.backbone,
+            batch_size=self.batch,
+            steps=self.steps,
+            precision=self.precision,
+            attack_precision=self.attack_precision,
+        )
 
     @property
     def title(self) -> str:
         """Name for tables."""
-        return f"LAAT step, {self.backbone}, {self.precision}, batch {self.batch}, PGD-{self.steps}"
+        attack = "" if self.attack_precision == "auto" else f" {self.attack_precision}"
+        return f"LAAT step, {self.backbone}, {self.precision}, batch {self.batch}, PGD-{self.steps}{attack}"

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages.devices import bf16_units
 from stages.models.backbones import RESNET12_WIDTHS
 from stages.models.classifier import unit
 from stages.models.embedding import place
 from tests.benchmarks.operations import attack_operations, forward_operations, outer_operations, step_operations
-from tests.benchmarks.reference import PlainProgram, plain_network
+from tests.benchmarks.reference import PlainProgram, plain_network, published_attack
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import Pair
+from tests.stages.training.plain_step import plain_attack
 
 HERE = Path(__file__).parent
 
@@ -73,6 +75,17 @@ def test_the_reference_learns() -> None:
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
+def test_the_published_attack_is_the_plain_one_with_more_gradients() -> None:
+    task = Task("conv4-8", images=4, classes=4)
+    model, x, y = plain_network(task.model()).double(), task.image_set().images.double() / 255, torch.arange(4)
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+    anchors, how = task.anchors().double(), {"eps": 0.1, "steps": 3, "step": 0.03}
+    plain, published = (attack(model, anchors, x, y, noise.double(), **how) for attack in (plain_attack, published_attack))
+    assert torch.equal(plain, published)
+    assert (plain - x).abs().max() == pytest.approx(0.1)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 def test_a_ratio_is_taken_pair_by_pair() -> None:
     pair = Pair("x", ours=[1.0, 2.0, 1.0], reference=[2.0, 6.0, 1.5], target=2.1)
     assert pair.ratios == [1.5, 2.0, 3.0]
@@ -100,7 +113,9 @@ def test_bench_from_beginning_to_end(tmp_path: Path) -> None:
     assert "conv4-8" in done.stdout
     with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 9  # two steps, four on episodes and three expansions
+    # a LAAT step to two programs and maybe in bfloat16, one of tecoa, four on episodes and three expansions
+    assert len(rows) == 10 + bool(bf16_units("cpu"))
+    assert sum("to the published step" in row["what"] for row in rows) == 1
     assert all(float(row["plain/ours"]) > 0 and row["torch"] == torch.__version__ and row["device"] for row in rows)
 
 
@@ -131,6 +146,15 @@ def test_evaluations_against_plain_programs_from_beginning_to_end(tmp_path: Path
         rows = list(csv.DictReader(file))
     assert len(rows) == 2  # an attack on episodes, and AutoAttack's four
     assert all(float(row["plain/ours"]) > 0 and float(row["points/s"]) > 0 for row in rows)
+
+
+def test_growth_from_beginning_to_end(tmp_path: Path) -> None:
+    done = run("growth.py", "--part", "1000", "--repeats", "1", "--csv", str(tmp_path / "growth.csv"))
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "growth.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["from"], row["to"]) for row in rows] == [("2", "8")] * 3
+    assert all(float(row["time/linear"]) > 0 for row in rows)
 
 
 def test_the_growth_with_the_number_of_classes_from_beginning_to_end(tmp_path: Path) -> None:

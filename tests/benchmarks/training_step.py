@@ -46,11 +46,30 @@ def training_step(task: Task, device: str, *, repeats: int, a_turn: int, workers
     Raises AssertionError when they do not.
     """
     with elsewhere(task, device, workers) as plain:
-        ours = Ours(task, device)
-        check_agreement(task, ours.trainer.model, plain, device)
-        return alternate(
-            task.title, lambda: ours.seconds(a_turn) / a_turn, lambda: plain.seconds(a_turn) / a_turn, repeats, target
-        )
+        check_agreement(task, Ours(task, device).trainer.model, plain, device)
+        return step_beside(plain, task, device, repeats=repeats, a_turn=a_turn, target=target)
+
+
+def step_beside(
+    plain: Elsewhere,
+    task: Task,
+    device: str,
+    *,
+    repeats: int,
+    a_turn: int = 1,
+    target: float | None = None,
+    published: bool = False,
+) -> Pair:
+    """As `training_step`, beside a plain program that runs already, unchecked; `published`: which attacks as the published one
+    does."""
+    ours = Ours(task, device)
+    return alternate(
+        f"{task.title}, to the published step" if published else task.title,
+        lambda: ours.seconds(a_turn) / a_turn,
+        lambda: plain.seconds(a_turn, published=published) / a_turn,
+        repeats,
+        target,
+    )
 
 
 def check_agreement(task: Task, model: EmbeddingModel, plain: Elsewhere, device: str) -> float:
