@@ -18,6 +18,7 @@ BLOCK = 2048
 # classes of a rank correlation at most: it sorts the cosines of all their pairs
 RANKED_CLASSES = 1000
 _DIGITS = 5  # of a cosine that are ranked
+_SAME = 2 * 10.0**-_DIGITS  # cosines that differ by less are the same
 
 # (done, total)
 Progress = Callable[[int, int], None]
@@ -39,6 +40,11 @@ class CosineFigures:
     high: float
     near_duplicates: tuple[tuple[int, int, float], ...] = ()
     near_duplicate_count: int = 0
+
+    @property
+    def equal(self) -> bool:
+        """Whether all cosines are the same but for rounding, as those of a regular simplex."""
+        return self.high - self.low < _SAME
 
     @property
     def smallest_angle_degrees(self) -> float:
@@ -101,7 +107,7 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float | None:
     for anchors in (one, other):
         unit = unit_rows(anchors[taken])
         cosines = (unit @ unit.T)[pairs]
-        if np.ptp(cosines) < 2 * 10.0**-_DIGITS:
+        if np.ptp(cosines) < _SAME:
             return None
         centred = _average_ranks(cosines.round(_DIGITS))
         centred -= centred.mean()

@@ -92,7 +92,7 @@ def _show(
 
 
 def _warn(console: Console, figures: ExpansionFigures) -> None:
-    if figures.spearman.get("seen", 1.0) is None:
+    if figures.spearman.get("seen", 1.0) is None and not figures.before.equal:
         console.warn(
             "the cosines of the seen classes are all the same: nothing is left of how similar their names are. With --method "
             "whiten, a larger --shrinkage or fewer --components keep some of it"

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import NonNegativeInt
 
 from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.parts import Part
 from stages.files.records import Record, Share
 from stages.files.training_params import blend_of, complete_settings
 from stages.identity import digest_of
@@ -99,9 +100,13 @@ def training_of(
     return Training.model_validate({**settings, "anchors": anchors_method(anchors)})
 
 
-def anchors_method(anchors: AnchorSet) -> str:
-    """How anchors were made, in a word or two: raw, expanded or centred (from text), random, 'expanded random' …"""
+def anchors_method(anchors: AnchorSet | Part) -> str:
+    """How anchors were made, in a word or two: raw, expanded or centred (from text), random, 'expanded random',
+    'merged (raw + centred glove)' …"""
     source = str(anchors.origin.get("source", "unknown"))
+    label = "raw" if anchors.expansion is None else anchors.expansion.label
+    if anchors.parts:
+        source = f"{source} ({' + '.join(map(anchors_method, anchors.parts))})"
     if source == "text":
-        return anchors.label
-    return source if anchors.expansion is None else f"{anchors.label} {source}"
+        return label
+    return source if anchors.expansion is None else f"{label} {source}"

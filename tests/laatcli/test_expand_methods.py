@@ -65,6 +65,10 @@ def test_seen_classes_that_become_a_simplex_are_warned_of(here: Path) -> None:
     assert "seen undefined" in done.stdout
     assert "the cosines of the seen classes are all the same" in done.stderr
     assert "nan" not in done.stdout + done.stderr
+    assert inside(here, "anchors", "--classes", "c.txt", "--source", "simplex", "-o", "simplex.st").code == 0
+    kept = inside(here, "expand", "simplex.st", *CENTRE)
+    assert "all undefined, seen undefined" in kept.stdout
+    assert "nothing is left" not in kept.stderr  # there was nothing
 
 
 @pytest.mark.parametrize(

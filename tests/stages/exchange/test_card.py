@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from stages.anchors.expanded import expand_anchors
+from stages.anchors.merged import merge_anchors
 from stages.exchange.card import model_card
 from stages.expand.methods import ExpandSettings
 from stages.files.artifacts import Artifact, from_bytes, to_bytes
@@ -243,3 +244,6 @@ def test_the_training_names_the_method_of_the_expansion() -> None:
     ):
         moved, _ = expand_anchors(replace(raw, origin={"source": source}), settings=settings)
         assert anchors_method(moved) == says
+    centred, _ = expand_anchors(raw, settings=ExpandSettings("centre"))
+    merged = merge_anchors([raw, replace(centred, origin={"source": "glove"})])
+    assert anchors_method(merged) == "merged (raw + centred glove)"
