@@ -94,7 +94,7 @@ def test_training_again_is_up_to_date_refused_or_forced(pipeline: Pipeline, tmp_
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(pipeline: Pipeline) -> None:
     lines = pipeline.said["train"].stderr.splitlines()
-    (epoch,) = (line for line in lines if line.startswith("epoch"))
+    (epoch,) = (line for line in lines if line.startswith("epoch "))
     for word in ("loss", "training", "selection"):
         assert word in epoch
     assert "\x1b" not in pipeline.said["train"].stderr

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 EPOCHS = 10
 # 28 training images: 4 steps an epoch, the last of them on 4 images
 TRAIN: tuple[object, ...] = (
-    *("train", "--data", "photos", "--epochs", EPOCHS, "--steps", 2, "--backbone", "conv4-8", "--batch-size", 8),
+    *("train", "--data", "photos", "--epochs", EPOCHS, "--steps", 3, "--backbone", "conv4-8", "--batch-size", 8),
     *("--device", "cpu"),
 )
 
