@@ -12,6 +12,7 @@ from stages.classes import match_classes
 from stages.cosines import blocks_of, unit_rows
 from stages.errors import InputError, UsageError
 
+_LEAST = 1e-6  # share of a part: cosines of float32 anchors do not tell less from nothing
 _GROUP = {"seen": "a seen", "val": "a validation", "novel": "a novel"}
 
 
@@ -43,7 +44,11 @@ def merge_anchors(sets: Sequence[AnchorSet], weights: Sequence[float] = (), name
     ordered = [sets[0], *(_ordered(one, sets[0], name, names[0]) for one, name in zip(sets[1:], names[1:], strict=True))]
     largest = max(weights)  # the sum of huge weights would not be finite
     total = sum(weight / largest for weight in weights)
-    return join(ordered, [weight / largest / total for weight in weights])
+    shares = [weight / largest / total for weight in weights]
+    if min(shares) < _LEAST:
+        name = names[shares.index(min(shares))]
+        raise UsageError(f"the weight of {name} is less than a millionth of the sum, so it would not count", "leave it out")
+    return join(ordered, shares)
 
 
 def join(sets: Sequence[AnchorSet], shares: Sequence[float]) -> AnchorSet:

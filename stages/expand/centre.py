@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import Self, override
 
-from stages.expand.expansion import MIN_ANGLE, Expansion, Tensors, angles_to, mean_of, one_direction
+from stages.expand.expansion import MIN_ANGLE, Expansion, Tensors, angles_to, check_mean, mean_of, one_direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Centring(Expansion):
     @classmethod
     @override
     def restored(cls, centre: np.ndarray, record: Mapping[str, Any], tensors: Tensors, where: str) -> Self:
-        return cls(centre)
+        return cls(check_mean(centre, where))
 
     @override
     def _moved(self, unit: np.ndarray) -> np.ndarray:

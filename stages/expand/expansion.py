@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from stages.cosines import blocks_of, unit_rows
 from stages.errors import InputError
+from stages.files.artifact_record import REMAKE
 
 # below this angle (radians) two directions are the same in float32
 MIN_ANGLE = 1e-5
@@ -125,6 +126,13 @@ def mean_of(seen: np.ndarray) -> np.ndarray:
             "name more seen classes (--seen N)",
         )
     return np.asarray(sum(unit_rows(seen[rows]).sum(axis=0) for rows in blocks_of(len(seen))) / len(seen))
+
+
+def check_mean(centre: np.ndarray, where: str) -> np.ndarray:
+    """The centre (D,) of an artifact. Raises InputError if it is longer than a mean of unit vectors can be."""
+    if not np.abs(centre).max() <= 1 + 1e-6 or not np.linalg.norm(centre) <= 1 + 1e-6:  # the squares of huge values overflow
+        raise InputError(f"the centre of the expansion in {where} is no mean of anchors: its length is above 1", REMAKE)
+    return centre
 
 
 def angles_to(axis: np.ndarray, anchors: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing_extensions import Self, override
 
 from stages.cosines import blocks_of, unit_rows
 from stages.errors import InputError, UsageError
-from stages.expand.expansion import MIN_ANGLE, Expansion, Tensors, mean_of, one_direction
+from stages.expand.expansion import MIN_ANGLE, Expansion, Tensors, check_mean, mean_of, one_direction
 from stages.files.artifact_record import REMAKE
 
 # that of scikit-learn's ShrunkCovariance
@@ -105,9 +105,10 @@ class Whitening(Expansion):
     def restored(cls, centre: np.ndarray, record: Mapping[str, Any], tensors: Tensors, where: str) -> Self:
         count = record["components"]
         directions, variances = tensors("directions", (count, len(centre))), tensors("variances", (count,))
-        if not np.allclose(directions @ directions.T, np.eye(count), rtol=0, atol=1e-6) or not (variances > 0).all():
+        fits = count <= len(centre) and np.allclose(directions @ directions.T, np.eye(count), rtol=0, atol=1e-6)
+        if not fits or not (variances > 0).all():
             raise InputError(f"the components of the expansion in {where} are not orthonormal with a variance each", REMAKE)
-        return cls(centre, directions, variances, record["shrinkage"])
+        return cls(check_mean(centre, where), directions, variances, record["shrinkage"])
 
     def whitened(self, unit: np.ndarray) -> np.ndarray:
         """diag(w) V^T (a - m) of unit anchors (C, D): (C, K), whose covariance over the seen is the identity at shrinkage 0."""

@@ -72,8 +72,16 @@ class AnchorOrigin(Record, extra="allow"):
     """Of descriptions, sampled with the seed."""
     allow_truncation: bool = False
     logit_scale: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
-    parts: Annotated[list[AnchorPart], Field(min_length=1)] | None = None
+    parts: Annotated[list[AnchorPart], Field(min_length=2)] | None = None
     """Of merged anchors."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.source == "merged") != (self.parts is not None):
+            raise ValueError("merged anchors have parts, and no others do")
+        if self.parts is not None and abs(sum(part.weight for part in self.parts) - 1) > 1e-6:
+            raise ValueError("the weights of the parts do not sum to 1")
+        return self
 
 
 class AnchorPart(Record):

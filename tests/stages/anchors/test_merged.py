@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,9 +107,28 @@ def test_a_file_with_null_for_its_parts_has_none() -> None:
 @pytest.mark.parametrize("part", [{"weight": 0.5, "width": 8}, {"origin": {}, "weight": 0, "width": 8}, {"origin": 3}, "x"])
 def test_a_damaged_record_of_a_part_is_refused(part: object) -> None:
     packed = merge_anchors([drawn(0), drawn(1)]).to_artifact()
-    broken = Artifact("anchors", packed.tensors, {**packed.params, "origin": {"source": "merged", "parts": [part]}}, {})
+    broken = Artifact("anchors", packed.tensors, {**packed.params, "origin": {"source": "merged", "parts": [part, part]}}, {})
     with pytest.raises(InputError, match=r"damaged laat record: origin\.parts\[0\]"):
         from_bytes(to_bytes(broken), where="m.st")
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"source": "text"}, "merged anchors have parts, and no others do"),
+        ({"parts": None}, "merged anchors have parts, and no others do"),
+        ({"weight": 0.25}, "the weights of the parts do not sum to 1"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(changed: dict[str, Any], says: str) -> None:
+    packed = merge_anchors([drawn(0), drawn(1)]).to_artifact()
+    origin = packed.params["origin"]
+    if "weight" in changed:
+        origin["parts"][0] |= changed
+    else:
+        origin |= changed
+    with pytest.raises(InputError, match=says):
+        from_bytes(to_bytes(packed), where="m.st")
 
 
 @pytest.mark.parametrize(
@@ -118,6 +138,7 @@ def test_a_damaged_record_of_a_part_is_refused(part: object) -> None:
         ([drawn(0), drawn(1)], (1,), UsageError, "1 weights are given for 2 sets"),
         ([drawn(0), drawn(1)], (1, 0), UsageError, "a weight is not a finite number above 0"),
         ([drawn(0), drawn(1)], (1, np.inf), UsageError, "a weight is not a finite number above 0"),
+        ([drawn(0), drawn(1)], (1e300, 1e-300), UsageError, "the weight of b.st is less than a millionth of the sum"),
         ([drawn(0), drawn(1).take([0, 1, 2, 3])], (), InputError, "1 of the 5 classes of a.st is not in b.st: 'cyan cross'"),
         ([drawn(0).take([0, 1, 2, 3]), drawn(1)], (), InputError, "1 of the 5 classes of b.st is not in a.st: 'cyan cross'"),
         (

@@ -206,7 +206,16 @@ def _damaged(fitted: Expansion, tensors: dict[str, np.ndarray], record: dict[str
         ({}, {"shrinkage": 1.5}, "expansion.shrinkage is 1.5"),
         ({"expansion.variances": np.array([0.2, 0.1, -0.1])}, {}, "components of the expansion in it are not orthonormal"),
         ({"expansion.directions": np.ones((3, 5))}, {}, "components of the expansion in it are not orthonormal"),
+        # more directions than dimensions: the matrix of their products would take 720 GB
+        (
+            {"expansion.directions": np.ones((300_000, 5)), "expansion.variances": np.ones(300_000)},
+            {"components": 300_000},
+            "components of the expansion in it are not orthonormal",
+        ),
         ({"expansion.centre": np.ones(4)}, {}, "'expansion.centre' in it has shape"),
+        ({"expansion.centre": np.full(5, 0.5)}, {}, "centre of the expansion in it is no mean of anchors"),
+        ({"expansion.centre": np.full(5, 1e300)}, {}, "centre of the expansion in it is no mean of anchors"),
+        ({"expansion.centre": np.full(5, 0.5)}, {"method": "centre"}, "centre of the expansion in it is no mean of anchors"),
     ],
 )
 def test_damaged_maps_are_refused(tensors: dict[str, np.ndarray], record: dict[str, Any], says: str) -> None:
