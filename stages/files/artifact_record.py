@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
 from stages.errors import InputError, note_unverified
 from stages.files.strict_json import parse_json, parse_json_object
 from stages.version import __version__
 
-FORMAT = 2
+FORMAT = 3  # the newest that is read
 # kind -> what writes one
 KINDS = {
     "anchors": "`laat anchors`, `laat merge` and `laat expand` write one",
@@ -33,6 +34,13 @@ _PICKLES = (b"PK\x03\x04", b"\x80\x02")
 # safetensors refuses longer headers
 _MAX_HEADER = 100_000_000
 _BLOCK = 2**24
+
+
+def format_of(params: Mapping[str, Any]) -> int:
+    """The oldest format for parameters: 3 with a map of anchors other than the published one, or merged anchors, which earlier
+    versions would ignore; else 2."""
+    expansion, origin = (params.get(name) or {} for name in ("expansion", "origin"))
+    return 3 if expansion.get("method") or origin.get("parts") else 2
 
 
 def with_digest(data: bytes) -> bytes:

@@ -21,7 +21,17 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from stages.errors import InputError
-from stages.files.artifact_record import FORMAT, KINDS, METADATA_KEY, NO_DIGEST, REMAKE, read_record, read_stream, with_digest
+from stages.files.artifact_record import (
+    FORMAT,
+    KINDS,
+    METADATA_KEY,
+    NO_DIGEST,
+    REMAKE,
+    format_of,
+    read_record,
+    read_stream,
+    with_digest,
+)
 from stages.files.reading import STDIO, read_file
 from stages.files.writing import write_file
 from stages.text import texts_in
@@ -83,7 +93,7 @@ def to_bytes(artifact: Artifact) -> bytes:
     """The bytes of the artifact's file, the same on every machine."""
     record = {
         "digest": NO_DIGEST,
-        "format": FORMAT,
+        "format": format_of(artifact.params),
         "inputs": artifact.inputs,
         "kind": artifact.kind,
         "params": artifact.params,
@@ -152,7 +162,7 @@ def write(artifact: Artifact, path: Path | str) -> Artifact:
         sys.stdout.buffer.flush()
     else:
         write_file(path, data)
-    return replace(artifact, sha256=hashlib.sha256(data).hexdigest(), format=FORMAT)
+    return replace(artifact, sha256=hashlib.sha256(data).hexdigest(), format=format_of(artifact.params))
 
 
 def describe(tensors: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
