@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 _CHUNK = 2**21  # bytes of the maps that are worked on at a time, so that what lies between stays in the cache
@@ -17,14 +16,20 @@ def max_pool(x: Tensor) -> Tensor:
     """`max_pool2d(x, 2)`, (N, C, H, W) -> (N, C, H // 2, W // 2), bit for bit, and faster on CPUs where a gradient is wanted.
 
     PyTorch's CPU kernel keeps a 64-bit position of each maximum and writes the gradients one by one. A conv4-64 step with the
-    attack in bfloat16 is 6 % faster without, one in float32 2 % (tests/benchmarks/LOG.md).
+    attack in bfloat16 is 6 % faster without, one in float32 2 % (tests/benchmarks/LOG.md). PyTorch's own is what torch.compile,
+    torch.export, torch.jit and torch.func see.
     """
     height, width = x.shape[2:]
-    wanted = x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled()
+    wanted = x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled() and not _transformed()
     if wanted and min(height, width) > _SMALL and not (height % 2 or width % 2):
         pooled: Tensor = MaxPool.apply(x)
         return pooled
     return F.max_pool2d(x, 2)
+
+
+def _transformed() -> bool:
+    """Whether the call is recorded or differentiated by what cannot see into an autograd function."""
+    return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
 
 
 class MaxPool(torch.autograd.Function):
@@ -57,11 +62,12 @@ class MaxPool(torch.autograd.Function):
         return pooled
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         """(N, C, H / 2, W / 2) -> (N, C, H, W)."""
         between_rows, between_columns = ctx.saved_tensors
         grad = grad.permute(0, 2, 3, 1)
+        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+            return _spread(_spread(grad, between_rows, 1), between_columns, 2).permute(0, 3, 1, 2)
         count, height, half, channels = between_columns.shape
         found = between_columns.new_empty(count, height, 2 * half, channels)
         part = between_columns.new_empty(min(ctx.chunk, count), height, half, channels)
@@ -72,6 +78,12 @@ class MaxPool(torch.autograd.Function):
             _share(given, between_rows[rows], larger[:, 0::2], larger[:, 1::2])
             _share(larger, between_columns[rows], maps[:, :, 0::2], maps[:, :, 1::2])
         return found.permute(0, 3, 1, 2)
+
+
+def _spread(grad: Tensor, difference: Tensor, dim: int) -> Tensor:
+    """As `_share`, differentiable and twice as long in `dim`: the first and the second in turns."""
+    second = torch.ops.aten.threshold_backward(grad, difference, 0)
+    return torch.stack((grad - second, second), dim + 1).flatten(dim, dim + 1)
 
 
 def _share(grad: Tensor, difference: Tensor, first: Tensor, second: Tensor) -> None:

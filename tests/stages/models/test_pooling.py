@@ -65,3 +65,27 @@ def test_a_gradient_that_is_one_value_everywhere() -> None:
     (found,) = torch.autograd.grad(F.relu_(max_pool(x)).sum(), x)  # an expanded scalar, and a ReLU in place
     (expected,) = torch.autograd.grad(F.relu_(F.max_pool2d(x, 2)).sum(), x)
     assert torch.equal(found, expected)
+
+
+def test_a_gradient_that_is_differentiated_again() -> None:
+    x = torch.randn(2, 4, 10, 12, generator=RANDOM, dtype=torch.float64)
+    found = []
+    for pool in (MaxPool.apply, lambda x: F.max_pool2d(x, 2)):
+        given = x.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(pool(given.square()).pow(3).sum(), given, create_graph=True)
+        found.append((grad, *torch.autograd.grad(grad.square().sum(), given)))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
+def test_what_records_or_transforms_a_model_sees_the_pooling_of_pytorch() -> None:
+    class Pooled(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return max_pool(x.square())
+
+    x = torch.randn(2, 4, 10, 12, generator=RANDOM).requires_grad_()
+    (expected,) = torch.autograd.grad(Pooled()(x).sum(), x)
+    assert torch.equal(torch.func.grad(lambda given: Pooled()(given).sum())(x), expected)
+    assert "torch.ops.aten.max_pool2d.default" in torch.export.export(Pooled(), (x,)).graph_module.code
+    assert "aten::max_pool2d" in str(torch.jit.trace(Pooled(), x).graph)
