@@ -31,8 +31,7 @@ def build_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> 
         ]
     if settings.optimizer == "adamw":
         return AdamW(groups, lr=settings.lr, betas=(settings.adam_beta1, settings.adam_beta2), eps=settings.adam_eps)
-    fused = all(one.device.type in ("cpu", "cuda") for one in parameters)  # one pass instead of three; the same bits on a CPU
-    return SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=fused)
+    return SGD(groups, lr=settings.lr, momentum=settings.momentum)
 
 
 def optimizer_state(optimizer: Optimizer, named: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

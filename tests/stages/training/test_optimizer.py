@@ -17,6 +17,7 @@ from stages.errors import InputError
 from stages.files import artifacts
 from stages.randomness import torch_generator
 from stages.training.loop import Trainer
+from stages.training.optimizer import build_optimizer
 from tests.stages.training.plain_step import PlainConv4
 from tests.stages.training.synthetic import made_up_anchors, made_up_images, quick, small_model
 from tests.stages.training.test_run import attempted, trained
@@ -93,6 +94,19 @@ def test_a_stopped_run_ends_with_the_bytes_of_one_that_was_not(changes: dict[str
     trained(tmp_path / "whole", settings)
     for name in ("model.st", "last.st", "metrics.jsonl"):
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_parameters_of_any_layout_and_one_whose_first_gradient_comes_later() -> None:
+    values = torch.arange(24.0).reshape(4, 6)
+    strided, late = nn.Parameter(values[:, ::2]), nn.Parameter(torch.ones(3))
+    optimizer = build_optimizer([strided, late], quick(lr=0.5, weight_decay=0.0))
+    strided.grad = torch.ones(4, 3)
+    optimizer.step()
+    assert torch.equal(strided, torch.arange(24.0).reshape(4, 6)[:, ::2] - 0.5)
+    assert torch.equal(values[:, 1::2], torch.arange(24.0).reshape(4, 6)[:, 1::2])  # beside the parameter
+    late.grad = torch.ones(3)
+    optimizer.step()
+    assert torch.equal(late, torch.full((3,), 0.5))
 
 
 def test_a_state_of_adamw_that_does_not_fit_is_told(tmp_path: Path) -> None:
