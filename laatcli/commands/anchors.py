@@ -161,6 +161,8 @@ def _anchors_like(console: Console, names: list[str], like: Path, device: str, d
 
     others = AnchorSet.from_artifact(artifact, f"'{like}'")
     whose, fix = f"--like {like}: its", "leave --like out, and name a text encoder with --model and --pretrained"
+    if others.parts:
+        fix = "make anchors of the names from each source, and merge them with `laat merge` as these were"
     uses_descriptions = any(leaf.get("source") == DESCRIPTIONS for leaf in leaves(others.origin))
     if described is not None and not uses_descriptions:
         raise UsageError(f"--descriptions cannot be combined with --like {like}: its anchors come from no descriptions", fix)

@@ -103,7 +103,9 @@ def _warn(console: Console, figures: ExpansionFigures) -> None:
     ]
     console.warn_each(outside, len(outside))
     dropped = [
-        f"'{name}' keeps {share:.1%} of its distance to the mean" for name, share in figures.kept.items() if share < _LITTLE
+        f"'{name}' keeps {share:.1%} of its squared distance to the mean"
+        for name, share in figures.kept.items()
+        if share < _LITTLE
     ]
     console.warn_each(dropped, len(dropped))
 

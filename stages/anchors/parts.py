@@ -126,6 +126,11 @@ def read_parts(
     return tuple(found)
 
 
+def provenance(origin: Mapping[str, Any]) -> str:
+    """Where anchors come from, to follow "the anchors": 'come from random', 'are merged'."""
+    return "are merged" if origin.get("parts") else f"come from {origin.get('source') or 'an unknown source'}"
+
+
 def leaves(origin: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The origins of the parts of merged anchors, of which none is merged; of other anchors their own origin."""
     parts = origin.get("parts")

@@ -214,12 +214,7 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
     origin = params.get("origin", {})
     architecture = {name: value for name, value in params["architecture"].items() if not isinstance(value, dict)}
     rows = [(name.replace("_", " "), _value(value)) for name, value in architecture.items() if value is not None]
-    rows += [
-        (f"anchors: {name.replace('_', ' ').replace('sha256', 'SHA-256')}", _value(value))
-        for name, value in origin.items()
-        if value not in (None, "", [])
-    ]
-    rows.append(("anchors: expansion", described(params.get("expansion"))))
+    rows += [*_origin(origin, "anchors"), ("anchors: expansion", described(params.get("expansion")))]
     calibration = params.get("calibration")
     rows.append(("calibration", "none" if calibration is None else _calibration(calibration)))
     rows.append((f"SHA-256 of {CHECKPOINT}", checkpoint.sha256))
@@ -229,6 +224,18 @@ def _model(checkpoint: Artifact) -> Iterator[str]:
             more = f", and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
             yield ""
             yield f"{group.capitalize()} classes ({len(names):,}): {', '.join(map(plain, names[:_NAMES_SHOWN]))}{more}."
+
+
+def _origin(origin: Mapping[str, Any], whose: str) -> Iterator[tuple[str, str]]:
+    """Where anchors come from, and the parts of merged ones."""
+    for name, value in origin.items():
+        if name != "parts" and value not in (None, "", []):
+            yield f"{whose}: {name.replace('_', ' ').replace('sha256', 'SHA-256')}", _value(value)
+    for number, part in enumerate(origin.get("parts") or (), 1):
+        own = f"{whose}, part {number}"
+        yield f"{own}: weight", _value(part["weight"])
+        yield from _origin(part["origin"], own)
+        yield f"{own}: expansion", described(part.get("map"))
 
 
 def _calibration(record: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.parts import provenance
 from stages.clip_weights import CONFIG, WEIGHTS, Located, OptionNames, load_clip, locate, quiet
 from stages.errors import ComputeError, InputError, UsageError
 from stages.models.classifier import Classifier, unit
@@ -100,9 +101,7 @@ def _text_model(anchors: AnchorSet, given: str | None) -> Located:
             _OTHER,
         )
     if origin.get("source") != "text":
-        raise InputError(
-            f"the anchors come from {origin.get('source') or 'an unknown source'}, not from the names of the classes", _OTHER
-        )
+        raise InputError(f"the anchors {provenance(origin)}: they are not the features of the classes' names", _OTHER)
     if given is not None:
         model, tag = split_tower_name(given)
         return locate(model, tag or "", _OPTIONS)

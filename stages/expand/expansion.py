@@ -37,7 +37,9 @@ class Expansion(ABC):
     options: ClassVar[tuple[str, ...]] = ()
     """The fields of `ExpandSettings` that `fit` takes."""
     undefined: ClassVar[str]
-    """Why an anchor has no place after the map, to follow "the anchor of 'okapi' ..."."""
+    """Why an anchor has no direction after the map, to follow "the anchor of 'okapi' ..."."""
+    remedy: ClassVar[str] = "check its text feature, or leave the class out"
+    """What to do about it."""
 
     @property
     @abstractmethod
@@ -113,7 +115,7 @@ class Expansion(ABC):
             if not lengths.all():
                 row = rows.start + int(np.argmin(lengths))
                 which = f"the anchor of '{names[row]}'" if names else f"anchor {row + 1}"
-                raise InputError(f"{which} {self.undefined}", "check its text feature, or leave the class out")
+                raise InputError(f"{which} {self.undefined}", self.remedy)
             result[rows] = moved / lengths
         return result
 

@@ -48,9 +48,8 @@ class Whitening(Expansion):
 
     method = "whiten"
     options = ("components", "shrinkage")
-    undefined = (
-        "is at the mean of the seen anchors in all directions in which these differ, so it has no direction after the map"
-    )
+    undefined = "does not differ from the mean of the seen anchors in any kept component, so it has no direction after the map"
+    remedy = "leave the class out, or use another map: `laat expand --method centre` drops nothing"
 
     @classmethod
     def fit(cls, seen: np.ndarray, components: int | None = None, shrinkage: float = SHRINKAGE) -> Self:
@@ -109,10 +108,6 @@ class Whitening(Expansion):
         if not fits or not (variances > 0).all():
             raise InputError(f"the components of the expansion in {where} are not orthonormal with a variance each", REMAKE)
         return cls(check_mean(centre, where), directions, variances, record["shrinkage"])
-
-    def whitened(self, unit: np.ndarray) -> np.ndarray:
-        """diag(w) V^T (a - m) of unit anchors (C, D): (C, K), whose covariance over the seen is the identity at shrinkage 0."""
-        return np.asarray(self._components(unit) * self._weights())
 
     @override
     def kept_shares(self, anchors: np.ndarray) -> np.ndarray:

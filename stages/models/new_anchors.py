@@ -52,7 +52,7 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
         raise InputError(
             f"the anchors of {where} are from another encoder than the checkpoint's: {found.what} is "
             f"{found.own!r} there and {found.other!r} here",
-            _MERGE if trained.parts else _SAME_ENCODER,
+            _alike(new, trained),
         )
     own, given = trained.expansion, new.expansion
     if own is not None and given is None:
@@ -65,6 +65,18 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
             "give the raw anchors; the checkpoint's map is applied to them",
         )
     return new
+
+
+def _alike(new: AnchorSet, trained: AnchorSet) -> str:
+    """How to make anchors like those of the training."""
+    if trained.parts:
+        return _MERGE
+    source = trained.origin.get("source")
+    if source == new.origin.get("source"):
+        return _SAME_ENCODER
+    if source == DESCRIPTIONS:
+        return _DESCRIBE.format(encoder="--like CHECKPOINT")
+    return "make them with `laat anchors --classes NEW.txt --like CHECKPOINT`" if source == "text" else _SAME_ENCODER
 
 
 def anchors_for_names(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stages.anchors.anchor_set import AnchorSet
+from stages.anchors.parts import provenance
 from stages.errors import UsageError
 from stages.training.build_objective import find_kind
 from stages.training.objectives import Objective
@@ -40,7 +41,8 @@ def with_tau(
     if scale is None:
         raise UsageError(
             f"{settings.objective} uses the logit scale of the text tower, and these anchors have none: {_why(anchors)}",
-            "add --tau 0.01, for CLIP's logit scale of 100; or make the anchors again with `laat anchors`",
+            "add --tau 0.01, for CLIP's logit scale of 100"
+            + ("" if anchors.parts else "; or make the anchors again with `laat anchors`"),
         )
     return replace(settings, tau=1 / scale)
 
@@ -59,4 +61,4 @@ def _why(anchors: AnchorSet) -> str:
         return "an earlier version of laat made them"
     if source == "features":
         return "they were imported without --logit-scale"
-    return f"they come from {source or 'an unknown source'}"
+    return f"they {provenance(anchors.origin)}"

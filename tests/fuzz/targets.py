@@ -66,6 +66,12 @@ TARGETS: dict[str, Target] = {
         (("inspect", "expanded.st"), ("expand", "anchors.st", "--like", "expanded.st", *_OUT)),
         4,
     ),
+    "whitened anchors": Target(
+        "whitened.st",
+        _ARTIFACT,
+        (("inspect", "whitened.st"), ("expand", "anchors.st", "--like", "whitened.st", *_OUT)),
+        2,
+    ),
     "merged anchors": Target(
         "merged.st",
         _ARTIFACT,

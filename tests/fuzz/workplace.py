@@ -61,6 +61,7 @@ def build(folder: Path) -> None:
     _done("anchors", "--classes", "classes.txt", "--source", "random", "--dim", 16, *groups)
     _done("expand", "anchors.st")
     _done("expand", "anchors.st", "--method", "centre", "-o", "centred.st")
+    _done("expand", "anchors.st", "--method", "whiten", "-o", "whitened.st")
     _done("merge", "anchors.st", "centred.st")
     Path("descriptions.json").write_text(json.dumps({name: [f"A {name}.", f"One {name}."] for name in NAMES}), encoding="utf-8")
     _done(*TRAIN)

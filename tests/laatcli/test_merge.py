@@ -83,6 +83,12 @@ def test_new_names_are_encoded_by_every_part(here: Path) -> None:
 def test_a_part_without_an_encoder_takes_anchors_made_alike(here: Path) -> None:
     assert inside(here, "merge", "photo.st", "random.st").code == 0
     assert inside(here, "train", "--anchors", "merged.st", "--data", "photos", *QUICK, "--out", "other").code == 0
+    train = ("train", "--anchors", "merged.st", "--data", "photos", "--objective", "tecoa", *QUICK, "--out", "tecoa")
+    done = inside(here, *train)
+    check_refusal(done, 2, "they are merged. Add --tau 0.01")
+    assert "laat anchors" not in done.stderr  # made again, they would have none either
+    like = ("anchors", "--names", "cyan cross", "--like", "merged.st", "-o", "like.st")
+    check_refusal(inside(here, *like), 3, "come from random", "Make anchors of the names from each source, and merge them")
     names = ("predict", "other/model.st", "photos", "--names", "cyan cross,blue star")
     says = "the checkpoint's anchors are merged, and part 2's anchors come from random, which cannot encode names"
     check_refusal(inside(here, *names), 3, says, "merge them with `laat merge`", "--anchors FILE.st")

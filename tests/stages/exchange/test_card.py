@@ -233,6 +233,16 @@ def test_the_card_names_the_method_of_the_expansion(settings: ExpandSettings, sa
     assert f"| anchors: expansion | {says}" in card(made, None)
 
 
+def test_the_card_has_the_parts_of_merged_anchors(checkpoint: Artifact) -> None:
+    raw = anchors()
+    centred, _ = expand_anchors(raw, settings=ExpandSettings("centre"))
+    origin = merge_anchors([replace(raw, origin={"source": "glove"}), centred], (3, 1)).origin
+    text = section(card(checkpoint, report(), params={**checkpoint.params, "origin": origin}), "Model")
+    assert "| anchors: source | merged |" in text
+    for row in ("1: weight | 0.75", "1: source | glove", "1: expansion | none", "2: weight | 0.25", "2: expansion | centre"):
+        assert f"| anchors, part {row} |" in text, row
+
+
 def test_the_training_names_the_method_of_the_expansion() -> None:
     raw = anchors()
     for source, settings, says in (

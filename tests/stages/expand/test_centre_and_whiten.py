@@ -40,7 +40,7 @@ def test_without_shrinkage_the_covariance_is_the_identity(count: int, width: int
     fitted = Whitening.fit(anchors, shrinkage=0.0)
     rank = min(count - 1, width)
     assert fitted.directions.shape == (rank, width)
-    found = fitted.whitened(unit_rows(anchors))
+    found = (unit_rows(anchors) - fitted.centre) @ fitted.directions.T / np.sqrt(fitted.variances)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(found.T @ found / count, np.eye(rank), atol=1e-10)
 

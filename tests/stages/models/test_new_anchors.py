@@ -77,6 +77,22 @@ def test_anchors_of_another_encoder_are_refused_naming_both(checkpoint: Classifi
         checkpoint.over(given, where="names.txt")
 
 
+@pytest.mark.parametrize(
+    ("own", "given", "fix"),
+    [
+        ("text", "descriptions", "make them with `laat anchors --classes NEW.txt --like CHECKPOINT`"),
+        ("descriptions", "text", "--descriptions FILE.json --like CHECKPOINT"),
+        ("features", "text", "encode the classes with the encoder of the training anchors"),
+    ],
+)
+def test_anchors_of_another_source_are_refused_with_what_to_type(
+    own: str, given: str, fix: str, checkpoint: Classifier, encoder: TextEncoder
+) -> None:
+    made = text_anchors(OTHER, ClassGroups.from_counts(4, None), encoder, TEMPLATES)
+    with pytest.raises(InputError, match=f"source is '{given}' there and '{own}' here; .*{fix}"):
+        with_origin(checkpoint, source=own).over(replace(made, origin={**made.origin, "source": given}))
+
+
 @pytest.mark.parametrize("key", ["weights_sha256", "config_sha256"])
 def test_an_encoder_that_has_changed_is_refused(key: str, checkpoint: Classifier) -> None:
     changed = with_origin(checkpoint, **{key: "1" * 64})
