@@ -89,6 +89,7 @@ def _label(part: str, key: str) -> str:
         "model": f"the model's {key}",
         "reference": f"the reference's {key}",
         "models": f"the model '{key}'",
+        "selection": "the attack that scores epochs" if key == "attack" else f"the {key}",
         CODE: f"the code of {key}",
         "versions": f"the version of {key}",
     }
@@ -99,6 +100,8 @@ def _shown(value: Any) -> str:
     """A value as the user writes it."""
     if value is None or isinstance(value, bool):
         return {None: "not given", False: "off", True: "on"}[value]
+    if isinstance(value, Mapping) and "name" in value:
+        value = value["name"]
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     if _LONG_FRACTION.fullmatch(text):
         text = str(float(Fraction(text)))

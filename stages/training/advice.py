@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
 from stages.clip_weights import FILE_TAG
@@ -55,6 +58,14 @@ def faster_attack(asked: TrainSettings, settings: TrainSettings, images: int, de
     if chosen or images * settings.steps < _LONG_RUN or not (units := bf16_units(device)):
         return ""
     return f"this CPU has {units}: --attack-precision bf16 makes the inner attack faster (`laat doctor` measures by how much)"
+
+
+def micro_batches(settings: TrainSettings, model: nn.Module) -> str:
+    """A note on batch norm, where `model` has it and batches are split; '' otherwise."""
+    if settings.accumulate == 1 or not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return ""
+    what = f"--accumulate {settings.accumulate} does not give the same result as --accumulate 1"
+    return f"batch norm uses the statistics of each micro-batch: {what}"
 
 
 def warnings_of(task: Task) -> Iterator[str]:

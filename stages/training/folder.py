@@ -77,12 +77,15 @@ def _continued(folder: Path, identity: dict[str, Any], *, resume: bool) -> Next:
                 "resume it with --resume auto, choose another folder with --out, or replace it with --force",
             )
         require_same(
-            _complete(before.identity), identity, f"the run in '{folder}' cannot be resumed with other parameters", _OTHERWISE
+            _complete(before.identity, identity),
+            identity,
+            f"the run in '{folder}' cannot be resumed with other parameters",
+            _OTHERWISE,
         )
         return "resume"
     if not (folder / BEST).exists():
         return "start"
-    finished = _finished_identity(folder)
+    finished = _finished_identity(folder, identity)
     what = f"'{folder}' already has a run"
     if resume and finished is not None:
         what = f"the run in '{folder}' cannot be resumed with other parameters"
@@ -111,20 +114,29 @@ def _state(folder: Path) -> RunState:
     return state
 
 
-def _finished_identity(folder: Path) -> dict[str, Any] | None:
-    """The identity of the finished run in `folder`; None when a file is missing or another version wrote it."""
+def _finished_identity(folder: Path, now: dict[str, Any]) -> dict[str, Any] | None:
+    """The identity of the finished run in `folder`; None when a file is missing or another version wrote it.
+
+    `now` is what it is compared with.
+    """
     try:
         artifact, epochs = artifacts.read(folder / LAST, "model"), len(read_epochs(folder / METRICS))
     except LaatError:
         return None
     identity: dict[str, Any] = artifact.params["training"].get("identity", {})
     whole = epochs == identity.get("settings", {}).get("epochs") and artifact.tool == __version__
-    return _complete(identity) if whole else None
+    return _complete(identity, now) if whole else None
 
 
-def _complete(identity: dict[str, Any]) -> dict[str, Any]:
-    """The identity of a run, possibly of an older version, as it is recorded now."""
-    return {**identity, "settings": complete_settings(identity.get("settings", {}))}
+def _complete(identity: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """The identity of a run, possibly of an older version, as it is recorded now, to be compared with `now`."""
+    settings = complete_settings(identity.get("settings", {}))
+    selection, scoring = {**identity.get("selection", {})}, now.get("selection", {}).get("attack")
+    if settings.get("steps") != now["settings"]["steps"]:  # told of the steps alone
+        selection["attack"] = scoring
+    elif scoring is not None:  # older versions scored epochs by the inner attack
+        selection.setdefault("attack", f"pgd-{settings['steps']} (of an earlier version)")
+    return {**identity, "settings": settings, "selection": selection}
 
 
 def finished_run(folder: Path) -> RunResult:

@@ -90,7 +90,7 @@ def collapse(before: Sequence[EpochReport], figures: Figures, score: Score, imag
     selected, fitted = _from_to(then, now), _from_to(trained_then, trained)
     return (
         f"catastrophic overfitting since epoch {best.epoch}: robust accuracy {selected} on the selection images and {fitted} "
-        "in training, under the inner attack alone; use more --steps, or a smaller --step-size or --lr"
+        "in training, under the inner attack alone; use --inner pgd with more --steps, or a smaller --step-size or --lr"
     )
 
 

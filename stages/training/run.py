@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
@@ -27,7 +26,7 @@ from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
 from stages.models.reference import NamedReference, check_reference
-from stages.training.advice import faster_attack, notes_of, warnings_of
+from stages.training.advice import faster_attack, micro_batches, notes_of, warnings_of
 from stages.training.build_objective import find_kind
 from stages.training.folder import LAST, STATE, Next, check_run_name, locked, other_name, read_state, tidy, what_next
 from stages.training.loop import Trainer
@@ -157,7 +156,7 @@ class _Run:
         self._task, self._settings, self._folder, self._options = task, task.settings, folder, options
         training, self._selection = task.plan_selection()
         model = task.build_model(training, options.on_note)
-        self._note_micro_batches(model)
+        self._note(micro_batches(self._settings, model))
         self.trainer = Trainer(
             model,
             torch.from_numpy(task.anchors.vectors[task.anchors.indices("seen")]),
@@ -183,18 +182,15 @@ class _Run:
                 for text in texts:
                     show(text)
 
-    def _note_micro_batches(self, model: nn.Module) -> None:
-        count, note = self._settings.accumulate, self._options.on_note
-        if count > 1 and note is not None and any(isinstance(module, _BatchNorm) for module in model.modules()):
-            what = f"--accumulate {count} does not give the same result as --accumulate 1"
-            note(f"batch norm uses the statistics of each micro-batch: {what}")
+    def _note(self, text: str) -> None:
+        if text and self._options.on_note is not None:
+            self._options.on_note(text)
 
     def note_faster_attack(self, asked: TrainSettings) -> None:
         """Say it if this CPU would attack faster in bfloat16; `asked` are the settings as given."""
-        trainer, note = self.trainer, self._options.on_note
+        trainer = self.trainer
         images = trainer.batch_size * trainer.steps_per_epoch * self._settings.epochs if trainer.attacks else 0
-        if note is not None and (found := faster_attack(asked, self._settings, images, self._options.device)):
-            note(found)
+        self._note(faster_attack(asked, self._settings, images, self._options.device))
 
     def restore(self) -> None:
         """Restore the state saved in the folder."""

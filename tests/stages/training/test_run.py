@@ -119,6 +119,7 @@ def test_catastrophic_overfitting(
     assert bool(said) == found
     if found:
         assert "since epoch 1: robust accuracy from 18.0 to 2.0 % on the selection images and from 30.0 to" in said
+        assert "use --inner pgd with more --steps" in said  # n-fgsm takes a single step
 
 
 def test_catastrophic_overfitting_is_told_once_and_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,26 @@ def test_a_damaged_state_is_told(tmp_path: Path) -> None:
     assert names(tmp_path) == ["last.st", "metrics.jsonl", "model.st"]
 
 
+def test_a_run_of_few_steps_of_an_earlier_version_is_told_why_it_cannot_go_on(tmp_path: Path) -> None:
+    def stop(_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, quick(steps=2), on_epoch=stop, save_every=0)
+    with pytest.raises(UsageError, match=r"parameters: --steps was 2 and is 3; choose"):
+        attempted(tmp_path, quick(steps=3), resume=True)
+    state = artifacts.read(tmp_path / "state.st")
+    identity = state.params["identity"]
+    older = {**identity, "selection": {key: value for key, value in identity["selection"].items() if key != "attack"}}
+    artifacts.write(replace(state, params={**state.params, "identity": older}), tmp_path / "state.st")
+    with pytest.raises(
+        UsageError, match=r"the attack that scores epochs was pgd-2 \(of an earlier version\) and is pgd-7; choose"
+    ):
+        attempted(tmp_path, quick(steps=2), resume=True)
+    with pytest.raises(UsageError, match=r"parameters: --steps was 2 and is 1; choose"):
+        attempted(tmp_path, quick(steps=1), resume=True)
+
+
 def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     for name in (".model.st.abc.part", ".state.st.xyz.part"):
         (tmp_path / name).write_bytes(b"half")
