@@ -39,8 +39,8 @@ _BLOCK = 2**24
 def format_of(params: Mapping[str, Any]) -> int:
     """The oldest format for parameters: 3 with a map of anchors other than the published one, or merged anchors, which earlier
     versions would ignore; else 2."""
-    expansion, origin = (params.get(name) or {} for name in ("expansion", "origin"))
-    return 3 if expansion.get("method") or origin.get("parts") else 2
+    newer = (("expansion", "method"), ("origin", "parts"))
+    return 3 if any(isinstance(params.get(name), Mapping) and params[name].get(key) for name, key in newer) else 2
 
 
 def with_digest(data: bytes) -> bytes:

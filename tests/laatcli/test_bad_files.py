@@ -83,8 +83,8 @@ def test_artifacts_of_the_wrong_kind(here: Path, args: tuple[str, ...], says: tu
 
 def test_a_newer_format(here: Path) -> None:
     data = (here / "anchors.st").read_bytes()
-    (here / "anchors.st").write_bytes(data.replace(b'\\"format\\":2', b'\\"format\\":3'))
-    refused(here, "expand", "anchors.st", code=3, says=("has format 3", "reads up to 2", "Upgrade"))
+    (here / "anchors.st").write_bytes(data.replace(b'\\"format\\":2', b'\\"format\\":4'))
+    refused(here, "expand", "anchors.st", code=3, says=("has format 4", "reads up to 3", "Upgrade"))
 
 
 @pytest.mark.parametrize(
