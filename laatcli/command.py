@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,10 @@ class _Command(TyperCommand):
         except WrongUsage as error:
             error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
             raise
+
+
+# torchrun ends all processes when the first has failed: one that leaves its error to rank 0 gives that the time to tell it
+SECONDS_TO_TELL = 5
 
 
 def command(
@@ -151,6 +156,8 @@ def _report(error: BaseException, console: Console, context: typer.Context | Non
     elsewhere = console.rank > 0 if code == INTERRUPTED else _reported_elsewhere(error, console.rank)
     if not elsewhere:
         console.error(what, fix, code)
+    elif code != INTERRUPTED and getattr(error, "repeated", None) is None:
+        time.sleep(SECONDS_TO_TELL)
     if isinstance(error, OSError):
         drop_unwritten()
     return code
