@@ -105,7 +105,7 @@ def read_parts(
     """The parts of merged anchors in an artifact; none for other anchors.
 
     Args:
-        origin: checked as `stages.files.artifact_params.AnchorOrigin`.
+        origin: checked as `stages.files.anchor_params.AnchorOrigin`.
         width: of the anchors.
         artifact: with the tensors of the maps.
         where: name of the file in errors.

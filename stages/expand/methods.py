@@ -81,7 +81,7 @@ def read_expansion(record: Mapping[str, Any], artifact: Artifact, width: int, wh
     """The map of an artifact.
 
     Args:
-        record: its parameters, checked as `stages.files.artifact_params.Expanded`; without a method it is the published one.
+        record: its parameters, checked as `stages.files.anchor_params.Expanded`; without a method it is the published one.
         artifact: with its tensors.
         width: D of the anchors.
         where: name of the file in errors.

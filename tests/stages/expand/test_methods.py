@@ -17,7 +17,7 @@ from stages.classes import ClassGroups
 from stages.errors import InputError, UsageError
 from stages.expand.expansion import Expansion
 from stages.expand.methods import METHODS, ExpandSettings, expansion_tensors, fit_expansion, read_expansion
-from stages.files.artifact_params import Expanded
+from stages.files.anchor_params import Expanded
 from stages.files.artifacts import Artifact, from_bytes, to_bytes
 from tests.stages.expand import plain_maps
 from tests.stages.expand.test_paper import cones, crowded, examples
