@@ -29,3 +29,10 @@ def inside(cwd: Path, *args: object, encoding: str = "utf-8", width: int = 120) 
         stream.flush()
     texts = [stream.buffer.getvalue().decode(encoding) for stream in (out, err)]  # type: ignore[attr-defined]
     return Done(int(ended.value.code or 0), *texts)
+
+
+def all_inside(cwd: Path, *lines: tuple[object, ...]) -> None:
+    """Run several command lines that must succeed."""
+    for line in lines:
+        done = inside(cwd, *line)
+        assert done.code == 0, done.stderr

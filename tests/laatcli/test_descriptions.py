@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.laatcli.conftest import QUICK, class_folders
-from tests.laatcli.inside import inside
+from tests.laatcli.inside import all_inside, inside
 from tests.laatcli.shell import check_refusal
 
 SENTENCES = {
@@ -30,9 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     class_folders(folder / "photos", 4, names=("red circle", "blue star", "green ring"))
     (folder / "c.txt").write_text("red circle\nblue star\ngreen ring\n")
     (folder / "d.json").write_text(json.dumps(SENTENCES))
-    for line in ((*MAKE, "--seen", 2), ("expand", "anchors.st"), ("train", "--data", "photos", *QUICK)):
-        done = inside(folder, *line)
-        assert done.code == 0, done.stderr
+    all_inside(folder, (*MAKE, "--seen", 2), ("expand", "anchors.st"), ("train", "--data", "photos", *QUICK))
     return folder
 
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.laatcli.conftest import QUICK, class_folders
-from tests.laatcli.inside import inside
+from tests.laatcli.inside import all_inside, inside
 from tests.laatcli.shell import check_refusal
 
 NAMES = ("red circle", "blue star", "green ring", "yellow heart")
@@ -23,7 +23,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     class_folders(folder / "photos", 4, names=NAMES)
     (folder / "c.txt").write_text("\n".join(NAMES))
     classes = ("anchors", "--classes", "c.txt", "--seen", 3)
-    for line in (
+    all_inside(
+        folder,
         (*classes, "--model", "demo", "-o", "photo.st"),
         (*classes, "--model", "demo", "--template", "a drawing of a {}", "-o", "drawing.st"),
         (*classes, "--source", "random", "--dim", 5, "-o", "random.st"),
@@ -31,9 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("merge", "photo.st", "centred.st", "--weights", "3,1"),
         ("expand", "merged.st"),
         ("train", "--data", "photos", *QUICK),
-    ):
-        done = inside(folder, *line)
-        assert done.code == 0, done.stderr
+    )
     return folder
 
 
