@@ -1,6 +1,6 @@
 """The class names of a data set of a benchmark, and which label of the data each belongs to. Needs no torch.
 
-A class-name file has one name per line. Where the data call a class otherwise, the line is `NAME IN THE DATA => name`. Lines
+A class-name file has one name per line. Where the data use another name, the line is `NAME IN THE DATA => name`. Lines
 belong to labels by name, so that their order does not matter; by their order only where the data have numbers for names, or
 where the benchmark says so.
 """
