@@ -87,7 +87,10 @@ BY_SGD = {**TUNING, "optimizer": "sgd", "momentum": 0.9, "weight-decay": 0.0, "e
 BY_ADAMW = {**TUNING, "optimizer": "adamw", "lr": 1e-5, "weight-decay": 1e-4, "epochs": 2, "batch-size": 128, "steps": 10}
 B32 = {**BY_SGD, "backbone": "clip:ViT-B-32/openai"}
 FARE = {**BY_ADAMW, "backbone": "clip:ViT-L-14/openai", "objective": "fare", "warm-up": 0.14}
+FAST = {**SMALL, "lr": 1.0, "schedule": "one-cycle", "eps": "10/255", "steps": 2, "step-size": "6.25/255"}
 RECIPES |= {
+    "cifar-fs-fast": {**FAST, "backbone": "conv4-64", "epochs": 12},
+    "cifar-fs-conv4-plus": {**FAST, "backbone": "conv4-512"},
     "tecoa": {**B32, "objective": "tecoa", "lr": 1e-5, "warm-up": 0.2},
     "fare-2": {**FARE, "eps": "2/255"},
     "fare-4": {**FARE, "eps": "4/255"},
