@@ -23,7 +23,7 @@ class ClassNames:
 
     classes: str | None = parameter(
         None,
-        "File with one class name per line ('# ' begins a comment), or 'shapes' or 'cifar-fs'.",
+        "File with one class name per line ('# ' begins a comment), or 'shapes', 'cifar-fs' or 'fc100'.",
         panel=CLASSES,
         places=BUNDLED_LISTS,
     )

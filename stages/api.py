@@ -68,7 +68,7 @@ def load(
 
     Args:
         model: as MODEL on the command line: a checkpoint such as run/model.st, or 'demo', the bundled one.
-        classes: class names: a file with one per line, or 'shapes' or 'cifar-fs'.
+        classes: class names: a file with one per line, or 'shapes', 'cifar-fs' or 'fc100'.
         names: the class names themselves.
         anchors: an anchors file, instead of names.
         template, templates: prompts, as `--template` and `--templates`.

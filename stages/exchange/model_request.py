@@ -12,7 +12,7 @@ from stages.errors import UsageError
 from stages.parameters import check, parameter, same_parameter
 
 CLASSES, MODEL = "Classes", "Model"  # the panels of --help
-_CLASSES = "Class names: a file with one per line, or 'shapes' or 'cifar-fs'."
+_CLASSES = "Class names: a file with one per line, or 'shapes', 'cifar-fs' or 'fc100'."
 DEMO = "demo"  # the MODEL that comes with the package
 
 

@@ -9,12 +9,13 @@ from stages.errors import UsageError
 from tests.where import SHARED
 
 
-def test_the_bundled_cifar_fs_list() -> None:
-    names, groups = bundled_classes("cifar-fs")
-    assert [len(group) for group in (groups.seen, groups.val, groups.novel)] == [64, 16, 20]
+@pytest.mark.parametrize(("name", "sizes"), [("cifar-fs", [64, 16, 20]), ("fc100", [60, 20, 20])])
+def test_the_bundled_splits_of_cifar_100(name: str, sizes: list[int]) -> None:
+    names, groups = bundled_classes(name)
+    assert [len(group) for group in (groups.seen, groups.val, groups.novel)] == sizes
     assert groups.of("all") == tuple(range(100))
     check_unique(names, where="the bundled list")
-    assert len(names) == 100
+    assert sorted(names) == sorted(bundled_classes("cifar-fs")[0])
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
@@ -29,5 +30,5 @@ def test_the_bundled_shapes_list() -> None:
 
 
 def test_an_unknown_bundled_list() -> None:
-    with pytest.raises(UsageError, match="bundled lists: shapes, cifar-fs"):
+    with pytest.raises(UsageError, match="bundled lists: shapes, cifar-fs, fc100"):
         bundled_classes("imagenet")
