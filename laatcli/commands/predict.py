@@ -129,14 +129,14 @@ def predict(
     paths = ImagePaths(files, sys.stdin.buffer if STDIO in files else None, null=null)
     opened = load_classifier(console, model, request)
     from stages.devices import resolve_device
-    from stages.evaluation.groups import choose_classes
+    from stages.evaluation.groups import candidates
     from stages.models.embedding import place
     from stages.models.wrapped import mean_of_draws
     from stages.prediction.predict import answering, decoding_for, predict_batches
 
     classifier = opened.classifier
     if classes_from is not None:
-        classifier = classifier.over(choose_classes(classifier.anchor_set, classes_from).classes)
+        classifier = classifier.over(candidates([classifier], [classes_from])[0].classes)
     classifier = mean_of_draws(answering(classifier), attacks.eot, computing.seed)
     if suite is not None:
         suite.check_fits(threat, len(classifier.classes))

@@ -100,6 +100,8 @@ def test_the_candidates(model: Path, photos: Path) -> None:
     assert asked("--classes", "names.txt") == {"okapi", "pagoda"}
     check_refusal(inside(photos.parent, "predict", model, "photos", "--names", "okapi"), 3, "only the class 'okapi' to choose")
     check_refusal(inside(photos.parent, "predict", model, "photos", "--classes-from", "val"), 3, "no val classes")
+    foreign = inside(photos.parent, "predict", "clip:demo", "photos", "--names", "okapi,pagoda", "--classes-from", "novel")
+    check_refusal(foreign, 3, "clip:demo has no novel classes: what it was trained on is unknown")
 
 
 def test_what_cannot_be_read(model: Path, photos: Path) -> None:
