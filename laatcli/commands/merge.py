@@ -97,7 +97,8 @@ def _check_files(anchors: Sequence[Path], weights: Sequence[float] | None) -> No
     """Raise UsageError unless there are two or more files, each once, and as many weights."""
     if len(anchors) < 2:
         raise UsageError(f"one file of anchors is given, '{anchors[0]}'", "name two or more: `laat merge A.st B.st`")
-    twice = next((path for at, path in enumerate(anchors) if path in anchors[:at]), None)
+    files = [path.resolve() for path in anchors]
+    twice = next((path for at, path in enumerate(anchors) if files[at] in files[:at]), None)
     if twice is not None:
         raise UsageError(f"'{twice}' is given twice", "give each file once; --weights 2,1 makes one count more")
     if weights is not None and len(weights) != len(anchors):

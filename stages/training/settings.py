@@ -95,7 +95,11 @@ class TrainSettings(EpisodeSettings, InnerAttackSettings):
         at_least=0,
     )
     steps: int = parameter(
-        None, "Steps of the inner attack.", unset=f"{STEPS[PGD]}; {STEPS[N_FGSM]} for {N_FGSM}", panel=METHOD, at_least=1
+        None,
+        "Steps of the inner attack. With 1 or 2, epochs are scored under PGD-7.",
+        unset=f"{STEPS[PGD]}; {STEPS[N_FGSM]} for {N_FGSM}",
+        panel=METHOD,
+        at_least=1,
     )
     step_size: Fraction | None = parameter(
         None,

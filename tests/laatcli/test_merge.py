@@ -109,6 +109,7 @@ def test_a_part_without_an_encoder_takes_anchors_made_alike(here: Path) -> None:
     [
         (("photo.st",), 2, "one file of anchors is given, 'photo.st'. Name two or more"),
         (("photo.st", "photo.st"), 2, "'photo.st' is given twice"),
+        (("photo.st", "photos/../photo.st"), 2, "photo.st' is given twice"),
         (("photo.st", "random.st", "--weights", "1"), 2, "--weights has 1 number for 2 files"),
         (("photo.st", "random.st", "--weights", "1,half"), 2, "--weights '1,half' is not numbers"),
         (("photo.st", "random.st", "--weights", "1,0"), 2, "--weights has 0, which is not a finite number above 0"),

@@ -67,6 +67,13 @@ def test_what_auto_is() -> None:
         assert (found.precision, found.attack_precision) == (outer, inner)
 
 
+def test_without_an_attack_it_has_no_meaning() -> None:
+    with pytest.raises(UsageError, match="--attack-precision has no meaning with --objective clean, which has no attack"):
+        quick(objective="clean", attack_precision="bf16")
+    resolved = quick(objective="clean", precision="bf16").with_precision(has_bf16=True, attacks=False)
+    assert replace(resolved, seed=1).attack_precision == "bf16"
+
+
 def test_it_is_recorded_and_another_one_is_refused(tmp_path: Path) -> None:
     trained(tmp_path / "half", quick(attack_precision="bf16", epochs=1))
     settings = loaded(tmp_path / "half" / "model.st").origin.training["settings"]
@@ -74,8 +81,6 @@ def test_it_is_recorded_and_another_one_is_refused(tmp_path: Path) -> None:
     assert attempted(tmp_path / "half", quick(attack_precision="bf16", epochs=1)) is None
     with pytest.raises(UsageError, match="--attack-precision was bf16 and is float32; choose another folder"):
         attempted(tmp_path / "half", quick(epochs=1))
-    trained(tmp_path / "clean", quick(objective="clean", attack_precision="bf16", epochs=1))
-    assert attempted(tmp_path / "clean", quick(objective="clean", epochs=1)) is None  # there is no attack
 
 
 @pytest.mark.parametrize("outer", ["float32", "bf16"])
