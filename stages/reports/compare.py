@@ -12,12 +12,12 @@ import numpy as np
 from stages.classes import fold
 from stages.errors import InputError, UsageError, nearest
 from stages.files.records import Record
-from stages.reports.measures import OF_CLASS_MEANS, OF_DRAWS, Measure, compare_rows
+from stages.reports.measures import OF_CLASS_MEANS, OF_DRAWS, OVER_CLASSES, Measure, compare_rows
 from stages.reports.parquet import AGAIN
 from stages.reports.records import Report
 from stages.reports.report import read_report
 from stages.reports.row_file import RowPart
-from stages.reports.tables import Cell, FigureTable, difference, p_value, percent
+from stages.reports.tables import Cell, FigureTable, difference, interval_of, p_value, percent
 from stages.reports.verify import rows_of_report
 
 _SAME_WAY = "evaluate both models in the same way"
@@ -214,6 +214,16 @@ def _verdicts(measures: Sequence[Measure], *, several: bool) -> list[str]:
     ]
 
 
+def _of_other_classes(measures: Sequence[Measure], *, several: bool) -> list[str]:
+    """A line with the intervals for other classes of each group."""
+    found: dict[str, list[str]] = {}
+    for one in measures:
+        if one.over_classes is not None:
+            where = f"{one.group} {one.protocol}" if several else one.group
+            found.setdefault(where, []).append(f"{one.measure} {interval_of(one.over_classes).text}")
+    return [f"for classes other than these {where} ones: {', '.join(cells)}; {OVER_CLASSES}" for where, cells in found.items()]
+
+
 def _table(measures: Sequence[Measure], pair: tuple[str, str], notes: Sequence[str], *, of_gzsl: bool) -> FigureTable:
     several = len({measure.protocol for measure in measures}) > 1
     rows: list[tuple[Cell, ...]] = [
@@ -238,6 +248,7 @@ def _table(measures: Sequence[Measure], pair: tuple[str, str], notes: Sequence[s
         (
             *_verdicts(measures, several=several),
             *intervals,
+            *_of_other_classes(measures, several=several),
             "only A, only B: decisions that one alone got right",
             *(f"note: {note}" for note in notes),
         ),

@@ -19,7 +19,7 @@ from stages.reports.measures import paired_points
 from stages.reports.row_file import RowPart
 from stages.reports.rows import WORST
 from stages.reports.verify import rows_of_report
-from stages.statistics.paired import Paired, paired_runs
+from stages.statistics.paired import Paired, paired_classes, paired_runs
 from stages.text import listed
 
 OVER_BOTH = "95 % for new seeds on new {units}, paired by both (Hillis 2007); p of the same"
@@ -41,6 +41,8 @@ class GroupDifference:
         paired: the difference, group minus baseline; None where there is no interval.
         seeds: that both have.
         interval: which interval and p-value it is.
+        over_classes: the difference with its interval for other classes, and for new seeds where there are several pairs; None
+            without rows, or where all classes differ alike.
     """
 
     group: Group
@@ -50,6 +52,7 @@ class GroupDifference:
     paired: Paired | None
     seeds: tuple[Any, ...]
     interval: str
+    over_classes: Paired | None
 
 
 def find_baselines(groups: Sequence[Group], wanted: str, keys: Sequence[str]) -> tuple[dict[int, Group], list[str]]:
@@ -159,7 +162,8 @@ def differences(group: Group, baseline: Group, decisions: Decisions) -> list[Gro
         sides = [np.stack([_right(part, name) for part in side]) for side in known] if whole else None
         paired, interval = _paired(each, sides, group.runs[0].result.episodes)
         means = float(each[0].mean()), float(each[1].mean())
-        found.append(made(measure=name, means=means, paired=paired, interval=interval))
+        over = None if sides is None else paired_classes(sides[0], sides[1], known[0][0].rows.label)
+        found.append(made(measure=name, means=means, paired=paired, interval=interval, over_classes=over))
     return found
 
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from stages.reports.group_differences import Decisions, GroupDifference, differences, find_baselines
 from stages.reports.grouping import SEED, WITHOUT_TRAINING, Group, group_runs, measured_but_for
+from stages.reports.measures import OVER_CLASSES
 from stages.reports.notes import merged_notes
 from stages.reports.records import Report
 from stages.reports.report_tables import attacks_in_order, failed_checks
 from stages.reports.rows import CLEAN, WORST
-from stages.reports.tables import MISSING, Cell, Figure, FigureTable, difference, mean, p_value, percent
+from stages.reports.tables import MISSING, Cell, Figure, FigureTable, difference, interval_of, mean, p_value, percent
 from stages.statistics.intervals import alike
 from stages.statistics.over_runs import OVER_RUNS, OverRuns, over_runs
 from stages.text import counted
@@ -155,7 +156,7 @@ def _lonely(groups: Sequence[Group], noun: str) -> list[str]:
 def _differences_table(found: Grouped, lines: Sequence[GroupDifference]) -> FigureTable:
     by_protocol = len({one.group.protocol for one in lines}) > 1
     names = list(dict.fromkeys(one.baseline.name for one in lines))
-    each = len(names) > 1
+    each, classes = len(names) > 1, any(one.over_classes is not None for one in lines)
     rows: list[tuple[Cell, ...]] = []
     cell: Cell
     p: Cell
@@ -166,17 +167,19 @@ def _differences_table(found: Grouped, lines: Sequence[GroupDifference]) -> Figu
         if paired is not None and paired.high > paired.low:
             cell, p = difference(change, paired.low, paired.high), p_value(paired.p)
         beside = [one.baseline.name] if each else []
-        rows.append((*labels, *beside, one.measure, len(one.seeds), *map(percent, one.means), cell, p))
+        other = [MISSING if one.over_classes is None else interval_of(one.over_classes)] if classes else []
+        rows.append((*labels, *beside, one.measure, len(one.seeds), *map(percent, one.means), cell, *other, p))
     alike_pairs = any(one.paired is not None and one.paired.low == one.paired.high for one in lines)
     return FigureTable(
         f"accuracy %, difference from the baseline {' or '.join(names)}",
         (
             *(*found.keys, "classes", *["protocol"] * by_protocol, *["baseline"] * each, "measure", f"{found.noun}s"),
-            *("baseline %" if each else "baseline", "group", "difference", "p"),
+            *("baseline %" if each else "baseline", "group", "difference", *["other classes"] * classes, "p"),
         ),
         tuple(rows),
         (
             *_intervals(lines),
+            *([f"other classes [ ] {OVER_CLASSES}, and with several {found.noun}s over these too"] if classes else []),
             *([f"no interval where every pair of {found.noun}s gives the same difference"] if alike_pairs else []),
             *(["p-values are not corrected for the number of comparisons"] if len(rows) > 1 else []),
             *(f"note: {note}" for note in found.notes),
@@ -233,4 +236,5 @@ def _difference_record(one: GroupDifference) -> dict[str, Any]:
         **{"protocol": one.group.protocol, "measure": one.measure, "seeds": list(one.seeds), "means": list(one.means)},
         **({"difference": one.means[1] - one.means[0]} if one.paired is None else asdict(one.paired)),
         "interval": one.interval,
+        "over_classes": None if one.over_classes is None else asdict(one.over_classes),
     }

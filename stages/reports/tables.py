@@ -12,6 +12,7 @@ from stages.text import visible
 
 if TYPE_CHECKING:
     from stages.statistics.over_runs import OverRuns
+    from stages.statistics.paired import Paired
 
 FORMATS = ("table", "markdown", "csv", "latex")
 # signs with a meaning in a Markdown cell, all of which a backslash takes away
@@ -56,6 +57,11 @@ def mean(found: OverRuns) -> Figure:
 def difference(value: float, low: float, high: float) -> Figure:
     """A difference of two accuracies with its interval, shown in percentage points: '+2.1 [−0.3, +4.5]'."""
     return Figure(value, f"{_signed(value)} [{_signed(low)}, {_signed(high)}]", (low, high))
+
+
+def interval_of(paired: Paired) -> Figure:
+    """The interval of a difference alone, in percentage points: '[−0.3, +4.5]'."""
+    return Figure(paired.difference, f"[{_signed(paired.low)}, {_signed(paired.high)}]", (paired.low, paired.high))
 
 
 def p_value(value: float) -> Figure:

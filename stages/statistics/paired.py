@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.statistics.intervals import wilson_share
+from stages.statistics.intervals import alike, wilson_share
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,27 @@ def paired_runs(first: np.ndarray, second: np.ndarray) -> Paired:
     error = math.sqrt(variance)
     half = float(stdtrit(freedom, 0.975)) * error
     return Paired(mean, max(-1.0, mean - half), min(1.0, mean + half), float(2 * stdtr(freedom, -abs(mean) / error)))
+
+
+def paired_classes(first: np.ndarray, second: np.ndarray, label: np.ndarray) -> Paired | None:
+    """From decisions on the same points: the interval for other classes, drawn like these; None of one class or
+    where all differ alike.
+
+    Intervals over images or episodes are for new images of the same classes. A difference between models that recognise new
+    classes can come from a few of them, which only the spread over classes shows.
+
+    Args:
+        first, second: (R, P) bool, R pairs of training runs with their decisions at P points.
+        label: (P,) the class of each point. Each class counts alike.
+
+    Student t over the differences of the classes; with several pairs of runs the interval is for new runs too (`paired_runs`).
+    """
+    _, of = np.unique(label, return_inverse=True)
+    count = np.bincount(of)
+    sides = [np.stack([np.bincount(of, run) / count for run in side]) for side in (first, second)]
+    if len(count) < 2 or alike((sides[1] - sides[0]).mean(0)):
+        return None
+    return paired_episodes(sides[0][0], sides[1][0]) if len(first) == 1 else paired_runs(sides[0], sides[1])
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

@@ -10,7 +10,8 @@ from stages.statistics.paired import Paired
 def test_the_better_one_is_named_with_its_lead() -> None:
     def made(name: str, low: float, high: float) -> Measure:
         paired = Paired((low + high) / 2, low, high, 0.01)
-        return Measure(("last", "last"), "novel", "all-way", name, (0.5, 0.5), paired, (1, 2), 9, 0, "an interval")
+        over = None if name == "fgsm" else Paired((low + high) / 2, low - 0.1, high + 0.1, 0.5)
+        return Measure(("last", "last"), "novel", "all-way", name, (0.5, 0.5), paired, (1, 2), 9, 0, "an interval", over)
 
     measures = [made("clean", 0.02, 0.04), made("fgsm", -0.3, -0.1), made("pgd-2", -0.01, 0.01), made("worst", 1e-9, 0.1)]
     found = Comparison(measures, [], ["raw/report.json", "expanded/report.json"])
@@ -23,3 +24,7 @@ def test_the_better_one_is_named_with_its_lead() -> None:
         "B is better, beyond the 95 % interval: novel clean by 3.0, novel worst by 5.0 points",
         "no difference beyond the 95 % interval: novel pgd-2",
     )
+    assert (
+        "for classes other than these novel ones: clean [−8.0, +14.0], pgd-2 [−11.0, +11.0], worst [−10.0, +20.0]; "
+        "Student t 95 % over the differences of the classes"
+    ) in table.notes

@@ -19,7 +19,7 @@ from stages.evaluation.protocol import Protocol
 from stages.reports.measures import OVER_ALIKE, OVER_EPISODES
 from stages.reports.report import read_report
 from stages.reports.verify import rows_of_report
-from stages.statistics.paired import paired_images, paired_runs
+from stages.statistics.paired import paired_classes, paired_images, paired_runs
 from stages.threat import ThreatModel
 from tests.stages.reports.test_compare import EPISODES, save
 
@@ -88,6 +88,8 @@ def test_the_difference_is_paired_by_seed_and_image(runs: dict[str, list[Path]])
     expected = paired_runs(decisions["at"], decisions["laat"])
     line = next(one for one in record["differences"] if one["measure"] == "pgd-2")
     assert [line[key] for key in ("difference", "low", "high", "p")] == pytest.approx(list(vars(expected).values()))
+    label = rows_of_report(read_report(runs["at"][0]), runs["at"][0])[0].rows.label
+    assert line["over_classes"] == pytest.approx(vars(paired_classes(decisions["at"], decisions["laat"], label)))
     assert (line["label"]["objective"], line["baseline"]["objective"], line["seeds"]) == ("laat", "at", [0, 1, 2])
     assert [one["measure"] for one in record["differences"]] == ["clean", "fgsm", "pgd-2", "worst"]
     for same in ("at", "at, raw", "at-1"):
@@ -104,6 +106,7 @@ def test_without_rows_the_difference_is_over_seeds_alone(tmp_path: Path) -> None
     line = record["differences"][0]
     assert [line["low"], line["high"]] == pytest.approx([paired_runs(first, second).low, paired_runs(first, second).high])
     assert line["interval"].startswith("Student t 95 % over paired seeds")
+    assert line["over_classes"] is None
 
 
 def test_two_kinds_of_interval_say_which_rows_have_them(runs: dict[str, list[Path]], tmp_path: Path) -> None:

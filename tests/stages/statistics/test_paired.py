@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp, ttest_rel
 
 from stages.statistics.intervals import wilson
-from stages.statistics.paired import mcnemar, newcombe, paired_episodes, paired_images
+from stages.statistics.paired import mcnemar, newcombe, paired_classes, paired_episodes, paired_images, paired_runs
 
 
 @given(one=st.integers(0, 300), other=st.integers(0, 300))
@@ -80,3 +80,34 @@ def test_episodes_at_their_ends() -> None:
     assert (always.difference, always.low, always.high, always.p) == (0.25, 0.25, 0.25, 0)
     with pytest.raises(ValueError, match="at least one episode"):
         paired_episodes([], [])
+
+
+def test_classes_are_the_units_and_count_alike() -> None:
+    label = np.repeat([4, 7, 9], [10, 20, 30])
+    first = np.zeros((1, 60), dtype=bool)
+    second = first.copy()
+    second[0, label == 7] = True  # one class alone makes the difference
+    found = paired_classes(first, second, label)
+    assert found == paired_episodes([0, 0, 0], [0, 1, 0])
+    assert found is not None
+    assert found.low < 0
+    assert paired_images(first[0], second[0]).low > 0.2
+    runs = np.concatenate([first, first]), np.concatenate([second, first])
+    assert paired_classes(*runs, label) == paired_runs(np.zeros((2, 3)), np.array([[0, 1, 0], [0, 0, 0]]))
+    assert paired_classes(first[:, :10], second[:, :10], label[:10]) is None
+
+
+def test_the_interval_for_other_classes_covers_what_that_over_images_does_not() -> None:
+    # 20 classes drawn from many whose true differences have mean 0.05 and deviation 0.1, 100 images of each
+    generator = np.random.default_rng(0)
+    label = np.repeat(np.arange(20), 100)
+    inside = {"images": 0, "classes": 0}
+    for _ in range(400):
+        effect = generator.normal(0.05, 0.1, 20)[label]
+        first, second = generator.uniform(size=2000) < 0.4, generator.uniform(size=2000) < 0.4 + effect
+        found = {"images": paired_images(first, second), "classes": paired_classes(first[None], second[None], label)}
+        for name, one in found.items():
+            assert one is not None
+            inside[name] += one.low <= 0.05 <= one.high
+    assert 0.92 <= inside["classes"] / 400 <= 0.98
+    assert inside["images"] / 400 < 0.85
