@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.anchors.bundled import bundled_classes
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
@@ -25,6 +27,7 @@ PAGES = sorted(
     if path.name != "LOG.md"
 )
 README = ROOT / "README.md"
+WEIGHTS = ROOT / "examples/cifar_fs/conv4-64.safetensors"
 CLASSES = ("red circle", "blue star", "green ring", "yellow heart", "cyan cross", "red star")
 NEW = ("blue ring", "green heart")
 # what the text above the README's Python lines says of them
@@ -162,3 +165,33 @@ laat eval run/model.st --data {data} --split test --protocol episodes --queries 
     done = run(["sh", "-euxc", script], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "20 episodes of 5 ways" in done.stdout
+
+
+def test_the_published_weights_answer(tmp_path: Path) -> None:
+    script = f"""
+laat anchors --classes cifar-fs --source random --dim 512 -o anchors.st --quiet
+laat predict {WEIGHTS} {ROOT}/examples/demo_classifier/pictures --architecture conv4-64 --anchors anchors.st
+"""
+    done = run(["sh", "-euxc", script], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 6
+    assert WEIGHTS.stat().st_size < 2_000_000
+
+
+@pytest.mark.skipif(not (ROOT / "../shared/data/cifar100").is_dir(), reason="needs CIFAR-100")
+def test_the_published_weights_recognise_novel_classes(tmp_path: Path) -> None:
+    features = ROOT / "../shared/anchors/cifar-fs_clip-vit-b-16.safetensors"
+    data = ROOT / "../shared/data/cifar100"
+    names, groups = bundled_classes("cifar-fs")
+    (tmp_path / "novel.txt").write_text("\n".join(names[at] for at in groups.novel))
+    script = f"""
+laat anchors --classes cifar-fs --features {features} -o raw.st
+laat expand raw.st --method centre -o centre.st
+laat eval {WEIGHTS} --architecture conv4-64 --anchors centre.st --data {data} --split test --classes-from novel.txt \
+    --attack fgsm --no-checks
+"""
+    done = run(["sh", "-euxc", script], tmp_path)
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads((tmp_path / "report.json").read_text())["results"]
+    figures = [result["clean"]["accuracy"], result["attacks"]["fgsm"]["accuracy"]]
+    assert figures == pytest.approx([0.184, 0.1155], abs=0.002)  # 2,000 images

@@ -1,32 +1,74 @@
 #!/bin/sh
-# CIFAR-FS with a small recipe: zero-shot adversarial robustness on 20 novel classes, for expanded, raw and random anchors.
+# Zero-shot adversarial robustness on CIFAR-FS. The rows of the tables in README.md are the names in ROWS.
 #
-#   examples/cifar_fs/run.sh DATA [FEATURES]
+#   ROWS="published fast-centre" SEEDS="0 1 2" examples/cifar_fs/run.sh DATA [FEATURES]
 #
 # DATA      CIFAR-100: a folder of parquet files, a saved data set, or the hub id uoft-cs/cifar100
-# FEATURES  optional text features of the 100 classes in CIFAR-FS order (.npy or safetensors); without it the names are
-#           encoded with CLIP ViT-B/16, whose weights open_clip downloads
+# FEATURES  optional text features of the 100 classes in the order of the class list (.npy or safetensors); without it,
+#           the names are encoded with CLIP ViT-B/16, whose weights open_clip downloads
 #
-# Environment: SEEDS="0 1 2", ANCHORS="expanded raw random", OUT=runs/cifar_fs, EPISODES=500.
-# About 17 minutes per run (12 to train, 5 to evaluate) on one core of a busy 2-core machine. Finished runs and reports are skipped.
+# Environment: ROWS="published fast-paper fast-centre", SEEDS=0, EPOCHS=12, EPISODES=500, CLASSES=cifar-fs (or fc100),
+# PRECISION=auto (of the inner attack; the tables have bf16), AUTOATTACK=0 (1 adds aa-few-class), OUT=runs/cifar_fs.
+# Interrupted runs are resumed; finished runs and reports are kept. README.md has the minutes of each row.
 set -eu
 data=$1
 features=${2:-}
 out=${OUT:-runs/cifar_fs}
 mkdir -p "$out"
 
-laat anchors --classes cifar-fs ${features:+--features "$features"} -o "$out/raw.st"
-laat expand "$out/raw.st" -o "$out/expanded.st" --plot "$out/cosines.png"
-laat anchors --classes cifar-fs --source random --dim 512 -o "$out/random.st"
+[ -f "$out/simplex.st" ] || {
+    laat anchors --classes "${CLASSES:-cifar-fs}" ${features:+--features "$features"} -o "$out/raw.st"
+    laat expand "$out/raw.st" -o "$out/paper.st"
+    laat expand "$out/raw.st" --method centre -o "$out/centre.st"
+    laat expand "$out/raw.st" --method whiten --shrinkage 0.5 -o "$out/whiten.st"
+    laat anchors --classes "${CLASSES:-cifar-fs}" --source random --dim 512 -o "$out/random.st"
+    laat anchors --classes "${CLASSES:-cifar-fs}" --source simplex --dim 512 -o "$out/simplex.st"
+}
 
-# CIFAR-FS regroups all 60,000 images by class; the groups share no class, so both splits are used for training and evaluation
+# settings ROW: the anchors and the options of laat train
+settings() {
+    anchors=centre
+    options="--recipe cifar-fs-fast"
+    case $1 in
+        published) anchors=paper options="--recipe cifar-fs-conv4 --backbone conv4-64" ;;
+        fast-float32) options="$options --attack-precision float32" ;;
+        fast-paper | fast-centre | fast-whiten | fast-raw | fast-random | fast-simplex) anchors=${1#fast-} ;;
+        fast-at | fast-trades | fast-cos | fast-acos | fast-l2) options="$options --objective ${1#fast-}" ;;
+        fast-pgd-7) options="$options --eps 8/255 --steps 7 --step-size 2/255" ;;
+        fast-pgd-3) options="$options --eps 8/255 --steps 3 --step-size 2/255" ;;
+        fast-pgd-1) options="$options --eps 8/255 --steps 1 --step-size 10/255" ;;
+        fast-n-fgsm) options="$options --eps 8/255 --inner n-fgsm --steps 1 --step-size 8/255" ;;
+        *) echo "run.sh: unknown row '$1'" >&2 && exit 2 ;;
+    esac
+}
+
+# evaluate NAME OPTIONS…
+# The last epoch: the best one is chosen on few images, and is not always better. The groups of classes share no images, so both
+# splits are used for training and evaluation.
+evaluate() {
+    name=$1
+    shift
+    laat eval "$run/last.st" --data "$data" --split train+test -o "$run/$name.json" "$@"
+}
+
 for seed in ${SEEDS:-0}; do
-    for anchors in ${ANCHORS:-expanded raw random}; do
-        laat train --anchors "$out/$anchors.st" --data "$data" --split train+test --backbone conv4-64 \
-            --epochs 4 --batch-size 128 --lr 0.1 --schedule one-cycle --steps 3 --no-seen-bias --seed "$seed" --out "$out/$anchors-$seed"
-        laat eval "$out/$anchors-$seed/model.st" --data "$data" --split train+test --classes-from novel \
-            --protocol episodes --ways 5 --shots 0 --queries 10 --episodes "${EPISODES:-500}" \
-            --attack pgd-20 --attack margin-pgd-20 -o "$out/$anchors-$seed/report.json"
+    for row in ${ROWS:-published fast-paper fast-centre}; do
+        settings "$row"
+        run="$out/$row-$seed"
+        # shellcheck disable=SC2086  # several words
+        laat train --attack-precision "${PRECISION:-auto}" $options --anchors "$out/$anchors.st" --data "$data" --split train+test \
+            --epochs "${EPOCHS:-12}" --seed "$seed" --name "$row" --resume auto --out "$run"
+        episodes="--protocol episodes --ways 5 --shots 0 --queries 10"
+        # shellcheck disable=SC2086
+        {
+            evaluate val --classes-from val --suite quick
+            evaluate val-5-way --classes-from val --suite quick $episodes --episodes 200
+            evaluate all-way --suite quick
+            evaluate 5-way --suite quick $episodes --episodes "${EPISODES:-500}"
+            [ "${AUTOATTACK:-0}" = 0 ] || evaluate autoattack --suite aa-few-class $episodes --episodes 100
+        }
     done
 done
-python "$(dirname "$0")/table.py" "$out"
+for report in val val-5-way all-way 5-way; do
+    laat report "$out"/*-[0-9]/$report.json --group-by name --over seed --format markdown
+done
