@@ -27,10 +27,10 @@ mkdir -p "$out"
 
 # settings ROW: the anchors and the options of laat train
 settings() {
-    anchors=centre
+    anchors=paper
     options="--recipe cifar-fs-fast"
     case $1 in
-        published) anchors=paper options="--recipe cifar-fs-conv4 --backbone conv4-64" ;;
+        published) options="--recipe cifar-fs-conv4 --backbone conv4-64" ;;
         fast-float32) options="$options --attack-precision float32" ;;
         fast-paper | fast-centre | fast-whiten | fast-raw | fast-random | fast-simplex) anchors=${1#fast-} ;;
         fast-at | fast-trades | fast-cos | fast-acos | fast-l2) options="$options --objective ${1#fast-}" ;;

@@ -21,7 +21,11 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="B", help="Another report, or another model of the same one.")],
     form: Format = "table",
 ) -> None:
-    """Compare two models on the same images or episodes: difference, 95 % interval, p-value."""
+    """Compare two models on the same images or episodes: difference, 95 % intervals, p-value.
+
+    One interval is for new images of the same classes, the other for other classes: models that recognise new classes are meant
+    for those, and it is wider.
+    """
     check_format(form, console)
     from stages.reports.compare import Source, compare_reports, comparison_tables
 

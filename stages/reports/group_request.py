@@ -30,7 +30,7 @@ class GroupRequest:
     baseline: str | None = parameter(
         None,
         "Compare every row with this one, KEY=VALUE,KEY=VALUE or a name: the difference of runs with the same seed, image by "
-        "image, with its 95 % interval for new seeds and new images.",
+        "image, with its 95 % interval for new seeds and new images, and that for other classes.",
         panel=GROUPS,
     )
 
