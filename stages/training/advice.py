@@ -45,8 +45,9 @@ def notes_of(task: Task) -> Iterator[str]:
         yield f"{task.settings.objective} trains without labels; they select the best epoch and fit the calibration"
 
 
-def faster_attack(asked: TrainSettings, settings: TrainSettings, images: int, device: str) -> str:
-    """A note on a CPU that would attack faster in bfloat16, where nobody chose a precision; '' otherwise, and of a short run.
+def faster_precision(asked: TrainSettings, settings: TrainSettings, images: int, device: str) -> str:
+    """A note on a CPU that would train faster in another precision: in bfloat16 where nobody chose one, or in float32 where
+    bfloat16 was chosen and it has no units for it; '' otherwise, and of a short run.
 
     Args:
         asked: the settings as given.
@@ -54,8 +55,14 @@ def faster_attack(asked: TrainSettings, settings: TrainSettings, images: int, de
         images: that are attacked in the whole run, each epoch counted.
         device: of the run.
     """
-    chosen = (asked.precision, asked.attack_precision) != ("auto", "auto") or settings.half_attack
-    if chosen or images * settings.steps < _LONG_RUN or not (units := bf16_units(device)):
+    if device != "cpu" or images * settings.steps < _LONG_RUN:
+        return ""
+    units = bf16_units(device)
+    if settings.half_attack:
+        option = "--precision" if settings.precision == "bf16" else "--attack-precision"
+        slow = "bf16 is several times slower than float32 on CPUs without them"
+        return "" if units else f"no bfloat16 units were found in this CPU, and {slow}: use {option} float32"
+    if not units or (asked.precision, asked.attack_precision) != ("auto", "auto"):
         return ""
     return f"this CPU has {units}: --attack-precision bf16 makes the inner attack faster (`laat doctor` measures by how much)"
 

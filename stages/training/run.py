@@ -26,7 +26,7 @@ from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
 from stages.models.reference import NamedReference, check_reference
-from stages.training.advice import faster_attack, micro_batches, notes_of, warnings_of
+from stages.training.advice import faster_precision, micro_batches, notes_of, warnings_of
 from stages.training.build_objective import find_kind
 from stages.training.folder import LAST, STATE, Next, check_run_name, locked, other_name, read_state, tidy, what_next
 from stages.training.loop import Trainer
@@ -128,7 +128,7 @@ def train_run(
         if upcoming == "resume":
             run.restore()
         else:
-            run.note_faster_attack(asked)
+            run.note_faster_precision(asked)
         log = options.log if options.world.leader else None
         tracker = open_tracker(log, folder, task.identity["settings"], resumed=upcoming == "resume")
         with closing(tracker), closing(run.trainer), explained(run.trainer), StopRequest() as stop:
@@ -186,11 +186,11 @@ class _Run:
         if text and self._options.on_note is not None:
             self._options.on_note(text)
 
-    def note_faster_attack(self, asked: TrainSettings) -> None:
-        """Say it if this CPU would attack faster in bfloat16; `asked` are the settings as given."""
+    def note_faster_precision(self, asked: TrainSettings) -> None:
+        """Say it if this CPU would train faster in another precision; `asked` are the settings as given."""
         trainer = self.trainer
         images = trainer.batch_size * trainer.steps_per_epoch * self._settings.epochs if trainer.attacks else 0
-        self._note(faster_attack(asked, self._settings, images, self._options.device))
+        self._note(faster_precision(asked, self._settings, images, self._options.device))
 
     def restore(self) -> None:
         """Restore the state saved in the folder."""

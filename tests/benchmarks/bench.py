@@ -18,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import torch
 
 from stages.devices import bf16_units
+from tests.benchmarks.elsewhere import elsewhere
 from tests.benchmarks.episodes import PUBLISHED, episodes
 from tests.benchmarks.expansion import expansion
-from tests.benchmarks.reference import elsewhere
+from tests.benchmarks.reference import PlainProgram
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import HEADER, Pair, environment, show, write_csv
 from tests.benchmarks.training_step import Ours, check_agreement, step_beside
@@ -80,7 +81,7 @@ def _steps(task: Task, device: str, repeats: int, workers: int, *, more: bool) -
         kinds.append((replace(task, attack_precision="bf16"), BF16_TARGETS, False))
     if more:
         kinds.append((task, {}, True))
-    with elsewhere(task, device, workers) as plain:
+    with elsewhere(PlainProgram, task, device, workers) as plain:
         check_agreement(task, Ours(task, device).trainer.model, plain, device)
         return [
             step_beside(

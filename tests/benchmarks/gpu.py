@@ -27,8 +27,11 @@ import torch
 from stages.attacks.spec import parse_attacks
 from tests.benchmarks.agreement import ALLOWED, disagreement
 from tests.benchmarks.device_rate import matrix_rate
-from tests.benchmarks.evaluation import decisions_apart, episodes_pair, make_setting
+from tests.benchmarks.elsewhere import elsewhere
+from tests.benchmarks.evaluation import decisions_apart, episodes_pair
+from tests.benchmarks.evaluation_task import evaluation_task
 from tests.benchmarks.operations import step_operations
+from tests.benchmarks.plain_evaluation import PlainEvaluation
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import environment, show, write_csv
 from tests.benchmarks.training_step import Ours, training_step
@@ -175,14 +178,16 @@ def _epochs(found: Findings, task: Task, device: str, epochs: int, judged: bool)
 def _evaluation(found: Findings, backbone: str, device: str, size: Size) -> None:
     """PGD-20 on 5-way episodes: decisions against the CPU where half of the samples are misclassified; speed where none is."""
     (spec,) = parse_attacks(["pgd-20"])
-    setting = make_setting(backbone, device, episodes=size.episodes, queries=size.queries)
-    apart = decisions_apart(setting, spec, size.evaluated)
+    given = (backbone, device, size.episodes, size.queries)
+    task = evaluation_task(*given)
+    apart = decisions_apart(task, spec, size.evaluated)
     met = apart <= APART
     found.failed |= not met
     found.add(f"decisions unlike the CPU's, {backbone}", f"{apart:.2%}", f"{APART:.0%}", met, share=apart)
-    pair = episodes_pair(setting, spec, size.repeats, size.evaluated)
+    with elsewhere(PlainEvaluation, *given) as plain:
+        pair = episodes_pair(plain, task, spec, size.repeats, size.evaluated)
     text = f"{pair.ratio:.2f}x a loop over them ({pair.ratios[0]:.2f} to {pair.ratios[-1]:.2f}): "
-    text += f"{setting.protocol.episodes / statistics.median(pair.ours):.3g} episodes/s"
+    text += f"{task.protocol.episodes / statistics.median(pair.ours):.3g} episodes/s"
     wanted = f"{EPISODES:g}x" if size.judged else ""
     met = pair.ratio >= EPISODES if size.judged else None
     found.add(f"pgd-20 on episodes, {backbone}", text, wanted, met, ours=pair.ours, reference=pair.reference, ratio=pair.ratio)

@@ -10,11 +10,8 @@ It runs in a separate process, so that process-wide settings of `laat` do not af
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
@@ -128,8 +125,6 @@ class PlainProgram:
     def __init__(self, task: Task, device: str, workers: int) -> None:
         self._task, self._device = task, device
         self.network = plain_network(task.model()).to(device)
-        for name in ("mean", "std"):  # plain tensors in some networks
-            setattr(self.network, name, getattr(self.network, name).to(device))
         self._anchors = task.anchors().to(device)
         settings = task.settings()
         self._eps, self._step = float(settings.eps), float(settings.step)
@@ -163,7 +158,7 @@ class PlainProgram:
         self._optimizer.step()
         return loss.detach()
 
-    def seconds(self, steps: int, *, published: bool = False) -> float:
+    def seconds(self, steps: int, published: bool = False) -> float:
         """Seconds that `steps` steps take."""
         wait(self._device)
         start = time.perf_counter()
@@ -172,72 +167,15 @@ class PlainProgram:
         wait(self._device)
         return time.perf_counter() - start
 
-    def embeddings(self, x: Tensor) -> Tensor:
-        """Embeddings of images (N, 3, H, W), in eval mode, on the CPU."""
+    def embeddings(self, x: np.ndarray) -> np.ndarray:
+        """Embeddings of images (N, 3, H, W) in [0, 1], in eval mode."""
         self.network.eval()
         with torch.no_grad():
-            return self.network(x.to(self._device)).cpu()
+            found: np.ndarray = self.network(torch.from_numpy(x).to(self._device)).cpu().numpy()
+        return found
 
 
 def wait(device: str) -> None:
     """Wait for all work queued on the device."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
-
-
-class Elsewhere:
-    """A `PlainProgram` in another process."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def seconds(self, steps: int, *, published: bool = False) -> float:
-        """See `PlainProgram.seconds`."""
-        return float(self._ask((steps, published)))
-
-    def embeddings(self, x: np.ndarray) -> np.ndarray:
-        """See `PlainProgram.embeddings`."""
-        return self._ask(x)
-
-    def _ask(self, question: tuple[int, bool] | np.ndarray) -> np.ndarray:
-        self._connection.send(question)
-        answer = self._connection.recv()
-        if isinstance(answer, str):
-            raise RuntimeError(f"the reference failed: {answer}")
-        return answer
-
-
-@contextmanager
-def elsewhere(task: Task, device: str, workers: int) -> Iterator[Elsewhere]:
-    """The plain program on `task` in a separate process, with the same number of threads and `workers` loader processes."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, task, device, workers, torch.get_num_threads()))
-    process.start()
-    there.close()
-    try:
-        yield Elsewhere(here)
-    finally:
-        here.close()  # which it takes as the end
-        process.join(30)
-        if process.is_alive():
-            process.terminate()
-            process.join()
-
-
-def _serve(connection: Connection, task: Task, device: str, workers: int, threads: int) -> None:
-    torch.set_num_threads(threads)
-    program: PlainProgram | None = None
-    while True:
-        try:
-            question = connection.recv()
-        except EOFError:
-            return
-        try:
-            program = program or PlainProgram(task, device, workers)
-            if isinstance(question, tuple):
-                connection.send(program.seconds(question[0], published=question[1]))
-            else:
-                connection.send(program.embeddings(torch.from_numpy(question)).numpy())
-        except Exception as error:  # told to the other side, which ends the measurement
-            connection.send(f"{type(error).__name__}: {error}")

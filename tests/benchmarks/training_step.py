@@ -10,7 +10,8 @@ import torch
 from stages.models.classifier import unit
 from stages.models.embedding import EmbeddingModel
 from stages.training.loop import StepDone, Trainer
-from tests.benchmarks.reference import Elsewhere, elsewhere, wait
+from tests.benchmarks.elsewhere import Ask, elsewhere
+from tests.benchmarks.reference import PlainProgram, wait
 from tests.benchmarks.task import Task
 from tests.benchmarks.timing import Pair, alternate
 
@@ -45,13 +46,13 @@ def training_step(task: Task, device: str, *, repeats: int, a_turn: int, workers
 
     Raises AssertionError when they do not.
     """
-    with elsewhere(task, device, workers) as plain:
+    with elsewhere(PlainProgram, task, device, workers) as plain:
         check_agreement(task, Ours(task, device).trainer.model, plain, device)
         return step_beside(plain, task, device, repeats=repeats, a_turn=a_turn, target=target)
 
 
 def step_beside(
-    plain: Elsewhere,
+    plain: Ask,
     task: Task,
     device: str,
     *,
@@ -66,19 +67,19 @@ def step_beside(
     return alternate(
         f"{task.title}, to the published step" if published else task.title,
         lambda: ours.seconds(a_turn) / a_turn,
-        lambda: plain.seconds(a_turn, published=published) / a_turn,
+        lambda: float(plain("seconds", a_turn, published)) / a_turn,
         repeats,
         target,
     )
 
 
-def check_agreement(task: Task, model: EmbeddingModel, plain: Elsewhere, device: str) -> float:
+def check_agreement(task: Task, model: EmbeddingModel, plain: Ask, device: str) -> float:
     """Largest difference between the embeddings of the first images by both programs, in eval mode."""
     x = task.image_set().images[:16].float() / 255
     model.eval()
     with torch.no_grad():
         found = unit(model(x.to(device))).cpu()
-    far = float((found - torch.from_numpy(plain.embeddings(x.numpy()))).abs().max())
+    far = float((found - torch.from_numpy(plain("embeddings", x.numpy()))).abs().max())
     allowed = AGREE if device == "cpu" else AGREE_ON_A_DEVICE
     assert far <= allowed, f"{task.backbone}: the reference's embeddings differ from ours by {far:.2g}, over {allowed:g}"
     return far

@@ -34,7 +34,8 @@ class PlainConv4(nn.Module):
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         projection = nn.Linear(model.backbone.features, model.width, bias=False)
         self.projection = _filled(projection, model.projection)
-        self.mean, self.std = model.mean.clone(), model.std.clone()
+        self.register_buffer("mean", model.mean.clone())
+        self.register_buffer("std", model.std.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(self.projection(self.layers((x - self.mean) / self.std)), dim=1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stages.devices import bf16_units
 from stages.errors import UsageError
 from stages.files import artifacts
-from stages.training.advice import faster_attack
+from stages.training.advice import faster_precision
 from stages.training.settings import TrainSettings
 from tests.stages.training.synthetic import quick
 from tests.stages.training.test_loop import IMAGES, attacked, epoch, trainer
@@ -110,15 +110,31 @@ def test_a_note_where_bfloat16_would_be_faster(monkeypatch: pytest.MonkeyPatch) 
 
     def noted(images: int = images, device: str = "cpu", **given: Any) -> str:
         asked = quick(steps=7, **given)
-        return faster_attack(asked, asked.with_precision(has_bf16=device == "cuda"), images, device)
+        return faster_precision(asked, asked.with_precision(has_bf16=device == "cuda"), images, device)
 
     assert noted().startswith("this CPU has avx512_bf16: --attack-precision bf16 makes the inner attack faster")
     assert not noted(images=3_000)  # a short run
     assert not noted(device="cuda")
     for given in ({"precision": "bf16"}, {"precision": "float32"}, {"attack_precision": "float32"}):
         assert not noted(**given)  # the user chose
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict, raising=False)
     assert not noted()
+    assert not noted(attack_precision="float32")
+
+
+def test_a_note_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict, raising=False)
+
+    def noted(images: int = 60_000, device: str = "cpu", **given: Any) -> str:
+        asked = quick(steps=7, **given)
+        return faster_precision(asked, asked.with_precision(has_bf16=False), images, device)
+
+    assert noted(attack_precision="bf16").endswith("use --attack-precision float32")
+    assert noted(precision="bf16").endswith("use --precision float32")
+    assert not noted(attack_precision="bf16", images=3_000)  # a short run
+    assert not noted(attack_precision="bf16", device="cuda")
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert not noted(attack_precision="bf16")
 
 
 def test_a_long_run_shows_the_note_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
