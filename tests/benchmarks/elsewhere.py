@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,30 +14,22 @@ import torch
 # (name of a method, its arguments) -> what it returns; an error there is raised here
 Ask = Callable[..., Any]
 
-_make: Callable[[], Any]
-_made: Any = None
-
 
 @contextmanager
-def elsewhere(make: Callable[..., Any], *arguments: Any) -> Iterator[Ask]:
+def elsewhere(make: Callable[..., Any], *arguments: Hashable) -> Iterator[Ask]:
     """Call methods of `make(*arguments)` in a separate process with as many threads; everything sent is pickled.
 
     The object is made by the first call and lives until the end of the context.
     """
-    context = multiprocessing.get_context("spawn")
-    given = (torch.get_num_threads(), make, arguments)
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_start, initargs=given) as pool:
-        yield lambda method, *values: pool.submit(_call, method, values).result()
+    context, threads = multiprocessing.get_context("spawn"), (torch.get_num_threads(),)
+    with ProcessPoolExecutor(1, mp_context=context, initializer=torch.set_num_threads, initargs=threads) as pool:
+        yield lambda method, *values: pool.submit(_call, make, arguments, method, values).result()
 
 
-def _start(threads: int, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    global _make  # noqa: PLW0603
-    torch.set_num_threads(threads)
-    _make = lambda: make(*arguments)  # noqa: E731
+@cache
+def _made(make: Callable[..., Any], arguments: tuple[Hashable, ...]) -> Any:
+    return make(*arguments)
 
 
-def _call(method: str, values: tuple[Any, ...]) -> Any:
-    global _made  # noqa: PLW0603
-    if _made is None:
-        _made = _make()
-    return getattr(_made, method)(*values)
+def _call(make: Callable[..., Any], arguments: tuple[Hashable, ...], method: str, values: tuple[Any, ...]) -> Any:
+    return getattr(_made(make, arguments), method)(*values)

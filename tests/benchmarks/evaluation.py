@@ -110,21 +110,22 @@ def main(arguments: list[str] | None = None) -> int:
     task = evaluation_task(*given)
     in_full = (options.backbone, options.device, options.episodes * options.queries) == ("conv4-64", "cpu", 160)
     target = TARGET if in_full and torch.get_num_threads() > 1 else None
-    rows = [[*HEADER, "points/s", "episodes/s"]]
     with elsewhere(PlainEvaluation, *given) as plain:
-        for spec in parse_attacks(options.attacks):
-            pair = episodes_pair(plain, task, spec, options.repeats, options.batch_size, target)
+        specs = parse_attacks(options.attacks)
+        pairs = [episodes_pair(plain, task, spec, options.repeats, options.batch_size, target) for spec in specs]
+        rows = [[*HEADER, "points/s", "episodes/s"]]
+        for pair in pairs:
             took = statistics.median(pair.ours)
             rows.append([*pair.row(), f"{task.points / took:.0f}", f"{task.protocol.episodes / took:.2f}"])
         if options.library_steps:
-            pair = library_pair(plain, task, options.library_steps, options.repeats, options.batch_size, target)
-            rows.append([*pair.row(), f"{len(task.group.labels) / statistics.median(pair.ours):.0f}", ""])
+            pairs.append(library_pair(plain, task, options.library_steps, options.repeats, options.batch_size, target))
+            rows.append([*pairs[-1].row(), f"{len(task.group.labels) / statistics.median(pairs[-1].ours):.0f}", ""])
     show(rows)
     settings = {"backbone": options.backbone, "batch size": str(options.batch_size), "repeats": str(options.repeats)}
     print("; ".join(f"{name} {value}" for name, value in {**settings, **before}.items()))
     if options.csv:
         write_csv(options.csv, rows, {**settings, **before})
-    return 0
+    return 0 if all(pair.met for pair in pairs) else 1
 
 
 if __name__ == "__main__":
