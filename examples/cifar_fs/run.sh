@@ -8,21 +8,23 @@
 #           the names are encoded with CLIP ViT-B/16, whose weights open_clip downloads
 #
 # Environment: ROWS="published fast-paper fast-centre", SEEDS=0, EPOCHS=12, EPISODES=500, CLASSES=cifar-fs (or fc100),
-# PRECISION=auto (of the inner attack; the tables have bf16), AUTOATTACK=0 (1 adds aa-few-class), OUT=runs/cifar_fs.
+# PRECISION=auto (of the inner attack), NOVEL=1 (0: validation classes alone), AUTOATTACK=0 (1 adds aa-few-class),
+# OUT=runs/CLASSES.
 # Interrupted runs are resumed; finished runs and reports are kept. README.md has the minutes of each row.
 set -eu
 data=$1
 features=${2:-}
-out=${OUT:-runs/cifar_fs}
+classes=${CLASSES:-cifar-fs}
+out=${OUT:-runs/$classes}
 mkdir -p "$out"
 
 [ -f "$out/simplex.st" ] || {
-    laat anchors --classes "${CLASSES:-cifar-fs}" ${features:+--features "$features"} -o "$out/raw.st"
+    laat anchors --classes "$classes" ${features:+--features "$features"} -o "$out/raw.st"
     laat expand "$out/raw.st" -o "$out/paper.st"
     laat expand "$out/raw.st" --method centre -o "$out/centre.st"
     laat expand "$out/raw.st" --method whiten --shrinkage 0.5 -o "$out/whiten.st"
-    laat anchors --classes "${CLASSES:-cifar-fs}" --source random --dim 512 -o "$out/random.st"
-    laat anchors --classes "${CLASSES:-cifar-fs}" --source simplex --dim 512 -o "$out/simplex.st"
+    laat anchors --classes "$classes" --source random --dim 512 -o "$out/random.st"
+    laat anchors --classes "$classes" --source simplex --dim 512 -o "$out/simplex.st"
 }
 
 # settings ROW: the anchors and the options of laat train
@@ -63,12 +65,14 @@ for seed in ${SEEDS:-0}; do
         {
             evaluate val --classes-from val --suite quick
             evaluate val-5-way --classes-from val --suite quick $episodes --episodes 200
-            evaluate all-way --suite quick
-            evaluate 5-way --suite quick $episodes --episodes "${EPISODES:-500}"
+            [ "${NOVEL:-1}" = 0 ] || evaluate all-way --suite quick
+            [ "${NOVEL:-1}" = 0 ] || evaluate 5-way --suite quick $episodes --episodes "${EPISODES:-500}"
             [ "${AUTOATTACK:-0}" = 0 ] || evaluate autoattack --suite aa-few-class $episodes --episodes 100
         }
     done
 done
-for report in val val-5-way all-way 5-way; do
+reports="val val-5-way"
+[ "${NOVEL:-1}" = 0 ] || reports="$reports all-way 5-way"
+for report in $reports; do
     laat report "$out"/*-[0-9]/$report.json --group-by name --over seed --format markdown
 done
