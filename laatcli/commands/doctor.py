@@ -87,7 +87,7 @@ def _bf16_text(record: dict[str, Any]) -> str:
     units, gain = record["bf16_units"], record["bf16_attack_speedup"]
     if units is None:
         return "none"
-    return f"{units}; laat train --attack-precision bf16 attacks {gain:.1f} times as fast as float32 (conv4-64, measured now)"
+    return f"{units}; the inner attack of laat train is {gain:.1f} times as fast as in float32 (conv4-64, measured now)"
 
 
 def _weights() -> dict[str, Any]:

@@ -45,9 +45,9 @@ def notes_of(task: Task) -> Iterator[str]:
         yield f"{task.settings.objective} trains without labels; they select the best epoch and fit the calibration"
 
 
-def faster_precision(asked: TrainSettings, settings: TrainSettings, images: int, device: str) -> str:
-    """A note on a CPU that would train faster in another precision: in bfloat16 where nobody chose one, or in float32 where
-    bfloat16 was chosen and it has no units for it; '' otherwise, and of a short run.
+def precision_note(asked: TrainSettings, settings: TrainSettings, images: int, device: str) -> str:
+    """A note on a CPU where the inner attack is in bfloat16: because it has units for that and nobody chose a precision, or
+    although it has none; '' otherwise, and of a short run.
 
     Args:
         asked: the settings as given.
@@ -55,16 +55,16 @@ def faster_precision(asked: TrainSettings, settings: TrainSettings, images: int,
         images: that are attacked in the whole run, each epoch counted.
         device: of the run.
     """
-    if device != "cpu" or images * settings.steps < _LONG_RUN:
+    if device != "cpu" or not settings.half_attack or images * settings.steps < _LONG_RUN:
         return ""
-    units = bf16_units(device)
-    if settings.half_attack:
+    if not (units := bf16_units(device)):
         option = "--precision" if settings.precision == "bf16" else "--attack-precision"
         slow = "bf16 is several times slower than float32 on CPUs without them"
-        return "" if units else f"no bfloat16 units were found in this CPU, and {slow}: use {option} float32"
-    if not units or (asked.precision, asked.attack_precision) != ("auto", "auto"):
-        return ""
-    return f"this CPU has {units}: --attack-precision bf16 makes the inner attack faster (`laat doctor` measures by how much)"
+        return f"no bfloat16 units were found in this CPU, and {slow}: use {option} float32"
+    if (asked.precision, asked.attack_precision) == ("auto", "auto"):
+        faster = f"which is faster on this CPU ({units})"
+        return f"the inner attack is in bfloat16, {faster}; --attack-precision float32 turns it off"
+    return ""
 
 
 def micro_batches(settings: TrainSettings, model: nn.Module) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 from stages.anchors.anchor_set import AnchorSet
 from stages.data.image_set import ImageSet
 from stages.data.streaming_set import StreamingImageSet
-from stages.devices import has_bf16
+from stages.devices import bf16_units, has_bf16
 from stages.errors import InputError, UsageError
 from stages.files import artifacts
 from stages.files.artifact_params import Calibration
@@ -26,7 +26,7 @@ from stages.models.backbones import check_backbone_to_train
 from stages.models.checkpoint import checkpoint_of
 from stages.models.own_parts import check_embedding, is_own_backbone, load_backbone
 from stages.models.reference import NamedReference, check_reference
-from stages.training.advice import faster_precision, micro_batches, notes_of, warnings_of
+from stages.training.advice import micro_batches, notes_of, precision_note, warnings_of
 from stages.training.build_objective import find_kind
 from stages.training.folder import LAST, STATE, Next, check_run_name, locked, other_name, read_state, tidy, what_next
 from stages.training.loop import Trainer
@@ -98,7 +98,8 @@ def train_run(
     if model is None:
         check_backbone_to_train(settings.backbone, tokens=find_kind(settings, objective).tokens)
     asked, attacks = settings, find_kind(settings, objective).attacks
-    settings = settings.with_precision(has_bf16=has_bf16(options.device), attacks=attacks)
+    device = options.device
+    settings = settings.with_precision(has_bf16=has_bf16(device), bf16_units=bool(bf16_units(device)), attacks=attacks)
     height, width = images.size
     if height != width:
         raise InputError(f"the images are {width}x{height}, expected square ones", f"add --resize {min(height, width)}")
@@ -128,7 +129,7 @@ def train_run(
         if upcoming == "resume":
             run.restore()
         else:
-            run.note_faster_precision(asked)
+            run.note_precision(asked)
         log = options.log if options.world.leader else None
         tracker = open_tracker(log, folder, task.identity["settings"], resumed=upcoming == "resume")
         with closing(tracker), closing(run.trainer), explained(run.trainer), StopRequest() as stop:
@@ -186,11 +187,11 @@ class _Run:
         if text and self._options.on_note is not None:
             self._options.on_note(text)
 
-    def note_faster_precision(self, asked: TrainSettings) -> None:
-        """Say it if this CPU would train faster in another precision; `asked` are the settings as given."""
+    def note_precision(self, asked: TrainSettings) -> None:
+        """Say it if this CPU attacks in bfloat16, or should not; `asked` are the settings as given."""
         trainer = self.trainer
         images = trainer.batch_size * trainer.steps_per_epoch * self._settings.epochs if trainer.attacks else 0
-        self._note(faster_precision(asked, self._settings, images, self._options.device))
+        self._note(precision_note(asked, self._settings, images, self._options.device))
 
     def restore(self) -> None:
         """Restore the state saved in the folder."""

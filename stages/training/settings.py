@@ -181,7 +181,8 @@ class TrainSettings(EpisodeSettings, InnerAttackSettings):
     )
     attack_precision: str = parameter(
         "auto",
-        "Precision of the inner attack's passes, float32 or bf16; auto: that of --precision.",
+        "Precision of the inner attack's passes, float32 or bf16; auto: that of --precision, and without one also bf16 on CPUs "
+        "that have units for it.",
         panel=HARDWARE,
         choices=PRECISIONS,
     )
@@ -221,11 +222,21 @@ class TrainSettings(EpisodeSettings, InnerAttackSettings):
     def _tau(self) -> float | None:
         return find_objective(self.objective).default_tau if self.tau is None else self.tau
 
-    def with_precision(self, *, has_bf16: bool, attacks: bool = True) -> TrainSettings:
-        """These settings with the precisions that 'auto' means on a device that has fast bfloat16 or not; `attacks`: whether
-        the objective has an inner attack."""
+    def with_precision(self, *, has_bf16: bool, bf16_units: bool = False, attacks: bool = True) -> TrainSettings:
+        """These settings with the precisions that 'auto' means on a device.
+
+        Args:
+            has_bf16: whether it runs all of a step in bfloat16, see `devices.has_bf16`.
+            bf16_units: whether it is a CPU that has units for bfloat16, see `devices.bf16_units`.
+            attacks: whether the objective has an inner attack.
+        """
         outer = ("bf16" if has_bf16 else "float32") if self.precision == "auto" else self.precision
-        inner = outer if self.attack_precision == "auto" or not attacks else self.attack_precision
+        if not attacks:
+            inner = outer
+        elif self.attack_precision != "auto":
+            inner = self.attack_precision
+        else:
+            inner = "bf16" if self.precision == "auto" and bf16_units else outer
         return replace(self, precision=outer, attack_precision=inner)
 
     @property

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stages.devices import bf16_units
 from stages.errors import UsageError
 from stages.files import artifacts
-from stages.training.advice import faster_precision
+from stages.training.advice import precision_note
 from stages.training.settings import TrainSettings
 from tests.stages.training.synthetic import quick
 from tests.stages.training.test_loop import IMAGES, attacked, epoch, trainer
@@ -55,16 +55,30 @@ def test_the_outer_step_keeps_its_precision() -> None:
 
 
 def test_what_auto_is() -> None:
-    for given, has_bf16, attacks, outer, inner in (
-        ({}, False, True, "float32", "float32"),
-        ({}, True, True, "bf16", "bf16"),
-        ({"precision": "float32"}, True, True, "float32", "float32"),
-        ({"attack_precision": "bf16"}, False, True, "float32", "bf16"),
-        ({"attack_precision": "float32"}, True, True, "bf16", "float32"),
-        ({"attack_precision": "bf16"}, False, False, "float32", "float32"),
+    plain, gpu, units = {"has_bf16": False}, {"has_bf16": True}, {"has_bf16": False, "bf16_units": True}
+    for given, device, attacks, outer, inner in (
+        ({}, plain, True, "float32", "float32"),
+        ({}, gpu, True, "bf16", "bf16"),
+        ({}, units, True, "float32", "bf16"),
+        ({}, units, False, "float32", "float32"),
+        ({"precision": "float32"}, gpu, True, "float32", "float32"),
+        ({"precision": "float32"}, units, True, "float32", "float32"),
+        ({"precision": "bf16"}, plain, True, "bf16", "bf16"),
+        ({"attack_precision": "bf16"}, plain, True, "float32", "bf16"),
+        ({"attack_precision": "float32"}, gpu, True, "bf16", "float32"),
+        ({"attack_precision": "float32"}, units, True, "float32", "float32"),
+        ({"attack_precision": "bf16"}, plain, False, "float32", "float32"),
     ):
-        found = quick(**given).with_precision(has_bf16=has_bf16, attacks=attacks)
+        found = quick(**given).with_precision(**device, attacks=attacks)
         assert (found.precision, found.attack_precision) == (outer, inner)
+
+
+@pytest.mark.parametrize("units", ["", "avx512_bf16"])
+def test_a_run_takes_what_the_cpu_has(units: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.training.run.bf16_units", lambda _: units)
+    trained(tmp_path / "run", quick(epochs=1))
+    settings = loaded(tmp_path / "run" / "model.st").origin.training["settings"]
+    assert (settings["precision"], settings["attack_precision"]) == ("float32", "bf16" if units else "float32")
 
 
 def test_without_an_attack_it_has_no_meaning() -> None:
@@ -80,7 +94,7 @@ def test_it_is_recorded_and_another_one_is_refused(tmp_path: Path) -> None:
     assert (settings["precision"], settings["attack_precision"]) == ("float32", "bf16")
     assert attempted(tmp_path / "half", quick(attack_precision="bf16", epochs=1)) is None
     with pytest.raises(UsageError, match="--attack-precision was bf16 and is float32; choose another folder"):
-        attempted(tmp_path / "half", quick(epochs=1))
+        attempted(tmp_path / "half", quick(attack_precision="float32", epochs=1))
 
 
 @pytest.mark.parametrize("outer", ["float32", "bf16"])
@@ -104,47 +118,32 @@ def test_a_run_that_did_not_record_it_goes_on_as_it_began(outer: str, tmp_path: 
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "run" / file).read_bytes()
 
 
-def test_a_note_where_bfloat16_would_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": False}, raising=False)
-    images = 60_000
-
-    def noted(images: int = images, device: str = "cpu", **given: Any) -> str:
+def test_a_note_on_attacks_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    def noted(units: bool, images: int = 60_000, device: str = "cpu", **given: Any) -> str:
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": units}, raising=False)
         asked = quick(steps=7, **given)
-        return faster_precision(asked, asked.with_precision(has_bf16=device == "cuda"), images, device)
+        return precision_note(asked, asked.with_precision(has_bf16=device == "cuda", bf16_units=units), images, device)
 
-    assert noted().startswith("this CPU has avx512_bf16: --attack-precision bf16 makes the inner attack faster")
-    assert not noted(images=3_000)  # a short run
-    assert not noted(device="cuda")
-    for given in ({"precision": "bf16"}, {"precision": "float32"}, {"attack_precision": "float32"}):
-        assert not noted(**given)  # the user chose
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict, raising=False)
-    assert not noted()
-    assert not noted(attack_precision="float32")
-
-
-def test_a_note_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict, raising=False)
-
-    def noted(images: int = 60_000, device: str = "cpu", **given: Any) -> str:
-        asked = quick(steps=7, **given)
-        return faster_precision(asked, asked.with_precision(has_bf16=False), images, device)
-
-    assert noted(attack_precision="bf16").endswith("use --attack-precision float32")
-    assert noted(precision="bf16").endswith("use --precision float32")
-    assert not noted(attack_precision="bf16", images=3_000)  # a short run
-    assert not noted(attack_precision="bf16", device="cuda")
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    assert not noted(attack_precision="bf16")
+    assert noted(True).startswith("the inner attack is in bfloat16, which is faster on this CPU (avx512_bf16)")
+    assert noted(False, attack_precision="bf16").endswith("use --attack-precision float32")
+    assert noted(False, precision="bf16").endswith("use --precision float32")
+    for given in ({"precision": "bf16"}, {"attack_precision": "bf16"}, {"attack_precision": "float32"}):
+        assert not noted(True, **given)  # the user chose
+    assert not noted(False)
+    for units, given in ((True, {}), (False, {"attack_precision": "bf16"})):
+        assert not noted(units, images=3_000, **given)  # a short run
+        assert not noted(units, device="cuda", **given)
 
 
 def test_a_long_run_shows_the_note_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    monkeypatch.setattr("stages.training.run.bf16_units", lambda _: "amx_bf16")
+    monkeypatch.setattr("stages.training.advice.bf16_units", lambda _: "amx_bf16")
     monkeypatch.setattr("stages.training.advice._LONG_RUN", 28 * 2)  # of 28 images, an epoch with two steps
 
     def notes(settings: TrainSettings) -> list[str]:
         said: list[str] = []
         trained(tmp_path / settings.objective, settings, on_note=said.append)
-        return [note for note in said if "--attack-precision bf16" in note]
+        return [note for note in said if "--attack-precision float32" in note]
 
     assert len(notes(quick(epochs=1, objective="at"))) == 1
     assert notes(quick(epochs=1, objective="clean")) == []

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.devices import bf16_units
 from stages.errors import ComputeError
 from stages.files import artifacts
 from stages.models.checkpoint import read_checkpoint
@@ -140,7 +141,8 @@ def test_what_the_checkpoint_records(tmp_path: Path) -> None:
     trained(tmp_path, settings, images=images, resize=16)
     found = loaded(tmp_path / "model.st")
     assert found.origin.inputs == INPUTS
-    assert found.origin.training["settings"] == settings.with_precision(has_bf16=False).to_record()
+    here = settings.with_precision(has_bf16=False, bf16_units=bool(bf16_units("cpu")))
+    assert found.origin.training["settings"] == here.to_record()
     assert found.origin.training["data"] == {**images.provenance.to_record(), "sha256": images.sha256()}
     assert (found.origin.training["images"], found.origin.training["resize"]) == (28, 16)  # one of each class is held out
     assert {use: len(own) for use, own in found.origin.images.items()} == {"trained": 28, "selected": 16, "calibrated": 4}
