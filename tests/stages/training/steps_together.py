@@ -17,9 +17,9 @@ from stages.world import World, join_world
 from tests.stages.training.synthetic import SIZE, made_up_anchors, made_up_images, quick
 
 # of the others 20
-STEPS = {"resnet12 in float64": 4}
-# 48 images: three batches of 15 and one of 3, or as said. In float64, what two runs differ by is no more than rounding: a deep
-# network multiplies it by three or more a step
+STEPS = {"resnet12": 4}
+# 48 images: three batches of 15 and one of 3, or as said; in float64, except where the attack is in bfloat16. In float32 the
+# sign of a gradient near zero depends on the size of a batch on some CPUs
 RUNS = {
     "laat": {"awp": 0.005, "ema": 0.9, "clip_norm": 1.0},
     "trades": {"objective": "trades", "augment": False, "tau": 0.5},
@@ -34,7 +34,7 @@ RUNS = {
     },
     "at, attack in bf16": {"objective": "at", "attack_precision": "bf16", "accumulate": 2, "batch_size": 20},
     "a linear classifier": {"objective": "at-linear", "accumulate": 2},
-    "resnet12 in float64": {"objective": "at", "backbone": "resnet12", "drop_block": 0.1, "batch_size": 8, "steps": 1},
+    "resnet12": {"objective": "at", "backbone": "resnet12", "drop_block": 0.1, "batch_size": 8, "steps": 1},
 }
 
 
@@ -43,7 +43,7 @@ def losses(world: World, name: str) -> list[float]:
     settings = quick(**{"batch_size": 15, "epochs": 10, "lr": 0.02, **RUNS[name]})
     model = EmbeddingModel(settings.backbone, 6, SIZE, mean=(0.4,) * 3, std=(0.25,) * 3, seed=0, drop_block=settings.drop_block)
     anchors = torch.from_numpy(made_up_anchors().vectors)
-    if "float64" in name:
+    if not settings.half_attack:
         model, anchors = model.double(), anchors.double()
     trainer = Trainer(model, anchors, made_up_images(), settings, "cpu", world=world)
     found: list[float] = []

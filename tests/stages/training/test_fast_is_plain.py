@@ -106,7 +106,7 @@ def test_in_float32_each_of_twenty_steps_loses_what_the_obvious_program_loses(ta
         expected.append(float(plain.loss(plain_network(trainer.model), step).detach()))
         found.append(next(fast))
     trainer.close()
-    assert found == pytest.approx(expected, abs=1e-4)
+    assert found == pytest.approx(expected, abs=1e-3)  # at most 3e-4 with AVX2, 1e-4 with AVX-512
 
 
 def test_in_float32_both_run_freely_where_little_hangs_on_a_sign() -> None:
