@@ -33,7 +33,6 @@ settings() {
     options="--recipe cifar-fs-fast"
     case $1 in
         published) options="--recipe cifar-fs-conv4 --backbone conv4-64" ;;
-        fast-float32) options="$options --attack-precision float32" ;;
         fast-paper | fast-centre | fast-whiten | fast-raw | fast-random | fast-simplex) anchors=${1#fast-} ;;
         fast-at | fast-trades | fast-cos | fast-acos | fast-l2) options="$options --objective ${1#fast-}" ;;
         fast-pgd-7) options="$options --eps 8/255 --steps 7 --step-size 2/255" ;;

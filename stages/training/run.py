@@ -95,11 +95,10 @@ def train_run(
     check_run_name(name)
     if len(anchors.groups.seen) < 2:
         raise InputError("there is only one seen class, and a single candidate is always right", "train on at least 2 classes")
+    kind, asked, device = find_kind(settings, objective), settings, options.device
     if model is None:
-        check_backbone_to_train(settings.backbone, tokens=find_kind(settings, objective).tokens)
-    asked, attacks = settings, find_kind(settings, objective).attacks
-    device = options.device
-    settings = settings.with_precision(has_bf16=has_bf16(device), bf16_units=bool(bf16_units(device)), attacks=attacks)
+        check_backbone_to_train(settings.backbone, tokens=kind.tokens)
+    settings = settings.with_precision(has_bf16=has_bf16(device), bf16_units=bool(bf16_units(device)), attacks=kind.attacks)
     height, width = images.size
     if height != width:
         raise InputError(f"the images are {width}x{height}, expected square ones", f"add --resize {min(height, width)}")
@@ -111,7 +110,7 @@ def train_run(
     settings = with_tau(settings, anchors, objective)
     named = reference if isinstance(reference, NamedReference) else None
     if reference is not None:
-        if not find_kind(settings, objective).reference:
+        if not kind.reference:
             raise UsageError(f"{settings.objective} compares with no reference", "leave the reference out")
         reference = reference.build(height) if isinstance(reference, NamedReference) else reference
         check_reference(reference, height, anchors.vectors.shape[1])
