@@ -23,8 +23,8 @@ def compare(
 ) -> None:
     """Compare two models on the same images or episodes: difference, 95 % intervals, p-value.
 
-    One interval is for new images of the same classes, the other for other classes: models that recognise new classes are meant
-    for those, and it is wider.
+    The first interval is for new images of the same classes, the second, usually wider, for other classes: models that
+    recognise new classes are meant for those.
     """
     check_format(form, console)
     from stages.reports.compare import Source, compare_reports, comparison_tables

@@ -17,7 +17,7 @@ from stages.reports.parquet import AGAIN
 from stages.reports.records import Report
 from stages.reports.report import read_report
 from stages.reports.row_file import RowPart
-from stages.reports.tables import Cell, FigureTable, difference, interval_of, p_value, percent
+from stages.reports.tables import Cell, FigureTable, difference, difference_of, p_value, percent
 from stages.reports.verify import rows_of_report
 
 _SAME_WAY = "evaluate both models in the same way"
@@ -215,13 +215,13 @@ def _verdicts(measures: Sequence[Measure], *, several: bool) -> list[str]:
 
 
 def _of_other_classes(measures: Sequence[Measure], *, several: bool) -> list[str]:
-    """A line with the intervals for other classes of each group."""
+    """A line for each group with the differences for other classes than its own."""
     found: dict[str, list[str]] = {}
     for one in measures:
         if one.over_classes is not None:
             where = f"{one.group} {one.protocol}" if several else one.group
-            found.setdefault(where, []).append(f"{one.measure} {interval_of(one.over_classes).text}")
-    return [f"for classes other than these {where} ones: {', '.join(cells)}; {OVER_CLASSES}" for where, cells in found.items()]
+            found.setdefault(where, []).append(f"{one.measure} {difference_of(one.over_classes).text}")
+    return [f"for other classes than these ({where}): {', '.join(cells)}; {OVER_CLASSES}" for where, cells in found.items()]
 
 
 def _table(measures: Sequence[Measure], pair: tuple[str, str], notes: Sequence[str], *, of_gzsl: bool) -> FigureTable:

@@ -41,8 +41,9 @@ class GroupDifference:
         paired: the difference, group minus baseline; None where there is no interval.
         seeds: that both have.
         interval: which interval and p-value it is.
-        over_classes: the difference with its interval for other classes, and for new seeds where there are several pairs; None
-            without rows, or where all classes differ alike.
+        over_classes: the mean difference of the classes, which count alike, with its interval for other classes, and for new
+            seeds where there are several pairs; None without rows, where all classes differ alike, and where seen classes are
+            among the candidates.
     """
 
     group: Group
@@ -162,7 +163,9 @@ def differences(group: Group, baseline: Group, decisions: Decisions) -> list[Gro
         sides = [np.stack([_right(part, name) for part in side]) for side in known] if whole else None
         paired, interval = _paired(each, sides, group.runs[0].result.episodes)
         means = float(each[0].mean()), float(each[1].mean())
-        over = None if sides is None else paired_classes(sides[0], sides[1], known[0][0].rows.label)
+        over = None
+        if sides is not None and group.runs[0].result.gzsl is None:
+            over = paired_classes(sides[0], sides[1], known[0][0].rows.label)
         found.append(made(measure=name, means=means, paired=paired, interval=interval, over_classes=over))
     return found
 

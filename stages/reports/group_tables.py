@@ -15,7 +15,7 @@ from stages.reports.notes import merged_notes
 from stages.reports.records import Report
 from stages.reports.report_tables import attacks_in_order, failed_checks
 from stages.reports.rows import CLEAN, WORST
-from stages.reports.tables import MISSING, Cell, Figure, FigureTable, difference, interval_of, mean, p_value, percent
+from stages.reports.tables import MISSING, Cell, Figure, FigureTable, difference, difference_of, mean, p_value, percent
 from stages.statistics.intervals import alike
 from stages.statistics.over_runs import OVER_RUNS, OverRuns, over_runs
 from stages.text import counted
@@ -167,7 +167,7 @@ def _differences_table(found: Grouped, lines: Sequence[GroupDifference]) -> Figu
         if paired is not None and paired.high > paired.low:
             cell, p = difference(change, paired.low, paired.high), p_value(paired.p)
         beside = [one.baseline.name] if each else []
-        other = [MISSING if one.over_classes is None else interval_of(one.over_classes)] if classes else []
+        other = [MISSING if one.over_classes is None else difference_of(one.over_classes)] if classes else []
         rows.append((*labels, *beside, one.measure, len(one.seeds), *map(percent, one.means), cell, *other, p))
     alike_pairs = any(one.paired is not None and one.paired.low == one.paired.high for one in lines)
     return FigureTable(
@@ -179,7 +179,7 @@ def _differences_table(found: Grouped, lines: Sequence[GroupDifference]) -> Figu
         tuple(rows),
         (
             *_intervals(lines),
-            *([f"other classes [ ] {OVER_CLASSES}, and with several {found.noun}s over these too"] if classes else []),
+            *([f"other classes: {OVER_CLASSES}, and with several {found.noun}s over these too"] if classes else []),
             *([f"no interval where every pair of {found.noun}s gives the same difference"] if alike_pairs else []),
             *(["p-values are not corrected for the number of comparisons"] if len(rows) > 1 else []),
             *(f"note: {note}" for note in found.notes),

@@ -18,7 +18,7 @@ from stages.statistics.seen_unseen import DRAWS, SeenUnseen
 
 OVER_IMAGES = "Newcombe 95 % over paired images; p: exact McNemar"
 OVER_ALIKE = "where all episodes differ alike, Newcombe 95 % over their paired decisions; p: exact McNemar"
-OVER_CLASSES = "Student t 95 % over the differences of the classes"
+OVER_CLASSES = "mean over the classes, each counting alike [Student t 95 %]"
 OVER_EPISODES = "Student t 95 % over paired episodes; p: paired t"
 OF_CLASS_MEANS = "Newcombe 95 % of paired per-class means; p: exact McNemar over the images of the side"
 OF_DRAWS = f"95 % of {DRAWS:,} paired bootstrap draws over images within class; p: of the same draws"
@@ -42,8 +42,8 @@ class Measure:
         only: how many points only the first and only the second got right; None for H and AUSUC.
         points, episodes: in all; episodes 0 for none.
         interval: which interval and which p-value `paired` has.
-        over_classes: the difference with its interval for other classes; None where all classes differ alike, and for S, U, H
-            and AUSUC.
+        over_classes: the mean difference of the classes, which count alike, with its interval for other classes; None where all
+            classes differ alike, and where seen classes are among the candidates.
     """
 
     models: tuple[str, str]
@@ -84,7 +84,8 @@ def compare_rows(one: RowPart, other: RowPart, seen: int) -> list[Measure]:
         under[WORST] = worst[0], worst[1]
     models, episodes = (one.model, other.model), one.rows.episodes
     make = partial(Measure, models, one.group, one.protocol, points=len(one.rows), episodes=episodes)
-    measures = [_accuracies(partial(make, measure=name), *both, one.rows.label, episodes) for name, both in under.items()]
+    label = None if seen else one.rows.label
+    measures = [_accuracies(partial(make, measure=name), *both, label, episodes) for name, both in under.items()]
     if seen:
         samples = SeenUnseen(one.rows.label.astype(np.int64), seen, len(one.classes))
         if one.rows.clean.limit is None or other.rows.clean.limit is None:  # at a fitted bias there is no curve
@@ -96,11 +97,11 @@ def compare_rows(one: RowPart, other: RowPart, seen: int) -> list[Measure]:
     return measures
 
 
-def _accuracies(make: Make, first: np.ndarray, second: np.ndarray, label: np.ndarray, episodes: int) -> Measure:
-    """The accuracies of decisions (P,) bool on points of these classes (P,)."""
+def _accuracies(make: Make, first: np.ndarray, second: np.ndarray, label: np.ndarray | None, episodes: int) -> Measure:
+    """The accuracies of decisions (P,) bool on points of these classes (P,); None where no interval is for other classes."""
     paired, interval = paired_points(first, second, episodes)
     only = int((first & ~second).sum()), int((second & ~first).sum())
-    over = paired_classes(first[None], second[None], label)
+    over = None if label is None else paired_classes(first[None], second[None], label)
     means = float(first.mean()), float(second.mean())
     return make(accuracies=means, paired=paired, only=only, interval=interval, over_classes=over)
 

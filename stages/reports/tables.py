@@ -59,9 +59,9 @@ def difference(value: float, low: float, high: float) -> Figure:
     return Figure(value, f"{_signed(value)} [{_signed(low)}, {_signed(high)}]", (low, high))
 
 
-def interval_of(paired: Paired) -> Figure:
-    """The interval of a difference alone, in percentage points: '[−0.3, +4.5]'."""
-    return Figure(paired.difference, f"[{_signed(paired.low)}, {_signed(paired.high)}]", (paired.low, paired.high))
+def difference_of(paired: Paired) -> Figure:
+    """As `difference`."""
+    return difference(paired.difference, paired.low, paired.high)
 
 
 def p_value(value: float) -> Figure:

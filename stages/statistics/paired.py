@@ -82,8 +82,8 @@ def paired_runs(first: np.ndarray, second: np.ndarray) -> Paired:
 
 
 def paired_classes(first: np.ndarray, second: np.ndarray, label: np.ndarray) -> Paired | None:
-    """From decisions on the same points: the interval for other classes, drawn like these; None of one class or
-    where all differ alike.
+    """From decisions on the same points: the mean difference of the classes, with its interval for other classes, drawn like
+    these; None of one class or where all differ alike.
 
     Intervals over images or episodes are for new images of the same classes. A difference between models that recognise new
     classes can come from a few of them, which only the spread over classes shows.

@@ -25,6 +25,6 @@ def test_the_better_one_is_named_with_its_lead() -> None:
         "no difference beyond the 95 % interval: novel pgd-2",
     )
     assert (
-        "for classes other than these novel ones: clean [−8.0, +14.0], pgd-2 [−11.0, +11.0], worst [−10.0, +20.0]; "
-        "Student t 95 % over the differences of the classes"
+        "for other classes than these (novel): clean +3.0 [−8.0, +14.0], pgd-2 0.0 [−11.0, +11.0], worst +5.0 [−10.0, +20.0]; "
+        "mean over the classes, each counting alike [Student t 95 %]"
     ) in table.notes
