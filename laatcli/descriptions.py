@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,20 @@ class DescriptionOptions:
             some = f"{found.nameless:,} of {counted(found.record['sentences'], 'sentence')}"
             console.note(f"descriptions: {some} without the name of the class; they are encoded as they are")
         return found
+
+
+def warn_other_number(console: Console, described: Described | None, origins: Iterable[Mapping[str, Any]], like: Path) -> None:
+    """Warn of another --per-class than that of the anchors at `like`, whose parts have these `origins`."""
+    if described is None:
+        return
+    now = described.record.get("per_class")
+    for then in (origin.get("per_class") for origin in origins if origin.get("source") == described.record["source"]):
+        if then != now:
+            console.warn(f"'{like}' was made {_per_class(then)}, and these anchors {_per_class(now)}")
+
+
+def _per_class(number: int | None) -> str:
+    return "without --per-class" if number is None else f"with --per-class {number}"
 
 
 def description_counts(described: Described | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ _INVISIBLE = re.compile(
 _JOINERS = "[\u200c\u200d\ufe00-\ufe0f]"
 _LATIN = "\x00-\u024f\u0300-\u036f\u1e00-\u1eff"
 _LATIN_JOINERS = re.compile(f"(?:(?<![^{_LATIN}]){_JOINERS}+)|(?:{_JOINERS}+(?![^{_LATIN}]))")
+_RENAME = "rename the classes so that they match (case, '_' and spaces do not matter)"
 _BLANK = str.maketrans(dict.fromkeys("\u2800\u3164\uffa0", " "))  # look like a space and count as letters
 
 
@@ -144,8 +145,10 @@ def check_unique(names: Sequence[str], *, where: str, lines: Sequence[int] | Non
         first[key] = at
 
 
-def match_classes(wanted: Iterable[str], available: Sequence[str], *, wanted_from: str, available_from: str) -> list[int]:
-    """The index in `available` of each wanted name, compared with `fold`.
+def match_classes(
+    wanted: Iterable[str], available: Sequence[str], *, wanted_from: str, available_from: str, fix: str = _RENAME
+) -> list[int]:
+    """The index in `available` of each wanted name, compared with `fold`; `fix` is what to do about missing ones.
 
     Raises InputError with the missing names and their nearest candidates.
     """
@@ -160,6 +163,6 @@ def match_classes(wanted: Iterable[str], available: Sequence[str], *, wanted_fro
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise InputError(
             f"{len(missing)} of the {classes} of {wanted_from} {are} not in {available_from}: {shown}{more}",
-            "rename the classes so that they match (case, '_' and spaces do not matter)",
+            fix,
         )
     return [at for at in found if at is not None]

@@ -13,7 +13,7 @@ from laatcli import options
 from laatcli.class_names import ClassNames
 from laatcli.console import Console
 from laatcli.cosines import measure_cosines, near_duplicates, show_cosines, warn_near_duplicates
-from laatcli.descriptions import DescriptionOptions, description_counts, show_counts
+from laatcli.descriptions import DescriptionOptions, description_counts, show_counts, warn_other_number
 from laatcli.options import DEVICES, ENCODER
 from stages.anchors.anchor_set import AnchorSet
 from stages.cosines import CosineFigures, simplex_figures
@@ -170,6 +170,7 @@ def _anchors_like(console: Console, names: list[str], like: Path, device: str, d
         fix = "add --descriptions FILE.json, with sentences for each of these names"
     if (refused := no_encoder(others.origin, whose, fix, described=described is not None)) is not None:
         raise refused
+    warn_other_number(console, described, leaves(others.origin), like)
     console.note(f"loading {encoders_of(others.origin)}")
     made = anchors_for_names(others, names, resolve_device(device), "the names", whose, fix, described)
     return replace(made, inputs={"like": artifact.lineage(), **({} if described is None else described.lineage())})

@@ -150,10 +150,14 @@ def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
         raise InputError("the anchors given with --like have no fitted expansion", "give a file that `laat expand` wrote")
     found = difference(anchors, like, ("model", "weights_sha256", "config_sha256", "activation"))
     if found is not None:
-        raise InputError(
-            f"the map was fitted on anchors of another encoder: {found.what} is {found.other!r} there and {found.own!r} here",
-            "encode both class lists with the same --model and --pretrained",
-        )
+        of, fix = "of another encoder", "encode both class lists with the same --model and --pretrained"
+        if found.merged:
+            of, fix = (
+                "that were merged in another way",
+                "merge both from the same sources and maps, with the same --weights",
+            )
+        what = f"the map was fitted on anchors {of}: {found.what} is {found.other!r} there and {found.own!r} here"
+        raise InputError(what, fix)
     return like.expansion
 
 

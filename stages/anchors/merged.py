@@ -44,7 +44,7 @@ def merge_anchors(sets: Sequence[AnchorSet], weights: Sequence[float] = (), name
     ordered = [sets[0], *(_ordered(one, sets[0], name, names[0]) for one, name in zip(sets[1:], names[1:], strict=True))]
     largest = max(weights)  # the sum of huge weights would not be finite
     total = sum(weight / largest for weight in weights)
-    shares = [weight / largest / total for weight in weights]
+    shares = [round(weight / largest / total, 12) for weight in weights]  # 3:1 and 0.3:0.1 are the same merge
     if min(shares) < _LEAST:
         name = names[shares.index(min(shares))]
         raise UsageError(f"the weight of {name} is less than a millionth of the sum, so it would not count", "leave it out")

@@ -54,11 +54,12 @@ class Source(Protocol):
 
 
 class Difference(NamedTuple):
-    """What is not the same of two origins, and its values."""
+    """What is not the same of two origins, and its values; `merged` if it is how they were merged."""
 
     what: str
     own: Any
     other: Any
+    merged: bool = False
 
 
 def difference(own: Source, other: Source, keys: Sequence[str]) -> Difference | None:
@@ -69,7 +70,7 @@ def difference(own: Source, other: Source, keys: Sequence[str]) -> Difference | 
         if not skipped and own.origin.get(key) != other.origin.get(key):
             return Difference(key, own.origin.get(key), other.origin.get(key))
     if len(own.parts) != len(other.parts):
-        return Difference("the number of parts", len(own.parts), len(other.parts))
+        return Difference("the number of parts", len(own.parts), len(other.parts), merged=True)
     for number, (one, two) in enumerate(zip(own.parts, other.parts, strict=True), 1):
         found = _of_parts(one, two) or difference(one, two, keys)
         if found is not None:
@@ -80,13 +81,13 @@ def difference(own: Source, other: Source, keys: Sequence[str]) -> Difference | 
 def _of_parts(own: Part, other: Part) -> Difference | None:
     for key in ("weight", "width"):
         if getattr(own, key) != getattr(other, key):
-            return Difference(key, getattr(own, key), getattr(other, key))
+            return Difference(key, getattr(own, key), getattr(other, key), merged=True)
     if own.expansion is None and other.expansion is None:
         return None
     if own.expansion is not None and own.expansion.same_as(other.expansion):
         return None
     one, two = (_NO_MAP if part.expansion is None else part.expansion.label for part in (own, other))
-    return Difference("the map", one, two if one != two else f"{two}, fitted on other anchors")
+    return Difference("the map", one, two if one != two else f"{two}, fitted on other anchors", merged=True)
 
 
 def part_tensors(parts: Sequence[Part], prefix: str = _PREFIX) -> dict[str, Any]:

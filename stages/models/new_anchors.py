@@ -11,7 +11,7 @@ from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
 from stages.anchors.descriptions import Described, description_anchors
 from stages.anchors.merged import join
-from stages.anchors.parts import Source, difference
+from stages.anchors.parts import Source, difference, leaves
 from stages.classes import ClassGroups, fold
 from stages.clip_weights import FILE_TAG
 from stages.errors import InputError, MissingError, UsageError
@@ -49,11 +49,9 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
         raise InputError(f"the anchors of {where} have width {width} and the checkpoint {own_width}", _SAME_ENCODER)
     found = difference(new, trained, _ENCODER)
     if found is not None:
-        raise InputError(
-            f"the anchors of {where} are from another encoder than the checkpoint's: {found.what} is "
-            f"{found.own!r} there and {found.other!r} here",
-            _alike(new, trained),
-        )
+        other = "merged in another way" if found.merged else "from another encoder"
+        what = f"the anchors of {where} are {other} than the checkpoint's"
+        raise InputError(f"{what}: {found.what} is {found.own!r} there and {found.other!r} here", _alike(new, trained))
     own, given = trained.expansion, new.expansion
     if own is not None and given is None:
         return new.expanded_by(own)
@@ -176,7 +174,12 @@ def no_encoder(
 def _no_encoder_of_parts(
     parts: Sequence[Mapping[str, Any]], whose: str, fix: str | None, *, described: bool
 ) -> InputError | MissingError | None:
-    """The first reason of a part; descriptions are asked for last, where all other parts can be encoded."""
+    """The first reason of a part; descriptions are asked for last, where all other parts can be encoded, and can be given for
+    one part."""
+    files = sum(leaf.get("source") == DESCRIPTIONS for leaf in leaves({"parts": parts}))
+    if described and files > 1:
+        what = f"{whose} anchors are merged from {files} files of descriptions, and new names need as many"
+        return InputError(what, fix or _MERGE)
     for given in dict.fromkeys((True, described)):
         for number, part in enumerate(parts, 1):
             own = fix or (_MERGE if given else None)

@@ -39,7 +39,7 @@ def names_apart(models: Iterable[tuple[str, str, str | None]]) -> dict[tuple[str
     """
     found = dict.fromkeys(models)
     checkpoints = Counter(name for name, _ in {(name, sha256) for name, sha256, _ in found})
-    answers = Counter(sha256 for _, sha256, _ in found)
+    answers = Counter(sha256 for sha256, _ in {(sha256, anchors) for _, sha256, anchors in found})
     return {
         (name, sha256, anchors): name
         + (f" {sha256[:12]}" if checkpoints[name] > 1 else "")

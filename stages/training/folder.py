@@ -11,7 +11,7 @@ from stages.errors import InputError, LaatError, MissingError, UsageError
 from stages.files import artifacts
 from stages.files.epoch_metrics import BEST, METRICS, read_epochs
 from stages.files.training_params import complete_settings
-from stages.identity import require_same
+from stages.identity import Identity, require_same
 from stages.text import counted, visible
 from stages.training.reports import EpochReport, RunResult
 from stages.training.state import KIND, RunState
@@ -19,6 +19,7 @@ from stages.version import __version__
 
 LAST, STATE, LOCK = "last.st", "state.st", ".lock"
 Next = Literal["start", "resume", "done"]
+_FEW = 3  # options that are worth typing again
 _OTHERWISE = "choose another folder with --out, or replace it with --force"
 
 
@@ -69,6 +70,7 @@ def what_next(folder: Path, identity: dict[str, Any], *, resume: bool, force: bo
 
 
 def _continued(folder: Path, identity: dict[str, Any], *, resume: bool) -> Next:
+    what = f"the run in '{folder}' cannot be resumed with other parameters"
     if (folder / STATE).exists():
         before = _state(folder)
         if not resume:
@@ -76,21 +78,27 @@ def _continued(folder: Path, identity: dict[str, Any], *, resume: bool) -> Next:
                 f"'{folder}' has an unfinished run ({counted(len(before.reports), 'epoch')} done)",
                 "resume it with --resume auto, choose another folder with --out, or replace it with --force",
             )
-        require_same(
-            _complete(before.identity, identity),
-            identity,
-            f"the run in '{folder}' cannot be resumed with other parameters",
-            _OTHERWISE,
-        )
+        fix = _resume_with(before.identity, identity) + _OTHERWISE
+        require_same(_complete(before.identity, identity), identity, what, fix)
         return "resume"
     if not (folder / BEST).exists():
         return "start"
     finished = _finished_identity(folder, identity)
-    what = f"'{folder}' already has a run"
-    if resume and finished is not None:
-        what = f"the run in '{folder}' cannot be resumed with other parameters"
+    if not resume or finished is None:
+        what = f"'{folder}' already has a run"
     require_same(finished, identity, what, _OTHERWISE)
     return "done"
+
+
+def _resume_with(before: Identity, now: Identity) -> str:
+    """The options that resume a run, where a few alone are in the way, some of which may come from this machine (`auto`)."""
+    settings = complete_settings(before["settings"])
+    old = {name: value for name, value in settings.items() if now["settings"].get(name) != value}
+    others_too = {**before, "settings": settings} != {**now, "settings": {**now["settings"], **old}}
+    if others_too or len(old) > _FEW or any(value is None or isinstance(value, bool) for value in old.values()):
+        return ""
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in old.items()]
+    return f"resume it with {' '.join(options)}, "
 
 
 def read_state(folder: Path) -> artifacts.Artifact:

@@ -98,6 +98,7 @@ def train_run(
     kind, asked, device = find_kind(settings, objective), settings, options.device
     if model is None:
         check_backbone_to_train(settings.backbone, tokens=kind.tokens)
+    settings = with_tau(settings, anchors, objective)
     settings = settings.with_precision(has_bf16=has_bf16(device), bf16_units=bool(bf16_units(device)), attacks=kind.attacks)
     height, width = images.size
     if height != width:
@@ -107,7 +108,6 @@ def train_run(
             raise UsageError("init cannot be combined with a model of your own", "load the weights into the model first")
         check_embedding(model, height, anchors.vectors.shape[1])
     backbone = load_backbone(settings.backbone, settings.seed) if model is None and is_own_backbone(settings.backbone) else None
-    settings = with_tau(settings, anchors, objective)
     named = reference if isinstance(reference, NamedReference) else None
     if reference is not None:
         if not kind.reference:
@@ -260,7 +260,7 @@ class _Run:
     def _collapsed(self, figures: Figures, score: Score) -> bool:
         """Whether the model now resists its inner attack alone; told once."""
         reports, warn = self._state.reports, self._options.on_warning
-        found = collapse(reports, figures, score, self._selection.judgements)
+        found = collapse(reports, figures, score, self._selection.judgements) if self._task.scored_apart else ""
         if found and warn is not None and not reports[-1].collapsed:
             warn(found)
         return bool(found)

@@ -102,7 +102,7 @@ class Selection:
         world: World | None = None,
         stop: Callable[[], None] | None = None,
     ) -> Score:
-        """Clean accuracy, and robust accuracy under the steps of the inner attack; in float32.
+        """Clean accuracy, and robust accuracy under the `selection_attack` of the settings; in float32.
 
         Args:
             model: on `device`; keeps its modes.

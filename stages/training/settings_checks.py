@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stages.errors import UsageError
+from stages.training.inner_attack import PGD
 from stages.training.objectives import OBJECTIVES, Objective
 
 if TYPE_CHECKING:
@@ -34,15 +35,19 @@ def check_optimizer(settings: TrainSettings, defaults: Mapping[str, Any]) -> Non
 
 
 def check_weights(kind: type[Objective], settings: TrainSettings) -> None:
-    """Raise UsageError for a tau, beta, alpha or precision of the inner attack that is set, and that the objective `kind` does
-    not use.
+    """Raise UsageError for a tau, beta, alpha, or kind or precision of the inner attack that is set, and that the objective
+    `kind` does not use.
 
     Objectives of your own may use tau and beta, and alpha where they have a default.
     """
     name = next((name for name, one in OBJECTIVES.items() if one is kind), None)
-    if not kind.attacks and settings.attack_precision not in ("auto", settings.precision):
-        what = f"--attack-precision has no meaning with --objective {name or settings.objective}, which has no attack"
-        raise UsageError(what, "leave it out; --precision is that of the training step")
+    of_attack = {
+        "--attack-precision": settings.attack_precision not in ("auto", settings.precision),
+        f"--inner {settings.inner}": settings.inner != PGD,
+    }
+    for option in (option for option, given in of_attack.items() if given and not kind.attacks):
+        what = f"{option} has no meaning with --objective {name or settings.objective}, which has no attack"
+        raise UsageError(what, "leave it out")
     unused = {
         "tau": [] if name is None or kind.anchored else [one for one, other in OBJECTIVES.items() if other.anchored],
         "beta": [] if name is None or kind.default_beta else [one for one, other in OBJECTIVES.items() if other.default_beta],

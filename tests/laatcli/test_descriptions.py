@@ -82,6 +82,27 @@ def test_new_names_take_descriptions_of_their_own(here: Path) -> None:
     assert done.code == 0, done.stderr
 
 
+def test_new_names_tell_of_another_number_of_sentences(here: Path) -> None:
+    make = ("anchors", "--names", "blue star", "--descriptions", "d.json", "-o", "new.st")
+    all_inside(here, (*MAKE, "--per-class", 2, "-o", "two.st"))
+    for like, more, says in (
+        ("two.st", (), "'two.st' was made with --per-class 2, and these anchors without --per-class"),
+        ("anchors.st", ("--per-class", 1), "'anchors.st' was made without --per-class, and these anchors with --per-class 1"),
+        ("two.st", ("--per-class", 2), ""),
+    ):
+        done = inside(here, *make, "--like", like, *more)
+        assert (done.code, "was made" in done.stderr) == (0, bool(says)), done.stderr
+        assert says in done.stderr
+
+
+def test_new_names_of_two_merged_files_are_refused(here: Path) -> None:
+    all_inside(
+        here, (*MAKE, "--seen", 2, "--per-class", 1, "-o", "two.st"), ("merge", "anchors.st", "two.st", "-o", "merged.st")
+    )
+    done = inside(here, "anchors", "--names", "blue star", "--like", "merged.st", "--descriptions", "d.json", "-o", "new.st")
+    check_refusal(done, 3, "merged from 2 files of descriptions, and new names need as many")
+
+
 def test_names_without_descriptions_are_refused_with_what_to_type(here: Path) -> None:
     said = "the checkpoint's anchors are means of sentences about each class, and new names need sentences of their own"
     fix = "Make them with `laat anchors --classes NEW.txt --descriptions FILE.json --like CHECKPOINT -o new.st`"

@@ -109,7 +109,8 @@ def test_changed_parameters_are_refused_by_name(here: Path, start: Callable[...,
     process.communicate()
     for changed, says in (
         (("--lr", 0.1, "--eps", "4/255"), ("--lr was 0.05 and is 0.1", "--eps was 8/255 and is 4/255")),
-        (("--split", "test"), ("the data was ",)),
+        (("--lr", 0.1), (". Resume it with --lr 0.05, choose another folder",)),
+        (("--split", "test"), ("the data was ", ". Choose another folder")),
     ):
         refused(here, "train", "--data", "photos", *LONG, *RESUME, *changed, code=2, says=("cannot be resumed", *says))
 

@@ -106,7 +106,8 @@ def test_a_sentence_that_would_be_cut_is_named(tmp_path: Path) -> None:
 def test_classes_that_are_not_in_the_file_are_named_with_the_nearest(tmp_path: Path) -> None:
     found = read_descriptions(written(tmp_path, SENTENCES))
     with pytest.raises(
-        InputError, match=r"1 of the 2 classes of the class names is not in .*d\.json': 'beer' \(nearest: 'bear'"
+        InputError,
+        match=r"1 of the 2 classes of the class names is not in .*d\.json': 'beer' \(nearest: 'bear'.*; add sentences",
     ):
         found.of(("sea lion", "beer"))
 

@@ -60,7 +60,7 @@ def test_only_the_ratios_of_the_weights_matter() -> None:
     sets = [drawn(0), drawn(1, 3)]
     made = [to_bytes(merge_anchors(sets, weights).to_artifact()) for weights in ((), (1, 1), (7, 7), (1e308, 1e308))]
     assert len({*made}) == 1
-    assert merge_anchors(sets, (3, 1)).origin["parts"][0]["weight"] == 0.75
+    assert [merge_anchors(sets, pair).origin["parts"][0]["weight"] for pair in ((3, 1), (0.3, 0.1))] == [0.75, 0.75]
 
 
 def test_classes_have_the_order_and_the_spelling_of_the_first() -> None:

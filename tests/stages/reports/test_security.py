@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stages.reports.parts import names_apart
 from stages.reports.records import Report
 from stages.reports.security import security_curves, security_table
 from tests.stages.reports.test_report import report
@@ -26,3 +27,15 @@ def test_models_of_one_name_are_told_apart() -> None:
     assert list(dict.fromkeys(row[0] for row in security_table(curves).rows)) == rows
     (alone,) = security_curves({name: one for name, one in reports.items() if name.startswith("b")})
     assert {curve.model for curve in alone} == {name}
+
+
+def test_names_have_only_what_tells_them_apart() -> None:
+    first, second, anchors, others = "1" * 64, "2" * 64, "a" * 64, "b" * 64
+    shown = {
+        (("laat", first, anchors), ("trades", second, anchors)): ["laat", "trades"],
+        (("laat", first, anchors), ("again", first, anchors)): ["laat", "again"],
+        (("last", first, anchors), ("last", second, anchors)): ["last 111111111111", "last 222222222222"],
+        (("laat", first, anchors), ("laat", first, others)): ["laat, anchors aaaaaaaaaaaa", "laat, anchors bbbbbbbbbbbb"],
+    }
+    for models, names in shown.items():
+        assert [*names_apart(models).values()] == names

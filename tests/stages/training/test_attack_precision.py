@@ -15,6 +15,7 @@ from stages.devices import bf16_units
 from stages.errors import UsageError
 from stages.files import artifacts
 from stages.training.advice import precision_note
+from stages.training.objectives import OBJECTIVES
 from stages.training.settings import TrainSettings
 from tests.stages.training.synthetic import quick
 from tests.stages.training.test_loop import IMAGES, attacked, epoch, trainer
@@ -81,9 +82,11 @@ def test_a_run_takes_what_the_cpu_has(units: str, tmp_path: Path, monkeypatch: p
     assert (settings["precision"], settings["attack_precision"]) == ("float32", "bf16" if units else "float32")
 
 
-def test_without_an_attack_it_has_no_meaning() -> None:
+def test_without_an_attack_it_has_no_meaning(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--attack-precision has no meaning with --objective clean, which has no attack"):
         quick(objective="clean", attack_precision="bf16")
+    with pytest.raises(UsageError, match="--attack-precision has no meaning"):
+        attempted(tmp_path, quick(attack_precision="bf16"), objective=OBJECTIVES["clean"])
     resolved = quick(objective="clean", precision="bf16").with_precision(has_bf16=True, attacks=False)
     assert replace(resolved, seed=1).attack_precision == "bf16"
 
@@ -111,7 +114,8 @@ def test_a_run_that_did_not_record_it_goes_on_as_it_began(outer: str, tmp_path: 
     older = replace(state, params={**state.params, "identity": {**identity, "settings": before}})
     artifacts.write(older, tmp_path / "run" / "state.st")
     other = {"float32": "bf16", "bf16": "float32"}[outer]
-    with pytest.raises(UsageError, match=f"--attack-precision was {outer} and is {other}"):
+    says = f"--attack-precision was {outer} and is {other}; resume it with --attack-precision {outer}, choose another folder"
+    with pytest.raises(UsageError, match=says):
         attempted(tmp_path / "run", quick(precision=outer, attack_precision=other), resume=True)
     trained(tmp_path / "run", quick(precision=outer), resume=True)
     for file in ("model.st", "last.st", "metrics.jsonl"):

@@ -34,7 +34,7 @@ def attempted(folder: Path, settings: TrainSettings | None = None, **others: Any
     """As `train_run`; what it does not know are fields of RunOptions."""
     anchors = others.pop("anchors", made_up_anchors(seen=4, val=2))
     images = others.pop("images", made_up_images())
-    own = {name: others.pop(name) for name in ("resize", "init", "name") if name in others}
+    own = {name: others.pop(name) for name in ("resize", "init", "name", "objective") if name in others}
     inputs = others.pop("inputs", INPUTS)
     return train_run(anchors, images, settings or quick(), folder, inputs=inputs, **own, options=RunOptions(**others))
 
@@ -129,6 +129,14 @@ def test_catastrophic_overfitting_is_told_once_and_recorded(tmp_path: Path, monk
     trained(tmp_path, quick(epochs=3, lr=0.5, augment=False), on_warning=told.append)
     assert [row["collapsed"] for row in rows(tmp_path)] == [False, True, True]
     assert len([text for text in told if text.startswith("catastrophic overfitting since epoch 1")]) == 1
+
+
+def test_a_run_that_is_scored_under_its_inner_attack_has_no_catastrophic_overfitting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(monkeypatch, *(Score(0.9, robust) for robust in (0.9, 0.1)))
+    trained(tmp_path, quick(epochs=2, lr=0.5, augment=False, steps=3))
+    assert [row["collapsed"] for row in rows(tmp_path)] == [False, False]
 
 
 def test_a_clean_run_leaves_the_robust_figures_empty(tmp_path: Path) -> None:

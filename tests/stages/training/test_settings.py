@@ -62,6 +62,10 @@ def test_the_defaults_are_the_published_ones() -> None:
         ({"inner": "n-fgsm", "steps": 3}, "--inner n-fgsm takes a single step, and --steps is 3; add --steps 1"),
         ({"inner": "n-fgsm", "norm": "l2"}, "--inner n-fgsm is for linf, and --norm is l2; use --inner pgd"),
         ({"inner": "n-fgsm", "start_noise": -1.0}, "--start-noise is -1; choose at least 0"),
+        (
+            {"inner": "n-fgsm", "objective": "clean"},
+            "--inner n-fgsm has no meaning with --objective clean, which has no attack",
+        ),
         ({"start_noise": 2.0}, "--start-noise has no meaning with --inner pgd, .* leave it out, or use --inner n-fgsm"),
     ],
 )
