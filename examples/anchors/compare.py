@@ -1,27 +1,24 @@
 """Compare sources and maps of the anchors of the 100 CIFAR-FS classes: `python compare.py FOLDER`.
 
-FOLDER has the features of the class names, in the order of `laat anchors --classes cifar-fs`: one safetensors file for each of
-`FILES`, with a single tensor (100, D). Files that are not there are left out. Prints a Markdown table: mean, lowest and highest
-cosine over all pairs of classes and over those of novel classes, the smallest angle, and the rank correlation (Spearman) of the
-cosines of all pairs with those before the map, and with those of raw CLIP ViT-B/16.
+FOLDER has the features of the class names as `laat anchors --classes cifar-fs --features` takes them: one safetensors file for
+each of `FILES`, with a single tensor (100, D). Files that are not there are left out. Prints a Markdown table: mean, lowest and
+highest cosine over all pairs of classes and over those of novel classes, the smallest angle, and the rank correlation
+(Spearman) of the cosines of all pairs with those before the map, and with those of raw CLIP ViT-B/16.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 
 from stages.anchors.anchor_set import AnchorSet
 from stages.anchors.bundled import bundled_classes
 from stages.anchors.expanded import expand_anchors
 from stages.anchors.merged import merge_anchors
 from stages.anchors.sources import constructed_anchors, imported_anchors
-from stages.classes import fold
 from stages.cosines import cosine_figures, rank_correlation
 from stages.errors import InputError
 from stages.expand.methods import METHODS, ExpandSettings
@@ -55,7 +52,6 @@ def sources(folder: Path) -> dict[str, AnchorSet]:
     found = {}
     for name, path in paths.items():
         if path.is_file():
-            check_order(path, names)
             found[name] = imported_anchors(names, groups, str(path))
     if not found:
         sys.exit(f"'{folder}' has none of {', '.join(FILES.values())}")
@@ -64,14 +60,6 @@ def sources(folder: Path) -> dict[str, AnchorSet]:
     for source in ("random", "simplex"):
         found[source] = constructed_anchors(names, groups, source, WIDTH, seed=0)
     return found
-
-
-def check_order(path: Path, names: list[str]) -> None:
-    """End with a message if the file names its classes, a JSON list in its header, and they are others or in another order."""
-    with safe_open(path, "numpy") as file:
-        own = json.loads((file.metadata() or {}).get("classes", "null"))
-    if own is not None and list(map(fold, own)) != list(map(fold, names)):
-        sys.exit(f"the classes of '{path}' are not those of `laat anchors --classes cifar-fs`, in that order")
 
 
 def mapped(raw: AnchorSet) -> Iterator[tuple[str, AnchorSet | None]]:

@@ -108,7 +108,10 @@ def anchors(
     description_options: DescriptionOptions,
     source: Source = parameter(Source.text, "text, or anchors without language: simplex (MMC) or random."),
     features: str | None = parameter(
-        None, "Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR.", places=()
+        None,
+        "Import text features (C, D) from FILE.npy, FILE.safetensors or FILE:TENSOR: a row for each class, in order. Metadata "
+        "'classes', a JSON list, in the header of a safetensors file names the rows, which then can be in any order.",
+        places=(),
     ),
     logit_scale: float | None = parameter(
         None,

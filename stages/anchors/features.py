@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
 from stages.errors import InputError, UsageError, nearest
 from stages.files.reading import read_file
+from stages.text import counted
 
 # how safetensors calls types -> how numpy and torch do
 _OF_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?"} | {
@@ -20,29 +23,43 @@ _OF_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?"} | {
 _OF_TORCH = {"BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
 
-def read_features(spec: str) -> tuple[np.ndarray, str, str]:
+class Features(NamedTuple):
+    """A matrix (C, D), the name of its tensor ('' for .npy), the SHA-256 of the file, and the classes of the rows if it names
+    them: in safetensors, 'classes' of the header's metadata, a JSON list."""
+
+    values: np.ndarray
+    tensor: str
+    sha256: str
+    classes: tuple[str, ...] | None
+
+
+def read_features(spec: str) -> Features:
     """Read a (C, D) feature matrix.
 
     Args:
         spec: `FILE.npy`, `FILE.safetensors`, or `FILE:TENSOR` for a safetensors file with several tensors.
 
-    Returns:
-        the matrix, the tensor's name ('' for .npy), the SHA-256 of the file.
-
     Raises InputError if it is unreadable, not (C, D) or not numbers; UsageError for several tensors without a name.
     """
     path, tensor = split_spec(spec)
     data = read_file(path)
+    classes = None
     if data[:6] == b"\x93NUMPY":
         values, tensor = _from_npy(data, path), ""
     else:
         values, tensor = _from_safetensors(data, path, tensor)
+        classes = _named_classes(data)
     if values.ndim != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
         raise InputError(
             f"the features in '{path}' have shape {values.shape} and type {values.dtype}, expected numbers (C, D)",
             "export one row per class, for example as float32",
         )
-    return values, tensor, hashlib.sha256(data).hexdigest()
+    if classes is not None and len(classes) != len(values):
+        raise InputError(
+            f"the header of '{path}' names {counted(len(classes), 'class', 'classes')} for {counted(len(values), 'row')}",
+            "export the features again, with one class for each row",
+        )
+    return Features(values, tensor, hashlib.sha256(data).hexdigest(), classes)
 
 
 def split_spec(spec: str) -> tuple[Path, str]:
@@ -77,6 +94,16 @@ def _from_safetensors(data: bytes, path: Path, tensor: str) -> tuple[np.ndarray,
         )
     name = tensor or next(iter(tensors))
     return _numbers(tensors[name], name, path), name
+
+
+def _named_classes(data: bytes) -> tuple[str, ...] | None:
+    """The list of class names in the metadata of a safetensors file that was read already; None if there is none."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    with suppress(ValueError):  # other metadata of that name
+        found = json.loads(json.loads(data[8:end]).get("__metadata__", {}).get("classes", "null"))
+        if isinstance(found, list) and all(isinstance(name, str) for name in found):
+            return tuple(found)
+    return None
 
 
 def _numbers(found: dict[str, Any], name: str, path: Path) -> np.ndarray:

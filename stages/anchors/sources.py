@@ -13,7 +13,7 @@ import numpy as np
 from stages.anchors.anchor_set import AnchorSet, normalised
 from stages.anchors.encoder import TextEncoder
 from stages.anchors.features import read_features
-from stages.classes import ClassGroups, spelled
+from stages.classes import ClassGroups, check_unique, match_classes, spelled
 from stages.cosines import Progress
 from stages.errors import InputError, UsageError, require_at_least
 from stages.files.text_lists import read_list
@@ -71,14 +71,20 @@ def text_anchors(
 
 
 def imported_anchors(classes: Sequence[str], groups: ClassGroups, spec: str, logit_scale: float | None = None) -> AnchorSet:
-    """Anchors from existing text features (see `features.read_features`), one row per class, in order.
+    """Anchors from existing text features (see `features.read_features`): the rows of these classes where the file names its
+    classes, otherwise one row per class, in order.
 
     `logit_scale` is that of their text tower, if it is known.
 
-    Raises InputError if the numbers of rows and names differ, or a row is zero or not finite.
+    Raises InputError if a class has no row, the numbers of rows and names differ, or a row is zero or not finite.
     """
-    values, tensor, sha256 = read_features(spec)
-    if len(values) != len(classes):
+    values, tensor, sha256, named = read_features(spec)
+    if named is not None:
+        check_unique(named, where=f"the header of '{spec}'")
+        wanted_from, available_from = "the class names", f"the header of '{spec}', which names its rows"
+        fix = "rename the classes as there, or give features of these classes"
+        values = values[match_classes(classes, named, wanted_from=wanted_from, available_from=available_from, fix=fix)]
+    elif len(values) != len(classes):
         raise InputError(
             f"the features '{spec}' have {counted(len(values), 'row')} for {counted(len(classes), 'class', 'classes')}",
             "give one row per class, in the order of the names",

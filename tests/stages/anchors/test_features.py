@@ -26,7 +26,7 @@ def npy(path: Path, values: np.ndarray) -> str:
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int32, ">f4"])
 def test_npy(kind: Any, tmp_path: Path) -> None:
-    values, tensor, digest = read_features(npy(tmp_path / "f.npy", VALUES.astype(kind)))
+    values, tensor, digest, _ = read_features(npy(tmp_path / "f.npy", VALUES.astype(kind)))
     np.testing.assert_array_equal(values, VALUES)
     assert (values.dtype, tensor) == (np.dtype(kind), "")
     assert digest == hashlib.sha256((tmp_path / "f.npy").read_bytes()).hexdigest()
@@ -38,7 +38,8 @@ def test_fortran_order(tmp_path: Path) -> None:
 
 def test_safetensors_with_one_tensor(tmp_path: Path) -> None:
     save_file({"text_features": VALUES}, tmp_path / "f.safetensors")
-    values, tensor, _ = read_features(str(tmp_path / "f.safetensors"))
+    values, tensor, _, classes = read_features(str(tmp_path / "f.safetensors"))
+    assert classes is None
     np.testing.assert_array_equal(values, VALUES)
     assert tensor == "text_features"
 

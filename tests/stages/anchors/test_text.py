@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from torch.nn.functional import normalize
 
 from stages.anchors.sources import PUBLISHED, constructed_anchors, imported_anchors, text_anchors
@@ -112,6 +114,24 @@ def test_as_many_features_as_classes(rows: int, tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.ones((rows, 4)))
     with pytest.raises(InputError, match=f"{rows} rows for 3 classes"):
         imported_anchors(CLASSES, GROUPS, str(tmp_path / "f.npy"))
+
+
+def named_features(folder: Path, classes: str) -> str:
+    save_file({"text": np.eye(4, dtype=np.float32)}, folder / "f.safetensors", metadata={"classes": classes})
+    return str(folder / "f.safetensors")
+
+
+def test_features_whose_file_names_its_rows_are_taken_by_name(tmp_path: Path) -> None:
+    """In the order of the names, whatever the order of the file; it may have more classes."""
+    names = json.dumps(["fox", CLASSES[2].upper(), CLASSES[0], CLASSES[1]])
+    made = imported_anchors(CLASSES, GROUPS, named_features(tmp_path, names))
+    np.testing.assert_array_equal(made.vectors, np.eye(4)[[2, 3, 1]])
+    with pytest.raises(InputError, match=r"1 of the 2 classes .* not in the header of .*, which names its rows: 'cat'"):
+        imported_anchors(("fox", "cat"), ClassGroups((0, 1)), named_features(tmp_path, names))
+    with pytest.raises(InputError, match="names 3 classes for 4 rows"):
+        imported_anchors(CLASSES, GROUPS, named_features(tmp_path, json.dumps(CLASSES)))
+    with pytest.raises(InputError, match="4 rows for 3 classes"):  # a note, no list of names
+        imported_anchors(CLASSES, GROUPS, named_features(tmp_path, "of four classes"))
 
 
 def test_constructed_anchors_record_what_they_are() -> None:
