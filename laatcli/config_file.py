@@ -124,6 +124,12 @@ def _apply_recipe(context: typer.Context, name: str | None) -> str | None:
     return name
 
 
+def of_recipe(context: typer.Context) -> set[str]:
+    """The parser's names of the options that have their values from a recipe."""
+    name, options = context.meta.get(_FROM_RECIPE, ("", ()))
+    return {option for option in options if _origin(context, option) == f"recipe {name}"}
+
+
 def _recipes() -> Traversable:
     return resources.files("stages.training").joinpath("recipes")
 
@@ -263,7 +269,7 @@ def _shown(value: Any) -> str:
 Recipe = Annotated[
     str | None,
     typer.Option(
-        help=f"Published settings: {', '.join(recipe_names())}. laat.toml and other options override them.",
+        help=f"Settings by name: {', '.join(recipe_names())}. laat.toml and other options override them.",
         is_eager=True,
         callback=_apply_recipe,
         autocompletion=recipe_names,

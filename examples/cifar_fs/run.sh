@@ -52,8 +52,9 @@ evaluate() {
     laat eval "$run/last.st" --data "$data" --split train+test -o "$run/$name.json" "$@"
 }
 
+rows=${ROWS:-published fast-paper fast-centre}
 for seed in ${SEEDS:-0}; do
-    for row in ${ROWS:-published fast-paper fast-centre}; do
+    for row in $rows; do
         settings "$row"
         run="$out/$row-$seed"
         # shellcheck disable=SC2086  # several words
@@ -72,6 +73,11 @@ for seed in ${SEEDS:-0}; do
 done
 reports="val val-5-way"
 [ "${NOVEL:-1}" = 0 ] || reports="$reports all-way 5-way"
+case $rows in
+    published\ * | *\ published | *\ published\ *) baseline="--baseline published" ;;
+    *) baseline= ;;
+esac
 for report in $reports; do
-    laat report "$out"/*-[0-9]/$report.json --group-by name --over seed --format markdown
+    # shellcheck disable=SC2086  # two words, or none
+    laat report "$out"/*-[0-9]*/$report.json --group-by name --over seed $baseline --format markdown
 done

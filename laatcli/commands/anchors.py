@@ -164,6 +164,8 @@ def _anchors_like(console: Console, names: list[str], like: Path, device: str, d
 
     others = AnchorSet.from_artifact(artifact, f"'{like}'")
     whose, fix = f"--like {like}: its", "leave --like out, and name a text encoder with --model and --pretrained"
+    if others.expansion is not None:
+        fix += f"; then `laat expand anchors.st --like {like}`"
     if others.parts:
         fix = "make anchors of the names from each source, and merge them with `laat merge` as these were"
     uses_descriptions = any(leaf.get("source") == DESCRIPTIONS for leaf in leaves(others.origin))

@@ -123,7 +123,8 @@ def _summary(figures: ExpansionFigures) -> str:
     if (cone := figures.fitted.cone()) is None:
         return f"anchors, {figures.fitted.label}"
     before, after = cone
-    return f"the seen cone {'opened' if after >= before else 'narrowed'} from theta_max {before:.2f}° to {after:g}°"
+    changed = "grew" if after >= before else "shrank"
+    return f"the largest angle of a seen anchor to the centre {changed} from {before:.2f}° to {after:g}°"
 
 
 def _beyond(angle: float) -> str:

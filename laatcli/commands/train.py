@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from laatcli.config_file import DryRun, Recipe, show_resolved
+from laatcli.config_file import DryRun, Recipe, of_recipe, show_resolved
 from laatcli.console import Console
 from laatcli.inputs import open_training_images
 from laatcli.options import DEVICES, check_places, parse_duration
@@ -86,6 +86,7 @@ def train(
     kind = find_objective(settings.objective)
     if reference is not None and not kind.reference:
         raise UsageError(f"--objective {settings.objective} has no reference", "leave --reference out")
+    _refuse_lengths_of_another_norm(context, settings)
     if dry_run:
         show_resolved(console, context, _meant(settings, kind))
         return
@@ -157,6 +158,15 @@ def train(
         console.line(f"{out} is up to date: same anchors, images and settings (--force trains again)")
     else:
         show(console, result, anchored=kind.anchored)
+
+
+def _refuse_lengths_of_another_norm(context: typer.Context, settings: TrainSettings) -> None:
+    """Raise UsageError for eps or step size of a recipe, where the norm that they are in is replaced."""
+    kept = of_recipe(context)
+    lengths = [f"--{name.replace('_', '-')}" for name in ("eps", "step_size") if name in kept]
+    if lengths and "norm" not in kept and settings.norm != TrainSettings.norm:
+        what = f"--norm is {settings.norm}, and the recipe's {' and '.join(lengths)} {'are' if lengths[1:] else 'is'} for "
+        raise UsageError(what + TrainSettings.norm, f"add {' and '.join(lengths)} in {settings.norm}")
 
 
 def _meant(settings: TrainSettings, kind: type[Objective]) -> dict[str, Any]:

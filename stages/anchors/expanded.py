@@ -82,9 +82,7 @@ def expand_anchors(
         UsageError: settings beside `like`, or that do not fit the anchors.
     """
     if anchors.expansion is not None:
-        raise InputError(
-            f"these anchors are expanded already: they are {anchors.expansion.label}", "give the file that `laat anchors` wrote"
-        )
+        raise InputError(f"these anchors are {anchors.expansion.label} already", "give the file that `laat anchors` wrote")
     if like is not None and settings is not None:
         raise UsageError("a map is either fitted with settings or that of other anchors", "leave one of them out")
     fitted = _map_of(like, anchors) if like is not None else fit_expansion(anchors.vectors[anchors.indices("seen")], settings)

@@ -152,14 +152,14 @@ def _loaded(
     own = {f"{prefix}{name}": one for name, one in target.state_dict().items()}
     taken = {name: kind for name, kind in kinds.items() if name.startswith(prefix) and name not in SCALES}
     where, fix = f"'{path}'", "name the architecture of the weights with --architecture"
-    require_fit(own, taken, name=architecture, where=where, fix=fix)
     features = int(model.backbone.features)  # type: ignore[arg-type]
-    given = kinds[_OWN].shape[0] if target is model else features
+    given = kinds[_OWN].shape[0] if target is model and len(kinds[_OWN].shape) else features
     if given != width:
         raise InputError(
             f"the anchors have width {width} and the embeddings of '{path}' {given}",
             "give anchors of the text encoder that the weights were trained with",
         )
+    require_fit(own, taken, name=architecture, where=where, fix=fix)
     if made is None:
         with Uninitialised():
             made = build()

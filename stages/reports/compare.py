@@ -209,8 +209,8 @@ def _verdicts(measures: Sequence[Measure], *, several: bool) -> list[str]:
         how_much = f" by {100 * abs(measure.paired.difference):.1f}" if measure.better else ""
         said.setdefault(measure.better, []).append(f"{where}{how_much}")
     return [
-        *(f"{side} is better, beyond the 95 % interval: {', '.join(said[side])} points" for side in "AB" if side in said),
-        *([f"no difference beyond the 95 % interval: {', '.join(said[None])}"] if None in said else []),
+        *(f"{side} is better, the 95 % interval excludes 0: {', '.join(said[side])} points" for side in "AB" if side in said),
+        *([f"the 95 % interval contains 0: {', '.join(said[None])}"] if None in said else []),
     ]
 
 

@@ -44,7 +44,7 @@ def test_what_is_printed_before_and_after(here: Path) -> None:
     assert "kept of the squared distance to the mean, of classes that the map was not fitted on: " in done.stdout
     assert "expanded.st: anchors, whitened components=2 shrinkage=0.1" in done.stdout
     graded = inside(here, "expand", "anchors.st", "--angle", 10)
-    assert "the seen cone narrowed from theta_max " in graded.stdout
+    assert "the largest angle of a seen anchor to the centre shrank from " in graded.stdout
     assert "° to 10°" in graded.stdout
 
 

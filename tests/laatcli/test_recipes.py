@@ -177,6 +177,9 @@ def test_a_dry_run_needs_no_torch(tmp_path: Path) -> None:
 
 def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:
     refused(tmp_path, "train", "--recipe", "shapes-demo", "--lr", 0, "--dry-run", code=2, says=["--lr is 0"])
+    fast = ("train", "--recipe", "cifar-fs-fast", "--norm", "l2", "--eps", "1/2", "--dry-run")
+    refused(tmp_path, *fast, code=2, says=["--norm is l2, and the recipe's --step-size is for linf", "Add --step-size in l2"])
+    assert run(*fast, "--step-size", "1/4", cwd=tmp_path).code == 0
 
 
 @pytest.mark.parametrize("name", ["cifar-fs-conv", "CIFAR-FS-conv4", "../recipes/shapes-demo"])

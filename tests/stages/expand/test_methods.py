@@ -187,7 +187,7 @@ def test_settings_beside_a_map_are_refused() -> None:
     moved, _ = expand_anchors(raw, settings=ExpandSettings("centre"))
     with pytest.raises(UsageError, match="either fitted with settings or that of other anchors"):
         expand_anchors(raw, moved, settings=ExpandSettings("centre"))
-    with pytest.raises(InputError, match="expanded already: they are centred"):
+    with pytest.raises(InputError, match="these anchors are centred already"):
         expand_anchors(moved)
 
 

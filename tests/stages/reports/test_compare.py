@@ -127,7 +127,7 @@ def test_episodes_that_differ_alike_are_compared_by_their_decisions(tmp_path: Pa
         assert measure.interval.startswith("where all episodes differ alike, Newcombe")
         assert measure.paired.low < 0 < measure.paired.high
     (table,) = comparison_tables(found)
-    assert table.notes[0] == "no difference beyond the 95 % interval: novel clean, novel fgsm, novel pgd-2, novel worst"
+    assert table.notes[0] == "the 95 % interval contains 0: novel clean, novel fgsm, novel pgd-2, novel worst"
     assert table.notes[1] == f"[ ] {found.measures[0].interval}; 12 episodes"
 
 

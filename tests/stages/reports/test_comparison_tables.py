@@ -1,4 +1,4 @@
-"""What a comparison says: which of the two is better, by how much, and whether that is beyond the interval."""
+"""What a comparison says: which of the two is better, by how much, and whether the interval excludes 0."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def test_the_better_one_is_named_with_its_lead() -> None:
     (table,) = comparison_tables(found)
     assert table.title == "accuracy %: A is last in raw/report.json, B is last in expanded/report.json"
     assert table.notes[:3] == (
-        "A is better, beyond the 95 % interval: novel fgsm by 20.0 points",
-        "B is better, beyond the 95 % interval: novel clean by 3.0, novel worst by 5.0 points",
-        "no difference beyond the 95 % interval: novel pgd-2",
+        "A is better, the 95 % interval excludes 0: novel fgsm by 20.0 points",
+        "B is better, the 95 % interval excludes 0: novel clean by 3.0, novel worst by 5.0 points",
+        "the 95 % interval contains 0: novel pgd-2",
     )
     assert (
         "for other classes than these (novel): clean +3.0 [−8.0, +14.0], pgd-2 0.0 [−11.0, +11.0], worst +5.0 [−10.0, +20.0]; "
