@@ -130,7 +130,8 @@ class Answers:
         partly = f"{read:,} of {counted(self._images, 'image')}; {self._unreadable:,} could not be read"
         yield f"{where}{partly if self._unreadable else counted(read, 'image')}"
         if self._judge and self._attack is not None:
-            stand = f"{self._stand:,} of {counted(read, 'answer')} stand in {self._attack.threat}"
+            stand = "stands" if self._stand == 1 else "stand"
+            stand = f"{self._stand:,} of {counted(read, 'answer')} {stand} in {self._attack.threat}"
             yield f"{stand}: an upper bound on robustness, as a stronger attack may change more"
         if self.copies is not None:
             there = f", {self.copies.kept:,} there already" if self.copies.kept else ""

@@ -163,6 +163,6 @@ def match_classes(
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise InputError(
             f"{len(missing)} of the {classes} of {wanted_from} {are} not in {available_from}: {shown}{more}",
-            fix,
+            f"they have no class in common: give those that belong together, or {fix}" if len(missing) == len(names) > 1 else fix,
         )
     return [at for at in found if at is not None]

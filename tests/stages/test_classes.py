@@ -137,12 +137,13 @@ def test_names_without_a_partner_are_listed_with_the_nearest() -> None:
     assert "'woolf' (nearest: 'wolf'" in caught.value.what
     assert "'sealion' (nearest: 'sea lion'" in caught.value.what
     assert "bear' (nearest" not in caught.value.what
+    assert caught.value.fix.startswith("rename the classes")
     with pytest.raises(InputError, match="1 of the 1 class of the anchors is not in the data"):
         match_classes(["woolf"], names, wanted_from="the anchors", available_from="the data")
 
 
 def test_a_long_list_of_missing_names_is_cut() -> None:
-    with pytest.raises(InputError, match=r"9 of the 9 .* and 4 more"):
+    with pytest.raises(InputError, match=r"9 of the 9 .* and 4 more; they have no class in common"):
         match_classes([f"x{i}" for i in range(9)], ["bear"], wanted_from="a", available_from="b")
 
 
