@@ -161,8 +161,10 @@ def match_classes(
         classes = counted(len(names), "class", "classes")
         are = "is" if len(missing) == 1 else "are"
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        if len(missing) == len(names) > 1:
+            fix = f"they have no class in common: give those that belong together, or {fix}"
         raise InputError(
             f"{len(missing)} of the {classes} of {wanted_from} {are} not in {available_from}: {shown}{more}",
-            f"they have no class in common: give those that belong together, or {fix}" if len(missing) == len(names) > 1 else fix,
+            fix,
         )
     return [at for at in found if at is not None]
