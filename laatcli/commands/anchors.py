@@ -163,11 +163,7 @@ def _anchors_like(console: Console, names: list[str], like: Path, device: str, d
     from stages.models.new_anchors import anchors_for_names, no_encoder
 
     others = AnchorSet.from_artifact(artifact, f"'{like}'")
-    whose, fix = f"--like {like}: its", "leave --like out, and name a text encoder with --model and --pretrained"
-    if others.expansion is not None:
-        fix += f"; then `laat expand anchors.st --like {like}`"
-    if others.parts:
-        fix = "make anchors of the names from each source, and merge them with `laat merge` as these were"
+    whose, fix = f"--like {like}: its", _instead_of_like(others, like)
     uses_descriptions = any(leaf.get("source") == DESCRIPTIONS for leaf in leaves(others.origin))
     if described is not None and not uses_descriptions:
         raise UsageError(f"--descriptions cannot be combined with --like {like}: its anchors come from no descriptions", fix)
@@ -179,6 +175,17 @@ def _anchors_like(console: Console, names: list[str], like: Path, device: str, d
     console.note(f"loading {encoders_of(others.origin)}")
     made = anchors_for_names(others, names, resolve_device(device), "the names", whose, fix, described)
     return replace(made, inputs={"like": artifact.lineage(), **({} if described is None else described.lineage())})
+
+
+def _instead_of_like(others: AnchorSet, like: Path) -> str:
+    """What to type where names cannot be encoded like the anchors at `like`."""
+    if others.parts:
+        return "make anchors of the names from each source, and merge them with `laat merge` as these were"
+    source, fix = others.origin.get("source"), "leave --like out, and name a text encoder with --model and --pretrained"
+    if source == "features":
+        fix = "leave --like out, and import features of the names from the same encoder with --features"
+    mapped = others.expansion is not None and source not in (Source.simplex, Source.random)
+    return f"{fix}; then `laat expand anchors.st --like {like}`" if mapped else fix
 
 
 def _refuse_without_effect(

@@ -53,8 +53,8 @@ class Descriptions:
         Raises InputError for classes that are not in the file, or have no sentence in it.
         """
         entries = list(self.sentences)
-        names = {"wanted_from": "the class names", "available_from": self.where}
-        found = match_classes(classes, entries, **names, fix="add sentences for them to the file, or leave the classes out")
+        fix = "add sentences for them to the file, or leave the classes out"
+        found = match_classes(classes, entries, wanted_from="the class names", available_from=self.where, fix=fix)
         given = [self.sentences[entries[at]] for at in found]
         empty = [name for name, some in zip(classes, given, strict=True) if not some]
         if empty:

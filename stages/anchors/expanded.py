@@ -150,10 +150,8 @@ def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
     if found is not None:
         of, fix = "of another encoder", "encode both class lists with the same --model and --pretrained"
         if found.merged:
-            of, fix = (
-                "that were merged in another way",
-                "merge both from the same sources and maps, with the same --weights",
-            )
+            of = "that were merged in another way"
+            fix = "merge both from the same sources and maps, with the same --weights"
         what = f"the map was fitted on anchors {of}: {found.what} is {found.other!r} there and {found.own!r} here"
         raise InputError(what, fix)
     return like.expansion

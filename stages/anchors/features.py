@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, deserialize
 
 from stages.errors import InputError, UsageError, nearest
 from stages.files.reading import read_file
+from stages.files.strict_json import parse_json, parse_json_object
 from stages.text import counted
 
 # how safetensors calls types -> how numpy and torch do
@@ -100,7 +100,8 @@ def _named_classes(data: bytes) -> tuple[str, ...] | None:
     """The list of class names in the metadata of a safetensors file that was read already; None if there is none."""
     end = 8 + int.from_bytes(data[:8], "little")
     with suppress(ValueError):  # other metadata of that name
-        found = json.loads(json.loads(data[8:end]).get("__metadata__", {}).get("classes", "null"))
+        metadata = parse_json_object(data[8:end]).get("__metadata__") or {}
+        found = parse_json(metadata.get("classes", "null"))
         if isinstance(found, list) and all(isinstance(name, str) for name in found):
             return tuple(found)
     return None

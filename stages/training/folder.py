@@ -92,10 +92,11 @@ def _continued(folder: Path, identity: dict[str, Any], *, resume: bool) -> Next:
 
 def _resume_with(before: Identity, now: Identity) -> str:
     """The options that resume a run, where a few alone are in the way, some of which may come from this machine (`auto`)."""
-    settings = complete_settings(before["settings"])
+    settings = complete_settings(before.get("settings", {}))
     old = {name: value for name, value in settings.items() if now["settings"].get(name) != value}
     others_too = {**before, "settings": settings} != {**now, "settings": {**now["settings"], **old}}
-    if others_too or len(old) > _FEW or any(value is None or isinstance(value, bool) for value in old.values()):
+    derived = "episodes_per_step" in settings and "batch_size" in old  # of episodes
+    if others_too or derived or len(old) > _FEW or any(value is None or isinstance(value, bool) for value in old.values()):
         return ""
     options = [f"--{name.replace('_', '-')} {value}" for name, value in old.items()]
     return f"resume it with {' '.join(options)}, "

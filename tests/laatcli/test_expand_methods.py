@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.laatcli.conftest import NAMES, QUICK, class_folders
-from tests.laatcli.inside import inside
+from tests.laatcli.inside import all_inside, inside
 from tests.laatcli.shell import check_refusal
 
 CENTRE, WHITEN = ("--method", "centre"), ("--method", "whiten", "--components", 2)
@@ -119,3 +119,19 @@ def test_reports_and_their_groups_tell_the_methods_apart(here: Path) -> None:
     assert "\nwhitened components=2 shrinkage=0.1," in table.stdout
     both = ("blend-weights", "centre/model.st", "whiten/model.st", "--weight", 0.5, "-o", "blend.st")
     check_refusal(inside(here, *both), 3, "differ in the expansion, the anchors")
+
+
+def test_new_names_of_imported_features_take_the_way_that_the_error_names(here: Path) -> None:
+    np.save(here / "f.npy", np.random.default_rng(0).normal(size=(6, 8)))
+    np.save(here / "new.npy", np.load(here / "f.npy")[:2])
+    imported = ("anchors", "--classes", "c.txt", "--features", "f.npy", "--seen", 4, "-o", "imported.st")
+    all_inside(here, imported, ("expand", "imported.st", *CENTRE, "-o", "moved.st"))
+    says = "import features of the names from the same encoder with --features; then `laat expand anchors.st --like moved.st`"
+    check_refusal(inside(here, "anchors", "--names", "okapi,pagoda", "--like", "moved.st", "-o", "anchors.st"), 3, says)
+    all_inside(
+        here,
+        ("anchors", "--names", "okapi,pagoda", "--features", "new.npy", "-o", "anchors.st"),
+        ("expand", "anchors.st", "--like", "moved.st", "-o", "expanded.st"),
+    )
+    new, old = (load_file(here / name)["vectors"] for name in ("expanded.st", "moved.st"))
+    np.testing.assert_allclose(new, old[:2], atol=1e-6)

@@ -130,8 +130,16 @@ def test_features_whose_file_names_its_rows_are_taken_by_name(tmp_path: Path) ->
         imported_anchors(("fox", "cat"), ClassGroups((0, 1)), named_features(tmp_path, names))
     with pytest.raises(InputError, match="names 3 classes for 4 rows"):
         imported_anchors(CLASSES, GROUPS, named_features(tmp_path, json.dumps(CLASSES)))
-    with pytest.raises(InputError, match="4 rows for 3 classes"):  # a note, no list of names
-        imported_anchors(CLASSES, GROUPS, named_features(tmp_path, "of four classes"))
+    for note in ("of four classes", "4", "[" * 200_000):  # no list of names
+        with pytest.raises(InputError, match="4 rows for 3 classes"):
+            imported_anchors(CLASSES, GROUPS, named_features(tmp_path, note))
+
+
+def test_a_header_without_metadata_names_no_rows(tmp_path: Path) -> None:
+    header = b'{"__metadata__":null,"t":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]}}   '
+    values = np.eye(3, 4, dtype=np.float32)
+    (tmp_path / "f.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + values.tobytes())
+    np.testing.assert_array_equal(imported_anchors(CLASSES, GROUPS, str(tmp_path / "f.safetensors")).vectors, values)
 
 
 def test_constructed_anchors_record_what_they_are() -> None:
