@@ -34,6 +34,8 @@ settings() {
     case $1 in
         published) options="--recipe cifar-fs-conv4 --backbone conv4-64" ;;
         fast-paper | fast-centre | fast-whiten | fast-raw | fast-random | fast-simplex) anchors=${1#fast-} ;;
+        published-512) options="--recipe cifar-fs-conv4" ;;
+        plus-512) options="--recipe cifar-fs-conv4-plus" ;;
         fast-at | fast-trades | fast-cos | fast-acos | fast-l2) options="$options --objective ${1#fast-}" ;;
         fast-pgd-7) options="$options --eps 8/255 --steps 7 --step-size 2/255" ;;
         fast-pgd-3) options="$options --eps 8/255 --steps 3 --step-size 2/255" ;;
