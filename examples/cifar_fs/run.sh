@@ -4,8 +4,8 @@
 #   ROWS="published fast-centre" SEEDS="0 1 2" examples/cifar_fs/run.sh DATA [FEATURES]
 #
 # DATA      CIFAR-100: a folder of parquet files, a saved data set, or the hub id uoft-cs/cifar100
-# FEATURES  optional text features of the 100 classes in the order of the class list (.npy or safetensors); without it,
-#           the names are encoded with CLIP ViT-B/16, whose weights open_clip downloads
+# FEATURES  optional text features of the 100 classes: safetensors with `classes` (a JSON list of the names) in the header, or
+#           .npy in the order of the class list; without it, the names are encoded with CLIP ViT-B/16, which open_clip downloads
 #
 # Environment: ROWS="published fast-paper fast-centre", SEEDS=0, EPOCHS=12, EPISODES=500, CLASSES=cifar-fs (or fc100),
 # PRECISION=auto (of the inner attack), NOVEL=1 (0: validation classes alone), AUTOATTACK=0 (1 adds aa-few-class),
@@ -46,8 +46,8 @@ settings() {
 }
 
 # evaluate NAME OPTIONS…
-# The last epoch: the best one is chosen on few images, and is not always better. The groups of classes share no images, so both
-# splits are used for training and evaluation.
+# The last epoch: the best one is chosen on few images, and is not always better. Training and evaluation have no classes in
+# common, so both use all images of their classes.
 evaluate() {
     name=$1
     shift
