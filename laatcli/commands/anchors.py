@@ -179,13 +179,16 @@ def _anchors_like(console: Console, names: list[str], like: Path, device: str, d
 
 def _instead_of_like(others: AnchorSet, like: Path) -> str:
     """What to type where names cannot be encoded like the anchors at `like`."""
+    from stages.models.new_anchors import NO_LANGUAGE
+
+    if others.origin.get("source") in (Source.simplex, Source.random):
+        return NO_LANGUAGE
+    fix, made = "leave --like out, and name a text encoder with --model and --pretrained", "anchors.st"
     if others.parts:
-        return "make anchors of the names from each source, and merge them with `laat merge` as these were"
-    source, fix = others.origin.get("source"), "leave --like out, and name a text encoder with --model and --pretrained"
-    if source == "features":
+        fix, made = "make anchors of the names from each source, and merge them with `laat merge` as these were", "merged.st"
+    elif others.origin.get("source") == "features":
         fix = "leave --like out, and import features of the names from the same encoder with --features"
-    mapped = others.expansion is not None and source not in (Source.simplex, Source.random)
-    return f"{fix}; then `laat expand anchors.st --like {like}`" if mapped else fix
+    return f"{fix}; then `laat expand {made} --like {like}`" if others.expansion is not None else fix
 
 
 def _refuse_without_effect(

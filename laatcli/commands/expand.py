@@ -14,7 +14,7 @@ from laatcli.cosines import near_duplicates, show_cosines, warn_near_duplicates
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.expanded import ExpansionFigures, expand_anchors
 from stages.cosines import RANKED_CLASSES
-from stages.errors import UsageError
+from stages.errors import InputError, UsageError
 from stages.expand.methods import ExpandSettings
 from stages.files import artifacts
 from stages.files.reading import STDIO
@@ -37,7 +37,7 @@ def expand(
     fitting: ExpandSettings,
     plotting: options.Plotting,
     output: Path = parameter(Path("expanded.st"), options.OUTPUT_FILE, short=("-o",), panel=options.OUTPUT),
-    like: Path | None = parameter(None, "Apply the map of these expanded anchors instead of fitting one."),
+    like: Path | None = parameter(None, "Apply the map of these expanded anchors, or of a checkpoint, instead of fitting one."),
     plot: Path | None = parameter(None, "Plot both cosine matrices to this .png, .svg or .pdf file.", panel=options.OUTPUT),
 ) -> None:
     """Spread crowded anchors apart with a map that is fitted on the seen classes only."""
@@ -56,7 +56,11 @@ def expand(
     inputs = {"anchors": source.lineage()}
     fitted = None
     if like is not None:
-        model = artifacts.read(like, KIND)
+        model = artifacts.read(like)
+        if model.kind not in (KIND, "model"):
+            raise InputError(
+                f"'{like}' is an artifact of kind {model.kind}", "give expanded anchors or a checkpoint with --like"
+            )
         fitted = AnchorSet.from_artifact(model, f"'{like}'")
         inputs["like"] = model.lineage()
     with console.progress("cosines") as bar:
@@ -92,11 +96,9 @@ def _show(
 
 
 def _warn(console: Console, figures: ExpansionFigures) -> None:
-    if figures.spearman.get("seen", 1.0) is None and not figures.before.equal:
-        console.warn(
-            "the cosines of the seen classes are all the same: nothing is left of how similar their names are. With --method "
-            "whiten, a larger --shrinkage or fewer --components keep some of it"
-        )
+    if figures.flat:
+        fix = ". A larger --shrinkage or fewer --components keep some of it" if figures.fitted.method == "whiten" else ""
+        console.warn(f"the cosines of the seen classes are all the same: nothing is left of how similar their names are{fix}")
     outside = [
         f"'{name}' lies outside the fitted cone: {angle:.1f}° from the centre after the map{_beyond(angle)}"
         for name, angle in figures.outside

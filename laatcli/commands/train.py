@@ -86,7 +86,7 @@ def train(
     kind = find_objective(settings.objective)
     if reference is not None and not kind.reference:
         raise UsageError(f"--objective {settings.objective} has no reference", "leave --reference out")
-    _refuse_lengths_of_another_norm(context, settings)
+    _refuse_lengths_of_another_attack(context, settings)
     if dry_run:
         show_resolved(console, context, _meant(settings, kind))
         return
@@ -160,13 +160,16 @@ def train(
         show(console, result, anchored=kind.anchored)
 
 
-def _refuse_lengths_of_another_norm(context: typer.Context, settings: TrainSettings) -> None:
-    """Raise UsageError for eps or step size of a recipe, where the norm that they are in is replaced."""
+def _refuse_lengths_of_another_attack(context: typer.Context, settings: TrainSettings) -> None:
+    """Raise UsageError for eps or step size of a recipe, where the norm or the inner attack that they are for is replaced."""
     kept = of_recipe(context)
     lengths = [f"--{name.replace('_', '-')}" for name in ("eps", "step_size") if name in kept]
     if lengths and "norm" not in kept and settings.norm != TrainSettings.norm:
         what = f"--norm is {settings.norm}, and the recipe's {' and '.join(lengths)} {'are' if lengths[1:] else 'is'} for "
         raise UsageError(what + TrainSettings.norm, f"add {' and '.join(lengths)} in {settings.norm}")
+    if "step_size" in kept and "inner" not in kept and settings.inner != TrainSettings.inner:
+        what = f"--inner is {settings.inner}, and the recipe's --step-size is for {TrainSettings.inner}"
+        raise UsageError(what, f"add --step-size {format_eps(settings.eps, settings.threat.norm)}, which is eps")
 
 
 def _meant(settings: TrainSettings, kind: type[Objective]) -> dict[str, Any]:

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from stages.anchors.anchor_set import KIND, AnchorSet
+from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
 from stages.anchors.parts import difference
+from stages.classes import fold
 from stages.cosines import CosineFigures, Progress, cosine_figures, rank_correlation
 from stages.errors import InputError, UsageError
 from stages.expand.expansion import Expansion
 from stages.expand.methods import ExpandSettings, fit_expansion
 from stages.files import artifacts
+
+_OF_ENCODER = {"text", DESCRIPTIONS}
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class ExpansionFigures:
         before, after: cosines of all pairs of classes.
         spearman: for 'all', 'seen' and 'unseen' classes where there are three or more, the rank correlation of the cosines
             after with those before; None where either are all the same, see `rank_correlation`.
+        flat: the map makes all cosines of the seen classes the same, which were not before.
         fitted: the map.
         outside: with a map that has a cone, unseen classes outside of it, with their angle to the centre after it in degrees.
         kept: with a map that drops a part, the share that it keeps of each unseen class, see `Expansion.kept_shares`.
@@ -37,6 +42,7 @@ class ExpansionFigures:
     before: CosineFigures
     after: CosineFigures
     spearman: dict[str, float | None]
+    flat: bool
     fitted: Expansion
     outside: list[tuple[str, float]]
     kept: dict[str, float]
@@ -87,7 +93,7 @@ def expand_anchors(
         raise UsageError("a map is either fitted with settings or that of other anchors", "leave one of them out")
     fitted = _map_of(like, anchors) if like is not None else fit_expansion(anchors.vectors[anchors.indices("seen")], settings)
     moved = anchors.expanded_by(fitted)
-    return moved, _figures(anchors, moved, every=like is not None, progress=progress)
+    return moved, _figures(anchors, moved, like, progress)
 
 
 def read_raw_and_expanded(paths: Sequence[Path]) -> tuple[AnchorSet, AnchorSet]:
@@ -154,29 +160,37 @@ def _map_of(like: AnchorSet, anchors: AnchorSet) -> Expansion:
             fix = "merge both from the same sources and maps, with the same --weights"
         what = f"the map was fitted on anchors {of}: {found.what} is {found.other!r} there and {found.own!r} here"
         raise InputError(what, fix)
+    there, here = like.origin.get("source"), anchors.origin.get("source")
+    if there != here and not {there, here} <= _OF_ENCODER:
+        what = f"the map was fitted on anchors that come from {there}, and these come from {here}"
+        raise InputError(what, "leave --like out to fit a map on the seen classes of these")
     return like.expansion
 
 
-def _figures(before: AnchorSet, after: AnchorSet, *, every: bool, progress: Progress | None) -> ExpansionFigures:
-    """Seen classes are inside the cone by construction; with the map of other anchors (`every`) all classes are checked."""
+def _figures(before: AnchorSet, after: AnchorSet, like: AnchorSet | None, progress: Progress | None) -> ExpansionFigures:
+    """Seen classes are inside the cone by construction; with the map of other anchors (`like`) all classes are checked."""
     fitted = after.expansion
     assert fitted is not None
     every_class, seen = range(len(before.classes)), before.indices("seen")
     unseen = sorted(set(every_class) - set(seen))
     groups = {"all": list(every_class), "seen": seen, "unseen": unseen}
-    fitted_without = before if every else before.take(unseen)
+    fitted_on = [fold(like.classes[at]) for at in like.indices("seen")] if like is not None else []
+    fitted_without = unseen if like is None else [at for at, name in enumerate(before.classes) if fold(name) not in fitted_on]
 
     def report(half: int) -> Progress | None:
         return None if progress is None else lambda done, total: progress(half * total + done, 2 * total)
 
+    spearman = {name: rank_correlation(after.vectors[at], before.vectors[at]) for name, at in groups.items() if len(at) > 2}
+    flat = spearman.get("seen", 1.0) is None and not cosine_figures(before.vectors[seen]).equal
     return ExpansionFigures(
         len(before.classes),
         cosine_figures(before.vectors, report(0)),
         cosine_figures(after.vectors, report(1)),
-        {name: rank_correlation(after.vectors[at], before.vectors[at]) for name, at in groups.items() if len(at) > 2},
+        spearman,
+        flat,
         fitted,
-        _outside(fitted_without, fitted),
-        _kept(fitted_without, fitted),
+        _outside(before.take(unseen) if like is None else before, fitted),
+        _kept(before.take(fitted_without), fitted),
     )
 
 

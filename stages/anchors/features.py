@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +47,7 @@ def read_features(spec: str) -> Features:
         values, tensor = _from_npy(data, path), ""
     else:
         values, tensor = _from_safetensors(data, path, tensor)
-        classes = _named_classes(data)
+        classes = _named_classes(data, path)
     if values.ndim != 2 or values.dtype.kind not in "fiu" or 0 in values.shape:
         raise InputError(
             f"the features in '{path}' have shape {values.shape} and type {values.dtype}, expected numbers (C, D)",
@@ -96,15 +95,25 @@ def _from_safetensors(data: bytes, path: Path, tensor: str) -> tuple[np.ndarray,
     return _numbers(tensors[name], name, path), name
 
 
-def _named_classes(data: bytes) -> tuple[str, ...] | None:
-    """The list of class names in the metadata of a safetensors file that was read already; None if there is none."""
+def _named_classes(data: bytes, path: Path) -> tuple[str, ...] | None:
+    """The list of class names in the metadata of a safetensors file that was read already; None if there is none.
+
+    Raises InputError for anything else under that name: rows would be taken in order, although they may be in another one.
+    """
     end = 8 + int.from_bytes(data[:8], "little")
-    with suppress(ValueError):  # other metadata of that name
+    try:
         metadata = parse_json_object(data[8:end]).get("__metadata__") or {}
-        found = parse_json(metadata.get("classes", "null"))
-        if isinstance(found, list) and all(isinstance(name, str) for name in found):
-            return tuple(found)
-    return None
+        found = parse_json(metadata["classes"]) if "classes" in metadata else []
+    except ValueError:
+        metadata, found = {"classes": ""}, None
+    if "classes" not in metadata:
+        return None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise InputError(
+            f"'classes' in the header of '{path}' is not a JSON list of names",
+            "write json.dumps(names) there, a name for each row, or leave it out and give the rows in the order of the names",
+        )
+    return tuple(found)
 
 
 def _numbers(found: dict[str, Any], name: str, path: Path) -> np.ndarray:

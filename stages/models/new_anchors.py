@@ -28,6 +28,9 @@ _MERGE = (
     "make anchors of the classes from each source, merge them with `laat merge` as those of the training were, and give them "
     "with --anchors FILE.st"
 )
+_WITHOUT_LANGUAGE = ("simplex", "random")
+NO_LANGUAGE = "such anchors know only the classes that they were made for; train with those of a text encoder for others"
+_SAME = 1 - 1e-6  # cosine
 _SAME_ENCODER = "encode the classes with the encoder of the training anchors"
 _ENCODER = ("source", "model", "pretrained", "weights_sha256", "config_sha256", "activation")
 
@@ -54,15 +57,27 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
         raise InputError(f"{what}: {found.what} is {found.own!r} there and {found.other!r} here", _alike(new, trained))
     own, given = trained.expansion, new.expansion
     if own is not None and given is None:
-        return new.expanded_by(own)
-    if own is given:
-        return new
-    if own is None or not own.same_as(given):
+        new = new.expanded_by(own)
+    elif own is not given and (own is None or not own.same_as(given)):
         raise InputError(
             f"the anchors of {where} are expanded with another map than the checkpoint's",
             "give the raw anchors; the checkpoint's map is applied to them",
         )
+    if trained.origin.get("source") in _WITHOUT_LANGUAGE:
+        _refuse_taken(new, trained, where)
     return new
+
+
+def _refuse_taken(new: AnchorSet, trained: AnchorSet, where: str) -> None:
+    """Raise InputError where an anchor without language is that of a class of another name in the training: those of one seed
+    are the same rows for any names."""
+    own = [fold(name) for name in trained.classes]
+    for name, cosines in zip(new.classes, new.vectors @ trained.vectors.T, strict=True):
+        if fold(name) not in own and cosines.max() > _SAME:
+            raise InputError(
+                f"'{name}' has the anchor of the checkpoint's '{trained.classes[int(cosines.argmax())]}' in {where}",
+                NO_LANGUAGE,
+            )
 
 
 def _alike(new: AnchorSet, trained: AnchorSet) -> str:
@@ -160,7 +175,8 @@ def no_encoder(
     source, model, tag = (str(origin.get(key, "")) for key in ("source", "model", "pretrained"))
     if source not in ("text", DESCRIPTIONS):
         what = f"{whose} anchors come from {source or 'an unknown source'}, which cannot encode names"
-        return InputError(what, fix or "give anchors of the same kind with --anchors FILE.st")
+        same = NO_LANGUAGE if source in _WITHOUT_LANGUAGE else "give anchors of the same kind with --anchors FILE.st"
+        return InputError(what, fix or same)
     local = model.startswith("local-dir:") or tag.startswith(FILE_TAG)
     if source == DESCRIPTIONS and not described:
         what = f"{whose} anchors are means of sentences about each class, and new names need sentences of their own"

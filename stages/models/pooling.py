@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 _CHUNK = 2**21  # bytes of the maps that are worked on at a time, so that what lies between stays in the cache
@@ -18,7 +19,7 @@ def max_pool(x: Tensor) -> Tensor:
 
     PyTorch's CPU kernel keeps a 64-bit position of each maximum and writes the gradients one by one. A conv4-64 step with the
     attack in bfloat16 is 6 % faster without, one in float32 2 % (tests/benchmarks/LOG.md). PyTorch's own is what torch.compile,
-    torch.export, torch.jit and torch.func see.
+    torch.export, torch.jit, torch.func and forward-mode differentiation see.
     """
     height, width = x.shape[2:]
     wanted = x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled() and not _transformed()
@@ -30,7 +31,8 @@ def max_pool(x: Tensor) -> Tensor:
 
 def _transformed() -> bool:
     """Whether the call is recorded or differentiated by what cannot see into an autograd function."""
-    return torch.compiler.is_compiling() or torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
+    recorded = torch.compiler.is_compiling() or torch._C._is_tracing()
+    return recorded or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 class MaxPool(torch.autograd.Function):
@@ -67,7 +69,7 @@ class MaxPool(torch.autograd.Function):
         """(N, C, H / 2, W / 2) -> (N, C, H, W)."""
         between_rows, between_columns = ctx.saved_tensors
         grad = grad.permute(0, 2, 3, 1)
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+        if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(grad):  # to be differentiated again, or many
             return _spread(_spread(grad, between_rows, 1), between_columns, 2).permute(0, 3, 1, 2)
         count, height, half, channels = between_columns.shape
         found = between_columns.new_empty(count, height, 2 * half, channels)
@@ -84,7 +86,8 @@ class MaxPool(torch.autograd.Function):
 def _spread(grad: Tensor, difference: Tensor, dim: int) -> Tensor:
     """As `_share`, differentiable and twice as long in `dim`: the first and the second in turns."""
     second = torch.ops.aten.threshold_backward(grad, difference, 0)
-    return torch.stack((grad - second, second), dim + 1).flatten(dim, dim + 1)
+    shape = [*difference.shape[:dim], 2 * difference.shape[dim], *difference.shape[dim + 1 :]]
+    return torch.stack((grad - second, second), dim + 1).reshape(shape)
 
 
 def _share(grad: Tensor, difference: Tensor, first: Tensor, second: Tensor) -> None:

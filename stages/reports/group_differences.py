@@ -26,6 +26,7 @@ OVER_BOTH = "95 % for new seeds on new {units}, paired by both (Hillis 2007); p 
 OVER_SEEDS = "Student t 95 % over paired seeds, on these {units} alone: rows are missing or of other {units}; p: paired t"
 ONE_PAIR = "one pair of runs, which says nothing of other seeds: {interval}"
 UNKNOWN = "one pair of runs, whose rows are missing or of other images: no interval"
+ALIKE = "every pair of runs gives the same difference: no interval"
 # what groups that are compared over the shots may differ in
 SHOTS = ("shots", "blend", "support_embeddings", "head")
 
@@ -99,6 +100,12 @@ def _ambiguous(wanted: str, groups: Sequence[Group]) -> UsageError:
 
 def _asked(groups: Sequence[Group], wanted: str, keys: Sequence[str]) -> dict[str, str]:
     """The values that a baseline must have. Raises UsageError for a key that is not one of the groups."""
+    for group in groups:  # names and values first: a value may have an '='
+        if group.name == wanted:
+            return dict(group.label)
+    for key in keys:
+        if any(group.label[key] == wanted for group in groups):
+            return {key: wanted}
     pairs = [part.partition("=") for part in wanted.split(",")]
     if all(sign for _, sign, _ in pairs):
         asked = {key.strip(): value.strip() for key, _, value in pairs}
@@ -106,12 +113,6 @@ def _asked(groups: Sequence[Group], wanted: str, keys: Sequence[str]) -> dict[st
         if unknown is not None:
             raise UsageError(f"--baseline names '{unknown}', which is not in --group-by", f"entries: {', '.join(keys)}")
         return asked
-    for group in groups:
-        if group.name == wanted:
-            return dict(group.label)
-    for key in keys:
-        if any(group.label[key] == wanted for group in groups):
-            return {key: wanted}
     named = (group for group in groups if wanted in [run.model.name for run in group.runs])
     label = next((group.label for group in named), {"": ""})
     return {key: value for key, value in label.items() if key not in groups[0].runs[0].measured}
@@ -202,9 +203,13 @@ def _paired(each: Sequence[np.ndarray], sides: Sequence[np.ndarray] | None, epis
     if sides is None:
         if len(each[0]) < 2:
             return None, UNKNOWN
-        return paired_runs(each[0][:, None], each[1][:, None]), OVER_SEEDS.format(units=units)
+        return _or_alike(paired_runs(each[0][:, None], each[1][:, None]), OVER_SEEDS.format(units=units))
     if len(each[0]) < 2:
         one, interval = paired_points(sides[0][0], sides[1][0], episodes)
         return one, ONE_PAIR.format(interval=interval)
     by_unit = [side.reshape(len(side), episodes, -1).mean(2) if episodes else side for side in sides]
-    return paired_runs(by_unit[0], by_unit[1]), OVER_BOTH.format(units=units)
+    return _or_alike(paired_runs(by_unit[0], by_unit[1]), OVER_BOTH.format(units=units))
+
+
+def _or_alike(paired: Paired | None, interval: str) -> tuple[Paired | None, str]:
+    return paired, ALIKE if paired is None else interval

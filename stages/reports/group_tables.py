@@ -164,12 +164,11 @@ def _differences_table(found: Grouped, lines: Sequence[GroupDifference]) -> Figu
         labels = (*one.group.label.values(), one.group.classes, *[one.group.protocol] * by_protocol)
         change, paired = one.means[1] - one.means[0], one.paired
         cell, p = _bare(change), MISSING
-        if paired is not None and paired.high > paired.low:
+        if paired is not None:
             cell, p = difference(change, paired.low, paired.high), p_value(paired.p)
         beside = [one.baseline.name] if each else []
         other = [MISSING if one.over_classes is None else difference_of(one.over_classes)] if classes else []
         rows.append((*labels, *beside, one.measure, len(one.seeds), *map(percent, one.means), cell, *other, p))
-    alike_pairs = any(one.paired is not None and one.paired.low == one.paired.high for one in lines)
     return FigureTable(
         f"accuracy %, difference from the baseline {' or '.join(names)}",
         (
@@ -180,7 +179,6 @@ def _differences_table(found: Grouped, lines: Sequence[GroupDifference]) -> Figu
         (
             *_intervals(lines),
             *([f"other classes: {OVER_CLASSES}, and with several {found.noun}s over these too"] if classes else []),
-            *([f"no interval where every pair of {found.noun}s gives the same difference"] if alike_pairs else []),
             *(["p-values are not corrected for the number of comparisons"] if len(rows) > 1 else []),
             *(f"note: {note}" for note in found.notes),
         ),

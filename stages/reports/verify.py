@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.errors import InputError, note_unverified
-from stages.files.reading import read_file
+from stages.files.reading import STDIO, read_file
 from stages.files.records import json_digest
 from stages.reports.parquet import AGAIN, OLDEST_VERSION
 from stages.reports.records import Report, Result
@@ -59,7 +59,8 @@ def rows_of_report(report: Report, path: Path) -> list[RowPart]:
     place = path.parent / report.rows.file
     if not os.path.isfile(place):  # a device has no end
         what = "is not a file" if os.path.exists(place) else "does not exist"
-        raise InputError(f"'{place}', the rows of '{path}', {what}", AGAIN)
+        fix = "name the file of the report: its rows are beside it" if str(path) == STDIO else AGAIN
+        raise InputError(f"'{place}', the rows of '{path}', {what}", fix)
     try:
         parts = read_rows(place, report.rows.sha256)[0]
     except InputError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.statistics.intervals import alike, wilson_share
+from stages.statistics.intervals import NO_SPREAD, alike, wilson_share
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ def paired_episodes(first: Sequence[float] | np.ndarray, second: Sequence[float]
     return Paired(mean, max(-1.0, mean - half), min(1.0, mean + half), p)
 
 
-def paired_runs(first: np.ndarray, second: np.ndarray) -> Paired:
-    """From the decisions of pairs of training runs on the same units: the interval for new runs on new units.
+def paired_runs(first: np.ndarray, second: np.ndarray) -> Paired | None:
+    """From the decisions of pairs of training runs on the same units: the interval for new runs on new units; None where
+    no spread over either is seen.
 
     Args:
         first, second: (R, U), R pairs of runs with the accuracy of each run on each of U images or episodes.
@@ -66,15 +67,15 @@ def paired_runs(first: np.ndarray, second: np.ndarray) -> Paired:
         raise ValueError("an interval over training runs needs at least two pairs")
     by_run, by_unit, mean = values.mean(1), values.mean(0), float(values.mean())
     if units < 2:
-        return paired_episodes(np.zeros(runs), by_run)
+        return None if alike(by_run) else paired_episodes(np.zeros(runs), by_run)
     from scipy.special import stdtr, stdtrit
 
     rest = values - by_run[:, None] - by_unit[None, :] + mean
-    own = float(by_run.var(ddof=1)) / runs
+    own = 0.0 if alike(by_run) else float(by_run.var(ddof=1)) / runs
     crossed = float((rest**2).sum()) / ((runs - 1) * (units - 1)) / (runs * units)
     variance = own + max(0.0, float(by_unit.var(ddof=1)) / units - crossed)
-    if not variance:
-        return Paired(mean, mean, mean, float(mean == 0))
+    if variance <= NO_SPREAD**2:
+        return None
     freedom = min((runs - 1) * (variance / own) ** 2, 1e9) if own else 1e9  # beyond that it is the normal distribution
     error = math.sqrt(variance)
     half = float(stdtrit(freedom, 0.975)) * error

@@ -58,9 +58,10 @@ def precision_note(asked: TrainSettings, settings: TrainSettings, images: int, d
     if device != "cpu" or not settings.half_attack or images * settings.steps < _LONG_RUN:
         return ""
     if not (units := bf16_units(device)):
-        option = "--precision" if settings.precision == "bf16" else "--attack-precision"
+        given = {"--precision": asked.precision, "--attack-precision": asked.attack_precision}
+        chosen = " ".join(f"{option} float32" for option, value in given.items() if value == "bf16")
         slow = "bf16 is several times slower than float32 on CPUs without them"
-        return f"no bfloat16 units were found in this CPU, and {slow}: use {option} float32"
+        return f"no bfloat16 units were found in this CPU, and {slow}: use {chosen}"
     if (asked.precision, asked.attack_precision) == ("auto", "auto"):
         faster = f"which is faster on this CPU ({units})"
         return f"the inner attack is in bfloat16, {faster}; --attack-precision float32 turns it off"

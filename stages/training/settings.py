@@ -193,6 +193,8 @@ class TrainSettings(EpisodeSettings, InnerAttackSettings):
         threat = ThreatModel(self.eps, self.norm)
         object.__setattr__(self, "norm", threat.norm.casefold())
         object.__setattr__(self, "eps", threat.eps)
+        if isinstance(self.step_size, str | float | int):  # from Python, like eps
+            object.__setattr__(self, "step_size", ThreatModel(self.step_size, self.norm).eps)
         self.resolve_inner()
         check(self)
         if self.step_size is not None:

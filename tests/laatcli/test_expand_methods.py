@@ -69,6 +69,13 @@ def test_seen_classes_that_become_a_simplex_are_warned_of(here: Path) -> None:
     kept = inside(here, "expand", "simplex.st", *CENTRE)
     assert "all undefined, seen undefined" in kept.stdout
     assert "nothing is left" not in kept.stderr  # there was nothing
+    # of the seen classes neither, though the novel ones differ
+    np.save(here / "f.npy", np.vstack([np.eye(4, 8) + 1, np.random.default_rng(0).random((2, 8))]))
+    assert inside(here, "anchors", "--classes", "c.txt", "--features", "f.npy", "--seen", 4, "-o", "imported.st").code == 0
+    for name in ("paper", "centre"):
+        alike = inside(here, "expand", "imported.st", "--method", name, "-o", f"{name}-alike.st")
+        assert "seen undefined" in alike.stdout
+        assert "nothing is left" not in alike.stderr
 
 
 @pytest.mark.parametrize(
@@ -135,3 +142,33 @@ def test_new_names_of_imported_features_take_the_way_that_the_error_names(here: 
     )
     new, old = (load_file(here / name)["vectors"] for name in ("expanded.st", "moved.st"))
     np.testing.assert_allclose(new, old[:2], atol=1e-6)
+
+
+def test_the_map_of_a_checkpoint(here: Path) -> None:
+    (here / "later.txt").write_text(f"{NAMES[5]}\n{NAMES[0]}\n")
+    later = ("anchors", "--classes", "later.txt", "--model", "demo", "-o", "later.st")
+    all_inside(here, later, ("expand", "later.st", "--like", "centre/model.st", "-o", "like.st"))
+    np.testing.assert_allclose(
+        load_file(here / "like.st")["vectors"], load_file(here / "centre.st")["vectors"][[5, 0]], atol=1e-6
+    )
+    (here / "r.json").write_text("{}")
+    check_refusal(inside(here, "expand", "later.st", "--like", "r.json", "-o", "x.st"), 3, "r.json")
+
+
+def test_a_map_is_not_for_anchors_of_another_source(here: Path) -> None:
+    width = load_file(here / "anchors.st")["vectors"].shape[1]
+    np.save(here / "f.npy", load_file(here / "anchors.st")["vectors"])
+    imported = ("anchors", "--classes", "c.txt", "--features", "f.npy", "--seen", 4, "-o", "imported.st")
+    random = ("anchors", "--classes", "c.txt", "--source", "random", "--dim", width, "-o", "random.st")
+    all_inside(here, imported, random, ("expand", "imported.st", *CENTRE, "-o", "moved.st"))
+    done = inside(here, "expand", "random.st", "--like", "moved.st", "-o", "x.st")
+    check_refusal(done, 3, "fitted on anchors that come from features, and these come from random")
+    assert not (here / "x.st").exists()
+
+
+def test_what_a_map_keeps_is_of_classes_that_it_was_not_fitted_on(here: Path) -> None:
+    def kept(*line: object) -> dict[str, float]:
+        found: dict[str, float] = json.loads(inside(here, "expand", "anchors.st", *line, "--json").stdout)["kept"]
+        return found
+
+    assert kept("--like", "whiten.st", "-o", "again.st") == kept(*WHITEN)

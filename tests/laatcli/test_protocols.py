@@ -142,7 +142,7 @@ def test_anchors_of_another_encoder_are_refused_naming_both(named: Path) -> None
         (("--max-images", "0"), 2, ["--max-images is 0"]),
         (("--max-images", "1"), 2, ["--max-images 1 leaves some of the 2 classes without an image"]),
         (("--max-per-class", "-3"), 2, ["--max-per-class is -3"]),
-        (("--classes", "names.txt"), 3, ["come from random, which cannot encode names", "--anchors FILE.st"]),
+        (("--classes", "names.txt"), 3, ["come from random, which cannot encode names", "those of a text encoder for others"]),
         (("--classes", "gone.txt"), 3, ["'gone.txt' does not exist"]),
         (("--classes", "names.txt", "--anchors", "anchors.st"), 2, ["given twice, by --classes and by --anchors"]),
     ],

@@ -180,6 +180,10 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:
     fast = ("train", "--recipe", "cifar-fs-fast", "--norm", "l2", "--eps", "1/2", "--dry-run")
     refused(tmp_path, *fast, code=2, says=["--norm is l2, and the recipe's --step-size is for linf", "Add --step-size in l2"])
     assert run(*fast, "--step-size", "1/4", cwd=tmp_path).code == 0
+    single = ("train", "--recipe", "cifar-fs-fast", "--inner", "n-fgsm", "--steps", 1, "--dry-run")
+    says = ["--inner is n-fgsm, and the recipe's --step-size is for pgd", "Add --step-size 10/255, which is eps"]
+    refused(tmp_path, *single, code=2, says=says)
+    assert run(*single, "--step-size", "10/255", cwd=tmp_path).code == 0
 
 
 @pytest.mark.parametrize("name", ["cifar-fs-conv", "CIFAR-FS-conv4", "../recipes/shapes-demo"])

@@ -9,7 +9,7 @@ import pytest
 
 from stages.anchors.encoder import TextEncoder, load_encoder
 from stages.anchors.expanded import expand_anchors
-from stages.anchors.sources import text_anchors
+from stages.anchors.sources import constructed_anchors, text_anchors
 from stages.classes import ClassGroups
 from stages.errors import InputError, MissingError
 from stages.expand.methods import METHODS, ExpandSettings
@@ -110,7 +110,7 @@ def test_anchors_without_the_architecture_of_their_encoder_still_take_names(chec
 @pytest.mark.parametrize(
     ("origin", "error", "says"),
     [
-        ({"source": "simplex"}, InputError, "come from simplex, which cannot encode names; give anchors of the same kind"),
+        ({"source": "simplex"}, InputError, "come from simplex, which cannot encode names; such anchors know only"),
         ({"source": "features"}, InputError, "come from features"),
         (
             {"model": "local-dir:my-clip"},
@@ -126,3 +126,16 @@ def test_an_encoder_that_cannot_be_had_is_said(
 ) -> None:
     with pytest.raises(error, match=says):
         anchors_for_names(with_origin(checkpoint, **origin).trained, OTHER)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_random_anchors_of_other_names_are_not_those_of_the_training(moved: bool) -> None:
+    raw = constructed_anchors(OWN, ClassGroups.from_counts(4, 2, 1), "random", 8, seed=0)
+    own = expand_anchors(raw)[0] if moved else raw
+    model = Classifier(EmbeddingModel("conv4-8", 8, 16, mean=(0.5,) * 3, std=(0.2,) * 3), own)
+    same = constructed_anchors(("okapi", *OWN[1:]), ClassGroups.from_counts(4, None), "random", 8, seed=0)
+    with pytest.raises(InputError, match=r"'okapi' has the anchor of the checkpoint's 'red circle' in new\.st; such"):
+        model.over(same, where="new.st")
+    other = constructed_anchors(("okapi", "pagoda"), ClassGroups.from_counts(2, None), "random", 8, seed=1)
+    assert model.over(other).classes == ("okapi", "pagoda")
+    np.testing.assert_array_equal(model.over(raw).anchor_set.vectors, own.vectors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from stages.models.pooling import MaxPool, max_pool
@@ -89,3 +90,16 @@ def test_what_records_or_transforms_a_model_sees_the_pooling_of_pytorch() -> Non
     assert torch.equal(torch.func.grad(lambda given: Pooled()(given).sum())(x), expected)
     assert "torch.ops.aten.max_pool2d.default" in torch.export.export(Pooled(), (x,)).graph_module.code
     assert "aten::max_pool2d" in str(torch.jit.trace(Pooled(), x).graph)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")  # torch.autograd.forward_ad itself
+def test_batched_gradients_and_forward_mode_are_those_of_pytorch() -> None:
+    x = torch.randn(2, 3, 10, 12, generator=RANDOM).requires_grad_()
+    along = torch.randn(x.shape, generator=RANDOM)
+    found = []
+    for pool in (max_pool, lambda x: F.max_pool2d(x, 2)):
+        whole = torch.autograd.functional.jacobian(pool, x, vectorize=True)
+        with forward_ad.dual_level():
+            forward = forward_ad.unpack_dual(pool(forward_ad.make_dual(x, along))).tangent
+        found.append((whole, forward))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))

@@ -276,3 +276,10 @@ def test_markup_in_names_is_escaped(tmp_path: Path) -> None:
     assert r"a\_b \& \{c\}\|\<b\>=1+1" in shown(path, "--group-by", "backbone", "--format", "markdown")
     path = run_report(tmp_path, "laat", 1, backbone="=1+1")
     assert "\n'=1+1,novel" in shown(path, "--group-by", "backbone", "--format", "csv")
+
+
+def test_a_baseline_whose_value_has_an_equals_sign(tmp_path: Path) -> None:
+    paths = [run_report(tmp_path, "laat", 0, backbone=name, name=name) for name in ("a=1", "b=2")]
+    for wanted in ("a=1", "backbone=a=1"):
+        record = json.loads(shown(*paths, "--group-by", "backbone", "--baseline", wanted, "--json"))
+        assert {one["baseline"]["backbone"] for one in record["differences"]} == {"a=1"}

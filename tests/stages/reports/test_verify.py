@@ -17,6 +17,7 @@ from stages.reports.compare import Source, compare_reports
 from stages.reports.episode_file import episodes_path, read_episodes
 from stages.reports.report import read_report
 from stages.reports.row_file import default_rows_path
+from stages.reports.verify import rows_of_report
 from tests.stages.reports.test_compare import EPISODES, save
 
 
@@ -39,6 +40,12 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object], *, version: int
     record["schema_version"] = version
     del record["digest"]
     path.write_text(json.dumps(record | ({"digest": json_digest(json.dumps(record))} if digest else {})), encoding="utf-8")
+
+
+def test_the_rows_of_a_report_on_standard_input_need_its_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent.parent)
+    with pytest.raises(InputError, match="does not exist; name the file of the report: its rows are beside it"):
+        rows_of_report(read_report(path), Path("-"))
 
 
 @pytest.mark.parametrize("name", ["report.json", "report.rows.parquet"])

@@ -131,6 +131,9 @@ def test_a_note_on_attacks_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     assert noted(True).startswith("the inner attack is in bfloat16, which is faster on this CPU (avx512_bf16)")
     assert noted(False, attack_precision="bf16").endswith("use --attack-precision float32")
     assert noted(False, precision="bf16").endswith("use --precision float32")
+    assert noted(False, precision="bf16", attack_precision="bf16").endswith(
+        "use --precision float32 --attack-precision float32"
+    )
     for given in ({"precision": "bf16"}, {"attack_precision": "bf16"}, {"attack_precision": "float32"}):
         assert not noted(True, **given)  # the user chose
     assert not noted(False)

@@ -92,6 +92,8 @@ def test_a_setting_that_the_objective_does_not_use_is_refused(name: str) -> None
 
 def test_a_step_of_its_own() -> None:
     found = TrainSettings(step_size=Fraction(1, 255))
+    for given in ("1/255", 1 / 255):  # as eps
+        assert TrainSettings(step_size=given).to_record() == found.to_record()
     assert found.step == Fraction(1, 255)
     attack = found.selection_attack()
     assert attack.step_size(found.threat) == pytest.approx(1 / 255)
