@@ -69,7 +69,7 @@ def test_spoilt_artifacts(here: Path, name: str, how: str) -> None:
     ("args", "says"),
     [
         (("expand", "run/model.st"), ("is an artifact of kind model", "expected anchors", "`laat anchors`")),
-        (("expand", "anchors.st", "--like", "run/model.st"), ("expected anchors",)),
+        (("expand", "anchors.st", "--like", "adversarial.st"), ("of kind adversarial", "anchors or a checkpoint with --like")),
         (("train", "--anchors", "adversarial.st", "--data", "shapes", "--out", "o"), ("expected anchors",)),
         (("attack", "expanded.st", "--data", "shapes"), ("expected model", "`laat train`")),
         (("eval", "expanded.st", "--data", "shapes"), ("expected model", "`laat train`")),

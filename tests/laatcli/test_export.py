@@ -89,4 +89,4 @@ def test_anchors_like_those_of_a_model(here: Path) -> None:
     assert inside(here, "anchors", "--names", "a,b", "--source", "random", "-o", "random.st").code == 0
     refused = inside(here, "anchors", "--names", "okapi", "--like", "random.st")
     check_refusal(refused, 3, "--like random.st: its anchors come from random, which cannot encode names")
-    assert ("loading" in refused.stderr, "--model and --pretrained" in refused.stderr) == (False, True)
+    assert ("loading" in refused.stderr, "train with those of a text encoder" in refused.stderr) == (False, True)
