@@ -37,6 +37,7 @@ settings() {
         published-512) options="--recipe cifar-fs-conv4" ;;
         plus-512) options="--recipe cifar-fs-conv4-plus" ;;
         fast-at | fast-trades | fast-cos | fast-acos | fast-l2) options="$options --objective ${1#fast-}" ;;
+        fast-ema) options="$options --ema 0.99" ;;
         fast-pgd-7) options="$options --eps 8/255 --steps 7 --step-size 2/255" ;;
         fast-pgd-3) options="$options --eps 8/255 --steps 3 --step-size 2/255" ;;
         fast-pgd-1) options="$options --eps 8/255 --steps 1 --step-size 10/255" ;;
