@@ -1,14 +1,18 @@
-"""What the commands read: images and models."""
+"""What the commands read: images, models and the anchors of --like."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laatcli.console import Console
+from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.data.request import BUNDLED_DATA, ImageRequest
+from stages.errors import InputError
 from stages.exchange.model_request import ModelRequest
+from stages.files.artifacts import Artifact, read
 
 if TYPE_CHECKING:
     from stages.data.image_set import ImageSet, LabelledImages
@@ -17,6 +21,14 @@ if TYPE_CHECKING:
     from stages.evaluation.groups import ClassChoice
     from stages.exchange.open_model import Opened
     from stages.models.classifier import Classifier
+
+
+def read_like(path: Path) -> tuple[Artifact, AnchorSet]:
+    """The anchors that `--like` names, or those of a checkpoint, and their artifact. Raises InputError for another kind."""
+    artifact = read(path)
+    if artifact.kind not in (KIND, "model"):
+        raise InputError(f"'{path}' is an artifact of kind {artifact.kind}", "give anchors or a checkpoint with --like")
+    return artifact, AnchorSet.from_artifact(artifact, f"'{path}'")
 
 
 def read_images(

@@ -14,10 +14,11 @@ from laatcli.class_names import ClassNames
 from laatcli.console import Console
 from laatcli.cosines import measure_cosines, near_duplicates, show_cosines, warn_near_duplicates
 from laatcli.descriptions import DescriptionOptions, description_counts, show_counts, warn_other_number
+from laatcli.inputs import read_like
 from laatcli.options import DEVICES, ENCODER
 from stages.anchors.anchor_set import AnchorSet
 from stages.cosines import CosineFigures, simplex_figures
-from stages.errors import InputError, UsageError
+from stages.errors import UsageError
 from stages.files import artifacts
 from stages.files.reading import STDIO
 from stages.parameters import MOST_SCALE, parameter
@@ -154,15 +155,12 @@ def anchors(
 
 def _anchors_like(console: Console, names: list[str], like: Path, device: str, described: Described | None) -> AnchorSet:
     """The names in the space of other anchors, in their groups; the others are novel. Raises InputError and MissingError."""
-    artifact = artifacts.read(like)
-    if artifact.kind not in ("anchors", "model"):
-        raise InputError(f"'{like}' is an artifact of kind {artifact.kind}", "give anchors or a checkpoint with --like")
+    artifact, others = read_like(like)
     from stages.anchors.descriptions import SOURCE as DESCRIPTIONS
     from stages.anchors.parts import encoders_of, leaves
     from stages.devices import resolve_device
     from stages.models.new_anchors import anchors_for_names, no_encoder
 
-    others = AnchorSet.from_artifact(artifact, f"'{like}'")
     whose, fix = f"--like {like}: its", _instead_of_like(others, like)
     uses_descriptions = any(leaf.get("source") == DESCRIPTIONS for leaf in leaves(others.origin))
     if described is not None and not uses_descriptions:

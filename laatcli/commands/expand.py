@@ -11,10 +11,11 @@ import typer
 from laatcli import options
 from laatcli.console import Console
 from laatcli.cosines import near_duplicates, show_cosines, warn_near_duplicates
+from laatcli.inputs import read_like
 from stages.anchors.anchor_set import KIND, AnchorSet
 from stages.anchors.expanded import ExpansionFigures, expand_anchors
 from stages.cosines import RANKED_CLASSES
-from stages.errors import InputError, UsageError
+from stages.errors import UsageError
 from stages.expand.methods import ExpandSettings
 from stages.files import artifacts
 from stages.files.reading import STDIO
@@ -56,13 +57,8 @@ def expand(
     inputs = {"anchors": source.lineage()}
     fitted = None
     if like is not None:
-        model = artifacts.read(like)
-        if model.kind not in (KIND, "model"):
-            raise InputError(
-                f"'{like}' is an artifact of kind {model.kind}", "give expanded anchors or a checkpoint with --like"
-            )
-        fitted = AnchorSet.from_artifact(model, f"'{like}'")
-        inputs["like"] = model.lineage()
+        other, fitted = read_like(like)
+        inputs["like"] = other.lineage()
     with console.progress("cosines") as bar:
         after, figures = expand_anchors(before, fitted, bar.update, None if like is not None else fitting)
     if plot is not None:

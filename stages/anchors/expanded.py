@@ -174,7 +174,7 @@ def _figures(before: AnchorSet, after: AnchorSet, like: AnchorSet | None, progre
     every_class, seen = range(len(before.classes)), before.indices("seen")
     unseen = sorted(set(every_class) - set(seen))
     groups = {"all": list(every_class), "seen": seen, "unseen": unseen}
-    fitted_on = [fold(like.classes[at]) for at in like.indices("seen")] if like is not None else []
+    fitted_on = {fold(like.classes[at]) for at in like.indices("seen")} if like is not None else set()
     fitted_without = unseen if like is None else [at for at, name in enumerate(before.classes) if fold(name) not in fitted_on]
 
     def report(half: int) -> Progress | None:

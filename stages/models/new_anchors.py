@@ -71,9 +71,11 @@ def matching_anchors(new: AnchorSet, trained: AnchorSet, where: str) -> AnchorSe
 def _refuse_taken(new: AnchorSet, trained: AnchorSet, where: str) -> None:
     """Raise InputError where an anchor without language is that of a class of another name in the training: those of one seed
     are the same rows for any names."""
-    own = [fold(name) for name in trained.classes]
-    for name, cosines in zip(new.classes, new.vectors @ trained.vectors.T, strict=True):
-        if fold(name) not in own and cosines.max() > _SAME:
+    own = {fold(name) for name in trained.classes}
+    others = ((name, row) for name, row in zip(new.classes, new.vectors, strict=True) if fold(name) not in own)
+    for name, row in others:
+        cosines = trained.vectors @ row
+        if cosines.max() > _SAME:
             raise InputError(
                 f"'{name}' has the anchor of the checkpoint's '{trained.classes[int(cosines.argmax())]}' in {where}",
                 NO_LANGUAGE,
